@@ -1,0 +1,68 @@
+/* link: one way to devices, a TCP connection or a serial line.
+ *
+ * Three operations over a Modbus PDU exchange; an implementation supplies
+ * `struct link_ops` and nothing else differs. Owned by exactly one thread,
+ * which opens, asks and closes; never shared, never retried in here.
+ *
+ * A link that returned a fault other than an exception has closed itself:
+ * whatever arrives late on that connection belongs to nobody. The next
+ * exchange needs link_open() first.
+ */
+#ifndef DEVICES_LINK_H
+#define DEVICES_LINK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "devices/device.h"
+#include "devices/fault.h"
+
+enum { LINK_PDU_MAX = 253, LINK_READ_MAX = 125, LINK_READ_BITS_MAX = 2000, LINK_WRITE_MAX = 123 };
+
+struct link;
+
+struct link_ops {
+    /* Connects within timeout_ns. */
+    enum fault (*open)(struct link *link, int64_t timeout_ns);
+    /* Sends one PDU to `unit` and receives the whole answer within timeout_ns,
+     * counted from now. `*reply_size` <= LINK_PDU_MAX. Any answer in a sound
+     * frame from that unit is FAULT_NONE, exceptions included; link.c looks
+     * into it. */
+    enum fault (*exchange)(struct link *link, uint8_t unit, const uint8_t *request,
+                           size_t request_size, uint8_t *reply, size_t *reply_size,
+                           int64_t timeout_ns);
+    void (*close)(struct link *link);
+    void (*free)(struct link *link);
+};
+
+/* Embedded first in an implementation's own structure. */
+struct link {
+    const struct link_ops *ops;
+    bool is_open;
+    char error[160]; /* the last failure in words, for a log line: "connect 10.0.0.7:502: refused" */
+};
+
+/* Makes the link for where a device is: TCP by its host, RTU by its serial
+ * line. Not yet open. NULL when out of memory. */
+struct link *link_new(const struct device_modbus *modbus);
+void link_free(struct link *link);
+
+/* Opens unless open. FAULT_CONNECTION or FAULT_TIMEOUT on failure. */
+enum fault link_open(struct link *link, int64_t timeout_ns);
+void link_close(struct link *link);
+
+/* Reads `count` registers (or bits, each one word 0/1) with function code
+ * `table`. The reply's unit, function, byte count and frame are all checked;
+ * `words` is written only on FAULT_NONE. */
+enum fault link_read(struct link *link, uint8_t unit, enum point_table table, uint16_t address,
+                     uint16_t count, uint16_t *words, int64_t timeout_ns);
+
+/* Writes once: FC 06 for one register, FC 16 for more, FC 05 for a coil. The
+ * echo of address and value (count) is compared. On any fault but an exception
+ * the device may or may not have taken it: read back. Unit 0 (broadcast) is
+ * refused with FAULT_BAD_REPLY before anything is sent. */
+enum fault link_write(struct link *link, uint8_t unit, enum point_table table, uint16_t address,
+                      uint16_t count, const uint16_t *words, int64_t timeout_ns);
+
+#endif
