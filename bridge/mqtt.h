@@ -1,0 +1,83 @@
+/* mqtt: one session with the broker, over MQTTAsync.
+ *
+ * The only file that includes <MQTTAsync.h>. It hides the two protocol
+ * versions, TLS and the library's habits; it holds no queue and no policy:
+ * when to connect, what to send and what to send again is the publisher's.
+ * The library's own buffering, persistence and reconnecting are never used:
+ * they lose messages without a word.
+ *
+ * Calls: from the publisher thread only. Callbacks: from the library's
+ * threads, under its process-wide lock; they copy and return, and never call
+ * back into this module.
+ */
+#ifndef BRIDGE_MQTT_H
+#define BRIDGE_MQTT_H
+
+#include "bridge/conf.h"
+
+struct mqtt;
+
+/* A message to be published. */
+struct mqtt_message {
+    const char *topic;
+    const void *payload;
+    size_t payload_size;
+    int qos;
+    bool retained;
+    unsigned expiry_s;       /* 0 = none; version 5 only */
+    const void *correlation; /* version 5 only */
+    size_t correlation_size;
+};
+
+/* A message that arrived; pointers are valid during the callback only. */
+struct mqtt_arrival {
+    const char *topic; /* NUL-terminated */
+    const void *payload;
+    size_t payload_size;
+    bool retained;
+    const char *response_topic; /* these are not NUL-terminated; NULL = none */
+    size_t response_topic_size;
+    const void *correlation;
+    size_t correlation_size;
+    const char *user_source; /* user properties "source" and "traceparent" */
+    size_t user_source_size;
+    const char *user_traceparent;
+    size_t user_traceparent_size;
+};
+
+struct mqtt_callbacks {
+    void *context;
+    void (*connected)(void *context);
+    /* The attempt failed (`was_up` false) or the connection is gone; `why` in
+     * words that name the cause: "not authorized", "certificate verify failed". */
+    void (*down)(void *context, bool was_up, const char *why);
+    /* The fate of one message sent with this ticket: exactly once each, also
+     * when the connection is lost. `why` is NULL when delivered. */
+    void (*delivered)(void *context, uint64_t ticket, const char *why);
+    /* A subscription was refused. */
+    void (*subscribe_failed)(void *context, const char *topic, const char *why);
+    /* False: not taken, offer it again. NULL for sessions without subscriptions. */
+    bool (*arrived)(void *context, const struct mqtt_arrival *arrival);
+};
+
+/* A session of its own with client id `client_id` and the Will "offline"
+ * (retained, QoS 1) on `will_topic`. NULL when out of memory. */
+struct mqtt *mqtt_new(const struct conf_mqtt *conf, const char *client_id, const char *will_topic,
+                      const struct mqtt_callbacks *callbacks);
+void mqtt_free(struct mqtt *mqtt);
+
+/* Begins to connect (clean start): connected or down will be called. False:
+ * it could not even begin, `why` has the reason and no callback comes. */
+bool mqtt_connect(struct mqtt *mqtt, char why[160]);
+
+/* Begins to subscribe at QoS 1, without retained messages, retain as published. */
+bool mqtt_subscribe(struct mqtt *mqtt, const char *filter);
+
+/* Hands a message to the library. False: not taken, delivered() is not called. */
+bool mqtt_publish(struct mqtt *mqtt, const struct mqtt_message *message, uint64_t ticket);
+
+/* Ends the session in order (the Will is not sent), waiting for what is in
+ * flight at most timeout_ms. */
+void mqtt_disconnect(struct mqtt *mqtt, int timeout_ms);
+
+#endif

@@ -1,0 +1,97 @@
+/* outbox: everything that is to be published, until the broker has it.
+ *
+ * From pollers, subscriber and audit to the publisher thread. Three things in it:
+ *   samples   a bounded ring in memory, the oldest dropped and counted when it
+ *             is full. Live samples go to <device>/state. What was not
+ *             acknowledged when the broker was lost, and what is taken while
+ *             it is away, becomes backlog: it goes to <device>/backfill, oldest
+ *             first, once the device's live flow has resumed.
+ *   outcomes  a ring of their own, sent before samples, kept until acknowledged.
+ *   presence  online or offline per device: the latest only.
+ * A record counts as delivered on its acknowledgement and not before; what was
+ * in flight when the broker was lost goes back to its place.
+ *
+ * Any thread may put; take, lost and resumed are the publisher's; ack may come
+ * from MQTT callbacks (it only marks). Never calls out while locked. Time is an
+ * argument.
+ */
+#ifndef BRIDGE_OUTBOX_H
+#define BRIDGE_OUTBOX_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { OUTBOX_TOPIC_MAX = 512, OUTBOX_CORRELATION_MAX = 256, OUTBOX_PAYLOAD_MAX = 32 * 1024 };
+
+enum outbox_kind {
+    OUTBOX_STATE,    /* a live sample */
+    OUTBOX_BACKFILL, /* a sample from the backlog */
+    OUTBOX_OUTCOME,  /* to `topic`, QoS 1 */
+};
+
+struct outbox_item {
+    enum outbox_kind kind;
+    uint64_t ticket;                  /* names it in outbox_ack() */
+    unsigned device;                  /* STATE, BACKFILL */
+    int64_t taken_ns;                 /* STATE, BACKFILL: monotonic time of the sample */
+    char topic[OUTBOX_TOPIC_MAX + 1]; /* OUTCOME */
+    size_t correlation_size;          /* OUTCOME with a response topic */
+    unsigned char correlation[OUTBOX_CORRELATION_MAX];
+    size_t payload_size;
+    char payload[OUTBOX_PAYLOAD_MAX];
+};
+
+struct outbox_depth {
+    uint64_t waiting;   /* samples not yet acknowledged, in flight included */
+    uint64_t backlog;   /* of these: backlog */
+    uint64_t dropped;   /* samples dropped since start, all devices */
+    unsigned in_flight; /* samples and outcomes */
+};
+
+struct outbox;
+
+struct outbox *outbox_new(unsigned n_devices, size_t sample_bytes, size_t outcome_bytes);
+void outbox_free(struct outbox *outbox);
+
+/* Pollers. */
+void outbox_put_sample(struct outbox *outbox, unsigned device, int64_t taken_ns,
+                       const char *payload, size_t size);
+
+/* An outcome for a topic; correlation may be empty. When the ring is full the
+ * oldest outcome not in flight gives way, and false is returned. */
+bool outbox_put_outcome(struct outbox *outbox, const char *topic, const void *correlation,
+                        size_t correlation_size, const char *payload, size_t size);
+
+/* Pollers and the supervisor. Starts offline. */
+void outbox_set_online(struct outbox *outbox, unsigned device, bool online);
+
+/* Publisher: sleeps until there may be something to do or `until_ns`. */
+void outbox_wait(struct outbox *outbox, int64_t until_ns);
+void outbox_wake(struct outbox *outbox);
+
+/* Publisher: the next record to send, copied out and marked in flight:
+ * outcomes, then live samples, then backlog. Backlog waits until its device
+ * has had a live sample since outbox_resumed(), at most OUTBOX_RESUME_NS, and
+ * only when `backlog` is true. False when there is nothing. */
+#define OUTBOX_RESUME_NS INT64_C(5000000000)
+bool outbox_take(struct outbox *outbox, int64_t now_ns, bool backlog, struct outbox_item *item);
+
+/* The record is with the broker (true: forget it) or could not be sent (false:
+ * back to its place, to be taken again). An unknown ticket is ignored. */
+void outbox_ack(struct outbox *outbox, uint64_t ticket, bool delivered);
+
+/* Publisher: the broker is gone: all that waits is backlog; or is back. */
+void outbox_lost(struct outbox *outbox);
+void outbox_resumed(struct outbox *outbox, int64_t now_ns);
+
+/* Publisher: a device whose presence has changed since it was last taken, from
+ * index `*device` on; false when there is none. outbox_mark_presence() makes it
+ * due again (after a reconnect, or when sending failed). */
+bool outbox_take_presence(struct outbox *outbox, unsigned *device, bool *online);
+void outbox_mark_presence(struct outbox *outbox, unsigned device);
+
+struct outbox_depth outbox_depth(struct outbox *outbox);
+uint64_t outbox_dropped(struct outbox *outbox, unsigned device);
+
+#endif

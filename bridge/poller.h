@@ -1,0 +1,41 @@
+/* poller: the thread that owns one link and polls the devices on it.
+ *
+ * Sole owner of the link and of the poll state of its devices. Orders go ahead
+ * of polling: it looks into its mailbox between any two Modbus transactions.
+ * A scan is read whole or again (the documented retry: retry_count attempts,
+ * n seconds after the n-th failure), but the pauses and timeouts of a silent
+ * device never take more than a fifth of the time of its neighbours.
+ * Every scan ends as one sample in the outbox. Allocates nothing once running.
+ */
+#ifndef BRIDGE_POLLER_H
+#define BRIDGE_POLLER_H
+
+#include "bridge/conf.h"
+#include "bridge/health.h"
+#include "bridge/inbox.h"
+#include "bridge/mailbox.h"
+#include "bridge/outbox.h"
+
+struct poller;
+
+struct poller_setup {
+    const struct conf *conf;
+    unsigned link; /* which of the configuration's links */
+    struct mailbox *mailbox;
+    struct outbox *outbox;
+    struct inbox *inbox;
+    struct health *health;
+    const char *run;   /* 8 hex digits */
+    int64_t origin_ns; /* monotonic start of all schedules */
+};
+
+/* NULL with a logged reason. */
+struct poller *poller_start(const struct poller_setup *setup);
+
+/* After mailbox_stop(): joins and frees. */
+void poller_stop(struct poller *poller);
+
+/* By when the thread promised to be back (monotonic); for the supervisor. */
+int64_t poller_promise_ns(const struct poller *poller);
+
+#endif

@@ -1,0 +1,38 @@
+/* subscriber: the thread a command passes through, there and back.
+ *
+ * Takes arriving messages, parses and judges them, hands the good ones to the
+ * poller of the device's link as orders, and turns every report, refusal and
+ * replacement into exactly one outcome for audit and result topic. It alone
+ * knows the open commands; at most one is under way and one waits per point.
+ */
+#ifndef BRIDGE_SUBSCRIBER_H
+#define BRIDGE_SUBSCRIBER_H
+
+#include "bridge/audit.h"
+#include "bridge/conf.h"
+#include "bridge/health.h"
+#include "bridge/inbox.h"
+#include "bridge/mailbox.h"
+
+struct subscriber;
+
+struct subscriber_setup {
+    const struct conf *conf;
+    struct inbox *inbox;        /* taken from */
+    struct mailbox **mailboxes; /* one per link, put into */
+    struct audit *audit;
+    struct health *health;
+};
+
+/* NULL with a logged reason. */
+struct subscriber *subscriber_start(const struct subscriber_setup *setup);
+
+/* From now on new commands are refused as shutting_down. Any thread. */
+void subscriber_drain(struct subscriber *subscriber);
+
+/* After the pollers have ended: answers what is left, joins, frees. */
+void subscriber_stop(struct subscriber *subscriber);
+
+int64_t subscriber_promise_ns(const struct subscriber *subscriber);
+
+#endif

@@ -1,0 +1,16 @@
+/* supervisor: the main thread of `fluxbridge run`.
+ *
+ * Makes every queue and thread in order, waits for signals, watches that every
+ * thread keeps its promise to be back, and ends them in the reverse order. A
+ * poller that hangs is logged and its devices go offline.
+ */
+#ifndef BRIDGE_SUPERVISOR_H
+#define BRIDGE_SUPERVISOR_H
+
+#include "bridge/conf.h"
+
+/* Runs until SIGTERM or SIGINT; SIGHUP re-reads the log level from `path`,
+ * reopens the audit log and reloads certificates. Returns the exit code. */
+int supervisor_run(struct conf *conf, const char *path);
+
+#endif

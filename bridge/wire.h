@@ -1,0 +1,72 @@
+/* wire: topics and JSON, both ways: topics.md in code.
+ *
+ * Pure. Samples are on the hot path and are written straight into a buffer;
+ * everything else goes through jansson.
+ */
+#ifndef BRIDGE_WIRE_H
+#define BRIDGE_WIRE_H
+
+#include "bridge/command.h"
+#include "bridge/conf.h"
+#include "bridge/control.h"
+#include "bridge/health.h"
+#include "bridge/outbox.h"
+
+enum { WIRE_TOPIC_MAX = OUTBOX_TOPIC_MAX, WIRE_NAME_MAX = 128 };
+
+/* <base>/<node>/<leaf>, e.g. flux/demo/Grid-Meter/state; node "bridge" is the
+ * bridge itself. Always terminated; returns false when it does not fit. */
+bool wire_topic(char topic[WIRE_TOPIC_MAX + 1], const struct conf *conf, const char *node,
+                const char *leaf);
+
+/* <base>/+/set/# */
+bool wire_command_filter(char topic[WIRE_TOPIC_MAX + 1], const struct conf *conf);
+
+/* Takes <base>/<device>/set/<point> apart into copies (truncated to their
+ * size). False when the topic is none. */
+bool wire_parse_topic(const struct conf *conf, const char *topic, char device[WIRE_TOPIC_MAX + 1],
+                      char point[WIRE_TOPIC_MAX + 1]);
+
+/* Reads a command's payload: one JSON object of known fields (or, with
+ * allow_bare, one JSON number). False: `detail` says what is wrong with it;
+ * *command is untouched. */
+bool wire_parse_command(const char *payload, size_t size, bool allow_bare, struct command *command,
+                        char detail[DETAIL_MAX]);
+
+/* One sample. `values` as the device's points. Returns its length, 0 when it
+ * does not fit into `size`. */
+struct wire_sample {
+    const struct device *device;
+    int64_t ts_ms;
+    const char *run;
+    uint64_t seq;
+    const struct value *values;
+};
+size_t wire_sample(const struct wire_sample *sample, char *text, size_t size);
+
+/* What became of a command, for the result topic and the audit log. */
+struct outcome {
+    char device[WIRE_NAME_MAX + 1];
+    char point[WIRE_NAME_MAX + 1];
+    bool has_id, has_value;
+    char id[COMMAND_ID_MAX + 1];
+    double value;
+    enum outcome_kind kind;
+    enum reason reason; /* REFUSED */
+    enum fault fault;   /* FAILED */
+    bool has_readback;
+    double readback;
+    int64_t ts_ms;
+    double latency_ms;
+    char source[COMMAND_SOURCE_MAX + 1];
+    char detail[DETAIL_MAX];
+};
+
+/* JSON texts, malloc'ed (free with free()); NULL when out of memory. */
+char *wire_outcome(const struct outcome *outcome);
+char *wire_bridge_info(const struct conf *conf, const char *run, int64_t started_ms);
+char *wire_device_info(const struct device *device);
+char *wire_health(const struct health *health, const struct outbox_depth *depth, int64_t ts_ms,
+                  int64_t uptime_ms);
+
+#endif
