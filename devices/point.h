@@ -74,7 +74,10 @@ struct value {
 unsigned point_width(const struct point *point);
 
 /* The words of the configuration and of `fluxbridge points`: "float32",
- * "holding", "abcd". Never NULL. */
+ * "holding", "abcd". Never NULL. The lists end with NULL and are indexed by
+ * the enum. */
+extern const char *const point_type_words[];
+extern const char *const point_order_words[];
 const char *point_type_word(enum point_type type);
 const char *point_table_word(enum point_table table);
 const char *point_order_word(enum point_order order);
