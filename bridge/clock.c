@@ -1,0 +1,49 @@
+#include "bridge/clock.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+static int64_t clock_ns(clockid_t id)
+{
+    struct timespec now;
+    clock_gettime(id, &now);
+    return (int64_t)now.tv_sec * CLOCK_NS_PER_S + now.tv_nsec;
+}
+
+int64_t clock_mono_ns(void)
+{
+    return clock_ns(CLOCK_MONOTONIC);
+}
+
+int64_t clock_utc_ms(void)
+{
+    return clock_ns(CLOCK_REALTIME) / CLOCK_NS_PER_MS;
+}
+
+void clock_cond_init(pthread_cond_t *cond)
+{
+    pthread_condattr_t attributes;
+    /* None of these can fail with these arguments on Linux; a condition on the
+     * wrong clock would sleep for years, so a platform where they do is no
+     * place to go on. */
+    if (pthread_condattr_init(&attributes) ||
+        pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC) ||
+        pthread_cond_init(cond, &attributes)) {
+        abort();
+    }
+    pthread_condattr_destroy(&attributes);
+}
+
+void clock_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, int64_t until_ns)
+{
+    if (until_ns == CLOCK_NEVER) {
+        pthread_cond_wait(cond, mutex);
+        return;
+    }
+    if (until_ns < 0) {
+        until_ns = 0;
+    }
+    const struct timespec until = {.tv_sec = (time_t)(until_ns / CLOCK_NS_PER_S),
+                                   .tv_nsec = (long)(until_ns % CLOCK_NS_PER_S)};
+    pthread_cond_timedwait(cond, mutex, &until);
+}
