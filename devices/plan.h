@@ -37,8 +37,12 @@ void plan_free(struct plan *plan);
 bool plan_next(const struct plan *plan, unsigned from, uint64_t scan, struct plan_block *block,
                unsigned *next);
 
-/* Splits `block` for good. False when it holds one point only. */
-bool plan_cut(struct plan *plan, const struct plan_block *block);
+/* Splits `block` at its widest gap: for good, or until plan_mend(). False when
+ * it holds one point only. */
+bool plan_cut(struct plan *plan, const struct plan_block *block, bool for_good);
+
+/* Takes back the cuts that were not for good. */
+void plan_mend(struct plan *plan);
 
 /* Decodes the words of an answered block into values[], indexed as the
  * device's points. */
