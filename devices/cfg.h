@@ -14,6 +14,7 @@
 #include <libconfig.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 
 /* Where problems go. */
@@ -66,6 +67,9 @@ bool cfg_open(struct cfg *cfg, config_t *config, const char *path);
 
 /* A number, integer or float alike. False when the setting is no number. */
 bool cfg_number(const config_setting_t *setting, double *number);
+
+/* A whole number, also one written as 502.0. False when it is none. */
+bool cfg_integer(const config_setting_t *setting, int64_t *integer);
 
 /* True for a name of [A-Za-z0-9_-]{1,64}. */
 bool cfg_is_name(const char *name);
