@@ -35,7 +35,7 @@ enum scan_step scan_step(struct scan *scan, struct link *link, enum fault *fault
         scan->read += block.n;
     } else if (splits(answer) && plan_cut(scan->plan, &block, answer != FAULT_DEVICE_FAILURE)) {
         return SCAN_MORE; /* the same position again, in smaller pieces */
-    } else if (!fault_is_exception(answer)) {
+    } else if (fault_is_silence(answer)) {
         scan_break(scan, answer);
         *fault = answer;
         return SCAN_BROKEN;
