@@ -20,10 +20,11 @@ static const struct unit DURATION[] = {
 static const struct unit SIZE[] = {
     {"", 1}, {"KiB", 1024}, {"MiB", 1024.0 * 1024}, {"GiB", 1024.0 * 1024 * 1024}, {NULL, 0}};
 
-__attribute__((format(printf, 4, 0))) static void report(struct cfg *cfg,
-                                                         const config_setting_t *where,
-                                                         const char *kind, const char *format,
-                                                         va_list arguments)
+static void report(struct cfg *cfg, const config_setting_t *where, const char *kind,
+                   const char *format, va_list arguments) __attribute__((format(printf, 4, 0)));
+
+static void report(struct cfg *cfg, const config_setting_t *where, const char *kind,
+                   const char *format, va_list arguments)
 {
     if (!cfg->out)
         return;

@@ -41,9 +41,13 @@ void profile_free(struct profile *profile);
 /* The same from one named file. */
 struct profile *profile_read_file(struct cfg *cfg, const char *path, const char *type);
 
+/* Reads a list of `{ value = 0; label = "standby"; }` and appends it to the
+ * point's labels. Doubled values and labels are problems. */
+bool profile_read_labels(struct cfg *cfg, const config_setting_t *list, struct point *point);
+
 /* NULL-terminated list of directories searched for profiles: $FLUXBRIDGE_PROFILES,
  * the site's own /etc/fluxbridge/profiles, the source tree's when the running
- * program stands in its build tree, the installed data directory. Static. */
+ * program stands in its build tree, the installed data directory. Static, made anew by each call. */
 const char *const *profile_directories(void);
 
 #endif
