@@ -1,0 +1,426 @@
+#include "bridge/wire.h"
+
+#include <ctype.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bridge/clock.h"
+#include "devices/codec.h"
+
+/* ---- topics ---- */
+
+bool wire_topic(char topic[WIRE_TOPIC_MAX + 1], const struct conf *conf, const char *node,
+                const char *leaf)
+{
+    int length = snprintf(topic, WIRE_TOPIC_MAX + 1, "%s/%s/%s/%s", conf->mqtt.prefix, conf->site,
+                          node, leaf);
+    return length >= 0 && length <= WIRE_TOPIC_MAX;
+}
+
+bool wire_command_filter(char topic[WIRE_TOPIC_MAX + 1], const struct conf *conf)
+{
+    return wire_topic(topic, conf, "+", "set/#");
+}
+
+bool wire_parse_topic(const struct conf *conf, const char *topic, char device[WIRE_TOPIC_MAX + 1],
+                      char point[WIRE_TOPIC_MAX + 1])
+{
+    char base[WIRE_TOPIC_MAX + 1];
+    int length = snprintf(base, sizeof(base), "%s/%s/", conf->mqtt.prefix, conf->site);
+    if (length < 0 || strncmp(topic, base, (size_t)length) != 0)
+        return false;
+    const char *node = topic + length;
+    const char *end = strchr(node, '/');
+    if (end == NULL || strncmp(end, "/set/", 5) != 0)
+        return false;
+    (void)snprintf(device, WIRE_TOPIC_MAX + 1, "%.*s", (int)(end - node), node);
+    (void)snprintf(point, WIRE_TOPIC_MAX + 1, "%s", end + 5);
+    return true;
+}
+
+/* ---- a command comes in ---- */
+
+enum { SEEN_ID = 1, SEEN_VALUE = 2, SEEN_ISSUED_AT = 4, SEEN_TTL = 8 };
+
+static bool complain(char detail[DETAIL_MAX], const char *what)
+{
+    (void)snprintf(detail, DETAIL_MAX, "%s", what);
+    return false;
+}
+
+/* A printable text of 1 to `most` characters: no control characters, whatever
+ * the script. jansson has made sure that it is UTF-8. */
+static bool parse_text(const json_t *value, size_t most, char *text)
+{
+    const char *from = json_string_value(value);
+    size_t size = json_string_length(value);
+    if (from == NULL || size == 0 || size > most)
+        return false;
+    for (size_t i = 0; i < size; i++) {
+        if (iscntrl((unsigned char)from[i]))
+            return false;
+    }
+    memcpy(text, from, size + 1);
+    return true;
+}
+
+/* Reads one known field of a command object; false with a detail. */
+static bool parse_field(const char *key, const json_t *value, struct command *command,
+                        unsigned *seen, char detail[DETAIL_MAX])
+{
+    /* A year of life and the year 2255 bound what times may be named. */
+    const double most_ttl_s = 365.0 * 86400.0;
+    const json_int_t most_ms = INT64_C(9000000000000);
+
+    if (strcmp(key, "id") == 0) {
+        *seen |= SEEN_ID;
+        return parse_text(value, COMMAND_ID_MAX, command->id) ||
+               complain(detail, "id is not a text of 1 to 64 printable characters");
+    }
+    if (strcmp(key, "value") == 0) {
+        *seen |= SEEN_VALUE;
+        command->value = json_number_value(value);
+        return json_is_number(value) || complain(detail, "value is not a number");
+    }
+    if (strcmp(key, "issued_at") == 0) {
+        *seen |= SEEN_ISSUED_AT;
+        command->issued_at_ms = json_integer_value(value);
+        return (json_is_integer(value) && command->issued_at_ms >= 0 &&
+                command->issued_at_ms <= most_ms) ||
+               complain(detail, "issued_at is not a time in whole milliseconds since 1970 UTC");
+    }
+    if (strcmp(key, "ttl_s") == 0) {
+        double ttl_s = json_number_value(value);
+        *seen |= SEEN_TTL;
+        if (!json_is_number(value) || !(ttl_s > 0.0 && ttl_s <= most_ttl_s))
+            return complain(detail, "ttl_s is not a number of seconds above 0");
+        command->ttl_ns = (int64_t)(ttl_s * (double)CLOCK_NS_PER_S);
+        return true;
+    }
+    if (strcmp(key, "source") == 0)
+        return parse_text(value, COMMAND_SOURCE_MAX, command->source) ||
+               complain(detail, "source is not a text of 1 to 64 printable characters");
+    (void)snprintf(detail, DETAIL_MAX, "unknown field \"%.64s\"", key);
+    return false;
+}
+
+static bool parse_object(json_t *root, struct command *command, char detail[DETAIL_MAX])
+{
+    unsigned seen = 0;
+    const char *key;
+    json_t *value;
+    json_object_foreach(root, key, value)
+    {
+        if (!parse_field(key, value, command, &seen, detail))
+            return false;
+    }
+    if (!(seen & SEEN_ID))
+        return complain(detail, "id is missing");
+    if (!(seen & SEEN_VALUE))
+        return complain(detail, "value is missing");
+    command->dated = (seen & SEEN_ISSUED_AT) && (seen & SEEN_TTL);
+    if (!command->dated && (seen & (SEEN_ISSUED_AT | SEEN_TTL)))
+        return complain(detail, "issued_at and ttl_s go together");
+    return true;
+}
+
+bool wire_parse_command(const char *payload, size_t size, bool allow_bare, struct command *command,
+                        char detail[DETAIL_MAX])
+{
+    struct command parsed = {0};
+    json_error_t error;
+    bool good = false;
+
+    json_t *root = json_loadb(payload, size, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
+    if (root == NULL) {
+        (void)snprintf(detail, DETAIL_MAX, "not JSON: %s", error.text);
+    } else if (json_is_object(root)) {
+        good = parse_object(root, &parsed, detail);
+    } else if (!json_is_number(root)) {
+        complain(detail, "not a JSON object with id and value");
+    } else if (!allow_bare) {
+        complain(detail, "a bare number, and allow_bare is off: send {\"id\":…,\"value\":…}");
+    } else {
+        parsed.value = json_number_value(root);
+        good = true;
+    }
+    if (good)
+        *command = parsed;
+    json_decref(root);
+    return good;
+}
+
+/* ---- a sample goes out ---- */
+
+struct text {
+    char *at;
+    char *end;
+    bool full;
+};
+
+static void put_bytes(struct text *text, const char *bytes, size_t size)
+{
+    if ((size_t)(text->end - text->at) < size) {
+        text->full = true;
+        return;
+    }
+    memcpy(text->at, bytes, size);
+    text->at += size;
+}
+
+static void put(struct text *text, const char *word)
+{
+    put_bytes(text, word, strlen(word));
+}
+
+static void put_integer(struct text *text, int64_t number)
+{
+    char digits[24];
+    int length = snprintf(digits, sizeof(digits), "%" PRId64, number);
+    put_bytes(text, digits, (size_t)length);
+}
+
+/* Names and labels are checked when the configuration is read: no character
+ * in them needs an escape. */
+static void put_key(struct text *text, const char *name, const char *suffix)
+{
+    put(text, "\"");
+    put(text, name);
+    put(text, suffix);
+    put(text, "\":");
+}
+
+static void put_label(struct text *text, const struct point *point, int64_t raw)
+{
+    const char *label = point_label(point, raw);
+    put(text, "\"");
+    if (label != NULL) {
+        put(text, label);
+    } else {
+        put(text, "code_");
+        put_integer(text, raw);
+    }
+    put(text, "\"");
+}
+
+/* The members of `data` for one point; an enumeration has two. */
+static void put_point(struct text *text, const struct point *point, const struct value *value)
+{
+    const bool read = value->state == VALUE_READ;
+    char number[CODEC_TEXT_MAX];
+    size_t size = read ? codec_print(point, value, number) : 0;
+
+    put_key(text, point->name, "");
+    if (!read)
+        put(text, "null");
+    else if (point->enumerated)
+        put_label(text, point, (int64_t)value->raw);
+    else
+        put_bytes(text, number, size);
+    if (!point->enumerated)
+        return;
+    put(text, ",");
+    put_key(text, point->name, "_code");
+    if (read)
+        put_integer(text, (int64_t)value->raw);
+    else
+        put(text, "null");
+}
+
+static const char *quality(const struct wire_sample *sample)
+{
+    unsigned read = 0;
+    unsigned failed = 0;
+    for (unsigned i = 0; i < sample->device->n_points; i++) {
+        read += sample->values[i].state == VALUE_READ;
+        failed += sample->values[i].state == VALUE_FAULT;
+    }
+    return failed == 0 ? "good" : read > 0 ? "partial" : "bad";
+}
+
+static void put_errors(struct text *text, const struct wire_sample *sample)
+{
+    const char *separator = ",\"errors\":{";
+    const char *end = "";
+    for (unsigned i = 0; i < sample->device->n_points; i++) {
+        const struct value *value = &sample->values[i];
+        if (value->state != VALUE_FAULT)
+            continue;
+        put(text, separator);
+        put_key(text, sample->device->points[i].name, "");
+        put(text, "\"");
+        put(text, fault_word((enum fault)value->fault));
+        put(text, "\"");
+        separator = ",";
+        end = "}";
+    }
+    put(text, end);
+}
+
+size_t wire_sample(const struct wire_sample *sample, char *text, size_t size)
+{
+    struct text out = {.at = text, .end = text + size};
+    const char *separator = "";
+
+    put(&out, "{\"ts\":");
+    put_integer(&out, sample->ts_ms);
+    put(&out, ",\"run\":\"");
+    put(&out, sample->run);
+    put(&out, "\",\"seq\":");
+    put_integer(&out, (int64_t)sample->seq);
+    put(&out, ",\"quality\":\"");
+    put(&out, quality(sample));
+    put(&out, "\",\"data\":{");
+    for (unsigned i = 0; i < sample->device->n_points; i++) {
+        if (sample->values[i].state == VALUE_ABSENT)
+            continue;
+        put(&out, separator);
+        put_point(&out, &sample->device->points[i], &sample->values[i]);
+        separator = ",";
+    }
+    put(&out, "}");
+    put_errors(&out, sample);
+    put(&out, "}");
+    return out.full ? 0 : (size_t)(out.at - text);
+}
+
+/* ---- everything else goes out ---- */
+
+/* A number as the codec prints it (50, not 50.0; 5.3, not 5.2999…). */
+static json_t *number(double value)
+{
+    char text[CODEC_TEXT_MAX];
+    size_t size = codec_print_number(value, text);
+    return json_loadb(text, size, JSON_DECODE_ANY, NULL);
+}
+
+/* Device and point come from a topic, which may hold any UTF-8; what is not
+ * valid becomes null instead of an unsendable document. */
+static json_t *text_or_null(const char *text)
+{
+    json_t *string = json_string(text);
+    return string != NULL ? string : json_null();
+}
+
+static char *dump(json_t *root)
+{
+    char *text = root != NULL ? json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(15)) : NULL;
+    json_decref(root);
+    return text;
+}
+
+char *wire_outcome(const struct outcome *outcome)
+{
+    json_t *root = json_object();
+    json_object_set_new(root, "id", outcome->has_id ? json_string(outcome->id) : json_null());
+    json_object_set_new(root, "device", text_or_null(outcome->device));
+    json_object_set_new(root, "point", text_or_null(outcome->point));
+    json_object_set_new(root, "value", outcome->has_value ? number(outcome->value) : json_null());
+    json_object_set_new(root, "outcome", json_string(outcome_word(outcome->kind)));
+    if (outcome->kind == OUTCOME_REFUSED)
+        json_object_set_new(root, "reason", json_string(reason_word(outcome->reason)));
+    if (outcome->kind == OUTCOME_FAILED)
+        json_object_set_new(root, "reason", json_string(fault_word(outcome->fault)));
+    if (outcome->detail[0] != '\0')
+        json_object_set_new(root, "detail", text_or_null(outcome->detail));
+    if (outcome->has_readback)
+        json_object_set_new(root, "readback", number(outcome->readback));
+    json_object_set_new(root, "ts", json_integer(outcome->ts_ms));
+    json_object_set_new(root, "latency_ms", json_real(round(outcome->latency_ms * 1e3) / 1e3));
+    if (outcome->source[0] != '\0')
+        json_object_set_new(root, "source", text_or_null(outcome->source));
+    return dump(root);
+}
+
+char *wire_bridge_info(const struct conf *conf, const char *run, int64_t started_ms)
+{
+    json_t *root = json_object();
+    json_t *devices = json_array();
+    json_object_set_new(root, "version", json_string(FLUXBRIDGE_VERSION));
+    json_object_set_new(root, "site", json_string(conf->site));
+    json_object_set_new(root, "run", json_string(run));
+    json_object_set_new(root, "started", json_integer(started_ms));
+    for (unsigned i = 0; i < conf->devices.n_devices; i++)
+        json_array_append_new(devices, json_string(conf->devices.devices[i].name));
+    json_object_set_new(root, "devices", devices);
+    return dump(root);
+}
+
+static json_t *point_info(const struct device *device, unsigned index)
+{
+    const struct point *point = &device->points[index];
+    const bool writable = device_may_write(device, index);
+    const bool setpoint = writable && (int)index == device->control.setpoint;
+    const double min = setpoint ? device->control.min_kw : point->min;
+    const double max = setpoint ? device->control.max_kw : point->max;
+    json_t *info = json_object();
+
+    json_object_set_new(info, "name", json_string(point->name));
+    json_object_set_new(info, "unit",
+                        point->unit[0] != '\0' ? json_string(point->unit) : json_null());
+    json_object_set_new(info, "type", json_string(point_type_word(point->type)));
+    json_object_set_new(info, "access", json_string(writable ? "rw" : "r"));
+    if (writable && !isnan(min))
+        json_object_set_new(info, "min", number(min));
+    if (writable && !isnan(max))
+        json_object_set_new(info, "max", number(max));
+    return info;
+}
+
+char *wire_device_info(const struct device *device)
+{
+    json_t *root = json_object();
+    json_t *points = json_array();
+    json_object_set_new(root, "id", json_string(device->id));
+    json_object_set_new(root, "name", json_string(device->name));
+    json_object_set_new(root, "type", json_string(device->profile->type));
+    json_object_set_new(root, "manufacturer", json_string(device->profile->manufacturer));
+    json_object_set_new(root, "model", json_string(device->profile->model));
+    for (unsigned i = 0; i < device->n_points; i++)
+        json_array_append_new(points, point_info(device, i));
+    json_object_set_new(root, "points", points);
+    return dump(root);
+}
+
+static json_t *counter(const atomic_uint_fast64_t *value)
+{
+    return json_integer((json_int_t)health_get(value));
+}
+
+static json_t *command_counters(const struct health *health)
+{
+    json_t *commands = json_object();
+    json_t *refused = json_object();
+    json_object_set_new(commands, "received", counter(&health->commands));
+    for (int i = 0; i < OUTCOME_COUNT; i++)
+        json_object_set_new(commands, outcome_word((enum outcome_kind)i),
+                            counter(&health->outcomes[i]));
+    for (int i = REASON_NONE + 1; i < REASON_COUNT; i++) {
+        if (health_get(&health->refusals[i]) > 0)
+            json_object_set_new(refused, reason_word((enum reason)i),
+                                counter(&health->refusals[i]));
+    }
+    json_object_set_new(commands, "refused_by_reason", refused);
+    return commands;
+}
+
+char *wire_health(const struct health *health, const struct outbox_depth *depth, int64_t ts_ms,
+                  int64_t uptime_ms)
+{
+    json_t *root = json_object();
+    json_object_set_new(root, "ts", json_integer(ts_ms));
+    json_object_set_new(root, "uptime_s", json_integer(uptime_ms / 1000));
+    json_object_set_new(root, "samples", counter(&health->samples));
+    json_object_set_new(root, "samples_bad", counter(&health->samples_bad));
+    json_object_set_new(root, "missed_ticks", counter(&health->missed_ticks));
+    json_object_set_new(root, "publishes", counter(&health->publishes));
+    json_object_set_new(root, "drops", json_integer((json_int_t)depth->dropped));
+    json_object_set_new(root, "spool_depth", json_integer((json_int_t)depth->backlog));
+    json_object_set_new(root, "reconnects", counter(&health->reconnects));
+    json_object_set_new(root, "commands", command_counters(health));
+    return dump(root);
+}
