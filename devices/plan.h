@@ -13,16 +13,18 @@
 #define DEVICES_PLAN_H
 
 #include "devices/device.h"
+#include "devices/fault.h"
 
 struct plan;
 
-/* One read request: `count` registers (or bits) from `address`, holding the
- * points plan_point(plan, first) .. plan_point(plan, first + n - 1). */
+/* One read request: `count` registers (or bits) from `address`, for the `n`
+ * points that are due at `scan` among the plan's positions first .. end - 1. */
 struct plan_block {
     enum point_table table;
     uint16_t address;
     uint16_t count;
-    unsigned first, n;
+    unsigned first, end, n;
+    uint64_t scan;
 };
 
 /* A plan over the points of `device` for which `wanted[i]` (NULL = all).
@@ -30,22 +32,23 @@ struct plan_block {
 struct plan *plan_new(const struct device *device, const bool *wanted);
 void plan_free(struct plan *plan);
 
-/* The block that starts at or after position `from`, leaving out points whose
- * poll class is not due at scan number `scan` (blocks are made of due points
- * only). False when there is none left. Next call: from = first + n ... use
- * block->next. */
+/* The first block at or after position `from`, made of the points alone whose
+ * poll class is due at scan number `scan` (at scan 0 all are). Begin with
+ * from = 0 and go on from `*next`. False when there is no block left; `block`
+ * and `next` are untouched then. */
 bool plan_next(const struct plan *plan, unsigned from, uint64_t scan, struct plan_block *block,
                unsigned *next);
 
-/* Splits `block` at its widest gap: for good, or until plan_mend(). False when
- * it holds one point only. */
+/* Splits `block` at its widest gap, for good or until plan_mend(), so that
+ * asking again from block->first gives two. False when it holds one point
+ * only: then the refusal is that point's own. */
 bool plan_cut(struct plan *plan, const struct plan_block *block, bool for_good);
 
 /* Takes back the cuts that were not for good. */
 void plan_mend(struct plan *plan);
 
 /* Decodes the words of an answered block into values[], indexed as the
- * device's points. */
+ * device's points. Points that are not in the block are left alone. */
 void plan_decode(const struct plan *plan, const struct plan_block *block, const uint16_t *words,
                  struct value *values);
 

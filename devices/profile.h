@@ -47,7 +47,8 @@ bool profile_read_labels(struct cfg *cfg, const config_setting_t *list, struct p
 
 /* NULL-terminated list of directories searched for profiles: $FLUXBRIDGE_PROFILES,
  * the site's own /etc/fluxbridge/profiles, the source tree's when the running
- * program stands in its build tree, the installed data directory. Static, made anew by each call. */
+ * program stands in its build tree, the installed data directory. Static, made
+ * anew by each call. */
 const char *const *profile_directories(void);
 
 #endif
