@@ -23,12 +23,12 @@ enum { LINK_PDU_MAX = 253, LINK_READ_MAX = 125, LINK_READ_BITS_MAX = 2000, LINK_
 struct link;
 
 struct link_ops {
-    /* Connects within timeout_ns. */
+    /* Connects within timeout_ns. After a fault nothing is left open. */
     enum fault (*open)(struct link *link, int64_t timeout_ns);
     /* Sends one PDU to `unit` and receives the whole answer within timeout_ns,
      * counted from now. `*reply_size` <= LINK_PDU_MAX. Any answer in a sound
      * frame from that unit is FAULT_NONE, exceptions included; link.c looks
-     * into it. */
+     * into it. After a fault link.c calls close(). */
     enum fault (*exchange)(struct link *link, uint8_t unit, const uint8_t *request,
                            size_t request_size, uint8_t *reply, size_t *reply_size,
                            int64_t timeout_ns);
@@ -40,7 +40,8 @@ struct link_ops {
 struct link {
     const struct link_ops *ops;
     bool is_open;
-    char error[160]; /* the last failure in words, for a log line: "connect 10.0.0.7:502: refused" */
+    char
+        error[160]; /* the last failure in words, for a log line: "connect 10.0.0.7:502: refused" */
 };
 
 /* Makes the link for where a device is: TCP by its host, RTU by its serial
@@ -50,19 +51,47 @@ void link_free(struct link *link);
 
 /* Opens unless open. FAULT_CONNECTION or FAULT_TIMEOUT on failure. */
 enum fault link_open(struct link *link, int64_t timeout_ns);
+/* Closes unless closed. */
 void link_close(struct link *link);
 
 /* Reads `count` registers (or bits, each one word 0/1) with function code
  * `table`. The reply's unit, function, byte count and frame are all checked;
- * `words` is written only on FAULT_NONE. */
+ * `words` is written only on FAULT_NONE. A count that no request can carry is
+ * FAULT_BAD_REPLY before anything is sent. */
 enum fault link_read(struct link *link, uint8_t unit, enum point_table table, uint16_t address,
                      uint16_t count, uint16_t *words, int64_t timeout_ns);
 
 /* Writes once: FC 06 for one register, FC 16 for more, FC 05 for a coil. The
  * echo of address and value (count) is compared. On any fault but an exception
- * the device may or may not have taken it: read back. Unit 0 (broadcast) is
- * refused with FAULT_BAD_REPLY before anything is sent. */
+ * the device may or may not have taken it: read back. Unit 0 (broadcast), and
+ * a table or count that cannot be written, are refused with FAULT_BAD_REPLY
+ * before anything is sent. */
 enum fault link_write(struct link *link, uint8_t unit, enum point_table table, uint16_t address,
                       uint16_t count, const uint16_t *words, int64_t timeout_ns);
+
+/* The rest is for implementations. */
+
+/* Notes why in link->error and returns `fault`. %m is errno in words. */
+enum fault link_fail(struct link *link, enum fault fault, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* The clock of all deadlines: it only moves forward. */
+int64_t link_now_ns(void);
+
+/* Waits until `fd` has one of `events`, or an error; false at the deadline.
+ * Signals do not end the wait; a deadline in the past only looks. */
+bool link_wait(int fd, short events, int64_t deadline_ns);
+
+/* 16 bits as Modbus sends them, high byte first. */
+static inline void link_put16(uint8_t *at, unsigned word)
+{
+    at[0] = (uint8_t)(word >> 8);
+    at[1] = (uint8_t)word;
+}
+
+static inline uint16_t link_get16(const uint8_t *at)
+{
+    return (uint16_t)(at[0] << 8 | at[1]);
+}
 
 #endif

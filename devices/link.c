@@ -1,0 +1,177 @@
+#include "devices/link.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "devices/link_modbus.h"
+#include "devices/link_tcp.h"
+
+/* Function codes that write; those that read are enum point_table. */
+enum { WRITE_COIL = 5, WRITE_REGISTER = 6, WRITE_REGISTERS = 16 };
+
+enum {
+    EXCEPTION = 0x80, /* added to the function code of a refusal */
+    COIL_ON = 0xff00,
+    ADDRESSES = 0x10000,
+};
+
+static const int64_t NS_PER_S = 1000000000;
+
+struct link *link_new(const struct device_modbus *modbus)
+{
+    return modbus->serial[0] != '\0' ? link_modbus_new(modbus)
+                                     : link_tcp_new(modbus->host, (uint16_t)modbus->port);
+}
+
+void link_free(struct link *link)
+{
+    if (link == NULL)
+        return;
+    link_close(link);
+    link->ops->free(link);
+}
+
+enum fault link_open(struct link *link, int64_t timeout_ns)
+{
+    if (link->is_open)
+        return FAULT_NONE;
+    enum fault fault = link->ops->open(link, timeout_ns);
+    link->is_open = fault == FAULT_NONE;
+    return fault;
+}
+
+void link_close(struct link *link)
+{
+    if (link->is_open)
+        link->ops->close(link);
+    link->is_open = false;
+}
+
+/* Sends `request` and hands over the answer unless it is an exception. */
+static enum fault ask(struct link *link, uint8_t unit, const uint8_t *request, size_t request_size,
+                      uint8_t *reply, size_t *reply_size, int64_t timeout_ns)
+{
+    if (!link->is_open)
+        return link_fail(link, FAULT_CONNECTION, "unit %u: the link is not open", unit);
+    enum fault fault =
+        link->ops->exchange(link, unit, request, request_size, reply, reply_size, timeout_ns);
+    if (fault != FAULT_NONE) {
+        link_close(link);
+        return fault;
+    }
+    if (*reply_size == 2 && reply[0] == (request[0] | EXCEPTION)) {
+        fault = fault_from_exception(reply[1]);
+        return link_fail(link, fault, "unit %u refused function %u at %u: exception %u, %s", unit,
+                         request[0], link_get16(request + 1), reply[1], fault_word(fault));
+    }
+    return FAULT_NONE;
+}
+
+enum fault link_read(struct link *link, uint8_t unit, enum point_table table, uint16_t address,
+                     uint16_t count, uint16_t *words, int64_t timeout_ns)
+{
+    bool bits = table == POINT_COIL || table == POINT_DISCRETE;
+    if (count == 0 || count > (bits ? LINK_READ_BITS_MAX : LINK_READ_MAX) ||
+        address + count > ADDRESSES)
+        return link_fail(link, FAULT_BAD_REPLY, "unit %u: not asked: read of %u at %u", unit, count,
+                         address);
+
+    uint8_t request[5] = {(uint8_t)table};
+    link_put16(request + 1, address);
+    link_put16(request + 3, count);
+    uint8_t reply[LINK_PDU_MAX] = {0};
+    size_t size = 0;
+    enum fault fault = ask(link, unit, request, sizeof request, reply, &size, timeout_ns);
+    if (fault != FAULT_NONE)
+        return fault;
+
+    size_t bytes = bits ? (count + 7U) / 8 : 2U * count;
+    if (size != 2 + bytes || reply[0] != table || reply[1] != bytes) {
+        link_close(link);
+        return link_fail(
+            link, FAULT_BAD_REPLY,
+            "unit %u: asked function %d for %zu bytes at %u, answered function %u with "
+            "%u bytes in a frame of %zu",
+            unit, (int)table, bytes, address, reply[0], reply[1], size);
+    }
+    for (unsigned i = 0; i < count; i++)
+        words[i] = bits ? reply[2 + i / 8] >> i % 8 & 1 : link_get16(reply + 2 + 2 * (size_t)i);
+    return FAULT_NONE;
+}
+
+enum fault link_write(struct link *link, uint8_t unit, enum point_table table, uint16_t address,
+                      uint16_t count, const uint16_t *words, int64_t timeout_ns)
+{
+    bool fits = table == POINT_HOLDING ? count >= 1 && count <= LINK_WRITE_MAX
+                                       : table == POINT_COIL && count == 1;
+    if (unit == 0 || !fits || address + count > ADDRESSES)
+        return link_fail(link, FAULT_BAD_REPLY, "unit %u: not sent: write of %u at %u", unit, count,
+                         address);
+
+    uint8_t request[6 + 2 * LINK_WRITE_MAX];
+    size_t size = 5;
+    link_put16(request + 1, address);
+    if (table == POINT_COIL) {
+        request[0] = WRITE_COIL;
+        link_put16(request + 3, words[0] != 0 ? COIL_ON : 0);
+    } else if (count == 1) {
+        request[0] = WRITE_REGISTER;
+        link_put16(request + 3, words[0]);
+    } else {
+        request[0] = WRITE_REGISTERS;
+        link_put16(request + 3, count);
+        request[size++] = (uint8_t)(2 * count);
+        for (unsigned i = 0; i < count; i++, size += 2)
+            link_put16(request + size, words[i]);
+    }
+
+    uint8_t reply[LINK_PDU_MAX] = {0};
+    size_t reply_size = 0;
+    enum fault fault = ask(link, unit, request, size, reply, &reply_size, timeout_ns);
+    if (fault != FAULT_NONE)
+        return fault;
+    /* The answer to all three is the first five bytes of the request. */
+    if (reply_size != 5 || memcmp(reply, request, 5) != 0) {
+        link_close(link);
+        return link_fail(link, FAULT_BAD_REPLY,
+                         "unit %u: function %u wrote %u at %u, answered function %u, %u at %u in a "
+                         "frame of %zu",
+                         unit, request[0], link_get16(request + 3), address, reply[0],
+                         link_get16(reply + 3), link_get16(reply + 1), reply_size);
+    }
+    return FAULT_NONE;
+}
+
+enum fault link_fail(struct link *link, enum fault fault, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(link->error, sizeof link->error, format, arguments);
+    va_end(arguments);
+    return fault;
+}
+
+int64_t link_now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * NS_PER_S + now.tv_nsec;
+}
+
+bool link_wait(int fd, short events, int64_t deadline_ns)
+{
+    struct pollfd wanted = {.fd = fd, .events = events};
+    int ready;
+    do {
+        int64_t left_ns = deadline_ns - link_now_ns();
+        if (left_ns < 0)
+            left_ns = 0;
+        struct timespec left = {.tv_sec = left_ns / NS_PER_S, .tv_nsec = left_ns % NS_PER_S};
+        ready = ppoll(&wanted, 1, &left, NULL);
+    } while (ready == -1 && errno == EINTR);
+    return ready > 0;
+}
