@@ -1,0 +1,475 @@
+#include "devices/simulator/server.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "devices/simulator/image.h"
+#include "devices/simulator/plant.h"
+#include "devices/simulator/rtu.h"
+
+/* MODBUS Messaging on TCP/IP V1.0b, section 3.1: transaction, protocol, length
+ * (of all that follows it), unit. */
+enum { MBAP_SIZE = 7, MBAP_LENGTH_MAX = 1 + LINK_PDU_MAX };
+enum { EVENTS_MAX = 64, IN_SIZE = 1024, OUT_SIZE = 2048, BACKLOG = 64 };
+
+static const double TICK_S = 0.05;
+
+/* Longer than any gap within a frame, USB adapters included. */
+static const double SILENCE_S = 0.04;
+
+/* Anything that epoll watches. */
+struct source {
+    int fd;
+    void (*ready)(struct server *server, struct source *source);
+};
+
+/* A listener or a serial line, and the device of each unit id on it. */
+struct port {
+    struct source source;
+    int16_t device[256]; /* -1 = none */
+    uint16_t number;     /* TCP port, 0 = serial */
+    const struct device_modbus *modbus;
+    size_t n_in; /* serial */
+    double heard_s;
+    uint8_t in[RTU_SIZE_MAX];
+};
+
+/* A TCP connection. */
+struct peer {
+    struct source source;
+    struct port *port;
+    struct peer *next, **link;
+    bool waiting; /* for room to send */
+    size_t n_in, n_out;
+    uint8_t in[IN_SIZE], out[OUT_SIZE];
+};
+
+struct station {
+    struct image *image;
+    struct port *port;
+    uint64_t tick; /* of the plant, at the last refresh */
+};
+
+struct server {
+    const struct device_list *list;
+    struct plant *plant;
+    double speed, start_s;
+    uint64_t tick;
+    struct station *stations; /* by device; no image = not served */
+    struct port **ports;      /* by link; NULL = nobody served there */
+    struct peer *peers;
+    int epoll;
+    int reserve; /* given up for a moment to turn away who comes when descriptors have run out */
+    char *failure;
+};
+
+static double now_s(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+static bool watch(struct server *server, struct source *source)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = source};
+    return epoll_ctl(server->epoll, EPOLL_CTL_ADD, source->fd, &event) == 0;
+}
+
+/* Brings the image of a device up to the plant's present; what has been
+ * written stays. */
+static void station_refresh(struct server *server, unsigned index)
+{
+    struct station *station = &server->stations[index];
+    if (station->tick == server->tick)
+        return;
+    station->tick = server->tick;
+    const struct device *device = &server->list->devices[index];
+    for (unsigned i = 0; i < device->n_points; i++)
+        if (!device->points[i].writable)
+            image_put(station->image, i, plant_read(server->plant, index, i));
+}
+
+/* Shows the plant what stands in the writable points now. */
+static void station_written(struct server *server, unsigned index)
+{
+    const struct device *device = &server->list->devices[index];
+    for (unsigned i = 0; i < device->n_points; i++) {
+        if (!device->points[i].writable)
+            continue;
+        struct value value = image_get(server->stations[index].image, i);
+        if (value.state == VALUE_READ)
+            plant_write(server->plant, index, i, value.number);
+    }
+}
+
+/* Answers a request PDU; 0 when no served device has this unit id. */
+static size_t answer(struct server *server, const struct port *port, uint8_t unit,
+                     const uint8_t *request, size_t size, uint8_t reply[LINK_PDU_MAX])
+{
+    if (port->device[unit] < 0)
+        return 0;
+    unsigned index = (unsigned)port->device[unit];
+    bool written;
+    station_refresh(server, index);
+    size_t n = image_answer(server->stations[index].image, request, size, reply, &written);
+    if (written)
+        station_written(server, index);
+    return n;
+}
+
+/* ---- TCP ---- */
+
+static void peer_close(struct peer *peer)
+{
+    *peer->link = peer->next;
+    if (peer->next)
+        peer->next->link = peer->link;
+    close(peer->source.fd);
+    free(peer);
+}
+
+/* Answers every whole frame that has come, while there is room for answers.
+ * False when the bytes are no Modbus. */
+static bool peer_answer(struct server *server, struct peer *peer)
+{
+    size_t at = 0;
+    bool good = true;
+    while (peer->n_in - at >= MBAP_SIZE && OUT_SIZE - peer->n_out >= MBAP_SIZE + LINK_PDU_MAX) {
+        const uint8_t *frame = peer->in + at;
+        size_t length = (size_t)frame[4] << 8 | frame[5];
+        good = frame[2] == 0 && frame[3] == 0 && length >= 2 && length <= MBAP_LENGTH_MAX;
+        if (!good || peer->n_in - at < MBAP_SIZE - 1 + length)
+            break;
+        const uint8_t *request = frame + MBAP_SIZE;
+        uint8_t *out = peer->out + peer->n_out, *reply = out + MBAP_SIZE;
+        size_t n = answer(server, peer->port, frame[6], request, length - 1, reply);
+        if (n == 0)
+            n = image_refuse(request, FAULT_GATEWAY_TARGET, reply);
+        memcpy(out, frame, MBAP_SIZE);
+        out[4] = (uint8_t)((n + 1) >> 8);
+        out[5] = (uint8_t)(n + 1);
+        peer->n_out += MBAP_SIZE + n;
+        at += MBAP_SIZE - 1 + length;
+    }
+    peer->n_in -= at;
+    memmove(peer->in, peer->in + at, peer->n_in);
+    return good;
+}
+
+/* Sends what there is to send. False when the connection is lost. */
+static bool peer_send(struct peer *peer)
+{
+    ssize_t n = send(peer->source.fd, peer->out, peer->n_out, MSG_NOSIGNAL);
+    if (n < 0)
+        return errno == EAGAIN || errno == EINTR;
+    peer->n_out -= (size_t)n;
+    memmove(peer->out, peer->out + n, peer->n_out);
+    return true;
+}
+
+/* Nothing more is read from a peer that does not take its answers. */
+static bool peer_watch(struct server *server, struct peer *peer)
+{
+    bool waiting = peer->n_out > 0;
+    if (waiting == peer->waiting)
+        return true;
+    peer->waiting = waiting;
+    struct epoll_event event = {.events = waiting ? EPOLLOUT : EPOLLIN, .data.ptr = &peer->source};
+    return epoll_ctl(server->epoll, EPOLL_CTL_MOD, peer->source.fd, &event) == 0;
+}
+
+static bool peer_receive(struct peer *peer)
+{
+    ssize_t n = recv(peer->source.fd, peer->in + peer->n_in, IN_SIZE - peer->n_in, 0);
+    if (n <= 0)
+        return n < 0 && (errno == EAGAIN || errno == EINTR);
+    peer->n_in += (size_t)n;
+    return true;
+}
+
+static void peer_ready(struct server *server, struct source *source)
+{
+    struct peer *peer = (struct peer *)source;
+    bool good = peer->waiting ? peer_send(peer) : peer_receive(peer);
+    size_t before = SIZE_MAX;
+    while (good && peer->n_out == 0 && peer->n_in < before) {
+        before = peer->n_in;
+        bool sound = peer_answer(server, peer);
+        good = (peer->n_out == 0 || peer_send(peer)) && sound;
+    }
+    if (!good || !peer_watch(server, peer))
+        peer_close(peer);
+}
+
+static void listener_ready(struct server *server, struct source *source)
+{
+    int fd = accept4(source->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0 && (errno == EMFILE || errno == ENFILE)) {
+        close(server->reserve);
+        fd = accept4(source->fd, NULL, NULL, SOCK_CLOEXEC);
+        if (fd >= 0)
+            close(fd);
+        server->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        return;
+    }
+    if (fd < 0)
+        return;
+    struct peer *peer = calloc(1, sizeof *peer);
+    if (!peer) {
+        close(fd);
+        return;
+    }
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+    peer->source = (struct source){fd, peer_ready};
+    peer->port = (struct port *)source;
+    peer->next = server->peers;
+    peer->link = &server->peers;
+    if (peer->next)
+        peer->next->link = &peer->next;
+    server->peers = peer;
+    if (!watch(server, &peer->source))
+        peer_close(peer);
+}
+
+static int listen_at(const struct addrinfo *address)
+{
+    int fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -1;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
+    if (bind(fd, address->ai_addr, address->ai_addrlen) < 0 || listen(fd, BACKLOG) < 0) {
+        int saved = errno;
+        close(fd);
+        errno = saved;
+        return -1;
+    }
+    return fd;
+}
+
+static bool port_listen(struct port *port, char error[SERVER_ERROR_MAX])
+{
+    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
+    struct addrinfo *address;
+    char service[8];
+    const char *host = port->modbus->host;
+    unsigned number = (unsigned)port->modbus->port;
+    snprintf(service, sizeof service, "%u", number & UINT16_MAX);
+    int wrong = getaddrinfo(host, service, &hints, &address);
+    if (wrong) {
+        snprintf(error, SERVER_ERROR_MAX, "%s:%u: %s", host, number, gai_strerror(wrong));
+        return false;
+    }
+    struct sockaddr_storage bound;
+    socklen_t size = sizeof bound;
+    port->source = (struct source){listen_at(address), listener_ready};
+    freeaddrinfo(address);
+    if (port->source.fd < 0 || getsockname(port->source.fd, (struct sockaddr *)&bound, &size) < 0) {
+        snprintf(error, SERVER_ERROR_MAX, "%s:%u: %s", host, number,
+                 errno == EADDRNOTAVAIL ? "not an address of this machine" : strerror(errno));
+        return false;
+    }
+    /* The port number stands at the same place in both families. */
+    port->number = ntohs(((struct sockaddr_in *)&bound)->sin_port);
+    return true;
+}
+
+/* ---- Serial ---- */
+
+/* What came from the line is a frame, or noise. */
+static void serial_frame(struct server *server, struct port *port)
+{
+    size_t n = port->n_in;
+    uint8_t out[RTU_SIZE_MAX];
+    port->n_in = 0;
+    if (!rtu_is_whole(port->in, n))
+        return;
+    out[0] = port->in[0];
+    size_t size = answer(server, port, out[0], port->in + 1, n - 1 - RTU_CRC_SIZE, out + 1);
+    if (size == 0)
+        return;
+    size = rtu_seal(out, 1 + size);
+    /* A line that takes nothing loses the answer, as lines do. */
+    if (write(port->source.fd, out, size) < 0)
+        return;
+}
+
+static void serial_ready(struct server *server, struct source *source)
+{
+    struct port *port = (struct port *)source;
+    double now = now_s();
+    if (now - port->heard_s > SILENCE_S)
+        port->n_in = 0;
+    port->heard_s = now;
+    ssize_t n = read(source->fd, port->in + port->n_in, sizeof port->in - port->n_in);
+    if (n <= 0) {
+        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+            return;
+        snprintf(server->failure, SERVER_ERROR_MAX, "%s: lost: %s", port->modbus->serial,
+                 n < 0 ? strerror(errno) : "end of file");
+        return;
+    }
+    port->n_in += (size_t)n;
+    if (port->n_in >= rtu_request_size(port->in, port->n_in))
+        serial_frame(server, port);
+}
+
+static bool port_open_line(struct port *port, char error[SERVER_ERROR_MAX])
+{
+    port->source = (struct source){rtu_open(port->modbus), serial_ready};
+    if (port->source.fd >= 0)
+        return true;
+    snprintf(error, SERVER_ERROR_MAX, "%s: %s", port->modbus->serial, strerror(errno));
+    return false;
+}
+
+/* ---- All together ---- */
+
+/* The listener or line of a link, made when its first device asks. */
+static struct port *port_start(struct server *server, const struct device *device,
+                               char error[SERVER_ERROR_MAX])
+{
+    struct port *port = server->ports[device->link];
+    if (port)
+        return port;
+    port = calloc(1, sizeof *port);
+    if (!port)
+        return NULL;
+    server->ports[device->link] = port;
+    memset(port->device, -1, sizeof port->device);
+    port->modbus = &device->modbus;
+    if (!(*device->modbus.serial ? port_open_line : port_listen)(port, error))
+        return NULL;
+    if (!watch(server, &port->source)) {
+        snprintf(error, SERVER_ERROR_MAX, "epoll: %s", strerror(errno));
+        return NULL;
+    }
+    return port;
+}
+
+static bool station_start(struct server *server, unsigned index, char error[SERVER_ERROR_MAX])
+{
+    const struct device *device = &server->list->devices[index];
+    struct station *station = &server->stations[index];
+    station->image = image_new(device);
+    if (!station->image)
+        return false;
+    for (unsigned i = 0; i < device->n_points; i++)
+        image_put(station->image, i, plant_read(server->plant, index, i));
+    station->port = port_start(server, device, error);
+    if (!station->port)
+        return false;
+    station->port->device[device->modbus.address & UINT8_MAX] = (int16_t)index;
+    return true;
+}
+
+struct server *server_new(const struct device_list *list, const struct server_options *options,
+                          char error[SERVER_ERROR_MAX])
+{
+    struct server *server = calloc(1, sizeof *server);
+    snprintf(error, SERVER_ERROR_MAX, "out of memory");
+    if (!server)
+        return NULL;
+    server->list = list;
+    server->speed = options->speed;
+    server->start_s = now_s();
+    server->plant = plant_new(list, options->seed);
+    server->stations = calloc(list->n_devices + 1u, sizeof *server->stations);
+    server->ports = calloc(list->n_links + 1u, sizeof(struct port *));
+    server->epoll = epoll_create1(EPOLL_CLOEXEC);
+    server->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    bool good = server->plant && server->stations && server->ports;
+    if (good && server->epoll < 0) {
+        snprintf(error, SERVER_ERROR_MAX, "epoll: %s", strerror(errno));
+        good = false;
+    }
+    for (unsigned i = 0; good && i < list->n_devices; i++)
+        if (!options->served || options->served[i])
+            good = station_start(server, i, error);
+    if (good)
+        return server;
+    server_free(server);
+    return NULL;
+}
+
+void server_free(struct server *server)
+{
+    if (!server)
+        return;
+    while (server->peers)
+        peer_close(server->peers);
+    for (unsigned i = 0; server->ports && i < server->list->n_links; i++) {
+        if (server->ports[i] && server->ports[i]->source.fd >= 0)
+            close(server->ports[i]->source.fd);
+        free(server->ports[i]);
+    }
+    for (unsigned i = 0; server->stations && i < server->list->n_devices; i++)
+        image_free(server->stations[i].image);
+    if (server->epoll >= 0)
+        close(server->epoll);
+    if (server->reserve >= 0)
+        close(server->reserve);
+    plant_free(server->plant);
+    free(server->stations);
+    free(server->ports);
+    free(server);
+}
+
+uint16_t server_port(const struct server *server, unsigned device)
+{
+    return server->stations[device].port->number;
+}
+
+/* Time goes on for the plant, and for lines on which silence ends a frame. */
+static void tick(struct server *server, double now)
+{
+    plant_step(server->plant, (now - server->start_s) * server->speed);
+    server->tick++;
+    for (unsigned i = 0; i < server->list->n_links; i++) {
+        struct port *port = server->ports[i];
+        if (port && port->n_in > 0 && now - port->heard_s > SILENCE_S)
+            serial_frame(server, port);
+    }
+}
+
+bool server_run(struct server *server, int stop_fd, char error[SERVER_ERROR_MAX])
+{
+    struct source stop = {.fd = stop_fd};
+    struct epoll_event events[EVENTS_MAX];
+    bool stopped = false;
+    double next_s = 0;
+    *error = '\0';
+    server->failure = error;
+    if (!watch(server, &stop))
+        snprintf(error, SERVER_ERROR_MAX, "epoll: %s", strerror(errno));
+    while (!*error && !stopped) {
+        double now = now_s();
+        if (now >= next_s) {
+            tick(server, now);
+            next_s = now + TICK_S;
+        }
+        int n = epoll_wait(server->epoll, events, EVENTS_MAX, (int)ceil((next_s - now) * 1e3));
+        if (n < 0 && errno != EINTR)
+            snprintf(error, SERVER_ERROR_MAX, "epoll: %s", strerror(errno));
+        for (int i = 0; i < n; i++) {
+            struct source *source = events[i].data.ptr;
+            if (source == &stop)
+                stopped = true;
+            else
+                source->ready(server, source);
+        }
+    }
+    epoll_ctl(server->epoll, EPOLL_CTL_DEL, stop_fd, NULL);
+    return stopped;
+}
