@@ -19,9 +19,10 @@ struct conf_mqtt {
     int64_t version;                /* 5, or 4 for MQTT 3.1.1 */
     int64_t keepalive_ns;           /* 15 s, whole seconds */
     int64_t qos;                    /* of samples: 0 or 1 */
-    char prefix[CONF_TEXT_MAX + 1]; /* "flux"; levels of [A-Za-z0-9_-], separated by / */
-    char client_id[CONF_TEXT_MAX +
-                   1]; /* default fluxbridge-<site>; device sessions append -<device> */
+    char prefix[CONF_TEXT_MAX + 1]; /* "flux"; topic levels without wildcards */
+    /* Default fluxbridge-<site>; device sessions append -<device>, and the
+     * whole fits CONF_TEXT_MAX. */
+    char client_id[CONF_TEXT_MAX + 1];
     char username[CONF_TEXT_MAX + 1]; /* "" = none */
     char password_file[CONF_PATH_MAX + 1];
     char password[CONF_TEXT_MAX + 1]; /* first line of password_file */
@@ -43,9 +44,12 @@ struct conf {
     struct device_list devices;
 };
 
-/* Reads and validates `path`. Returns false after any problem; conf_free() in
- * either case. */
+/* Reads and validates `path`, which becomes cfg->file. Returns false after any
+ * problem; conf_free() in either case. */
 bool conf_read(struct cfg *cfg, const char *path, struct conf *conf);
+
+/* The same from a text that libconfig has parsed already. */
+bool conf_read_root(struct cfg *cfg, const config_setting_t *root, struct conf *conf);
 void conf_free(struct conf *conf);
 
 #endif
