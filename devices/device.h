@@ -23,7 +23,7 @@ struct device_modbus {
     int64_t baud;                     /* 9600 */
     int parity;                       /* enum device_parity */
     int64_t data_bits, stop_bits;     /* 8, 1 */
-    int64_t address;                  /* unit id, 1..247 (TCP: 0..255 except 0, the broadcast) */
+    int64_t address;                  /* unit id, 1..247; 1..255 on TCP */
     int64_t timeout_ns;               /* "5s": for connecting, and for one whole answer */
     int64_t retry_count;              /* 3: attempts of a read, the documented loop */
 };
@@ -59,7 +59,7 @@ struct device {
     bool battery; /* from devices.bess; false: from devices.meters */
     const struct profile *profile;
     unsigned n_points;
-    struct point *points; /* the profile's rows with this device's overrides, labels and sign */
+    struct point *points; /* the profile's rows, with this device's scales, labels, sign, limits */
     struct device_modbus modbus;
     int64_t poll_ns;
     bool controllable; /* has a `control` group */
