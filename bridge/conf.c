@@ -233,14 +233,12 @@ static ssize_t conf_peek(const char *path, char *text, size_t size)
     return got;
 }
 
-static void conf_read_password(struct cfg *cfg, const config_setting_t *where,
-                               struct conf_mqtt *mqtt)
+const char *conf_load_password(const char *path, char password[CONF_TEXT_MAX + 1])
 {
-    char text[CONF_TEXT_MAX + 3]; /* one too many, "\r\n" */
-    ssize_t got = conf_peek(mqtt->password_file, text, sizeof text - 1);
+    char text[CONF_TEXT_MAX + 3]; /* one byte too many, and "\r\n" */
+    ssize_t got = conf_peek(path, text, sizeof text - 1);
     if (got < 0) {
-        cfg_problem(cfg, where, "password_file cannot be read: %s", strerror(errno));
-        return;
+        return strerror(errno);
     }
     text[got] = '\0';
     size_t length = strcspn(text, "\n");
@@ -248,13 +246,14 @@ static void conf_read_password(struct cfg *cfg, const config_setting_t *where,
         length--;
     }
     if (length == 0) {
-        cfg_problem(cfg, where, "password_file has no password in its first line");
-    } else if (length > CONF_TEXT_MAX) {
-        cfg_problem(cfg, where, "password_file has a password longer than %d bytes", CONF_TEXT_MAX);
-    } else {
-        memcpy(mqtt->password, text, length);
-        mqtt->password[length] = '\0';
+        return "no password in its first line";
     }
+    if (length > CONF_TEXT_MAX) {
+        return "a password too long to be one";
+    }
+    memcpy(password, text, length);
+    password[length] = '\0';
+    return NULL;
 }
 
 static void conf_read_tls(struct cfg *cfg, const config_setting_t *parent, struct conf_mqtt *mqtt)
@@ -274,7 +273,7 @@ static void conf_read_tls(struct cfg *cfg, const config_setting_t *parent, struc
         const config_setting_t *setting = conf_taken(group, files[i].key, files[i].path);
         char byte;
         if (setting && conf_peek(files[i].path, &byte, 1) < 0) {
-            cfg_problem(cfg, setting, "%s cannot be read: %s", files[i].key, strerror(errno));
+            cfg_problem(cfg, setting, "%s: %s", files[i].key, strerror(errno));
         }
     }
     if (!config_setting_get_member(group, "cert_file") !=
@@ -311,7 +310,10 @@ static void conf_read_mqtt(struct cfg *cfg, const config_setting_t *root, struct
         cfg_problem(cfg, setting, "username must not be empty");
     }
     if ((setting = conf_taken(group, "password_file", mqtt->password_file))) {
-        conf_read_password(cfg, setting, mqtt);
+        wrong = conf_load_password(mqtt->password_file, mqtt->password);
+        if (wrong) {
+            cfg_problem(cfg, setting, "password_file: %s", wrong);
+        }
         if (!config_setting_get_member(group, "username")) {
             cfg_problem(cfg, setting, "password_file needs a username");
         }

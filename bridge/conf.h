@@ -52,4 +52,7 @@ bool conf_read(struct cfg *cfg, const char *path, struct conf *conf);
 bool conf_read_root(struct cfg *cfg, const config_setting_t *root, struct conf *conf);
 void conf_free(struct conf *conf);
 
+/* Reads the first line of a password file. Returns NULL, or what is wrong. */
+const char *conf_load_password(const char *path, char password[CONF_TEXT_MAX + 1]);
+
 #endif
