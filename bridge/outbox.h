@@ -22,7 +22,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { OUTBOX_TOPIC_MAX = 512, OUTBOX_CORRELATION_MAX = 256, OUTBOX_PAYLOAD_MAX = 32 * 1024 };
+enum { OUTBOX_TOPIC_MAX = 512, OUTBOX_CORRELATION_MAX = 256, OUTBOX_PAYLOAD_MAX = 80 * 1024 };
 
 enum outbox_kind {
     OUTBOX_STATE,    /* a live sample */
@@ -45,21 +45,25 @@ struct outbox_item {
 struct outbox_depth {
     uint64_t waiting;   /* samples not yet acknowledged, in flight included */
     uint64_t backlog;   /* of these: backlog */
-    uint64_t dropped;   /* samples dropped since start, all devices */
+    uint64_t outcomes;  /* not yet acknowledged, in flight included */
+    uint64_t dropped;   /* samples dropped or refused since start, all devices */
     unsigned in_flight; /* samples and outcomes */
 };
 
 struct outbox;
 
+/* Both sizes are raised to hold at least one record of the largest kind. */
 struct outbox *outbox_new(unsigned n_devices, size_t sample_bytes, size_t outcome_bytes);
 void outbox_free(struct outbox *outbox);
 
-/* Pollers. */
+/* Pollers. When the ring is full the oldest sample gives way, in flight or
+ * not. One larger than OUTBOX_PAYLOAD_MAX is dropped itself. */
 void outbox_put_sample(struct outbox *outbox, unsigned device, int64_t taken_ns,
                        const char *payload, size_t size);
 
 /* An outcome for a topic; correlation may be empty. When the ring is full the
- * oldest outcome not in flight gives way, and false is returned. */
+ * oldest outcome gives way, in flight or not, and false is returned; also for
+ * one whose parts are larger than the bounds above, which is not taken. */
 bool outbox_put_outcome(struct outbox *outbox, const char *topic, const void *correlation,
                         size_t correlation_size, const char *payload, size_t size);
 
@@ -72,16 +76,23 @@ void outbox_wake(struct outbox *outbox);
 
 /* Publisher: the next record to send, copied out and marked in flight:
  * outcomes, then live samples, then backlog. Backlog waits until its device
- * has had a live sample since outbox_resumed(), at most OUTBOX_RESUME_NS, and
- * only when `backlog` is true. False when there is nothing. */
+ * has had a live sample since outbox_resumed(), at most OUTBOX_RESUME_NS
+ * (outbox_wait() wakes for it). False when there is nothing, the window is
+ * full, or the broker is away. */
 #define OUTBOX_RESUME_NS INT64_C(5000000000)
-bool outbox_take(struct outbox *outbox, int64_t now_ns, bool backlog, struct outbox_item *item);
+bool outbox_take(struct outbox *outbox, int64_t now_ns, struct outbox_item *item);
 
-/* The record is with the broker (true: forget it) or could not be sent (false:
- * back to its place, to be taken again). An unknown ticket is ignored. */
-void outbox_ack(struct outbox *outbox, uint64_t ticket, bool delivered);
+enum outbox_fate {
+    OUTBOX_DELIVERED, /* the broker has it: forget it */
+    OUTBOX_REFUSED,   /* the broker does not want it: forget it, and count it as dropped */
+    OUTBOX_RETURNED,  /* it could not be sent: back to its place, to be taken again */
+};
 
-/* Publisher: the broker is gone: all that waits is backlog; or is back. */
+/* What became of a record that was taken. An unknown ticket is ignored. */
+void outbox_ack(struct outbox *outbox, uint64_t ticket, enum outbox_fate fate);
+
+/* Publisher: the broker is gone: all that waits is backlog; or is back. It
+ * counts as gone at first. */
 void outbox_lost(struct outbox *outbox);
 void outbox_resumed(struct outbox *outbox, int64_t now_ns);
 

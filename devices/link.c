@@ -7,9 +7,6 @@
 #include <string.h>
 #include <time.h>
 
-#include "devices/link_modbus.h"
-#include "devices/link_tcp.h"
-
 /* Function codes that write; those that read are enum point_table. */
 enum { WRITE_COIL = 5, WRITE_REGISTER = 6, WRITE_REGISTERS = 16 };
 
@@ -21,12 +18,6 @@ enum {
 
 static const int64_t NS_PER_S = 1000000000;
 
-struct link *link_new(const struct device_modbus *modbus)
-{
-    return modbus->serial[0] != '\0' ? link_modbus_new(modbus)
-                                     : link_tcp_new(modbus->host, (uint16_t)modbus->port);
-}
-
 void link_free(struct link *link)
 {
     if (link == NULL)
@@ -37,6 +28,8 @@ void link_free(struct link *link)
 
 enum fault link_open(struct link *link, int64_t timeout_ns)
 {
+    if (link->is_open && link->ops->is_stale != NULL && link->ops->is_stale(link))
+        link_close(link);
     if (link->is_open)
         return FAULT_NONE;
     enum fault fault = link->ops->open(link, timeout_ns);

@@ -32,6 +32,9 @@ struct link_ops {
     enum fault (*exchange)(struct link *link, uint8_t unit, const uint8_t *request,
                            size_t request_size, uint8_t *reply, size_t *reply_size,
                            int64_t timeout_ns);
+    /* Whether an open link is closed by the peer or holds what nobody asked
+     * for, so that the next answer read would not be ours. NULL = cannot tell. */
+    bool (*is_stale)(struct link *link);
     void (*close)(struct link *link);
     void (*free)(struct link *link);
 };
@@ -44,12 +47,12 @@ struct link {
         error[160]; /* the last failure in words, for a log line: "connect 10.0.0.7:502: refused" */
 };
 
-/* Makes the link for where a device is: TCP by its host, RTU by its serial
- * line. Not yet open. NULL when out of memory. */
-struct link *link_new(const struct device_modbus *modbus);
+/* Made by link_new(), or by an implementation's own. */
 void link_free(struct link *link);
 
-/* Opens unless open. FAULT_CONNECTION or FAULT_TIMEOUT on failure. */
+/* Opens unless open and sound: call it before every exchange. A connection that
+ * the device closed while it was idle is opened anew here, where nothing has
+ * been sent yet. FAULT_CONNECTION or FAULT_TIMEOUT on failure. */
 enum fault link_open(struct link *link, int64_t timeout_ns);
 /* Closes unless closed. */
 void link_close(struct link *link);

@@ -155,7 +155,7 @@ static void rtu_free(struct link *link)
 
 struct link *link_modbus_new(const struct device_modbus *modbus)
 {
-    static const struct link_ops ops = {rtu_open, rtu_exchange, rtu_close, rtu_free};
+    static const struct link_ops ops = {rtu_open, rtu_exchange, NULL, rtu_close, rtu_free};
     static const char parities[] = {
         [DEVICE_PARITY_NONE] = 'N', [DEVICE_PARITY_EVEN] = 'E', [DEVICE_PARITY_ODD] = 'O'};
     struct link_modbus *rtu = calloc(1, sizeof *rtu);

@@ -195,17 +195,17 @@ static void tcp_close(struct link *link)
     close(tcp->fd);
 }
 
+static bool tcp_is_stale(struct link *link)
+{
+    uint8_t byte;
+    return recv(((struct link_tcp *)link)->fd, &byte, 1, 0) != -1 || errno != EAGAIN;
+}
+
 static enum fault send_request(struct link_tcp *tcp, uint8_t unit, const uint8_t *request,
                                size_t request_size)
 {
     uint8_t frame[AT_PDU + LINK_PDU_MAX];
     size_t size = AT_PDU + request_size;
-
-    /* Anything that came unasked, even the end of the connection, means that
-     * the next answer read here would not be ours. */
-    if (recv(tcp->fd, frame, 1, 0) != -1 || errno != EAGAIN)
-        return link_fail(&tcp->link, FAULT_CONNECTION,
-                         "%s: connection closed or out of step, nothing sent", tcp->name);
 
     link_put16(frame + AT_TRANSACTION, ++tcp->transaction);
     link_put16(frame + AT_PROTOCOL, 0);
@@ -286,7 +286,7 @@ static void tcp_free(struct link *link)
 
 struct link *link_tcp_new(const char *host, uint16_t port)
 {
-    static const struct link_ops ops = {tcp_open, tcp_exchange, tcp_close, tcp_free};
+    static const struct link_ops ops = {tcp_open, tcp_exchange, tcp_is_stale, tcp_close, tcp_free};
     struct link_tcp *tcp = calloc(1, sizeof *tcp);
     if (tcp == NULL)
         return NULL;

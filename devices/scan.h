@@ -28,7 +28,8 @@ void scan_begin(struct scan *scan, struct plan *plan, const struct device *devic
 enum scan_step {
     SCAN_MORE,   /* one transaction done, go on */
     SCAN_DONE,   /* every due point has its value or its fault */
-    SCAN_BROKEN, /* the link failed: *fault; the points still open carry it */
+    SCAN_BROKEN, /* the device is silent: *fault, which the points still open carry;
+                    a gateway's word for it leaves the link open */
 };
 
 /* Does the next transaction on an open link. */
