@@ -313,7 +313,7 @@ static char *dump(json_t *root)
     return text;
 }
 
-char *wire_outcome(const struct outcome *outcome)
+static json_t *outcome_object(const struct outcome *outcome)
 {
     json_t *root = json_object();
     json_object_set_new(root, "id", outcome->has_id ? json_string(outcome->id) : json_null());
@@ -333,6 +333,30 @@ char *wire_outcome(const struct outcome *outcome)
     json_object_set_new(root, "latency_ms", json_real(round(outcome->latency_ms * 1e3) / 1e3));
     if (outcome->source[0] != '\0')
         json_object_set_new(root, "source", text_or_null(outcome->source));
+    return root;
+}
+
+char *wire_outcome(const struct outcome *outcome)
+{
+    return dump(outcome_object(outcome));
+}
+
+char *wire_audit(const struct outcome *outcome, const struct wire_trace *trace)
+{
+    json_t *root = outcome_object(outcome);
+    json_t *words = json_array();
+    for (unsigned i = 0; i < trace->n_words; i++)
+        json_array_append_new(words, json_integer(trace->words[i]));
+    json_object_set_new(root, "received", json_integer(trace->received_ms));
+    if (trace->judged_ms != 0)
+        json_object_set_new(root, "judged", json_integer(trace->judged_ms));
+    if (trace->written_ms != 0)
+        json_object_set_new(root, "written", json_integer(trace->written_ms));
+    json_object_set_new(root, "registers", words);
+    if (trace->user_source != NULL && trace->user_source[0] != '\0')
+        json_object_set_new(root, "user_source", text_or_null(trace->user_source));
+    if (trace->user_traceparent != NULL && trace->user_traceparent[0] != '\0')
+        json_object_set_new(root, "traceparent", text_or_null(trace->user_traceparent));
     return dump(root);
 }
 

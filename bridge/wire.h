@@ -62,8 +62,18 @@ struct outcome {
     char detail[DETAIL_MAX];
 };
 
+/* What only the audit log says of it: how and when it came to that. */
+struct wire_trace {
+    int64_t received_ms, judged_ms, written_ms; /* UTC; 0 = did not come to it */
+    unsigned n_words;                           /* registers written */
+    uint16_t words[4];
+    const char *user_source; /* MQTT user properties, "" or NULL = none */
+    const char *user_traceparent;
+};
+
 /* JSON texts, malloc'ed (free with free()); NULL when out of memory. */
 char *wire_outcome(const struct outcome *outcome);
+char *wire_audit(const struct outcome *outcome, const struct wire_trace *trace);
 char *wire_bridge_info(const struct conf *conf, const char *run, int64_t started_ms);
 char *wire_device_info(const struct device *device);
 char *wire_health(const struct health *health, const struct outbox_depth *depth, int64_t ts_ms,
