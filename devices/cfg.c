@@ -213,6 +213,8 @@ static void read_text(struct cfg *cfg, const config_setting_t *setting,
     const char *text = config_setting_get_string(setting);
     if (!text)
         cfg_problem(cfg, setting, "%s must be a text in quotes", field->key);
+    else if ((double)strlen(text) < field->min)
+        cfg_problem(cfg, setting, "%s must not be empty", field->key);
     else if (!is_text(text))
         cfg_problem(cfg, setting, "%s must be UTF-8 without control characters", field->key);
     else if (strlen(text) >= field->size)

@@ -26,7 +26,7 @@ struct cfg {
 };
 
 enum cfg_kind {
-    CFG_TEXT,     /* char[size]; longer is a problem */
+    CFG_TEXT,     /* char[size]; longer is a problem, as are broken UTF-8 and control characters */
     CFG_NUMBER,   /* double; integers and floats alike */
     CFG_INTEGER,  /* int64_t */
     CFG_BOOLEAN,  /* bool */
@@ -42,7 +42,7 @@ struct cfg_field {
     size_t offset;              /* into the structure that is filled */
     size_t size;                /* CFG_TEXT: sizeof the array */
     bool required;
-    double min, max;            /* inclusive; both 0 = unbounded */
+    double min, max;            /* inclusive; both 0 = unbounded; a text's min 1: not empty */
     const char *const *choices; /* CFG_CHOICE, NULL-terminated */
 };
 

@@ -27,9 +27,9 @@ struct head {
 };
 
 static const struct cfg_field HEAD[] = {
-    {"id", CFG_TEXT, FIELD(head, id), .size = DEVICE_ID_MAX + 1, .required = true},
-    {"name", CFG_TEXT, FIELD(head, name), .size = DEVICE_NAME_MAX + 1, .required = true},
-    {"type", CFG_TEXT, FIELD(head, type), .size = POINT_NAME_MAX + 1, .required = true},
+    {"id", CFG_TEXT, FIELD(head, id), .size = DEVICE_ID_MAX + 1, .required = true, .min = 1},
+    {"name", CFG_TEXT, FIELD(head, name), .size = DEVICE_NAME_MAX + 1, .required = true, .min = 1},
+    {"type", CFG_TEXT, FIELD(head, type), .size = POINT_NAME_MAX + 1, .required = true, .min = 1},
     {"poll", CFG_DURATION, FIELD(head, poll_ns), .min = 0.01, .max = 3600},
     {.key = "modbus", .kind = CFG_OTHER, .required = true},
     {.key = "control", .kind = CFG_OTHER},
@@ -38,9 +38,9 @@ static const struct cfg_field HEAD[] = {
 };
 
 static const struct cfg_field MODBUS[] = {
-    {"host", CFG_TEXT, FIELD(device_modbus, host), .size = DEVICE_HOST_MAX + 1},
+    {"host", CFG_TEXT, FIELD(device_modbus, host), .size = DEVICE_HOST_MAX + 1, .min = 1},
     {"port", CFG_INTEGER, FIELD(device_modbus, port), .min = 1, .max = 65535},
-    {"serial", CFG_TEXT, FIELD(device_modbus, serial), .size = DEVICE_HOST_MAX + 1},
+    {"serial", CFG_TEXT, FIELD(device_modbus, serial), .size = DEVICE_HOST_MAX + 1, .min = 1},
     {"baud", CFG_INTEGER, FIELD(device_modbus, baud), .min = 300, .max = 921600},
     {"parity", CFG_CHOICE, FIELD(device_modbus, parity), .choices = PARITY},
     {"data_bits", CFG_INTEGER, FIELD(device_modbus, data_bits), .min = 7, .max = 8},
@@ -102,8 +102,9 @@ static const struct cfg_field DEADMAN[] = {
     CFG_END,
 };
 
-static void read_modbus(struct cfg *cfg, const config_setting_t *group, struct device *device)
+static bool read_modbus(struct cfg *cfg, const config_setting_t *group, struct device *device)
 {
+    unsigned before = cfg->problems;
     struct device_modbus *modbus = &device->modbus;
     *modbus = (struct device_modbus){
         .port = 502,
@@ -115,11 +116,11 @@ static void read_modbus(struct cfg *cfg, const config_setting_t *group, struct d
         .retry_count = 3,
     };
     if (!cfg_read(cfg, group, MODBUS, modbus))
-        return;
+        return false;
     bool tcp = modbus->host[0] != '\0', serial = modbus->serial[0] != '\0';
     if (tcp == serial) {
         cfg_problem(cfg, group, "modbus needs either host or serial%s", tcp ? ", not both" : "");
-        return;
+        return false;
     }
     for (const char *const *key = tcp ? SERIAL_KEYS : TCP_KEYS; *key; key++) {
         const config_setting_t *setting = config_setting_get_member(group, *key);
@@ -135,6 +136,7 @@ static void read_modbus(struct cfg *cfg, const config_setting_t *group, struct d
     else if (modbus->address < 0 || modbus->address > last)
         cfg_problem(cfg, address, "address must be from 1 to %d, not %lld", (int)last,
                     (long long)modbus->address);
+    return cfg->problems == before;
 }
 
 static void read_override(struct cfg *cfg, const config_setting_t *group, struct device *device,
@@ -200,6 +202,8 @@ static void read_statuses(struct cfg *cfg, const config_setting_t *group,
     status->enumerated = true;
 
     const config_setting_t *ready = config_setting_get_member(group, "ready_status");
+    if (!ready)
+        return;
     unsigned n = config_setting_is_array(ready) || config_setting_is_list(ready)
                      ? (unsigned)config_setting_length(ready)
                      : 0;
@@ -335,12 +339,14 @@ static void read_control(struct cfg *cfg, const config_setting_t *group, struct 
                 .on_exit = DEVICE_HOLD,
             },
     };
-    if (!cfg_read(cfg, group, CONTROL, &sheet))
-        return;
+    bool good = cfg_read(cfg, group, CONTROL, &sheet);
     const config_setting_t *deadman = config_setting_get_member(group, "deadman");
-    if (deadman && !cfg_read(cfg, deadman, DEADMAN, &sheet.control))
+    if (deadman)
+        good = cfg_read(cfg, deadman, DEADMAN, &sheet.control) && good;
+    if (good)
+        check_control(cfg, group, &sheet.control);
+    if (!config_setting_is_group(group))
         return;
-    check_control(cfg, group, &sheet.control);
     device->controllable = true;
     device->control = sheet.control;
     bind_control(cfg, group, device, &sheet);
@@ -373,26 +379,26 @@ static const struct profile *find_profile(struct cfg *cfg, const config_setting_
     return profile;
 }
 
+/* The last device's name and id against the rules and the devices before it. */
 static void check_names(struct cfg *cfg, const config_setting_t *group,
                         const struct device_list *list)
 {
     const struct device *last = &list->devices[list->n_devices - 1];
-    if (!cfg_is_name(last->name))
-        cfg_problem(cfg, config_setting_get_member(group, "name"),
-                    "name '%s' is not 1 to 64 of A-Z a-z 0-9 _ -", last->name);
+    const config_setting_t *name = config_setting_get_member(group, "name");
+    const config_setting_t *id = config_setting_get_member(group, "id");
+    if (last->name[0] && !cfg_is_name(last->name))
+        cfg_problem(cfg, name, "name '%s' is not 1 to 64 of A-Z a-z 0-9 _ -", last->name);
     if (strcasecmp(last->name, "bridge") == 0)
-        cfg_problem(cfg, config_setting_get_member(group, "name"),
+        cfg_problem(cfg, name,
                     "a device cannot be called 'bridge': that topic is the bridge's own");
-    if (!cfg_is_name(last->id))
-        cfg_problem(cfg, config_setting_get_member(group, "id"),
-                    "id '%s' is not 1 to 64 of A-Z a-z 0-9 _ -", last->id);
+    if (last->id[0] && !cfg_is_name(last->id))
+        cfg_problem(cfg, id, "id '%s' is not 1 to 64 of A-Z a-z 0-9 _ -", last->id);
     for (const struct device *other = list->devices; other < last; other++) {
-        if (strcasecmp(other->name, last->name) == 0)
-            cfg_problem(cfg, config_setting_get_member(group, "name"),
-                        "name '%s' is taken by another device, letter case aside", last->name);
-        if (strcasecmp(other->id, last->id) == 0)
-            cfg_problem(cfg, config_setting_get_member(group, "id"),
-                        "id '%s' is taken by device '%s'", last->id, other->name);
+        if (last->name[0] && strcasecmp(other->name, last->name) == 0)
+            cfg_problem(cfg, name, "name '%s' is taken by another device, letter case aside",
+                        last->name);
+        if (last->id[0] && strcasecmp(other->id, last->id) == 0)
+            cfg_problem(cfg, id, "id '%s' is taken by device '%s'", last->id, other->name);
     }
 }
 
@@ -403,9 +409,8 @@ static bool same_link(const struct device_modbus *a, const struct device_modbus 
 }
 
 /* Numbers the last device's link, and compares it with its neighbours there. */
-static void join_link(struct cfg *cfg, const config_setting_t *group, struct device_list *list)
+static void join_link(struct cfg *cfg, const config_setting_t *where, struct device_list *list)
 {
-    const config_setting_t *where = config_setting_get_member(group, "modbus");
     struct device *last = &list->devices[list->n_devices - 1];
     bool joined = false;
     for (struct device *other = list->devices; other < last; other++) {
@@ -427,33 +432,36 @@ static void join_link(struct cfg *cfg, const config_setting_t *group, struct dev
         last->link = list->n_links++;
 }
 
+/* Goes on after a problem, so that one run shows them all. */
 static void read_device(struct cfg *cfg, const config_setting_t *group, bool battery,
                         const char *const *directories, struct device_list *list)
 {
     struct head head = {.poll_ns = 1000000000};
-    if (!cfg_read(cfg, group, HEAD, &head))
-        return;
     struct device *device = &list->devices[list->n_devices++];
+    cfg_read(cfg, group, HEAD, &head);
+    if (!config_setting_is_group(group))
+        return;
     device->battery = battery;
     device->poll_ns = head.poll_ns;
     strcpy(device->id, head.id);
     strcpy(device->name, head.name);
     check_names(cfg, group, list);
 
-    unsigned before = cfg->problems;
-    read_modbus(cfg, config_setting_get_member(group, "modbus"), device);
-    if (cfg->problems == before)
-        join_link(cfg, group, list);
+    const config_setting_t *modbus = config_setting_get_member(group, "modbus");
+    if (modbus && read_modbus(cfg, modbus, device))
+        join_link(cfg, modbus, list);
 
-    device->profile =
-        find_profile(cfg, config_setting_get_member(group, "type"), directories, head.type, list);
-    if (!device->profile || device->profile->n_points == 0)
-        return;
-    read_points(cfg, group, device);
     const config_setting_t *control = config_setting_get_member(group, "control");
     if (control && !battery)
         cfg_problem(cfg, control, "a meter takes no commands: control is for devices in bess");
-    else if (control && device->points)
+
+    if (head.type[0])
+        device->profile = find_profile(cfg, config_setting_get_member(group, "type"), directories,
+                                       head.type, list);
+    if (!device->profile || device->profile->n_points == 0)
+        return;
+    read_points(cfg, group, device);
+    if (control && battery && device->points)
         read_control(cfg, control, device);
 }
 

@@ -43,7 +43,7 @@ static const struct cfg_field HEAD[] = {
 };
 
 static const struct cfg_field ROW[] = {
-    {"name", CFG_TEXT, FIELD(row, name), .size = POINT_NAME_MAX + 1, .required = true},
+    {"name", CFG_TEXT, FIELD(row, name), .size = POINT_NAME_MAX + 1, .required = true, .min = 1},
     {"address", CFG_INTEGER, FIELD(row, address), .required = true, .min = 0, .max = 65535},
     {"function", CFG_INTEGER, FIELD(row, function), .min = 1, .max = 4},
     {"type", CFG_CHOICE, FIELD(row, type), .required = true, .choices = point_type_words},
@@ -63,7 +63,8 @@ static const struct cfg_field ROW[] = {
 
 static const struct cfg_field LABEL[] = {
     {"value", CFG_INTEGER, FIELD(point_label, value), .required = true},
-    {"label", CFG_TEXT, FIELD(point_label, label), .size = POINT_LABEL_MAX + 1, .required = true},
+    {"label", CFG_TEXT, FIELD(point_label, label), .size = POINT_LABEL_MAX + 1, .required = true,
+     .min = 1},
     CFG_END,
 };
 
@@ -99,8 +100,6 @@ bool profile_read_labels(struct cfg *cfg, const config_setting_t *list, struct p
         struct point_label label = {0};
         if (!cfg_read(cfg, group, LABEL, &label))
             continue;
-        if (label.label[0] == '\0')
-            cfg_problem(cfg, group, "a label must not be empty");
         if (point_label(point, label.value))
             cfg_problem(cfg, group, "value %lld has a label already", (long long)label.value);
         for (unsigned k = 0; k < point->n_labels; k++)
@@ -166,7 +165,7 @@ static void check_point(struct cfg *cfg, const config_setting_t *group,
 {
     const char *name = point->name;
     unsigned end = point->address + point_width(point);
-    if (name[0] == '\0' || name[strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_")] != '\0')
+    if (name[strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_")] != '\0')
         cfg_problem(cfg, group, "'%s': a point's name is made of a-z, 0-9 and _", name);
     if (end > 65536)
         cfg_problem(cfg, group, "%s runs past address 65535", name);
