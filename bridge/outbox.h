@@ -24,6 +24,10 @@
 
 enum { OUTBOX_TOPIC_MAX = 512, OUTBOX_CORRELATION_MAX = 256, OUTBOX_PAYLOAD_MAX = 80 * 1024 };
 
+/* Most records in flight at once, and most of these that are backlog, so that
+ * live samples and outcomes always find room. */
+enum { OUTBOX_WINDOW = 32, OUTBOX_WINDOW_BACKLOG = 16 };
+
 enum outbox_kind {
     OUTBOX_STATE,    /* a live sample */
     OUTBOX_BACKFILL, /* a sample from the backlog */
