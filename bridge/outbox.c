@@ -375,8 +375,8 @@ void outbox_ack(struct outbox *outbox, uint64_t ticket, enum outbox_fate fate)
             count_drop(outbox, record->device);
         retire(queue, record);
         pop_done(queue);
+        wake(outbox); /* there is room in the window */
     }
-    wake(outbox);
 done:
     pthread_mutex_unlock(&outbox->mutex);
 }

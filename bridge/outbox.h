@@ -89,7 +89,7 @@ bool outbox_take(struct outbox *outbox, int64_t now_ns, struct outbox_item *item
 enum outbox_fate {
     OUTBOX_DELIVERED, /* the broker has it: forget it */
     OUTBOX_REFUSED,   /* the broker does not want it: forget it, and count it as dropped */
-    OUTBOX_RETURNED,  /* it could not be sent: back to its place, to be taken again */
+    OUTBOX_RETURNED,  /* it could not be sent: back to its place; wakes nobody */
 };
 
 /* What became of a record that was taken. An unknown ticket is ignored. */

@@ -1,0 +1,447 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "bridge/clock.h"
+#include "bridge/outbox.h"
+
+#define S CLOCK_NS_PER_S
+
+enum { DEVICES = 3, MIB = 1 << 20 };
+
+/* One outbox, the last item taken from it, and a clock. */
+struct fixture {
+    struct outbox *outbox;
+    struct outbox_item item;
+    int64_t now_ns;
+};
+
+static int setup(void **state)
+{
+    struct fixture *f = calloc(1, sizeof(*f));
+    f->outbox = outbox_new(DEVICES, MIB, MIB);
+    f->now_ns = 1000 * S;
+    *state = f;
+    return f->outbox == NULL;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+    outbox_free(f->outbox);
+    free(f);
+    return 0;
+}
+
+static void put(struct fixture *f, unsigned device, const char *text)
+{
+    outbox_put_sample(f->outbox, device, f->now_ns, text, strlen(text));
+}
+
+static uint64_t expect(struct fixture *f, enum outbox_kind kind, const char *text)
+{
+    assert_true(outbox_take(f->outbox, f->now_ns, &f->item));
+    assert_int_equal(f->item.kind, kind);
+    assert_int_equal(f->item.payload_size, strlen(text));
+    assert_memory_equal(f->item.payload, text, strlen(text));
+    return f->item.ticket;
+}
+
+static void deliver(struct fixture *f, enum outbox_kind kind, const char *text)
+{
+    outbox_ack(f->outbox, expect(f, kind, text), OUTBOX_DELIVERED);
+}
+
+static void expect_nothing(struct fixture *f)
+{
+    assert_false(outbox_take(f->outbox, f->now_ns, &f->item));
+}
+
+static void assert_depth(struct fixture *f, uint64_t waiting, uint64_t backlog, unsigned in_flight)
+{
+    struct outbox_depth depth = outbox_depth(f->outbox);
+    assert_int_equal(depth.waiting, waiting);
+    assert_int_equal(depth.backlog, backlog);
+    assert_int_equal(depth.in_flight, in_flight);
+}
+
+static void test_nothing_goes_before_the_broker_is_there(void **state)
+{
+    struct fixture *f = *state;
+    put(f, 0, "early");
+    outbox_put_outcome(f->outbox, "t", NULL, 0, "{}", 2);
+    expect_nothing(f);
+    assert_depth(f, 1, 1, 0);
+}
+
+static void test_live_samples_go_in_order_and_are_kept_until_acknowledged(void **state)
+{
+    struct fixture *f = *state;
+    outbox_resumed(f->outbox, f->now_ns);
+    put(f, 1, "one");
+    put(f, 2, "two");
+    uint64_t one = expect(f, OUTBOX_STATE, "one");
+    assert_int_equal(f->item.device, 1);
+    assert_int_equal(f->item.taken_ns, f->now_ns);
+    uint64_t two = expect(f, OUTBOX_STATE, "two");
+    expect_nothing(f);
+    assert_depth(f, 2, 0, 2);
+    outbox_ack(f->outbox, two, OUTBOX_DELIVERED); /* acknowledgements may overtake */
+    outbox_ack(f->outbox, two, OUTBOX_DELIVERED); /* and a second one says nothing */
+    assert_depth(f, 1, 0, 1);
+    outbox_ack(f->outbox, one, OUTBOX_DELIVERED);
+    assert_depth(f, 0, 0, 0);
+    assert_int_equal(outbox_dropped(f->outbox, 1), 0);
+}
+
+static void test_what_could_not_be_sent_comes_again_in_its_place(void **state)
+{
+    struct fixture *f = *state;
+    outbox_resumed(f->outbox, f->now_ns);
+    put(f, 0, "one");
+    put(f, 0, "two");
+    put(f, 0, "three");
+    uint64_t one = expect(f, OUTBOX_STATE, "one");
+    uint64_t two = expect(f, OUTBOX_STATE, "two");
+    outbox_ack(f->outbox, two, OUTBOX_RETURNED);
+    outbox_ack(f->outbox, one, OUTBOX_RETURNED);
+    deliver(f, OUTBOX_STATE, "one");
+    deliver(f, OUTBOX_STATE, "two");
+    deliver(f, OUTBOX_STATE, "three");
+    expect_nothing(f);
+}
+
+static void test_refused_is_forgotten_and_counted(void **state)
+{
+    struct fixture *f = *state;
+    outbox_resumed(f->outbox, f->now_ns);
+    put(f, 2, "one");
+    outbox_ack(f->outbox, expect(f, OUTBOX_STATE, "one"), OUTBOX_REFUSED);
+    expect_nothing(f);
+    assert_depth(f, 0, 0, 0);
+    assert_int_equal(outbox_dropped(f->outbox, 2), 1);
+    assert_int_equal(outbox_depth(f->outbox).dropped, 1);
+}
+
+static void test_outcomes_go_first_with_topic_and_correlation(void **state)
+{
+    struct fixture *f = *state;
+    outbox_resumed(f->outbox, f->now_ns);
+    put(f, 0, "sample");
+    assert_true(outbox_put_outcome(f->outbox, "reply/to", "\0\1\2", 3, "{\"a\":1}", 7));
+    assert_true(outbox_put_outcome(f->outbox, "flux/demo/b/result", NULL, 0, "{}", 2));
+    assert_int_equal(outbox_depth(f->outbox).outcomes, 2);
+    expect(f, OUTBOX_OUTCOME, "{\"a\":1}");
+    assert_string_equal(f->item.topic, "reply/to");
+    assert_int_equal(f->item.correlation_size, 3);
+    assert_memory_equal(f->item.correlation, "\0\1\2", 3);
+    outbox_lost(f->outbox);
+    outbox_resumed(f->outbox, f->now_ns);
+    put(f, 0, "live");
+    deliver(f, OUTBOX_OUTCOME, "{\"a\":1}");
+    deliver(f, OUTBOX_OUTCOME, "{}");
+    assert_string_equal(f->item.topic, "flux/demo/b/result");
+    assert_int_equal(f->item.correlation_size, 0);
+    assert_int_equal(outbox_depth(f->outbox).outcomes, 0);
+    deliver(f, OUTBOX_STATE, "live");
+}
+
+static void test_an_outcome_beyond_its_bounds_is_not_taken(void **state)
+{
+    struct fixture *f = *state;
+    char topic[OUTBOX_TOPIC_MAX + 2];
+    memset(topic, 't', sizeof(topic));
+    topic[OUTBOX_TOPIC_MAX + 1] = '\0';
+    assert_false(outbox_put_outcome(f->outbox, topic, NULL, 0, "{}", 2));
+    topic[OUTBOX_TOPIC_MAX] = '\0';
+    assert_true(outbox_put_outcome(f->outbox, topic, NULL, 0, "{}", 2));
+    static char large[OUTBOX_PAYLOAD_MAX + 1];
+    assert_false(outbox_put_outcome(f->outbox, "t", large, OUTBOX_CORRELATION_MAX + 1, "{}", 2));
+    assert_true(outbox_put_outcome(f->outbox, "t", large, OUTBOX_CORRELATION_MAX, "{}", 2));
+    assert_false(outbox_put_outcome(f->outbox, "t", NULL, 0, large, OUTBOX_PAYLOAD_MAX + 1));
+    assert_true(outbox_put_outcome(f->outbox, "t", NULL, 0, large, OUTBOX_PAYLOAD_MAX));
+    assert_int_equal(outbox_depth(f->outbox).outcomes, 3);
+    outbox_put_sample(f->outbox, 1, 0, large, OUTBOX_PAYLOAD_MAX + 1);
+    assert_int_equal(outbox_dropped(f->outbox, 1), 1);
+    assert_depth(f, 0, 0, 0);
+}
+
+static void test_backlog_follows_the_live_flow_oldest_first(void **state)
+{
+    struct fixture *f = *state;
+    outbox_resumed(f->outbox, f->now_ns);
+    put(f, 0, "delivered");
+    put(f, 0, "in flight");
+    put(f, 0, "not taken");
+    deliver(f, OUTBOX_STATE, "delivered");
+    uint64_t old = expect(f, OUTBOX_STATE, "in flight");
+    outbox_lost(f->outbox);
+    outbox_ack(f->outbox, old, OUTBOX_DELIVERED); /* too late: it has been put back */
+    put(f, 0, "while away");
+    expect_nothing(f);
+    assert_depth(f, 3, 3, 0);
+
+    outbox_resumed(f->outbox, f->now_ns);
+    expect_nothing(f); /* no live sample yet */
+    put(f, 0, "live");
+    deliver(f, OUTBOX_STATE, "live");
+    deliver(f, OUTBOX_BACKFILL, "in flight");
+    deliver(f, OUTBOX_BACKFILL, "not taken");
+    put(f, 0, "live again");
+    deliver(f, OUTBOX_STATE, "live again");
+    deliver(f, OUTBOX_BACKFILL, "while away");
+    expect_nothing(f);
+    assert_depth(f, 0, 0, 0);
+    assert_int_equal(outbox_depth(f->outbox).dropped, 0);
+}
+
+static void test_backlog_waits_for_its_own_device_but_not_for_ever(void **state)
+{
+    struct fixture *f = *state;
+    put(f, 1, "backlog");
+    outbox_resumed(f->outbox, f->now_ns);
+    put(f, 0, "live");
+    deliver(f, OUTBOX_STATE, "live");
+    f->now_ns += OUTBOX_RESUME_NS - 1;
+    expect_nothing(f);
+    f->now_ns += 1;
+    deliver(f, OUTBOX_BACKFILL, "backlog");
+}
+
+/* The publisher may sleep for as long as it likes: held back backlog wakes it. */
+static void test_wait_ends_when_backlog_may_go(void **state)
+{
+    struct fixture *f = *state;
+    put(f, 0, "backlog");
+    f->now_ns = clock_mono_ns() - OUTBOX_RESUME_NS + CLOCK_NS_PER_MS;
+    outbox_resumed(f->outbox, f->now_ns);
+    expect_nothing(f);
+    outbox_wait(f->outbox, CLOCK_NEVER); /* for what was put */
+    outbox_wait(f->outbox, CLOCK_NEVER);
+    f->now_ns += OUTBOX_RESUME_NS;
+    assert_in_range(clock_mono_ns(), f->now_ns, INT64_MAX);
+    deliver(f, OUTBOX_BACKFILL, "backlog");
+}
+
+static void test_wait_ends_at_every_cause(void **state)
+{
+    struct fixture *f = *state;
+    outbox_wake(f->outbox);
+    outbox_wait(f->outbox, CLOCK_NEVER);
+    put(f, 0, "x");
+    outbox_wait(f->outbox, CLOCK_NEVER);
+    outbox_set_online(f->outbox, 0, true);
+    outbox_wait(f->outbox, CLOCK_NEVER);
+    outbox_put_outcome(f->outbox, "t", NULL, 0, "{}", 2);
+    outbox_wait(f->outbox, CLOCK_NEVER);
+    outbox_resumed(f->outbox, f->now_ns);
+    outbox_ack(f->outbox, expect(f, OUTBOX_OUTCOME, "{}"), OUTBOX_DELIVERED);
+    outbox_wait(f->outbox, CLOCK_NEVER);
+    outbox_wait(f->outbox, clock_mono_ns());
+}
+
+static void test_window_keeps_room_for_the_living(void **state)
+{
+    struct fixture *f = *state;
+    char text[16];
+    for (int i = 0; i < 40; i++) {
+        snprintf(text, sizeof(text), "old %d", i);
+        put(f, 0, text);
+    }
+    outbox_resumed(f->outbox, f->now_ns);
+    put(f, 0, "live");
+    deliver(f, OUTBOX_STATE, "live");
+    uint64_t first = 0;
+    for (int i = 0; i < OUTBOX_WINDOW_BACKLOG; i++) {
+        snprintf(text, sizeof(text), "old %d", i);
+        uint64_t ticket = expect(f, OUTBOX_BACKFILL, text);
+        first = i == 0 ? ticket : first;
+    }
+    expect_nothing(f);
+    for (int i = OUTBOX_WINDOW_BACKLOG; i < OUTBOX_WINDOW; i++) {
+        put(f, 1, "more");
+        expect(f, OUTBOX_STATE, "more");
+    }
+    put(f, 1, "one too many");
+    expect_nothing(f);
+    assert_depth(f, 57, 40, OUTBOX_WINDOW);
+    outbox_ack(f->outbox, first, OUTBOX_DELIVERED);
+    deliver(f, OUTBOX_STATE, "one too many");
+    snprintf(text, sizeof(text), "old %d", OUTBOX_WINDOW_BACKLOG);
+    expect(f, OUTBOX_BACKFILL, text);
+    expect_nothing(f);
+}
+
+/* Fills the ring of samples once more than it holds. Returns how many were put. */
+static unsigned overfill(struct fixture *f, unsigned device, unsigned n_drops)
+{
+    static char payload[10 * 1000];
+    unsigned n = 0;
+    uint64_t before = outbox_dropped(f->outbox, device);
+    while (outbox_dropped(f->outbox, device) < before + n_drops) {
+        int size = snprintf(payload, sizeof(payload), "%u", n++);
+        memset(payload + size, ' ', sizeof(payload) - (size_t)size);
+        outbox_put_sample(f->outbox, device, f->now_ns, payload, sizeof(payload));
+    }
+    return n;
+}
+
+static void test_the_oldest_gives_way_and_is_counted_for_its_device(void **state)
+{
+    struct fixture *f = *state;
+    unsigned n = overfill(f, 1, 3);
+    assert_int_equal(outbox_dropped(f->outbox, 1), 3);
+    assert_int_equal(outbox_dropped(f->outbox, 0), 0);
+    assert_depth(f, n - 3, n - 3, 0);
+    outbox_resumed(f->outbox, f->now_ns);
+    f->now_ns += OUTBOX_RESUME_NS;
+    for (unsigned i = 3; i < n; i++) {
+        assert_true(outbox_take(f->outbox, f->now_ns, &f->item));
+        assert_int_equal(strtoul(f->item.payload, NULL, 10), i);
+        outbox_ack(f->outbox, f->item.ticket, OUTBOX_DELIVERED);
+    }
+    expect_nothing(f);
+}
+
+static void test_the_oldest_gives_way_even_in_flight(void **state)
+{
+    struct fixture *f = *state;
+    outbox_resumed(f->outbox, f->now_ns);
+    put(f, 0, "oldest");
+    uint64_t oldest = expect(f, OUTBOX_STATE, "oldest");
+    overfill(f, 1, 1);
+    assert_int_equal(outbox_dropped(f->outbox, 0), 1);
+    assert_int_equal(outbox_depth(f->outbox).in_flight, 0);
+    uint64_t waiting = outbox_depth(f->outbox).waiting;
+    outbox_ack(f->outbox, oldest, OUTBOX_RETURNED);
+    outbox_ack(f->outbox, oldest, OUTBOX_DELIVERED);
+    assert_depth(f, waiting, 0, 0);
+    assert_true(outbox_take(f->outbox, f->now_ns, &f->item));
+    assert_int_equal(strtoul(f->item.payload, NULL, 10), 1);
+}
+
+static void test_a_full_ring_of_outcomes_says_so(void **state)
+{
+    struct fixture *f = *state;
+    static char payload[10 * 1000];
+    unsigned n = 0;
+    while (snprintf(payload, sizeof(payload), "%u", n) > 0 &&
+           outbox_put_outcome(f->outbox, "t", NULL, 0, payload, sizeof(payload)))
+        n++;
+    assert_true(n > 50);
+    assert_int_equal(outbox_depth(f->outbox).outcomes, n);
+    assert_int_equal(outbox_depth(f->outbox).dropped, 0); /* samples only */
+    outbox_resumed(f->outbox, f->now_ns);
+    for (unsigned i = 1; i <= n; i++) {
+        assert_true(outbox_take(f->outbox, f->now_ns, &f->item));
+        assert_int_equal(strtoul(f->item.payload, NULL, 10), i);
+        outbox_ack(f->outbox, f->item.ticket, OUTBOX_DELIVERED);
+    }
+}
+
+static void test_presence_is_the_latest_only(void **state)
+{
+    struct fixture *f = *state;
+    unsigned device = 0;
+    bool online = true;
+    assert_false(outbox_take_presence(f->outbox, &device, &online));
+    outbox_set_online(f->outbox, 1, true);
+    outbox_set_online(f->outbox, 1, false);
+    outbox_set_online(f->outbox, 2, true);
+    outbox_set_online(f->outbox, 2, true);
+    outbox_set_online(f->outbox, 0, false); /* as it began */
+    assert_true(outbox_take_presence(f->outbox, &device, &online));
+    assert_int_equal(device, 1);
+    assert_false(online);
+    assert_true(outbox_take_presence(f->outbox, &device, &online));
+    assert_int_equal(device, 2);
+    assert_true(online);
+    assert_false(outbox_take_presence(f->outbox, &device, &online));
+
+    outbox_mark_presence(f->outbox, 2);
+    outbox_mark_presence(f->outbox, 2);
+    device = 0;
+    assert_true(outbox_take_presence(f->outbox, &device, &online));
+    assert_int_equal(device, 2);
+    assert_true(online);
+    device = 0;
+    assert_false(outbox_take_presence(f->outbox, &device, &online));
+}
+
+/* Random events against the promises: per device the samples come out in the
+ * order they went in, every one is delivered or counted as dropped, and a live
+ * sample never waits for backlog. */
+static void test_nothing_is_lost_without_being_counted(void **state)
+{
+    struct fixture *f = *state;
+    enum { SAMPLES = 20000 };
+    static char payload[4000];
+    unsigned n_put = 0, n_delivered = 0, n_flights = 0, last_backfill = 0;
+    static uint64_t flights[SAMPLES]; /* those dropped in flight stay in here a while */
+    bool up = false;
+    srand(2);
+    while (n_put < SAMPLES || outbox_depth(f->outbox).waiting > 0) {
+        int event = rand() % 1000;
+        f->now_ns += S / 100;
+        if (n_put < SAMPLES ? event < 2 : !up) {
+            if (up)
+                outbox_lost(f->outbox);
+            else
+                outbox_resumed(f->outbox, f->now_ns);
+            up = !up;
+            n_flights = 0;
+            last_backfill = 0;
+        } else if (event < 400 && n_put < SAMPLES) {
+            int size = snprintf(payload, sizeof(payload), "%u ", ++n_put);
+            outbox_put_sample(f->outbox, (unsigned)event % DEVICES, f->now_ns, payload,
+                              (size_t)size + (size_t)rand() % 3900);
+        } else if (event < 700 && outbox_take(f->outbox, f->now_ns, &f->item)) {
+            flights[n_flights++] = f->item.ticket;
+            if (f->item.kind == OUTBOX_BACKFILL) {
+                unsigned number = (unsigned)strtoul(f->item.payload, NULL, 10);
+                assert_true(number > last_backfill);
+                last_backfill = number;
+            }
+        } else if (n_flights > 0) {
+            unsigned i = (unsigned)rand() % n_flights;
+            uint64_t waiting = outbox_depth(f->outbox).waiting;
+            outbox_ack(f->outbox, flights[i], OUTBOX_DELIVERED);
+            flights[i] = flights[--n_flights];
+            n_delivered += outbox_depth(f->outbox).waiting < waiting;
+        }
+    }
+    assert_int_equal(n_delivered + outbox_depth(f->outbox).dropped, SAMPLES);
+    assert_in_range(n_delivered, SAMPLES / 10, SAMPLES - 1); /* both ways were gone */
+    assert_depth(f, 0, 0, 0);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_nothing_goes_before_the_broker_is_there),
+        TEST(test_live_samples_go_in_order_and_are_kept_until_acknowledged),
+        TEST(test_what_could_not_be_sent_comes_again_in_its_place),
+        TEST(test_refused_is_forgotten_and_counted),
+        TEST(test_outcomes_go_first_with_topic_and_correlation),
+        TEST(test_an_outcome_beyond_its_bounds_is_not_taken),
+        TEST(test_backlog_follows_the_live_flow_oldest_first),
+        TEST(test_backlog_waits_for_its_own_device_but_not_for_ever),
+        TEST(test_wait_ends_when_backlog_may_go),
+        TEST(test_wait_ends_at_every_cause),
+        TEST(test_window_keeps_room_for_the_living),
+        TEST(test_the_oldest_gives_way_and_is_counted_for_its_device),
+        TEST(test_the_oldest_gives_way_even_in_flight),
+        TEST(test_a_full_ring_of_outcomes_says_so),
+        TEST(test_presence_is_the_latest_only),
+        TEST(test_nothing_is_lost_without_being_counted),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
