@@ -43,8 +43,8 @@ struct link_ops {
 struct link {
     const struct link_ops *ops;
     bool is_open;
-    char
-        error[160]; /* the last failure in words, for a log line: "connect 10.0.0.7:502: refused" */
+    /* The last failure in words, for a log line: "connect 10.0.0.7:502: Connection refused". */
+    char error[160];
 };
 
 /* Made by link_new(), or by an implementation's own. */

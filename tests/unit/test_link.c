@@ -16,6 +16,7 @@ struct fake {
     struct link link;
     enum fault open_fault;
     enum fault fault;
+    bool stale;
     uint8_t reply[LINK_PDU_MAX];
     size_t reply_size;
     /* What link.c did. */
@@ -52,6 +53,11 @@ static enum fault fake_exchange(struct link *link, uint8_t unit, const uint8_t *
     return FAULT_NONE;
 }
 
+static bool fake_is_stale(struct link *link)
+{
+    return ((struct fake *)link)->stale;
+}
+
 static void fake_close(struct link *link)
 {
     ((struct fake *)link)->closed++;
@@ -62,7 +68,7 @@ static void fake_free(struct link *link)
     ((struct fake *)link)->freed++;
 }
 
-static const struct link_ops ops = {fake_open, fake_exchange, fake_close, fake_free};
+static const struct link_ops ops = {fake_open, fake_exchange, fake_is_stale, fake_close, fake_free};
 
 /* An open fake link that answers with the given bytes. */
 #define FAKE(...) fake_with((const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__}))
@@ -368,6 +374,22 @@ static void test_opens_and_closes_once(void **state)
     link_free(NULL);
 }
 
+static void test_a_stale_link_is_opened_anew(void **state)
+{
+    (void)state;
+    struct fake fake = FAKE(3, 2, 0, 0);
+    fake.stale = true;
+    assert_int_equal(link_open(&fake.link, 5), FAULT_NONE);
+    assert_int_equal(fake.closed, 1);
+    assert_int_equal(fake.opened, 1);
+    assert_true(fake.link.is_open);
+
+    fake.open_fault = FAULT_CONNECTION;
+    assert_int_equal(link_open(&fake.link, 5), FAULT_CONNECTION);
+    assert_int_equal(fake.closed, 2);
+    assert_false(fake.link.is_open);
+}
+
 static void test_a_long_reason_is_cut(void **state)
 {
     (void)state;
@@ -393,6 +415,7 @@ int main(void)
         cmocka_unit_test(test_writes_no_broadcast_and_nothing_impossible),
         cmocka_unit_test(test_a_failed_exchange_closes_and_is_not_repeated),
         cmocka_unit_test(test_opens_and_closes_once),
+        cmocka_unit_test(test_a_stale_link_is_opened_anew),
         cmocka_unit_test(test_a_long_reason_is_cut),
     };
     return cmocka_run_group_tests_name("link", tests, NULL, NULL);
