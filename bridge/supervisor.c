@@ -1,0 +1,312 @@
+#include "bridge/supervisor.h"
+
+#include <malloc.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <time.h>
+
+#include "bridge/audit.h"
+#include "bridge/clock.h"
+#include "bridge/log.h"
+#include "bridge/poller.h"
+#include "bridge/publisher.h"
+#include "bridge/subscriber.h"
+
+enum { SAMPLE_BYTES = 8 << 20, OUTCOME_BYTES = 4 << 20 };
+
+#define WATCH_MIN_NS CLOCK_NS_PER_S /* between two looks at the promises */
+#define WATCH_MAX_NS (5 * CLOCK_NS_PER_S)
+#define SLACK_NS     (2 * CLOCK_NS_PER_S) /* a promise broken by less is a busy machine */
+#define GRACE_NS     (300 * CLOCK_NS_PER_MS)
+
+struct supervisor {
+    struct conf *conf;
+    char run[9]; /* 8 hex digits */
+    struct health health;
+    struct inbox *inbox;
+    struct outbox *outbox;
+    struct audit *audit;
+    struct subscriber *subscriber;
+    struct publisher *publisher;
+    unsigned n_links;
+    struct mailbox **mailboxes; /* this and the next two: one per link */
+    struct poller **pollers;
+    bool *poller_stuck;
+    bool subscriber_stuck, publisher_stuck;
+};
+
+/* ---- start and stop ---- */
+
+/* The points of a link's devices that a command may name. */
+static unsigned count_places(const struct device_list *list, unsigned link)
+{
+    unsigned places = 0;
+    for (unsigned i = 0; i < list->n_devices; i++)
+        for (unsigned point = 0; point < list->devices[i].n_points; point++)
+            places += list->devices[i].link == link && device_may_write(&list->devices[i], point);
+    return places;
+}
+
+static bool make_queues(struct supervisor *supervisor)
+{
+    const struct device_list *list = &supervisor->conf->devices;
+    supervisor->inbox = inbox_new();
+    supervisor->outbox = outbox_new(list->n_devices, SAMPLE_BYTES, OUTCOME_BYTES);
+    supervisor->mailboxes = calloc(list->n_links, sizeof *supervisor->mailboxes);
+    supervisor->pollers = calloc(list->n_links, sizeof *supervisor->pollers);
+    supervisor->poller_stuck = calloc(list->n_links, sizeof *supervisor->poller_stuck);
+    bool good = supervisor->inbox && supervisor->outbox && supervisor->mailboxes &&
+                supervisor->pollers && supervisor->poller_stuck;
+    for (unsigned link = 0; good && link < list->n_links; link++) {
+        supervisor->mailboxes[link] = mailbox_new(count_places(list, link));
+        good = supervisor->mailboxes[link];
+        supervisor->n_links += good;
+    }
+    if (!good)
+        log_error("out of memory");
+    return good;
+}
+
+static bool start(struct supervisor *supervisor)
+{
+    if (!make_queues(supervisor))
+        return false;
+    supervisor->audit = audit_start(supervisor->conf->audit_path, supervisor->outbox);
+    if (!supervisor->audit) {
+        log_error("cannot start the thread of the audit log");
+        return false;
+    }
+    supervisor->subscriber = subscriber_start(&(struct subscriber_setup){
+        .conf = supervisor->conf,
+        .inbox = supervisor->inbox,
+        .mailboxes = supervisor->mailboxes,
+        .audit = supervisor->audit,
+        .health = &supervisor->health,
+    });
+    if (!supervisor->subscriber)
+        return false;
+    supervisor->publisher = publisher_start(&(struct publisher_setup){
+        .conf = supervisor->conf,
+        .outbox = supervisor->outbox,
+        .inbox = supervisor->inbox,
+        .health = &supervisor->health,
+        .run = supervisor->run,
+        .started_ms = clock_utc_ms(),
+    });
+    if (!supervisor->publisher)
+        return false;
+    int64_t origin_ns = clock_mono_ns();
+    for (unsigned link = 0; link < supervisor->n_links; link++) {
+        supervisor->pollers[link] = poller_start(&(struct poller_setup){
+            .conf = supervisor->conf,
+            .link = link,
+            .mailbox = supervisor->mailboxes[link],
+            .outbox = supervisor->outbox,
+            .inbox = supervisor->inbox,
+            .health = &supervisor->health,
+            .run = supervisor->run,
+            .origin_ns = origin_ns,
+        });
+        if (!supervisor->pollers[link])
+            return false;
+    }
+    return true;
+}
+
+/* Also what was started in part. Commands under way end first and are answered,
+ * then the answers go to disk, then to the broker. */
+static void stop(struct supervisor *supervisor)
+{
+    if (supervisor->subscriber)
+        subscriber_drain(supervisor->subscriber);
+    for (unsigned link = 0; link < supervisor->n_links; link++)
+        mailbox_stop(supervisor->mailboxes[link]);
+    for (unsigned link = 0; link < supervisor->n_links; link++)
+        poller_stop(supervisor->pollers[link]);
+    if (supervisor->subscriber)
+        subscriber_stop(supervisor->subscriber);
+    audit_stop(supervisor->audit);
+    if (supervisor->publisher)
+        publisher_stop(supervisor->publisher, GRACE_NS);
+    for (unsigned link = 0; link < supervisor->n_links; link++)
+        mailbox_free(supervisor->mailboxes[link]);
+    outbox_free(supervisor->outbox);
+    inbox_free(supervisor->inbox);
+    free(supervisor->mailboxes);
+    free(supervisor->pollers);
+    free(supervisor->poller_stuck);
+}
+
+/* ---- watching ---- */
+
+/* Whether a thread has just become late, or is on time again. */
+static bool has_turned(bool *stuck, int64_t promise_ns, int64_t now_ns)
+{
+    bool late = promise_ns < now_ns - SLACK_NS;
+    bool turned = late != *stuck;
+    *stuck = late;
+    return turned;
+}
+
+static void tell(const char *thread, bool stuck)
+{
+    if (stuck)
+        log_error("the %s has stopped moving", thread);
+    else
+        log_info("the %s moves again", thread);
+}
+
+/* A stuck poller says nothing any more, so its devices are told offline here;
+ * its next good read says online again. */
+static void tell_poller(struct supervisor *supervisor, unsigned link)
+{
+    const struct device_list *list = &supervisor->conf->devices;
+    bool stuck = supervisor->poller_stuck[link];
+    char name[DEVICE_HOST_MAX + 32] = "";
+    for (unsigned i = 0; i < list->n_devices; i++) {
+        const struct device_modbus *modbus = &list->devices[i].modbus;
+        if (list->devices[i].link != link)
+            continue;
+        if (stuck)
+            outbox_set_online(supervisor->outbox, i, false);
+        if (modbus->serial[0])
+            snprintf(name, sizeof name, "poller of %s", modbus->serial);
+        else
+            snprintf(name, sizeof name, "poller of %s:%d", modbus->host, (int)modbus->port);
+    }
+    tell(name, stuck);
+}
+
+static int64_t sooner(int64_t a_ns, int64_t b_ns)
+{
+    return a_ns < b_ns ? a_ns : b_ns;
+}
+
+/* Looks at every thread and returns when to look again. */
+static int64_t watch(struct supervisor *supervisor, int64_t now_ns)
+{
+    int64_t first_ns = now_ns + WATCH_MAX_NS - SLACK_NS;
+    int64_t promise_ns = subscriber_promise_ns(supervisor->subscriber);
+    if (has_turned(&supervisor->subscriber_stuck, promise_ns, now_ns))
+        tell("subscriber", supervisor->subscriber_stuck);
+    first_ns = sooner(first_ns, promise_ns);
+
+    promise_ns = publisher_promise_ns(supervisor->publisher);
+    if (has_turned(&supervisor->publisher_stuck, promise_ns, now_ns))
+        tell("publisher", supervisor->publisher_stuck);
+    first_ns = sooner(first_ns, promise_ns);
+
+    for (unsigned link = 0; link < supervisor->n_links; link++) {
+        promise_ns = poller_promise_ns(supervisor->pollers[link]);
+        if (has_turned(&supervisor->poller_stuck[link], promise_ns, now_ns))
+            tell_poller(supervisor, link);
+        first_ns = sooner(first_ns, promise_ns);
+    }
+    first_ns += SLACK_NS;
+    return first_ns > now_ns + WATCH_MIN_NS ? first_ns : now_ns + WATCH_MIN_NS;
+}
+
+/* ---- signals ---- */
+
+/* Takes over the log level; everything else needs a restart. */
+static void reload(struct supervisor *supervisor, const char *path)
+{
+    char *text = NULL, *rest = NULL;
+    size_t size;
+    FILE *out = open_memstream(&text, &size);
+    struct cfg cfg = {.out = out};
+    struct conf conf;
+    if (conf_read(&cfg, path, &conf)) {
+        log_set_level((enum log_level)conf.log_level);
+        log_info("reloaded level=%s", log_level_words[conf.log_level]);
+    }
+    conf_free(&conf);
+    if (out)
+        fclose(out);
+    for (char *line = text ? strtok_r(text, "\n", &rest) : NULL; line;
+         line = strtok_r(NULL, "\n", &rest))
+        log_warning("%s", line);
+    if (cfg.problems)
+        log_warning("nothing is taken over from the configuration problems=%u", cfg.problems);
+    free(text);
+    audit_reopen(supervisor->audit);
+    publisher_reload(supervisor->publisher);
+}
+
+/* Serves signals until one of them ends the program, and returns it. */
+static int serve(struct supervisor *supervisor, const sigset_t *signals, const char *path)
+{
+    int64_t look_ns = 0;
+    for (;;) {
+        int64_t now_ns = clock_mono_ns();
+        if (now_ns >= look_ns)
+            look_ns = watch(supervisor, now_ns);
+        int64_t pause_ns = look_ns - now_ns;
+        const struct timespec pause = {.tv_sec = (time_t)(pause_ns / CLOCK_NS_PER_S),
+                                       .tv_nsec = (long)(pause_ns % CLOCK_NS_PER_S)};
+        int signal = sigtimedwait(signals, NULL, &pause);
+        if (signal == SIGHUP)
+            reload(supervisor, path);
+        else if (signal > 0)
+            return signal;
+    }
+}
+
+/* Hundreds of links are hundreds of descriptors. */
+static void raise_file_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+static bool make_run(char run[9])
+{
+    uint32_t number;
+    if (getrandom(&number, sizeof number, 0) != sizeof number) {
+        log_error("no random number for the run: %m");
+        return false;
+    }
+    snprintf(run, 9, "%08x", number);
+    return true;
+}
+
+int supervisor_run(struct conf *conf, const char *path)
+{
+    struct supervisor supervisor = {.conf = conf};
+    sigset_t all, waited, ending, before, main_thread;
+    sigfillset(&all);
+    sigemptyset(&ending);
+    sigaddset(&ending, SIGTERM);
+    sigaddset(&ending, SIGINT);
+    waited = ending;
+    sigaddset(&waited, SIGHUP);
+
+    log_set_level((enum log_level)conf->log_level);
+    mallopt(M_ARENA_MAX, 1); /* the hot path allocates nothing: one heap is enough */
+    raise_file_limit();
+    signal(SIGPIPE, SIG_IGN);
+    /* Threads inherit this and never see a signal; here the rest comes back. */
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    bool good = make_run(supervisor.run) && start(&supervisor);
+    sigorset(&main_thread, &before, &waited);
+    pthread_sigmask(SIG_SETMASK, &main_thread, NULL);
+    if (good) {
+        log_info("fluxbridge is up version=%s site=%s devices=%u links=%u run=%s",
+                 FLUXBRIDGE_VERSION, conf->site, conf->devices.n_devices, conf->devices.n_links,
+                 supervisor.run);
+        int signal = serve(&supervisor, &waited, path);
+        log_info("stopping signal=%s", signal == SIGINT ? "SIGINT" : "SIGTERM");
+    }
+    /* Whoever asks a second time does not want to wait. */
+    pthread_sigmask(SIG_UNBLOCK, &ending, NULL);
+    stop(&supervisor);
+    log_info("stopped run=%s", supervisor.run);
+    return good ? EXIT_SUCCESS : EXIT_FAILURE;
+}
