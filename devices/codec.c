@@ -16,7 +16,9 @@ static uint16_t word_at(const struct point *point, const uint16_t *words, unsign
     bool reversed = point->order == POINT_CDAB || point->order == POINT_DCBA;
     bool swapped = point->order == POINT_BADC || point->order == POINT_DCBA;
     uint16_t word = words[reversed ? width - 1 - index : index];
-    return swapped ? (uint16_t)(word << 8 | word >> 8) : word;
+    if (swapped)
+        word = (uint16_t)(word << 8 | word >> 8);
+    return word;
 }
 
 static bool is_signed(enum point_type type)
@@ -109,7 +111,7 @@ static enum codec_fit fit(const struct point *point, double number, uint64_t *ra
     float single;
     switch (point->type) {
     case POINT_FLOAT32:
-        if (fabs(exact) > (double)FLT_MAX)
+        if (fabs(exact) >= 0x1.ffffffp127) /* rounds to infinity */
             return CODEC_OUT_OF_RANGE;
         single = (float)exact;
         memcpy(&half, &single, sizeof half);

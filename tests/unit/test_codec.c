@@ -1,0 +1,477 @@
+#include "given.h"
+
+#include <float.h>
+#include <locale.h>
+#include <math.h>
+
+#include "devices/codec.h"
+
+#define COUNT(array) (sizeof(array) / sizeof(array)[0])
+
+static struct point a_point(enum point_type type)
+{
+    return (struct point){
+        .name = "p", .table = POINT_HOLDING, .type = type, .scale = 1, .every = 1};
+}
+
+static const char *printed(const struct point *point, const uint16_t *words)
+{
+    static char text[CODEC_TEXT_MAX];
+    struct value value = codec_decode(point, words);
+    assert_int_equal(value.state, VALUE_READ);
+    size_t length = codec_print(point, &value, text);
+    assert_int_equal(length, strlen(text));
+    return text;
+}
+
+static void every_type_has_its_width(void **state)
+{
+    (void)state;
+    static const unsigned widths[] = {
+        [POINT_INT16] = 1,   [POINT_UINT16] = 1,  [POINT_INT32] = 2,
+        [POINT_UINT32] = 2,  [POINT_INT64] = 4,   [POINT_UINT64] = 4,
+        [POINT_FLOAT32] = 2, [POINT_FLOAT64] = 4, [POINT_BOOL] = 1,
+    };
+    for (unsigned type = 0; type < COUNT(widths); type++) {
+        struct point point = a_point((enum point_type)type);
+        assert_int_equal(point_width(&point), widths[type]);
+    }
+}
+
+static void words_name_themselves(void **state)
+{
+    (void)state;
+    assert_string_equal(point_type_word(POINT_INT16), "int16");
+    assert_string_equal(point_type_word(POINT_BOOL), "bool");
+    assert_string_equal(point_type_word((enum point_type)99), "unknown");
+    assert_null(point_type_words[POINT_BOOL + 1]);
+    assert_string_equal(point_order_word(POINT_DCBA), "dcba");
+    assert_string_equal(point_order_word((enum point_order)4), "unknown");
+    assert_null(point_order_words[POINT_DCBA + 1]);
+    assert_string_equal(point_table_word(POINT_COIL), "coil");
+    assert_string_equal(point_table_word(POINT_DISCRETE), "discrete");
+    assert_string_equal(point_table_word(POINT_HOLDING), "holding");
+    assert_string_equal(point_table_word(POINT_INPUT), "input");
+    assert_string_equal(point_table_word((enum point_table)5), "unknown");
+}
+
+static void faults_have_words(void **state)
+{
+    (void)state;
+    static const struct {
+        enum fault fault;
+        const char *word;
+        bool exception, silence;
+    } rows[] = {
+        {FAULT_NONE, "ok", false, false},
+        {FAULT_ILLEGAL_FUNCTION, "illegal_function", true, false},
+        {FAULT_ILLEGAL_ADDRESS, "illegal_address", true, false},
+        {FAULT_ILLEGAL_VALUE, "illegal_value", true, false},
+        {FAULT_DEVICE_FAILURE, "device_failure", true, false},
+        {FAULT_ACKNOWLEDGE, "acknowledge", true, false},
+        {FAULT_BUSY, "busy", true, false},
+        {FAULT_GATEWAY_PATH, "gateway_path", true, true},
+        {FAULT_GATEWAY_TARGET, "gateway_target", true, true},
+        {FAULT_TIMEOUT, "timeout", false, true},
+        {FAULT_CONNECTION, "connection", false, true},
+        {FAULT_BAD_REPLY, "bad_reply", false, true},
+        {FAULT_NOT_FINITE, "not_finite", false, false},
+    };
+    for (unsigned i = 0; i < COUNT(rows); i++) {
+        assert_string_equal(fault_word(rows[i].fault), rows[i].word);
+        assert_int_equal(fault_is_exception(rows[i].fault), rows[i].exception);
+        assert_int_equal(fault_is_silence(rows[i].fault), rows[i].silence);
+        assert_int_equal(fault_from_exception((unsigned)rows[i].fault),
+                         rows[i].exception ? rows[i].fault : FAULT_DEVICE_FAILURE);
+    }
+    /* Codes of the specification's gaps and beyond it: the answer is still no. */
+    assert_int_equal(fault_from_exception(0x07), FAULT_DEVICE_FAILURE);
+    assert_int_equal(fault_from_exception(0x09), FAULT_DEVICE_FAILURE);
+    assert_int_equal(fault_from_exception(0xff), FAULT_DEVICE_FAILURE);
+    assert_string_equal(fault_word((enum fault)0x07), "device_failure");
+    assert_string_equal(fault_word(FAULT_COUNT), "device_failure");
+}
+
+static void registers_become_numbers(void **state)
+{
+    (void)state;
+    static const struct {
+        enum point_type type;
+        enum point_order order;
+        uint16_t words[4];
+        double scale, offset;
+        const char *text;
+    } rows[] = {
+        {POINT_INT16, POINT_ABCD, {0xffce}, 1, 0, "-50"},
+        {POINT_INT16, POINT_ABCD, {0x8000}, 1, 0, "-32768"},
+        {POINT_INT16, POINT_ABCD, {0x8000}, -1, 0, "32768"},
+        {POINT_INT16, POINT_ABCD, {0x7fff}, -1, 0, "-32767"},
+        {POINT_INT16, POINT_ABCD, {0}, -1, 0, "0"},
+        {POINT_INT16, POINT_DCBA, {0x1234}, 1, 0, "4660"}, /* one register has no word order */
+        {POINT_INT16, POINT_ABCD, {0x0064}, 1, -40, "60"},
+        {POINT_INT16, POINT_ABCD, {0x00fa}, 0.1, -40, "-15"},
+        {POINT_UINT16, POINT_ABCD, {0xffff}, 1, 0, "65535"},
+        {POINT_UINT16, POINT_ABCD, {0xffff}, -1, 0, "-65535"},
+        {POINT_UINT16, POINT_ABCD, {3}, 0.1, 0, "0.3"},
+        {POINT_UINT16, POINT_ABCD, {1}, 0.25, 0, "0.25"},
+        {POINT_INT32, POINT_ABCD, {0xffff, 0xfffe}, 1, 0, "-2"},
+        {POINT_UINT32, POINT_ABCD, {0x1234, 0x5678}, 1, 0, "305419896"},
+        {POINT_UINT32, POINT_CDAB, {0x5678, 0x1234}, 1, 0, "305419896"},
+        {POINT_UINT32, POINT_BADC, {0x3412, 0x7856}, 1, 0, "305419896"},
+        {POINT_UINT32, POINT_DCBA, {0x7856, 0x3412}, 1, 0, "305419896"},
+        {POINT_UINT32, POINT_ABCD, {0x0a9d, 0x4089}, 0.1, 0, "17807783.3"},
+        {POINT_INT64, POINT_ABCD, {0x8000, 0, 0, 0}, 1, 0, "-9223372036854775808"},
+        {POINT_INT64, POINT_ABCD, {0x8000, 0, 0, 0}, -1, 0, "9223372036854775808"},
+        {POINT_INT64, POINT_ABCD, {0x7fff, 0xffff, 0xffff, 0xffff}, 1, 0, "9223372036854775807"},
+        {POINT_UINT64, POINT_ABCD, {0xffff, 0xffff, 0xffff, 0xffff}, 1, 0, "18446744073709551615"},
+        {POINT_UINT64, POINT_ABCD, {0x0123, 0x4567, 0x89ab, 0xcdef}, 1, 0, "81985529216486895"},
+        {POINT_UINT64, POINT_CDAB, {0xcdef, 0x89ab, 0x4567, 0x0123}, 1, 0, "81985529216486895"},
+        {POINT_UINT64, POINT_BADC, {0x2301, 0x6745, 0xab89, 0xefcd}, 1, 0, "81985529216486895"},
+        {POINT_UINT64, POINT_DCBA, {0xefcd, 0xab89, 0x6745, 0x2301}, 1, 0, "81985529216486895"},
+        {POINT_UINT64, POINT_ABCD, {0x0020, 0, 0, 0}, 0.5, 0, "4503599627370496"},
+        {POINT_FLOAT32, POINT_ABCD, {0x3dcc, 0xcccd}, 1, 0, "0.1"},
+        {POINT_FLOAT32, POINT_CDAB, {0xcccd, 0x3dcc}, 1, 0, "0.1"},
+        {POINT_FLOAT32, POINT_BADC, {0xcc3d, 0xcdcc}, 1, 0, "0.1"},
+        {POINT_FLOAT32, POINT_DCBA, {0xcdcc, 0xcc3d}, 1, 0, "0.1"},
+        {POINT_FLOAT32, POINT_ABCD, {0x4366, 0x6666}, 1, 0, "230.4"},
+        {POINT_FLOAT32, POINT_ABCD, {0x8000, 0x0000}, 1, 0, "0"},
+        {POINT_FLOAT32, POINT_ABCD, {0x3f9e, 0x0419}, 1000, 0, "1234.5"},
+        {POINT_FLOAT32, POINT_ABCD, {0x4b80, 0x0000}, 1, 0, "16777216"},
+        {POINT_FLOAT32, POINT_ABCD, {0x3f80, 0x0001}, 1, 0, "1.0000001"},
+        {POINT_FLOAT32, POINT_ABCD, {0x4cbe, 0xbc21}, 1, 0, "1.0000001e+08"},
+        {POINT_FLOAT32, POINT_ABCD, {0x7f7f, 0xffff}, 1, 0, "3.4028235e+38"},
+        {POINT_FLOAT32, POINT_ABCD, {0xc2c8, 0x0000}, -1, 0, "100"},
+        {POINT_FLOAT64, POINT_ABCD, {0x3fb9, 0x9999, 0x9999, 0x999a}, 1, 0, "0.1"},
+        {POINT_FLOAT64, POINT_ABCD, {0x3fd3, 0x3333, 0x3333, 0x3334}, 1, 0, "0.30000000000000004"},
+        {POINT_FLOAT64, POINT_CDAB, {0x999a, 0x9999, 0x9999, 0x3fb9}, 1, 0, "0.1"},
+    };
+    for (unsigned i = 0; i < COUNT(rows); i++) {
+        struct point point = a_point(rows[i].type);
+        point.order = rows[i].order;
+        point.scale = rows[i].scale;
+        point.offset = rows[i].offset;
+        assert_string_equal(printed(&point, rows[i].words), rows[i].text);
+    }
+}
+
+static void the_documented_energy_is_exact(void **state)
+{
+    (void)state;
+    struct point point = a_point(POINT_UINT32);
+    point.scale = 0.1;
+    struct value value = codec_decode(&point, (const uint16_t[]){0x0a9d, 0x4089});
+    assert_int_equal(value.raw, 178077833);
+    assert_true(fabs(value.number - 17807783.3) < 1e-6);
+}
+
+static void raw_is_what_the_type_sees(void **state)
+{
+    (void)state;
+    struct point point = a_point(POINT_INT16);
+    assert_true((int64_t)codec_decode(&point, (const uint16_t[]){0xfffe}).raw == -2);
+    point.type = POINT_UINT16;
+    assert_int_equal(codec_decode(&point, (const uint16_t[]){0xfffe}).raw, 0xfffe);
+    point.type = POINT_FLOAT32;
+    assert_int_equal(codec_decode(&point, (const uint16_t[]){0x3f80, 1}).raw, 0x3f800001);
+}
+
+static void bits_are_cut_out(void **state)
+{
+    (void)state;
+    static const struct {
+        enum point_type type;
+        uint8_t bit, bits;
+        uint16_t words[4];
+        const char *text;
+    } rows[] = {
+        {POINT_UINT16, 0, 4, {0xabcd}, "13"},
+        {POINT_UINT16, 12, 4, {0xabcd}, "10"},
+        {POINT_UINT16, 4, 8, {0xabcd}, "188"},
+        {POINT_UINT16, 0, 16, {0xabcd}, "43981"},
+        {POINT_INT16, 4, 4, {0x00f0}, "-1"},
+        {POINT_INT16, 4, 4, {0x0070}, "7"},
+        {POINT_UINT32, 8, 16, {0x0012, 0x34ff}, "4660"},
+        {POINT_UINT64, 63, 1, {0x8000, 0, 0, 0}, "1"},
+        {POINT_UINT64, 0, 64, {0x8000, 0, 0, 0}, "9223372036854775808"},
+        {POINT_BOOL, 15, 1, {0x8000}, "true"},
+        {POINT_BOOL, 15, 1, {0x7fff}, "false"},
+        {POINT_BOOL, 0, 1, {0x0001}, "true"},
+        {POINT_BOOL, 0, 1, {0xfffe}, "false"},
+    };
+    for (unsigned i = 0; i < COUNT(rows); i++) {
+        struct point point = a_point(rows[i].type);
+        point.bit = rows[i].bit;
+        point.bits = rows[i].bits;
+        assert_string_equal(printed(&point, rows[i].words), rows[i].text);
+    }
+}
+
+static void coils_are_true_or_false(void **state)
+{
+    (void)state;
+    struct point point = a_point(POINT_BOOL);
+    point.table = POINT_COIL;
+    assert_string_equal(printed(&point, (const uint16_t[]){1}), "true");
+    assert_string_equal(printed(&point, (const uint16_t[]){0}), "false");
+    point.table = POINT_DISCRETE;
+    assert_true(codec_decode(&point, (const uint16_t[]){0xff00}).number == 1);
+}
+
+static void what_is_not_finite_is_a_fault(void **state)
+{
+    (void)state;
+    static const struct {
+        enum point_type type;
+        double scale;
+        uint16_t words[4];
+    } rows[] = {
+        {POINT_FLOAT32, 1, {0x7fc0, 0}},             /* quiet NaN */
+        {POINT_FLOAT32, 1, {0x7f80, 1}},             /* signalling NaN */
+        {POINT_FLOAT32, 1, {0x7f80, 0}},             /* infinity */
+        {POINT_FLOAT32, 1, {0xff80, 0}},             /* minus infinity */
+        {POINT_FLOAT64, 1, {0x7ff8, 0, 0, 0}},       /* quiet NaN */
+        {POINT_FLOAT64, 1, {0x7ff0, 0, 0, 0}},       /* infinity */
+        {POINT_FLOAT64, 10, {0x7fef, 0xffff, 0, 0}}, /* infinite by its scale */
+    };
+    for (unsigned i = 0; i < COUNT(rows); i++) {
+        struct point point = a_point(rows[i].type);
+        point.scale = rows[i].scale;
+        struct value value = codec_decode(&point, rows[i].words);
+        assert_int_equal(value.state, VALUE_FAULT);
+        assert_int_equal(value.fault, FAULT_NOT_FINITE);
+    }
+}
+
+static void numbers_become_registers(void **state)
+{
+    (void)state;
+    static const struct {
+        enum point_type type;
+        double scale, offset, number;
+        enum codec_fit fit;
+        uint16_t words[4];
+    } rows[] = {
+        {POINT_INT16, 1, 0, 50, CODEC_FITS, {50}},
+        {POINT_INT16, 1, 0, -50, CODEC_FITS, {0xffce}},
+        {POINT_INT16, -1, 0, 50, CODEC_FITS, {0xffce}},
+        {POINT_INT16, -1, 0, -0.0, CODEC_FITS, {0}},
+        {POINT_INT16, 1, 0, 32767, CODEC_FITS, {0x7fff}},
+        {POINT_INT16, 1, 0, 32768, CODEC_OUT_OF_RANGE, {0}},
+        {POINT_INT16, 1, 0, -32768, CODEC_FITS, {0x8000}},
+        {POINT_INT16, 1, 0, -32769, CODEC_OUT_OF_RANGE, {0}},
+        {POINT_INT16, -1, 0, 32768, CODEC_FITS, {0x8000}},
+        {POINT_INT16, -1, 0, 32769, CODEC_OUT_OF_RANGE, {0}},
+        {POINT_INT16, 1, 0, 32767.4, CODEC_OFF_STEP, {0}},
+        {POINT_INT16, 1, 0, 32767.6, CODEC_OUT_OF_RANGE, {0}},
+        {POINT_INT16, 1, 0, 50.0000001, CODEC_OFF_STEP, {0}},
+        {POINT_INT16, 1, 0, 50.00000000000001, CODEC_OFF_STEP, {0}},
+        {POINT_INT16, 1, 0, 0.5, CODEC_OFF_STEP, {0}},
+        {POINT_INT16, 1, 0, -1e-12, CODEC_OFF_STEP, {0}},
+        {POINT_INT16, 0.1, 0, 5.3, CODEC_FITS, {53}},
+        {POINT_INT16, 0.1, 0, -5.3, CODEC_FITS, {0xffcb}},
+        {POINT_INT16, 0.1, 0, 5.35, CODEC_OFF_STEP, {0}},
+        {POINT_INT16, 0.1, 0, 5.3000000001, CODEC_OFF_STEP, {0}},
+        {POINT_INT16, 0.1, -40, 5.3, CODEC_FITS, {453}},
+        {POINT_INT16, 0.1, 0, 3276.7, CODEC_FITS, {0x7fff}},
+        {POINT_INT16, 0.1, 0, 3276.8, CODEC_OUT_OF_RANGE, {0}},
+        {POINT_INT16, 1000, 0, 5000, CODEC_FITS, {5}},
+        {POINT_INT16, 1000, 0, 5001, CODEC_OFF_STEP, {0}},
+        {POINT_UINT16, 1, 0, 65535, CODEC_FITS, {0xffff}},
+        {POINT_UINT16, 1, 0, 65536, CODEC_OUT_OF_RANGE, {0}},
+        {POINT_UINT16, 1, 0, -1, CODEC_OUT_OF_RANGE, {0}},
+        {POINT_UINT16, 1, 0, -0.4, CODEC_OFF_STEP, {0}},
+        {POINT_INT32, 1, 0, -2, CODEC_FITS, {0xffff, 0xfffe}},
+        {POINT_INT32, 1, 0, 2147483648.0, CODEC_OUT_OF_RANGE, {0}},
+        {POINT_UINT32, 1, 0, 4294967295.0, CODEC_FITS, {0xffff, 0xffff}},
+        {POINT_UINT32, 1, 0, 4294967296.0, CODEC_OUT_OF_RANGE, {0}},
+        {POINT_INT64, 1, 0, -0x1p63, CODEC_FITS, {0x8000, 0, 0, 0}},
+        {POINT_INT64, 1, 0, 0x1p63, CODEC_OUT_OF_RANGE, {0}},
+        {POINT_INT64, 1, 0, 0x1p50 + 0.5, CODEC_OFF_STEP, {0}},
+        {POINT_UINT64, 1, 0, 0x1p63, CODEC_FITS, {0x8000, 0, 0, 0}},
+        {POINT_UINT64, 1, 0, 0x1p64, CODEC_OUT_OF_RANGE, {0}},
+        {POINT_FLOAT32, 1, 0, 0.1, CODEC_FITS, {0x3dcc, 0xcccd}},
+        {POINT_FLOAT32, 1000, 0, 1234.5, CODEC_FITS, {0x3f9e, 0x0419}},
+        {POINT_FLOAT32, 1, 0, (double)FLT_MAX, CODEC_FITS, {0x7f7f, 0xffff}},
+        {POINT_FLOAT32, 1, 0, 0x1.fffffefffffffp127, CODEC_FITS, {0x7f7f, 0xffff}},
+        {POINT_FLOAT32, 1, 0, 0x1.ffffffp127, CODEC_OUT_OF_RANGE, {0}},
+        {POINT_FLOAT32, 1, 0, -1e39, CODEC_OUT_OF_RANGE, {0}},
+        {POINT_FLOAT64, 1, 0, 0.1, CODEC_FITS, {0x3fb9, 0x9999, 0x9999, 0x999a}},
+        {POINT_FLOAT64, 1e-10, 0, 1e300, CODEC_OUT_OF_RANGE, {0}},
+        {POINT_BOOL, 1, 0, 1, CODEC_FITS, {1}},
+        {POINT_BOOL, 1, 0, 0, CODEC_FITS, {0}},
+        {POINT_BOOL, 1, 0, 0.5, CODEC_OFF_STEP, {0}},
+        {POINT_BOOL, 1, 0, 2, CODEC_OUT_OF_RANGE, {0}},
+        {POINT_BOOL, 1, 0, -1, CODEC_OUT_OF_RANGE, {0}},
+        {POINT_INT16, 1, 0, (double)NAN, CODEC_OUT_OF_RANGE, {0}},
+        {POINT_FLOAT32, 1, 0, (double)NAN, CODEC_OUT_OF_RANGE, {0}},
+        {POINT_FLOAT64, 1, 0, (double)-INFINITY, CODEC_OUT_OF_RANGE, {0}},
+    };
+    for (unsigned i = 0; i < COUNT(rows); i++) {
+        struct point point = a_point(rows[i].type);
+        point.scale = rows[i].scale;
+        point.offset = rows[i].offset;
+        if (point.type == POINT_BOOL)
+            point.table = POINT_COIL;
+        uint16_t words[4] = {0x5a5a, 0x5a5a, 0x5a5a, 0x5a5a};
+        enum codec_fit fit = codec_encode(&point, rows[i].number, words);
+        assert_int_equal(fit, rows[i].fit);
+        for (unsigned k = 0; k < 4; k++) {
+            bool written = fit == CODEC_FITS && k < point_width(&point);
+            assert_int_equal(words[k], written ? rows[i].words[k] : 0x5a5a);
+        }
+    }
+}
+
+static void every_order_reads_what_it_wrote(void **state)
+{
+    (void)state;
+    for (unsigned order = POINT_ABCD; order <= POINT_DCBA; order++) {
+        for (unsigned type = POINT_INT16; type <= POINT_FLOAT64; type++) {
+            struct point point = a_point((enum point_type)type);
+            point.order = (enum point_order)order;
+            uint16_t words[4];
+            assert_int_equal(codec_encode(&point, 12345, words), CODEC_FITS);
+            assert_true(codec_decode(&point, words).number == 12345);
+        }
+    }
+}
+
+/* Every setpoint a scale of a tenth or a hundredth can name is on its step. */
+static void tenths_and_hundredths_are_on_their_step(void **state)
+{
+    (void)state;
+    static const struct {
+        double scale;
+        int places, parts;
+    } rows[] = {{0.1, 1, 10}, {0.01, 2, 100}, {0.001, 3, 1000}};
+    for (unsigned i = 0; i < COUNT(rows); i++) {
+        struct point point = a_point(POINT_INT16);
+        point.scale = rows[i].scale;
+        for (int raw = 0; raw <= 32767; raw++) {
+            char text[32], shown[CODEC_TEXT_MAX];
+            uint16_t words[1];
+            snprintf(text, sizeof text, "%d.%0*d", raw / rows[i].parts, rows[i].places,
+                     raw % rows[i].parts);
+            assert_int_equal(codec_encode(&point, strtod(text, NULL), words), CODEC_FITS);
+            assert_int_equal(words[0], raw);
+            struct value value = codec_decode(&point, words);
+            codec_print(&point, &value, shown);
+            assert_true(strtod(shown, NULL) == strtod(text, NULL));
+            assert_true(strlen(shown) <= strlen(text));
+        }
+    }
+}
+
+static void bit_fields_are_never_written(void **state)
+{
+    (void)state;
+    struct point point = a_point(POINT_UINT16);
+    point.bits = 4;
+    uint16_t words[1] = {0x5a5a};
+    assert_int_equal(codec_encode(&point, 1, words), CODEC_OUT_OF_RANGE);
+    assert_int_equal(words[0], 0x5a5a);
+}
+
+static void steps(void **state)
+{
+    (void)state;
+    struct point point = a_point(POINT_INT16);
+    point.scale = -0.1;
+    assert_true(codec_step(&point) == 0.1);
+    point.type = POINT_FLOAT32;
+    assert_true(codec_step(&point) == 0);
+    point.type = POINT_FLOAT64;
+    assert_true(codec_step(&point) == 0);
+    point.type = POINT_BOOL;
+    point.scale = 1;
+    assert_true(codec_step(&point) == 1);
+}
+
+static void bare_numbers(void **state)
+{
+    (void)state;
+    static const struct {
+        double number;
+        const char *text;
+    } rows[] = {
+        {50, "50"},
+        {-250, "-250"},
+        {9.5, "9.5"},
+        {0.1, "0.1"},
+        {0.1 + 0.2, "0.30000000000000004"},
+        {-0.0, "0"},
+        {1e22, "1e+22"},
+        {-1.7976931348623157e308, "-1.7976931348623157e+308"},
+        {4.9e-324, "4.94065645841247e-324"},
+        {(double)NAN, "null"},
+        {(double)INFINITY, "null"},
+    };
+    for (unsigned i = 0; i < COUNT(rows); i++) {
+        char text[CODEC_TEXT_MAX];
+        assert_int_equal(codec_print_number(rows[i].number, text), strlen(rows[i].text));
+        assert_string_equal(text, rows[i].text);
+    }
+}
+
+/* Floats over the whole range of bit patterns: what is printed leads back. */
+static void printed_floats_lead_back(void **state)
+{
+    (void)state;
+    struct point point = a_point(POINT_FLOAT32);
+    for (uint32_t raw = 0; raw < 0xff800000; raw += 65521 * 7) {
+        uint16_t words[2] = {(uint16_t)(raw >> 16), (uint16_t)raw}, again[2];
+        struct value value = codec_decode(&point, words);
+        if (value.state != VALUE_READ)
+            continue;
+        char text[CODEC_TEXT_MAX];
+        codec_print(&point, &value, text);
+        assert_int_equal(strspn(text, "0123456789+-e."), strlen(text));
+        assert_int_equal(codec_encode(&point, strtod(text, NULL), again), CODEC_FITS);
+        if (value.number != 0)
+            assert_memory_equal(words, again, sizeof words);
+    }
+}
+
+/* A comma, and a decimal point of two bytes. The locales are made here. */
+static void no_locale_has_a_say(void **state)
+{
+    (void)state;
+    static const char *const locales[] = {"de_DE", "ps_AF"};
+    struct point point = a_point(POINT_FLOAT32);
+    char here[256], command[128];
+    setenv("LOCPATH", getcwd(here, sizeof here), 1);
+    for (unsigned i = 0; i < COUNT(locales); i++) {
+        snprintf(command, sizeof command, "localedef -c -i %s -f UTF-8 ./%s >/dev/null 2>&1",
+                 locales[i], locales[i]);
+        if (system(command) != 0 || !setlocale(LC_ALL, locales[i]))
+            skip(); /* no sources of locales here */
+        assert_string_not_equal(localeconv()->decimal_point, ".");
+        const char *text = printed(&point, (const uint16_t[]){0x4366, 0x6666});
+        setlocale(LC_ALL, "C");
+        assert_string_equal(text, "230.4");
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_type_has_its_width),
+        cmocka_unit_test(words_name_themselves),
+        cmocka_unit_test(faults_have_words),
+        cmocka_unit_test(registers_become_numbers),
+        cmocka_unit_test(the_documented_energy_is_exact),
+        cmocka_unit_test(raw_is_what_the_type_sees),
+        cmocka_unit_test(bits_are_cut_out),
+        cmocka_unit_test(coils_are_true_or_false),
+        cmocka_unit_test(what_is_not_finite_is_a_fault),
+        cmocka_unit_test(numbers_become_registers),
+        cmocka_unit_test(every_order_reads_what_it_wrote),
+        cmocka_unit_test(tenths_and_hundredths_are_on_their_step),
+        cmocka_unit_test(bit_fields_are_never_written),
+        cmocka_unit_test(steps),
+        cmocka_unit_test(bare_numbers),
+        cmocka_unit_test(printed_floats_lead_back),
+        cmocka_unit_test(no_locale_has_a_say),
+    };
+    return cmocka_run_group_tests_name("codec", tests, given_directory, remove_directory);
+}
