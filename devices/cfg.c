@@ -134,22 +134,24 @@ bool cfg_is_name(const char *name)
 }
 
 /* Whatever text is configured ends up in JSON: UTF-8 without control
- * characters (RFC 3629, section 4). */
+ * characters (RFC 3629, sections 3 and 4). */
 static bool is_text(const char *text)
 {
+    static const uint32_t least[] = {0x20, 0x80, 0x800, 0x10000}; /* by bytes that follow */
     const unsigned char *at = (const unsigned char *)text;
     while (*at) {
         unsigned more = *at < 0x80 ? 0 : *at < 0xe0 ? 1 : *at < 0xf0 ? 2 : 3;
-        if (*at < 0x20 || *at == 0x7f || (*at >= 0x80 && *at < 0xc2) || *at > 0xf4)
+        if (*at == 0x7f || (*at >= 0x80 && *at < 0xc0) || *at >= 0xf8)
             return false;
         uint32_t code = more ? *at & (0x3fu >> more) : *at;
-        for (at++; more > 0; more--, at++) {
+        at++;
+        for (unsigned i = 0; i < more; i++, at++) {
             if ((*at & 0xc0) != 0x80)
                 return false;
             code = code << 6 | (*at & 0x3f);
-            if (more == 1 && ((code >= 0xd800 && code < 0xe000) || code > 0x10ffff))
-                return false;
         }
+        if (code < least[more] || (code >= 0xd800 && code < 0xe000) || code > 0x10ffff)
+            return false;
     }
     return true;
 }
