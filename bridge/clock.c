@@ -28,9 +28,8 @@ void clock_cond_init(pthread_cond_t *cond)
      * place to go on. */
     if (pthread_condattr_init(&attributes) ||
         pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC) ||
-        pthread_cond_init(cond, &attributes)) {
+        pthread_cond_init(cond, &attributes))
         abort();
-    }
     pthread_condattr_destroy(&attributes);
 }
 
@@ -40,9 +39,8 @@ void clock_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, int64_t until
         pthread_cond_wait(cond, mutex);
         return;
     }
-    if (until_ns < 0) {
+    if (until_ns < 0)
         until_ns = 0;
-    }
     const struct timespec until = {.tv_sec = (time_t)(until_ns / CLOCK_NS_PER_S),
                                    .tv_nsec = (long)(until_ns % CLOCK_NS_PER_S)};
     pthread_cond_timedwait(cond, mutex, &until);

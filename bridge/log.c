@@ -39,9 +39,8 @@ static bool log_is_journal(void)
 static size_t log_prefix(char line[LOG_LINE_MAX], enum log_level level)
 {
     static const int severities[] = {3, 4, 6, 7}; /* syslog's, RFC 5424 table 2 */
-    if (log_is_journal()) {
+    if (log_is_journal())
         return (size_t)snprintf(line, LOG_LINE_MAX, "<%d>", severities[level]);
-    }
     struct timespec now;
     struct tm utc;
     clock_gettime(CLOCK_REALTIME, &now);
@@ -58,9 +57,8 @@ static size_t log_cut(char *text, size_t size)
 {
     static const char mark[] = "...";
     size_t end = size - strlen(mark);
-    while (end > 0 && ((unsigned char)text[end] & 0xc0) == 0x80) {
+    while (end > 0 && ((unsigned char)text[end] & 0xc0) == 0x80)
         end--;
-    }
     memcpy(text + end, mark, strlen(mark));
     return end + strlen(mark);
 }
@@ -69,9 +67,8 @@ static void log_line(enum log_level level, const char *format, va_list arguments
     __attribute__((format(printf, 2, 0)));
 static void log_line(enum log_level level, const char *format, va_list arguments)
 {
-    if ((int)level > atomic_load_explicit(&log_level, memory_order_relaxed)) {
+    if ((int)level > atomic_load_explicit(&log_level, memory_order_relaxed))
         return;
-    }
     int error = errno; /* %m is the caller's, and it stays what it was */
     char line[LOG_LINE_MAX + 1];
     size_t prefix = log_prefix(line, level);
@@ -80,16 +77,13 @@ static void log_line(enum log_level level, const char *format, va_list arguments
     errno = error;
     int wanted = vsnprintf(text, room, format, arguments);
     size_t length = wanted < 0 ? 0 : (size_t)wanted;
-    if (length >= room) {
+    if (length >= room)
         length = log_cut(text, room - 1);
-    }
     /* Topics and texts from outside are in here: no byte of theirs may begin a
      * line of its own or speak to a terminal. */
-    for (size_t i = 0; i < length; i++) {
-        if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f) {
+    for (size_t i = 0; i < length; i++)
+        if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f)
             text[i] = '?';
-        }
-    }
     text[length] = '\n';
     /* Nobody is left to be told when stderr is gone. */
     ssize_t written = write(STDERR_FILENO, line, prefix + length + 1);
