@@ -4,9 +4,11 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <libgen.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -18,7 +20,8 @@
 
 enum {
     HELD_MAX = 1 << 20, /* bytes of records in memory; beyond that a line is lost */
-    ROOM_MIN = 64 << 10 /* bytes the file system must have for setpoints to be accepted */
+    ROOM_MIN = 64 << 10, /* bytes the file system must have for setpoints to be accepted */
+    REPLAY_MAX = 16 << 20 /* bytes of an earlier run's file that are looked at */
 };
 
 /* A copy of an entry, all its texts in one block. */
@@ -399,4 +402,33 @@ void audit_reopen(struct audit *audit)
     audit->reopen = true;
     pthread_cond_signal(&audit->cond);
     pthread_mutex_unlock(&audit->mutex);
+}
+
+/* ---- the file of an earlier run ---- */
+
+static void replay_file(const char *path, void (*line)(void *context, const char *text),
+                        void *context)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *file = fopen(path, "re");
+    if (file == NULL)
+        return;
+    /* A line cut in two by the seek is no JSON and goes unheeded. */
+    if (fseek(file, -REPLAY_MAX, SEEK_END) != 0)
+        rewind(file);
+    while (getline(&text, &size, file) > 0)
+        line(context, text);
+    free(text);
+    (void)fclose(file);
+}
+
+void audit_replay(const char *path, void (*line)(void *context, const char *text), void *context)
+{
+    char rotated[PATH_MAX];
+    if (path[0] == '\0')
+        return;
+    if (snprintf(rotated, sizeof(rotated), "%s.1", path) < (int)sizeof(rotated))
+        replay_file(rotated, line, context);
+    replay_file(path, line, context);
 }

@@ -41,6 +41,11 @@ struct audit_entry {
 };
 void audit_put(struct audit *audit, const struct audit_entry *entry);
 
+/* Calls `line` for every line of `path`.1 and `path`, oldest first, the last
+ * 16 MiB of each; a file that is not there has none. For the start, before
+ * audit_start() or after. */
+void audit_replay(const char *path, void (*line)(void *context, const char *text), void *context);
+
 /* SIGHUP: the file was rotated; opens it anew. Any thread. */
 void audit_reopen(struct audit *audit);
 

@@ -116,7 +116,8 @@ enum reason command_judge(const struct command *command, const struct command_sc
         return REASON_SHUTTING_DOWN;
     if (scene->audit_unavailable && !command_is_stop(device, point, command->value))
         return REASON_AUDIT_UNAVAILABLE;
-    if (command_too_soon(device, point, command->value, scene->mono_ns, scene->last_write_ns))
+    if ((scene->crowded && !command_is_stop(device, point, command->value)) ||
+        command_too_soon(device, point, command->value, scene->mono_ns, scene->last_write_ns))
         return REASON_RATE_LIMITED;
     reason = judge_value(device, point, command->value, detail);
     if (reason == REASON_NONE)

@@ -32,6 +32,7 @@ struct command_scene {
     bool duplicate;
     bool shutting_down;
     bool audit_unavailable;
+    bool crowded;          /* more ids in the last minutes than can be remembered */
     int64_t utc_ms;        /* now */
     int64_t mono_ns;       /* now */
     int64_t last_write_ns; /* monotonic time of the last write to the setpoint; INT64_MIN = never */

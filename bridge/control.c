@@ -313,7 +313,8 @@ void control_run(struct control *control, struct link *link, const struct order 
 {
     const struct device *device = control->device;
     *report = (struct report){.order = *order};
-    if (command_too_soon(device, order->point, order->value, clock_mono_ns(), *last_write_ns))
+    if (!order->own &&
+        command_too_soon(device, order->point, order->value, clock_mono_ns(), *last_write_ns))
         refuse(report, REASON_RATE_LIMITED);
     else
         run(control, link, order, report);

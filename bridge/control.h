@@ -17,10 +17,16 @@ struct order {
     unsigned device, point;
     double value;
     int64_t expires_ns; /* monotonic; CLOCK_NEVER = never */
+    bool own;           /* the bridge's own write: no rate limit */
 };
 
 /* What came of it. */
 struct report {
+    enum {
+        REPORT_OUTCOME,    /* the order has ended */
+        REPORT_CORRECTION, /* after OUTCOME_UNKNOWN a later poll has settled it */
+        REPORT_FOUND,      /* no order: at start the device's setpoint is `readback` */
+    } kind;
     struct order order;
     enum outcome_kind outcome;
     enum reason reason; /* with OUTCOME_REFUSED */

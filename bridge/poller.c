@@ -10,6 +10,7 @@
 #include "bridge/log.h"
 #include "bridge/schedule.h"
 #include "bridge/wire.h"
+#include "devices/codec.h"
 #include "devices/link_new.h"
 #include "devices/scan.h"
 
@@ -43,6 +44,9 @@ struct unit {
     int64_t since_ns; /* of the last change of `down` */
     unsigned refused; /* points refused in the last scan */
     int64_t last_write_ns;
+    bool found;              /* the setpoint held at start has been reported */
+    bool unsettled;          /* the last order ended as unknown: */
+    struct report uncertain; /* its report */
 };
 
 struct poller {
@@ -84,8 +88,44 @@ static void serve_orders(struct poller *poller)
         /* Open, state, source, write and read-backs, each bounded by the timeout. */
         promise(poller, clock_mono_ns() + 16 * unit->device->modbus.timeout_ns);
         control_run(unit->control, poller->link, &order, &unit->last_write_ns, &report);
+        unit->unsettled = report.outcome == OUTCOME_UNKNOWN;
+        unit->uncertain = report;
         inbox_put_report(poller->setup.inbox, &report);
     }
+}
+
+/* After an order that ended as unknown: the first poll that reads the point
+ * tells what the device holds. */
+static void settle(struct poller *poller, struct unit *unit, int64_t now_ns)
+{
+    struct report *report = &unit->uncertain;
+    const struct value *value = &unit->values[report->order.point];
+    if (!unit->unsettled || value->state != VALUE_READ)
+        return;
+    struct value written = codec_decode(&unit->device->points[report->order.point], report->words);
+    unit->unsettled = false;
+    report->kind = REPORT_CORRECTION;
+    report->outcome = value->raw == written.raw ? OUTCOME_CONFIRMED : OUTCOME_MISMATCH;
+    report->has_readback = true;
+    report->readback = value->number;
+    report->done_ns = now_ns;
+    report->detail[0] = '\0';
+    inbox_put_report(poller->setup.inbox, report);
+}
+
+/* Once: which setpoint the battery holds when the bridge comes up. */
+static void report_found(struct poller *poller, struct unit *unit)
+{
+    if (unit->found || unit->control == NULL)
+        return;
+    const struct value *value = &unit->values[unit->device->control.setpoint];
+    if (value->state != VALUE_READ)
+        return;
+    unit->found = true;
+    inbox_put_report(poller->setup.inbox, &(struct report){.kind = REPORT_FOUND,
+                                                           .order = {.device = unit->index},
+                                                           .has_readback = true,
+                                                           .readback = value->number});
 }
 
 /* ---- one scan ---- */
@@ -209,6 +249,8 @@ static void poll_unit(struct poller *poller, struct unit *unit)
     unit->scans++;
     publish(poller, unit, ts_ms, taken_ns);
     note_presence(poller, unit, &scan, now_ns);
+    settle(poller, unit, now_ns);
+    report_found(poller, unit);
     schedule_served(&unit->schedule, now_ns);
     atomic_fetch_add_explicit(&poller->setup.health->missed_ticks, unit->schedule.missed - missed,
                               memory_order_relaxed);

@@ -22,12 +22,14 @@ struct subscriber_setup {
     struct mailbox **mailboxes; /* one per link, put into */
     struct audit *audit;
     struct health *health;
+    const char *run; /* 8 hex digits */
 };
 
 /* NULL with a logged reason. */
 struct subscriber *subscriber_start(const struct subscriber_setup *setup);
 
-/* From now on new commands are refused as shutting_down. Any thread. */
+/* From now on new commands are refused as shutting_down. Writes the fallback
+ * of the batteries with on_exit = "fallback" and waits, at most 3 s, for that. */
 void subscriber_drain(struct subscriber *subscriber);
 
 /* After the pollers have ended: answers what is left, joins, frees. */

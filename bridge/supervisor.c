@@ -86,6 +86,7 @@ static bool start(struct supervisor *supervisor)
         .mailboxes = supervisor->mailboxes,
         .audit = supervisor->audit,
         .health = &supervisor->health,
+        .run = supervisor->run,
     });
     if (!supervisor->subscriber)
         return false;

@@ -333,6 +333,8 @@ static json_t *outcome_object(const struct outcome *outcome)
     json_object_set_new(root, "latency_ms", json_real(round(outcome->latency_ms * 1e3) / 1e3));
     if (outcome->source[0] != '\0')
         json_object_set_new(root, "source", text_or_null(outcome->source));
+    if (outcome->correction)
+        json_object_set_new(root, "correction", json_true());
     return root;
 }
 
@@ -358,6 +360,39 @@ char *wire_audit(const struct outcome *outcome, const struct wire_trace *trace)
     if (trace->user_traceparent != NULL && trace->user_traceparent[0] != '\0')
         json_object_set_new(root, "traceparent", text_or_null(trace->user_traceparent));
     return dump(root);
+}
+
+char *wire_repeat(const char *payload)
+{
+    json_t *root = json_loads(payload, 0, NULL);
+    if (root != NULL)
+        json_object_set_new(root, "duplicate", json_true());
+    return dump(root);
+}
+
+bool wire_parse_audit(const char *line, char device[WIRE_NAME_MAX + 1], char id[COMMAND_ID_MAX + 1],
+                      int64_t *ts_ms, char **payload)
+{
+    static const char *const trace[] = {"received",  "judged",      "written",
+                                        "registers", "user_source", "traceparent"};
+    json_t *root = json_loads(line, 0, NULL);
+    const char *of = json_string_value(json_object_get(root, "device"));
+    const char *name = json_string_value(json_object_get(root, "id"));
+    const json_t *ts = json_object_get(root, "ts");
+    bool good = of != NULL && strlen(of) <= WIRE_NAME_MAX && name != NULL &&
+                strlen(name) <= COMMAND_ID_MAX && json_is_integer(ts) &&
+                json_object_get(root, "duplicate") == NULL;
+    if (!good) {
+        json_decref(root);
+        return false;
+    }
+    memcpy(device, of, strlen(of) + 1);
+    memcpy(id, name, strlen(name) + 1);
+    *ts_ms = json_integer_value(ts);
+    for (size_t i = 0; i < sizeof(trace) / sizeof(*trace); i++)
+        json_object_del(root, trace[i]);
+    *payload = dump(root);
+    return *payload != NULL;
 }
 
 char *wire_bridge_info(const struct conf *conf, const char *run, int64_t started_ms)
@@ -446,5 +481,6 @@ char *wire_health(const struct health *health, const struct outbox_depth *depth,
     json_object_set_new(root, "spool_depth", json_integer((json_int_t)depth->backlog));
     json_object_set_new(root, "reconnects", counter(&health->reconnects));
     json_object_set_new(root, "commands", command_counters(health));
+    json_object_set_new(root, "deadman_firing", counter(&health->deadman_firing));
     return dump(root);
 }

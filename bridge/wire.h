@@ -60,6 +60,7 @@ struct outcome {
     double latency_ms;
     char source[COMMAND_SOURCE_MAX + 1];
     char detail[DETAIL_MAX];
+    bool correction; /* settles an earlier OUTCOME_UNKNOWN of the same id */
 };
 
 /* What only the audit log says of it: how and when it came to that. */
@@ -74,6 +75,14 @@ struct wire_trace {
 /* JSON texts, malloc'ed (free with free()); NULL when out of memory. */
 char *wire_outcome(const struct outcome *outcome);
 char *wire_audit(const struct outcome *outcome, const struct wire_trace *trace);
+
+/* A published outcome's text once more, marked "duplicate":true. */
+char *wire_repeat(const char *payload);
+
+/* Takes a line of the audit log back to whose outcome it was and what was
+ * published; *payload is malloc'ed. False for anything else. */
+bool wire_parse_audit(const char *line, char device[WIRE_NAME_MAX + 1], char id[COMMAND_ID_MAX + 1],
+                      int64_t *ts_ms, char **payload);
 char *wire_bridge_info(const struct conf *conf, const char *run, int64_t started_ms);
 char *wire_device_info(const struct device *device);
 char *wire_health(const struct health *health, const struct outbox_depth *depth, int64_t ts_ms,
