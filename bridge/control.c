@@ -5,8 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "bridge/clock.h"
+#include "devices/claim.h"
 #include "devices/codec.h"
 #include "devices/scan.h"
 
@@ -17,6 +19,7 @@
 
 struct control {
     const struct device *device;
+    int claim;         /* the right to write; -1 = another program has it */
     struct plan *plan; /* the points the interlocks judge */
     struct value *state;
 };
@@ -123,6 +126,7 @@ struct control *control_new(const struct device *device)
     if (!isnan(limits->max_step_kw))
         wanted[limits->setpoint] = true;
     control->device = device;
+    control->claim = claim_take(&device->modbus);
     control->plan = plan_new(device, wanted);
     control->state = calloc(device->n_points, sizeof(*control->state));
     if (control->plan == NULL || control->state == NULL) {
@@ -136,9 +140,18 @@ void control_free(struct control *control)
 {
     if (control == NULL)
         return;
+    if (control->claim >= 0)
+        close(control->claim);
     plan_free(control->plan);
     free(control->state);
     free(control);
+}
+
+bool control_is_sole(struct control *control)
+{
+    if (control->claim < 0)
+        control->claim = claim_take(&control->device->modbus);
+    return control->claim >= 0;
 }
 
 /* Reads the state for this command. A connection that had died unnoticed is
@@ -274,6 +287,12 @@ static void run(struct control *control, struct link *link, const struct order *
 
     if (is_expired(order, report))
         return;
+    if (!control_is_sole(control) && !stop) {
+        refuse(report, REASON_DEVICE_OFFLINE);
+        (void)snprintf(report->detail, DETAIL_MAX,
+                       "another fluxbridge on this machine writes to this device");
+        return;
+    }
     if (setpoint && !stop) {
         enum fault fault = read_state(control, link);
         if (fault != FAULT_NONE) {

@@ -48,6 +48,10 @@ struct control; /* the sequence's own plan of reads for one device */
 struct control *control_new(const struct device *device);
 void control_free(struct control *control);
 
+/* Whether this program is the only one on the machine that writes to the
+ * device; tries to become it. Else everything but zero is refused. */
+bool control_is_sole(struct control *control);
+
 /* Carries out one order: opens the link if need be, reads the state (not for
  * zero), judges, checks expiry once more, writes once, reads back until it
  * agrees or 1 s has passed. Fills the report; `last_write_ns` is the caller's

@@ -316,6 +316,10 @@ static bool unit_init(struct unit *unit, const struct poller_setup *setup, unsig
     };
     schedule_init(&unit->schedule, device->poll_ns, setup->origin_ns, index,
                   setup->conf->devices.n_devices);
+    if (unit->control != NULL && !control_is_sole(unit->control))
+        log_warning("another fluxbridge writes to this device: commands are refused until it ends "
+                    "device=%s",
+                    device->name);
     return unit->plan != NULL && unit->values != NULL &&
            (unit->control != NULL || !device->controllable);
 }
