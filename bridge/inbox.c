@@ -8,13 +8,11 @@
 #include "bridge/clock.h"
 #include "bridge/ring.h"
 
-/* Room for a thousand full messages, touched only as far as it is used; the
- * last part is kept for reports, of which at most two per writable point are
- * ever open. */
-enum { INBOX_BYTES = 8 * 1024 * 1024, INBOX_FOR_REPORTS = 2 * 1024 * 1024 };
+/* Room for a thousand full messages, and for two reports of each of two
+ * thousand writable points: more are never open. Touched only as far as used. */
+enum { INBOX_MESSAGE_BYTES = 6 * 1024 * 1024, INBOX_REPORT_BYTES = 2 * 1024 * 1024 };
 
 struct record {
-    enum inbox_kind kind;
     size_t size;
     max_align_t body[];
 };
@@ -23,7 +21,8 @@ struct inbox {
     pthread_mutex_t mutex;
     pthread_cond_t cond;
     bool woken;
-    struct ring *ring;
+    struct ring *reports;
+    struct ring *messages;
 };
 
 struct inbox *inbox_new(void)
@@ -31,8 +30,11 @@ struct inbox *inbox_new(void)
     struct inbox *inbox = calloc(1, sizeof(*inbox));
     if (inbox == NULL)
         return NULL;
-    inbox->ring = ring_new(INBOX_BYTES);
-    if (inbox->ring == NULL) {
+    inbox->reports = ring_new(INBOX_REPORT_BYTES);
+    inbox->messages = ring_new(INBOX_MESSAGE_BYTES);
+    if (inbox->reports == NULL || inbox->messages == NULL) {
+        ring_free(inbox->reports);
+        ring_free(inbox->messages);
         free(inbox);
         return NULL;
     }
@@ -45,22 +47,18 @@ void inbox_free(struct inbox *inbox)
 {
     if (inbox == NULL)
         return;
-    ring_free(inbox->ring);
+    ring_free(inbox->reports);
+    ring_free(inbox->messages);
     pthread_cond_destroy(&inbox->cond);
     pthread_mutex_destroy(&inbox->mutex);
     free(inbox);
 }
 
-/* Copies one record in; `reserve` bytes must stay free behind it. */
-static bool put(struct inbox *inbox, enum inbox_kind kind, const void *body, size_t size,
-                size_t reserve)
+static bool put(struct inbox *inbox, struct ring *ring, const void *body, size_t size)
 {
-    struct record *record = NULL;
     pthread_mutex_lock(&inbox->mutex);
-    if (ring_used(inbox->ring) + size + reserve <= INBOX_BYTES)
-        record = ring_push(inbox->ring, sizeof(*record) + size);
+    struct record *record = ring_push(ring, sizeof(*record) + size);
     if (record != NULL) {
-        record->kind = kind;
         record->size = size;
         memcpy(record->body, body, size);
         pthread_cond_signal(&inbox->cond);
@@ -72,13 +70,13 @@ static bool put(struct inbox *inbox, enum inbox_kind kind, const void *body, siz
 bool inbox_put_message(struct inbox *inbox, const struct inbox_message *message)
 {
     size_t size = offsetof(struct inbox_message, payload) + message->payload_size + 1;
-    return put(inbox, INBOX_MESSAGE, message, size, INBOX_FOR_REPORTS);
+    return put(inbox, inbox->messages, message, size);
 }
 
 void inbox_put_report(struct inbox *inbox, const struct report *report)
 {
-    /* Cannot fail: see INBOX_FOR_REPORTS. */
-    (void)put(inbox, INBOX_REPORT, report, sizeof(*report), 0);
+    /* Cannot fail: see INBOX_REPORT_BYTES. */
+    (void)put(inbox, inbox->reports, report, sizeof(*report));
 }
 
 void inbox_wake(struct inbox *inbox)
@@ -89,23 +87,30 @@ void inbox_wake(struct inbox *inbox)
     pthread_mutex_unlock(&inbox->mutex);
 }
 
+static bool take(struct ring *ring, void *body)
+{
+    const struct record *record = ring_front(ring);
+    if (record == NULL)
+        return false;
+    memcpy(body, record->body, record->size);
+    ring_pop(ring);
+    return true;
+}
+
 enum inbox_kind inbox_take(struct inbox *inbox, int64_t until_ns, struct inbox_message *message,
                            struct report *report)
 {
     enum inbox_kind kind = INBOX_NOTHING;
     pthread_mutex_lock(&inbox->mutex);
-    while (ring_front(inbox->ring) == NULL && !inbox->woken && clock_mono_ns() < until_ns)
+    while (ring_front(inbox->reports) == NULL && ring_front(inbox->messages) == NULL &&
+           !inbox->woken && clock_mono_ns() < until_ns)
         clock_cond_wait(&inbox->cond, &inbox->mutex, until_ns);
-    inbox->woken = false;
-    const struct record *record = ring_front(inbox->ring);
-    if (record != NULL) {
-        kind = record->kind;
-        if (kind == INBOX_MESSAGE)
-            memcpy(message, record->body, record->size);
-        else
-            memcpy(report, record->body, record->size);
-        ring_pop(inbox->ring);
-    }
+    if (take(inbox->reports, report))
+        kind = INBOX_REPORT;
+    else if (take(inbox->messages, message))
+        kind = INBOX_MESSAGE;
+    else
+        inbox->woken = false; /* it stays in force until it has been seen */
     pthread_mutex_unlock(&inbox->mutex);
     return kind;
 }

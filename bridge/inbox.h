@@ -1,9 +1,9 @@
 /* inbox: what the subscriber thread works through.
  *
- * Messages from MQTT callbacks and reports from pollers, first in first out.
- * Bounded: when full, a message is not taken and the MQTT library offers it
- * again; room for the reports of all open orders is kept free, so a report
- * always fits.
+ * Reports from pollers, then messages from MQTT callbacks, each first in first
+ * out: a report frees the place of its command, so that a burst of messages
+ * cannot pile up open commands. Bounded: when full, a message is not taken and
+ * the MQTT library offers it again; the reports of all open orders always fit.
  */
 #ifndef BRIDGE_INBOX_H
 #define BRIDGE_INBOX_H
@@ -38,7 +38,8 @@ bool inbox_put_message(struct inbox *inbox, const struct inbox_message *message)
 /* Pollers. */
 void inbox_put_report(struct inbox *inbox, const struct report *report);
 
-/* Wakes the subscriber for nothing but a look at its flags. Any thread. */
+/* Wakes the subscriber for a look at its flags: one INBOX_NOTHING once all
+ * that is there has been taken. Any thread. */
 void inbox_wake(struct inbox *inbox);
 
 enum inbox_kind { INBOX_NOTHING, INBOX_MESSAGE, INBOX_REPORT };
