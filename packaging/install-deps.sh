@@ -1,0 +1,45 @@
+#!/bin/sh
+# Installs the Debian 12 packages that are needed and not yet there.
+#
+#   install-deps.sh demo    to build the programs and show them at work
+#   install-deps.sh tests   that, and everything tests/run.sh asks for
+#
+# Says what it installs; does nothing at all when everything is there. Needs
+# root, or sudo, only when there is something to install.
+set -eu
+
+demo="build-essential cmake ninja-build pkg-config libmodbus-dev libpaho-mqtt-dev libconfig-dev
+    libjansson-dev libsqlite3-dev libsystemd-dev libmicrohttpd-dev mosquitto mosquitto-clients"
+tests="clang clang-tidy clang-format cppcheck libclang-rt-14-dev libfuzzer-14-dev libcmocka-dev
+    mbpoll openssl socat python3 python3-paho-mqtt python3-pymodbus python3-serial
+    python3-serial-asyncio"
+
+case "${1-}" in
+demo) wanted=$demo ;;
+tests) wanted="$demo $tests" ;;
+*)
+    echo "usage: $0 demo|tests" >&2
+    exit 2
+    ;;
+esac
+
+missing=
+for package in $wanted; do
+    status=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) || status=
+    [ "$status" = installed ] || missing="$missing $package"
+done
+[ -n "$missing" ] || exit 0
+
+as_root=
+if [ "$(id -u)" -ne 0 ]; then
+    command -v sudo >/dev/null || {
+        echo "These packages are missing; install them as root:$missing" >&2
+        exit 1
+    }
+    as_root=sudo
+fi
+echo "Installing with apt-get:$missing"
+$as_root apt-get update -q
+# --no-install-recommends keeps a desktop machine's services away.
+# shellcheck disable=SC2086 # a list of words is meant
+$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $missing

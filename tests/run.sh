@@ -1,0 +1,68 @@
+#!/bin/sh
+# From a bare clone on Debian 12 to every test run:
+#
+#   installs missing packages, checks the format, builds with gcc and clang with
+#   warnings as errors, runs clang-tidy and cppcheck, and runs every test under
+#   AddressSanitizer with UBSan, under ThreadSanitizer, over the fuzz corpora,
+#   and last of all in the plain build, whose summary is the last thing printed.
+#
+# A step that fails does not stop the others. Exits 0 only when every step was
+# good. Build trees and logs are below build/.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+started=$(date +%s)
+failed=
+
+# step NAME COMMAND...: runs it, remembers when it fails.
+step() {
+    name=$1
+    shift
+    printf '\n== %s (%d s)\n' "$name" $(($(date +%s) - started))
+    "$@" || {
+        echo "-- FAILED: $name"
+        failed="$failed
+  $name"
+    }
+}
+
+# build DIRECTORY COMPILER CMAKE_OPTION...
+build() {
+    directory=build/$1
+    compiler=$2
+    shift 2
+    cmake -S . -B "$directory" -G Ninja -DCMAKE_C_COMPILER="$compiler" \
+        -DCMAKE_EXPORT_COMPILE_COMMANDS=ON -DFLUXBRIDGE_WERROR=ON "$@" >/dev/null &&
+        ninja -C "$directory" --quiet
+}
+
+# run_tests DIRECTORY
+run_tests() {
+    ctest --test-dir "build/$1" -j2 --output-on-failure --no-tests=error
+}
+
+
+tidy() {
+    find bridge devices -name '*.c' -print0 |
+        xargs -0 -P2 -n4 clang-tidy --quiet --warnings-as-errors='*' -p build/clang
+}
+
+step "packages" packaging/install-deps.sh tests
+step "format" sh -c 'find bridge devices tests -name "*.[ch]" -print0 |
+    xargs -0 clang-format --dry-run -Werror'
+step "gcc build" build plain gcc
+step "clang build" build clang clang
+step "clang-tidy" tidy
+step "cppcheck" cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 -I. -j2 \
+    --enable=warning,performance,portability -D_GNU_SOURCE bridge devices
+step "ASan and UBSan build" build asan gcc -DFLUXBRIDGE_SANITIZE=address,undefined
+step "ASan and UBSan tests" run_tests asan
+step "TSan build" build tsan gcc -DFLUXBRIDGE_SANITIZE=thread
+step "TSan tests" run_tests tsan
+step "fuzz build" build fuzz clang -DFLUXBRIDGE_FUZZ=ON \
+    -DFLUXBRIDGE_SANITIZE=fuzzer-no-link,address,undefined
+step "fuzz corpora" run_tests fuzz
+if [ -n "$failed" ]; then
+    printf '\nFAILED so far:%s\n' "$failed"
+fi
+step "tests" run_tests plain
+[ -z "$failed" ]
