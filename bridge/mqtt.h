@@ -6,14 +6,16 @@
  * The library's own buffering, persistence and reconnecting are never used:
  * they lose messages without a word.
  *
- * Calls: from the publisher thread only. Callbacks: from the library's
- * threads, under its process-wide lock; they copy and return, and never call
- * back into this module.
+ * Calls: from the publisher thread only, which holds no lock while it calls:
+ * the library takes its process-wide one. Callbacks: from the library's threads,
+ * under that lock; they copy and return, and never call back into this module.
  */
 #ifndef BRIDGE_MQTT_H
 #define BRIDGE_MQTT_H
 
 #include "bridge/conf.h"
+
+enum { MQTT_WHY_MAX = 200 };
 
 struct mqtt;
 
@@ -45,17 +47,25 @@ struct mqtt_arrival {
     size_t user_traceparent_size;
 };
 
+/* What became of a message. */
+enum mqtt_fate {
+    MQTT_DELIVERED, /* acknowledged; at QoS 0: written to the connection */
+    MQTT_REFUSED,   /* the broker does not take it; version 5 only, 3.1.1 says nothing */
+    MQTT_LOST,      /* the connection ended before it was acknowledged */
+};
+
 struct mqtt_callbacks {
     void *context;
     void (*connected)(void *context);
-    /* The attempt failed (`was_up` false) or the connection is gone; `why` in
-     * words that name the cause: "not authorized", "certificate verify failed". */
-    void (*down)(void *context, bool was_up, const char *why);
+    /* The attempt failed, or the connection is gone. `why` names the cause in
+     * words, as far as the broker or the library does; NULL when they do not:
+     * ask probe_broker(). */
+    void (*down)(void *context, const char *why);
     /* The fate of one message sent with this ticket: exactly once each, also
-     * when the connection is lost. `why` is NULL when delivered. */
-    void (*delivered)(void *context, uint64_t ticket, const char *why);
-    /* A subscription was refused. */
-    void (*subscribe_failed)(void *context, const char *topic, const char *why);
+     * when the connection is lost. */
+    void (*delivered)(void *context, uint64_t ticket, enum mqtt_fate fate);
+    /* The broker refused a message for this topic, or a subscription to it. */
+    void (*refused)(void *context, const char *topic, const char *why);
     /* False: not taken, offer it again. NULL for sessions without subscriptions. */
     bool (*arrived)(void *context, const struct mqtt_arrival *arrival);
 };
@@ -66,18 +76,23 @@ struct mqtt *mqtt_new(const struct conf_mqtt *conf, const char *client_id, const
                       const struct mqtt_callbacks *callbacks);
 void mqtt_free(struct mqtt *mqtt);
 
-/* Begins to connect (clean start): connected or down will be called. False:
- * it could not even begin, `why` has the reason and no callback comes. */
-bool mqtt_connect(struct mqtt *mqtt, char why[160]);
+/* Begins to connect (clean start): connected or down will be called. Reads the
+ * password file and the certificates anew. False: it could not even begin,
+ * `why` has the reason and no callback comes. */
+bool mqtt_connect(struct mqtt *mqtt, char why[MQTT_WHY_MAX]);
 
 /* Begins to subscribe at QoS 1, without retained messages, retain as published. */
 bool mqtt_subscribe(struct mqtt *mqtt, const char *filter);
+
+/* How many messages mqtt_publish() would take now; MQTT_WINDOW when idle. */
+enum { MQTT_WINDOW = 64 };
+unsigned mqtt_room(struct mqtt *mqtt);
 
 /* Hands a message to the library. False: not taken, delivered() is not called. */
 bool mqtt_publish(struct mqtt *mqtt, const struct mqtt_message *message, uint64_t ticket);
 
 /* Ends the session in order (the Will is not sent), waiting for what is in
- * flight at most timeout_ms. */
-void mqtt_disconnect(struct mqtt *mqtt, int timeout_ms);
+ * flight until `until_ns` at most. */
+void mqtt_disconnect(struct mqtt *mqtt, int64_t until_ns);
 
 #endif

@@ -1,0 +1,51 @@
+/* session: one MQTT session that is kept up.
+ *
+ * Connects, and after every failure or loss connects again with growing pauses
+ * (1 s to 60 s). The publisher owns all of them and drives each by
+ * session_step(); the library's threads only leave word in it.
+ */
+#ifndef BRIDGE_SESSION_H
+#define BRIDGE_SESSION_H
+
+#include <pthread.h>
+
+#include "bridge/backoff.h"
+#include "bridge/mqtt.h"
+
+enum session_state { SESSION_DOWN, SESSION_CONNECTING, SESSION_UP };
+
+enum session_event {
+    SESSION_NOTHING,
+    SESSION_CAME_UP,
+    SESSION_LOST,   /* was up */
+    SESSION_FAILED, /* an attempt to come up */
+};
+
+struct session {
+    void *owner;
+    void (*stir)(void *owner); /* any thread: session_step() has something to say */
+    struct mqtt *mqtt;
+    enum session_state state; /* as last told by session_step() */
+    struct backoff backoff;
+    int64_t retry_ns; /* DOWN: when to connect */
+
+    pthread_mutex_t mutex; /* guards the word left by the library */
+    bool has_connected, has_ended;
+    char why[MQTT_WHY_MAX];
+};
+
+/* `callbacks` without context, connected and down, which the session fills in:
+ * the context of the others will be the session. `seed` sets its pauses apart
+ * from those of others. False when out of memory. Call session_destroy() in
+ * either case. */
+bool session_init(struct session *session, const struct conf_mqtt *conf, const char *client_id,
+                  const char *will_topic, const struct mqtt_callbacks *callbacks, uint32_t seed);
+void session_destroy(struct session *session);
+
+/* What has happened to it, one event at a time until SESSION_NOTHING. Begins to
+ * connect when that is due, if it may. After LOST and FAILED `why` names the
+ * cause; "" when it is not known. */
+enum session_event session_step(struct session *session, int64_t now_ns, bool may_connect,
+                                char why[MQTT_WHY_MAX]);
+
+#endif
