@@ -276,39 +276,49 @@ static bool write_source(const struct device *device, struct link *link)
     return report.outcome == OUTCOME_CONFIRMED;
 }
 
-static void run(struct control *control, struct link *link, const struct order *order,
-                struct report *report)
+bool control_check(struct control *control, struct link *link, const struct order *order,
+                   struct report *report)
 {
     const struct device *device = control->device;
-    const struct point *row = &device->points[order->point];
-    const bool setpoint = (int)order->point == device->control.setpoint;
     const bool stop = command_is_stop(device, order->point, order->value);
-    uint16_t words[4];
 
     if (is_expired(order, report))
-        return;
+        return false;
     if (!control_is_sole(control) && !stop) {
         refuse(report, REASON_DEVICE_OFFLINE);
         (void)snprintf(report->detail, DETAIL_MAX,
                        "another fluxbridge on this machine writes to this device");
-        return;
+        return false;
     }
-    if (setpoint && !stop) {
+    if ((int)order->point == device->control.setpoint && !stop) {
         enum fault fault = read_state(control, link);
         if (fault != FAULT_NONE) {
             refuse_offline(report, link, fault);
-            return;
+            return false;
         }
         enum reason reason =
             control_judge(device, order->point, order->value, control->state, report->detail);
         if (reason != REASON_NONE) {
             refuse(report, reason);
-            return;
+            return false;
         }
     }
     report->judged_ns = clock_mono_ns();
+    return true;
+}
+
+static void run(struct control *control, struct link *link, const struct order *order,
+                struct report *report)
+{
+    const struct device *device = control->device;
+    const struct point *row = &device->points[order->point];
+    const bool stop = command_is_stop(device, order->point, order->value);
+    uint16_t words[4];
+
+    if (!control_check(control, link, order, report))
+        return;
     /* A battery is stopped even when it does not take the source. */
-    if (setpoint && !write_source(device, link) && !stop) {
+    if ((int)order->point == device->control.setpoint && !write_source(device, link) && !stop) {
         refuse(report, REASON_NOT_READY);
         (void)snprintf(report->detail, DETAIL_MAX, "the device does not take command_source %d",
                        (int)device->control.command_source);

@@ -52,6 +52,11 @@ void control_free(struct control *control);
  * device; tries to become it. Else everything but zero is refused. */
 bool control_is_sole(struct control *control);
 
+/* Everything before the write: opens the link if need be, reads the state (not
+ * for zero) and judges. False: refused, and the report says why. */
+bool control_check(struct control *control, struct link *link, const struct order *order,
+                   struct report *report);
+
 /* Carries out one order: opens the link if need be, reads the state (not for
  * zero), judges, checks expiry once more, writes once, reads back until it
  * agrees or 1 s has passed. Fills the report; `last_write_ns` is the caller's
