@@ -144,7 +144,7 @@ static bool find_type(const char *type, const char *const *directories)
         found = found || strcmp(name, type) == 0;
     }
     if (!found) {
-        fprintf(stderr, "fluxbridge points: there is no type '%s': there are", type);
+        fprintf(stderr, "fluxbridge points: there is no type '%s': the types are", type);
         for (size_t i = 0; i < files.gl_pathc; i++)
             fprintf(stderr, "%s %s", i ? "," : "", strrchr(files.gl_pathv[i], '/') + 1);
         fprintf(stderr, "%s\n", files.gl_pathc ? "" : " none");
