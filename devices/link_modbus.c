@@ -129,7 +129,7 @@ static enum fault rtu_exchange(struct link *link, uint8_t unit, const uint8_t *r
     uint8_t frame[MODBUS_RTU_MAX_ADU_LENGTH];
     frame[AT_UNIT] = unit;
     memcpy(frame + AT_PDU, request, request_size);
-    if (modbus_set_slave(rtu->context, unit) == -1 || modbus_flush(rtu->context) == -1 ||
+    if (modbus_set_slave(rtu->context, unit) == -1 ||
         modbus_send_raw_request(rtu->context, frame, (int)(AT_PDU + request_size)) == -1)
         return link_fail(link, FAULT_CONNECTION, "%s unit %u: send: %s", rtu->line, unit,
                          modbus_strerror(errno));

@@ -579,6 +579,7 @@ static void test_a_speed_that_is_none(void **state)
     assert_int_equal(link_open(test->link, LONG_NS), FAULT_CONNECTION);
     assert_non_null(strstr(test->link->error, "12345 baud"));
     assert_false(test->link->is_open);
+    assert_int_equal(flock(test->slave.line, LOCK_EX | LOCK_NB), 0); /* nothing is held */
 }
 
 static void test_a_descriptor_above_1024(void **state)
