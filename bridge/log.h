@@ -2,8 +2,9 @@
  *
  * A sentence, then key=value pairs. Each failure is logged once, by the module
  * that ends it, at its beginning and at its end. On journald (JOURNAL_STREAM
- * is set) lines begin with the level as <3>..<7>, elsewhere with the UTC time.
- * Any thread; a line is one write().
+ * names stderr) lines begin with the level as <3>..<7>, elsewhere with the UTC
+ * time. Any thread; a line is one write() of at most 1 KiB, cut off with "...",
+ * and its control characters are replaced. errno stays as it was, %m is its text.
  */
 #ifndef BRIDGE_LOG_H
 #define BRIDGE_LOG_H

@@ -1,0 +1,208 @@
+/* What arrives on stderr: whole lines of bounded length, which nothing from
+ * outside can forge. */
+#include "bridge/log.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+enum { LINE_BYTES = 1024 };
+
+/* A socket of packets: each write() stays one. */
+static int said[2];
+static int real_stderr;
+
+static int open_socket(void **state)
+{
+    (void)state;
+    real_stderr = dup(STDERR_FILENO);
+    return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, said);
+}
+
+static int close_socket(void **state)
+{
+    (void)state;
+    return close(said[0]) | close(said[1]) | close(real_stderr);
+}
+
+static int calm(void **state)
+{
+    (void)state;
+    log_set_level(LOG_LEVEL_INFO);
+    return unsetenv("JOURNAL_STREAM");
+}
+
+/* stderr is the socket only while something is logged. */
+static void begin(void)
+{
+    dup2(said[1], STDERR_FILENO);
+}
+
+/* Takes the one packet; "" when nothing was written. */
+static void end(char line[2 * LINE_BYTES])
+{
+    dup2(real_stderr, STDERR_FILENO);
+    ssize_t size = recv(said[0], line, 2 * LINE_BYTES - 1, 0);
+    line[size < 0 ? 0 : size] = '\0';
+    char more;
+    assert_int_equal(recv(said[0], &more, 1, 0), -1);
+}
+
+#define LOGGED(line, call) (begin(), call, end(line))
+
+/* The text after the time and the level. */
+static const char *text_of(const char *line, const char *level)
+{
+    const char *found = strstr(line, level);
+    assert_non_null(found);
+    return found + strlen(level);
+}
+
+static void test_line(void **state)
+{
+    (void)state;
+    char line[2 * LINE_BYTES];
+    LOGGED(line, log_info("link lost link=%d after_s=%s", 7, "12"));
+    struct tm utc = {0};
+    char *rest = strptime(line, "%Y-%m-%dT%H:%M:%S", &utc);
+    assert_non_null(rest);
+    time_t age = time(NULL) - timegm(&utc);
+    assert_true(age >= 0 && age <= 2);
+    assert_int_equal(rest[0], '.');
+    assert_int_equal(strspn(rest + 1, "0123456789"), 3);
+    assert_string_equal(rest + 4, "Z info: link lost link=7 after_s=12\n");
+}
+
+static void test_levels(void **state)
+{
+    (void)state;
+    static void (*const verbs[])(const char *, ...) = {log_error, log_warning, log_info, log_debug};
+    char line[2 * LINE_BYTES];
+    for (int level = LOG_LEVEL_ERROR; level <= LOG_LEVEL_DEBUG; level++) {
+        log_set_level((enum log_level)level);
+        for (int verb = LOG_LEVEL_ERROR; verb <= LOG_LEVEL_DEBUG; verb++) {
+            LOGGED(line, verbs[verb]("x"));
+            assert_int_equal(strlen(line) > 0, verb <= level);
+            if (verb <= level) {
+                char end_of_line[32];
+                snprintf(end_of_line, sizeof end_of_line, "Z %s: x\n", log_level_words[verb]);
+                assert_non_null(strstr(line, end_of_line));
+            }
+        }
+    }
+    assert_null(log_level_words[LOG_LEVEL_DEBUG + 1]);
+}
+
+static void test_no_forged_line(void **state)
+{
+    (void)state;
+    char line[2 * LINE_BYTES];
+    LOGGED(line, log_info("topic=%s", "a\nb\rc\x1b[2Jd\te\x7f"
+                                      "f\xc3\xa4"));
+    assert_string_equal(text_of(line, "info: "), "topic=a?b?c?[2Jd?e?f\xc3\xa4\n");
+}
+
+static void test_cut(void **state)
+{
+    (void)state;
+    char line[2 * LINE_BYTES], text[3000], fits[LINE_BYTES];
+    memset(text, 'x', sizeof text - 1);
+    text[sizeof text - 1] = '\0';
+    LOGGED(line, log_info("%s", text));
+    assert_int_equal(strlen(line), LINE_BYTES);
+    assert_string_equal(line + LINE_BYTES - 5, "x...\n");
+
+    /* A line of exactly the limit is whole, and one more byte is not. */
+    LOGGED(line, log_info("%s", ""));
+    size_t room = LINE_BYTES - strlen(line);
+    snprintf(fits, sizeof fits, "%.*s", (int)room, text);
+    LOGGED(line, log_info("%s", fits));
+    assert_int_equal(strlen(line), LINE_BYTES);
+    assert_string_equal(line + LINE_BYTES - 2, "x\n");
+    LOGGED(line, log_info("%sy", fits));
+    assert_int_equal(strlen(line), LINE_BYTES);
+    assert_string_equal(line + LINE_BYTES - 5, "x...\n");
+}
+
+/* The cut falls on every byte of a character once. */
+static void test_cut_utf8(void **state)
+{
+    (void)state;
+    char line[2 * LINE_BYTES], text[4 * 500 + 1];
+    for (size_t i = 0; i < sizeof text - 1; i += 4)
+        strcpy(text + i, "\xf0\x9f\x94\x8b");
+    for (size_t shift = 0; shift < 4; shift++) {
+        LOGGED(line, log_info("%.*s%s", (int)shift, "abc", text));
+        const char *characters = text_of(line, "info: ") + shift;
+        size_t size = strlen(characters) - strlen("...\n");
+        assert_int_equal(size % 4, 0);
+        assert_memory_equal(characters, text, size);
+        assert_string_equal(characters + size, "...\n");
+        assert_in_range(strlen(line), LINE_BYTES - 3, LINE_BYTES);
+    }
+}
+
+static void test_errno(void **state)
+{
+    (void)state;
+    char line[2 * LINE_BYTES];
+    begin();
+    errno = ENOSPC;
+    log_error("it failed: %m");
+    int kept = errno;
+    end(line);
+    assert_string_equal(text_of(line, "error: "), "it failed: No space left on device\n");
+    assert_int_equal(kept, ENOSPC);
+}
+
+static void test_journal(void **state)
+{
+    (void)state;
+    char line[2 * LINE_BYTES], stream[64];
+    struct stat status;
+    assert_int_equal(fstat(said[1], &status), 0);
+    snprintf(stream, sizeof stream, "%llu:%llu", (unsigned long long)status.st_dev,
+             (unsigned long long)status.st_ino);
+    setenv("JOURNAL_STREAM", stream, 1);
+    log_set_level(LOG_LEVEL_DEBUG);
+    LOGGED(line, log_error("x"));
+    assert_string_equal(line, "<3>x\n");
+    LOGGED(line, log_warning("x"));
+    assert_string_equal(line, "<4>x\n");
+    LOGGED(line, log_info("x"));
+    assert_string_equal(line, "<6>x\n");
+    LOGGED(line, log_debug("x"));
+    assert_string_equal(line, "<7>x\n");
+
+    /* Inherited, but stderr is something else now. */
+    snprintf(stream, sizeof stream, "%llu:%llu", (unsigned long long)status.st_dev,
+             (unsigned long long)status.st_ino + 1);
+    setenv("JOURNAL_STREAM", stream, 1);
+    LOGGED(line, log_info("x"));
+    assert_string_equal(text_of(line, "Z info: "), "x\n");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(test_line, calm),
+        cmocka_unit_test_setup(test_levels, calm),
+        cmocka_unit_test_setup(test_no_forged_line, calm),
+        cmocka_unit_test_setup(test_cut, calm),
+        cmocka_unit_test_setup(test_cut_utf8, calm),
+        cmocka_unit_test_setup(test_errno, calm),
+        cmocka_unit_test_setup(test_journal, calm),
+    };
+    return cmocka_run_group_tests(tests, open_socket, close_socket);
+}
