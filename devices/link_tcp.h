@@ -16,6 +16,9 @@
 
 #include "devices/link.h"
 
+/* `host` is a name, an IPv4 or an IPv6 address. Opening resolves it anew and
+ * tries all its addresses, all of it within the one timeout. NULL when out of
+ * memory. */
 struct link *link_tcp_new(const char *host, uint16_t port);
 
 #endif
