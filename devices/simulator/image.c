@@ -191,9 +191,11 @@ static enum fault answer_write_many(struct image *image, enum point_table table,
     struct area *area = area_of(image, table);
     if (!area_allows(area, first, count, WRITABLE))
         return FAULT_ILLEGAL_ADDRESS;
-    for (unsigned i = 0; i < count; i++)
-        area->words[first - area->first + i] =
-            (uint16_t)(bits ? request[6 + i / 8] >> i % 8 & 1 : get16(request + 6 + 2 * i));
+    for (unsigned i = 0; i < count; i++) {
+        unsigned word =
+            bits ? (unsigned)request[6 + i / 8] >> i % 8 & 1 : get16(request + 6 + 2 * i);
+        area->words[first - area->first + i] = (uint16_t)word;
+    }
     memcpy(reply, request, 5);
     *reply_size = 5;
     return FAULT_NONE;

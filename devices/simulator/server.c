@@ -330,7 +330,11 @@ static bool port_open_line(struct port *port, char error[SERVER_ERROR_MAX])
     port->source = (struct source){rtu_open(port->modbus), serial_ready};
     if (port->source.fd >= 0)
         return true;
-    snprintf(error, SERVER_ERROR_MAX, "%s: %s", port->modbus->serial, strerror(errno));
+    if (errno == EINVAL)
+        snprintf(error, SERVER_ERROR_MAX, "%s: baud %lld cannot be had", port->modbus->serial,
+                 (long long)port->modbus->baud);
+    else
+        snprintf(error, SERVER_ERROR_MAX, "%s: %s", port->modbus->serial, strerror(errno));
     return false;
 }
 
