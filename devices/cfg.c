@@ -203,6 +203,9 @@ static bool in_range(struct cfg *cfg, const config_setting_t *setting,
     print_amount(amount, units, is);
     if (!bounded)
         cfg_problem(cfg, setting, "%s must be a finite number, not %s", field->key, is);
+    else if (low == high)
+        cfg_problem(cfg, setting, "%s must be %s, not %s", field->key, print_amount(low, units, to),
+                    is);
     else
         cfg_problem(cfg, setting, "%s must be from %s to %s, not %s", field->key,
                     print_amount(low, units, from), print_amount(high, units, to), is);

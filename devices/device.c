@@ -43,13 +43,17 @@ static const struct cfg_field MODBUS[] = {
     {"serial", CFG_TEXT, FIELD(device_modbus, serial), .size = DEVICE_HOST_MAX + 1, .min = 1},
     {"baud", CFG_INTEGER, FIELD(device_modbus, baud), .min = 300, .max = 921600},
     {"parity", CFG_CHOICE, FIELD(device_modbus, parity), .choices = PARITY},
-    {"data_bits", CFG_INTEGER, FIELD(device_modbus, data_bits), .min = 7, .max = 8},
+    {"data_bits", CFG_INTEGER, FIELD(device_modbus, data_bits), .min = 8, .max = 8},
     {"stop_bits", CFG_INTEGER, FIELD(device_modbus, stop_bits), .min = 1, .max = 2},
     {"address", CFG_INTEGER, FIELD(device_modbus, address), .required = true},
     {"timeout", CFG_DURATION, FIELD(device_modbus, timeout_ns), .min = 0.01, .max = 60},
     {"retry_count", CFG_INTEGER, FIELD(device_modbus, retry_count), .min = 1, .max = 10},
     CFG_END,
 };
+
+/* The rates that termios knows; libmodbus takes 9600 for any other. */
+static const int64_t BAUDS[] = {300,   600,   1200,   2400,   4800,   9600,  19200,
+                                38400, 57600, 115200, 230400, 460800, 921600};
 
 /* Keys that make sense on one kind of link only. */
 static const char *const TCP_KEYS[] = {"port", NULL};
@@ -128,6 +132,12 @@ static bool read_modbus(struct cfg *cfg, const config_setting_t *group, struct d
             cfg_problem(cfg, setting, "%s has no meaning together with %s", *key,
                         tcp ? "host" : "serial");
     }
+    bool known = false;
+    for (size_t i = 0; i < sizeof BAUDS / sizeof BAUDS[0]; i++)
+        known = known || BAUDS[i] == modbus->baud;
+    if (!known)
+        cfg_problem(cfg, config_setting_get_member(group, "baud"),
+                    "baud %lld is not a rate of serial lines", (long long)modbus->baud);
     const config_setting_t *address = config_setting_get_member(group, "address");
     int64_t last = tcp ? 255 : 247;
     if (modbus->address == 0)
@@ -155,6 +165,9 @@ static void read_override(struct cfg *cfg, const config_setting_t *group, struct
     if (seen[index])
         cfg_problem(cfg, group, "point '%s' stands here twice", point->name);
     seen[index] = true;
+    if (!isnan(point->min) || !isnan(point->max))
+        cfg_problem(cfg, group, "%s has write limits in %s: its scale and unit are fixed",
+                    point->name, point->unit);
     if (!isnan(override.scale)) {
         if (override.scale == 0)
             cfg_problem(cfg, group, "%s: scale must not be 0", point->name);
@@ -164,9 +177,6 @@ static void read_override(struct cfg *cfg, const config_setting_t *group, struct
     }
     if (config_setting_get_member(group, "unit"))
         strcpy(point->unit, override.unit);
-    if (!isnan(point->min) || !isnan(point->max))
-        cfg_problem(cfg, group, "%s has write limits in %s: its scale and unit are fixed",
-                    point->name, point->unit);
 }
 
 /* The device's own copy of the rows, and what `points` changes in it. */
@@ -221,6 +231,9 @@ static void read_statuses(struct cfg *cfg, const config_setting_t *group,
                         point_type_word(status->type));
             return;
         }
+        for (unsigned k = 0; k < control->n_ready; k++)
+            if (control->ready_status[k] == value)
+                cfg_problem(cfg, ready, "ready_status names %lld twice", (long long)value);
         control->ready_status[control->n_ready++] = value;
         if (point_label(status, value))
             continue;
@@ -234,7 +247,7 @@ static void read_statuses(struct cfg *cfg, const config_setting_t *group,
 
 static bool is_integer(const struct point *point)
 {
-    return codec_step(point) != 0 && point->type != POINT_BOOL;
+    return codec_step(point) == 1 && point->offset == 0 && point->type != POINT_BOOL;
 }
 
 static int find_point(struct cfg *cfg, const config_setting_t *group, const struct device *device,
@@ -269,9 +282,15 @@ static void turn_setpoint(struct cfg *cfg, const config_setting_t *group, const 
         codec_encode(point, high, words) == CODEC_OUT_OF_RANGE)
         cfg_problem(cfg, group, "min_kw %g and max_kw %g do not both fit the register of %s", low,
                     high, point->name);
-    if (low < point->min || high > point->max)
-        cfg_problem(cfg, group, "min_kw %g and max_kw %g exceed the type's limits %g to %g", low,
-                    high, point->min, point->max);
+    if (low < point->min)
+        cfg_problem(cfg, group, "min_kw %g is below the type's own limit %g", low, point->min);
+    if (high > point->max)
+        cfg_problem(cfg, group, "max_kw %g is above the type's own limit %g", high, point->max);
+    if (sheet->control.deadman_timeout_ns != 0 &&
+        codec_encode(point, sheet->control.deadman_value, words) == CODEC_OFF_STEP)
+        cfg_problem(cfg, config_setting_get_member(group, "deadman"),
+                    "deadman value %g is finer than the register of %s can hold",
+                    sheet->control.deadman_value, point->name);
     point->min = low;
     point->max = high;
 }
