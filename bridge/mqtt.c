@@ -410,6 +410,7 @@ static int begin_connect(struct mqtt *mqtt, const char *password)
     tls.trustStore = or_null(conf->ca_file);
     tls.keyStore = or_null(conf->cert_file);
     tls.privateKey = or_null(conf->key_file);
+    tls.privateKeyPassword = ""; /* or OpenSSL asks on the terminal for that of an encrypted key */
     tls.verify = 1; /* the host name; the chain is enableServerCertAuth, on by default */
     options.MQTTVersion = (int)conf->version;
     options.keepAliveInterval = (int)(conf->keepalive_ns / CLOCK_NS_PER_S);

@@ -7,6 +7,7 @@
 
 #include "bridge/clock.h"
 #include "bridge/log.h"
+#include "bridge/probe.h"
 #include "bridge/session.h"
 #include "bridge/wire.h"
 
@@ -201,7 +202,9 @@ static void run_bridge(struct publisher *publisher, int64_t now_ns)
         } else {
             publisher->trouble.attempts++;
         }
-        bridge_trouble(publisher, why[0] != '\0' ? why : "cannot connect");
+        if (why[0] == '\0')
+            probe_broker(&publisher->conf->mqtt, why, sizeof(why));
+        bridge_trouble(publisher, why);
     }
 }
 

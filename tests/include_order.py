@@ -46,6 +46,8 @@ bridge/audit
 bridge/deadman
 bridge/recall
 bridge/mqtt
+bridge/probe
+bridge/session
 bridge/publisher
 bridge/poller
 bridge/subscriber
