@@ -403,10 +403,18 @@ void outbox_lost(struct outbox *outbox)
 
 void outbox_resumed(struct outbox *outbox, int64_t now_ns)
 {
+    struct queue *samples = &outbox->samples;
     pthread_mutex_lock(&outbox->mutex);
     outbox->up = true;
     outbox->resumed_ns = now_ns;
-    outbox->samples.mark = outbox->next_ticket;
+    samples->waiting_backlog = 0;
+    struct record *record = ring_front(samples->ring);
+    while (record != NULL && record->taken_ns <= now_ns - OUTBOX_FRESH_NS) {
+        samples->waiting_backlog += record->state == WAITING;
+        record = ring_after(samples->ring, record);
+    }
+    samples->mark = record != NULL ? record->ticket : outbox->next_ticket;
+    samples->live = record;
     for (unsigned i = 0; i < outbox->n_devices; i++)
         outbox->devices[i].live = false;
     pthread_mutex_unlock(&outbox->mutex);

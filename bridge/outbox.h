@@ -95,8 +95,10 @@ enum outbox_fate {
 /* What became of a record that was taken. An unknown ticket is ignored. */
 void outbox_ack(struct outbox *outbox, uint64_t ticket, enum outbox_fate fate);
 
-/* Publisher: the broker is gone: all that waits is backlog; or is back. It
- * counts as gone at first. */
+/* Publisher: the broker is gone: all that waits is backlog; or is back: what
+ * was taken less than OUTBOX_FRESH_NS ago is live all the same. It counts as
+ * gone at first. */
+#define OUTBOX_FRESH_NS INT64_C(1000000000)
 void outbox_lost(struct outbox *outbox);
 void outbox_resumed(struct outbox *outbox, int64_t now_ns);
 

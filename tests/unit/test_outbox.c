@@ -39,6 +39,13 @@ static int teardown(void **state)
     return 0;
 }
 
+/* Time enough for what was put to be fresh no more. */
+static void resume(struct fixture *f)
+{
+    f->now_ns += OUTBOX_FRESH_NS;
+    outbox_resumed(f->outbox, f->now_ns);
+}
+
 static void put(struct fixture *f, unsigned device, const char *text)
 {
     outbox_put_sample(f->outbox, device, f->now_ns, text, strlen(text));
@@ -83,7 +90,7 @@ static void test_nothing_goes_before_the_broker_is_there(void **state)
 static void test_live_samples_go_in_order_and_are_kept_until_acknowledged(void **state)
 {
     struct fixture *f = *state;
-    outbox_resumed(f->outbox, f->now_ns);
+    resume(f);
     put(f, 1, "one");
     put(f, 2, "two");
     uint64_t one = expect(f, OUTBOX_STATE, "one");
@@ -103,7 +110,7 @@ static void test_live_samples_go_in_order_and_are_kept_until_acknowledged(void *
 static void test_what_could_not_be_sent_comes_again_in_its_place(void **state)
 {
     struct fixture *f = *state;
-    outbox_resumed(f->outbox, f->now_ns);
+    resume(f);
     put(f, 0, "one");
     put(f, 0, "two");
     put(f, 0, "three");
@@ -120,7 +127,7 @@ static void test_what_could_not_be_sent_comes_again_in_its_place(void **state)
 static void test_refused_is_forgotten_and_counted(void **state)
 {
     struct fixture *f = *state;
-    outbox_resumed(f->outbox, f->now_ns);
+    resume(f);
     put(f, 2, "one");
     outbox_ack(f->outbox, expect(f, OUTBOX_STATE, "one"), OUTBOX_REFUSED);
     expect_nothing(f);
@@ -132,7 +139,7 @@ static void test_refused_is_forgotten_and_counted(void **state)
 static void test_outcomes_go_first_with_topic_and_correlation(void **state)
 {
     struct fixture *f = *state;
-    outbox_resumed(f->outbox, f->now_ns);
+    resume(f);
     put(f, 0, "sample");
     assert_true(outbox_put_outcome(f->outbox, "reply/to", "\0\1\2", 3, "{\"a\":1}", 7));
     assert_true(outbox_put_outcome(f->outbox, "flux/demo/b/result", NULL, 0, "{}", 2));
@@ -142,7 +149,7 @@ static void test_outcomes_go_first_with_topic_and_correlation(void **state)
     assert_int_equal(f->item.correlation_size, 3);
     assert_memory_equal(f->item.correlation, "\0\1\2", 3);
     outbox_lost(f->outbox);
-    outbox_resumed(f->outbox, f->now_ns);
+    resume(f);
     put(f, 0, "live");
     deliver(f, OUTBOX_OUTCOME, "{\"a\":1}");
     deliver(f, OUTBOX_OUTCOME, "{}");
@@ -175,7 +182,7 @@ static void test_an_outcome_beyond_its_bounds_is_not_taken(void **state)
 static void test_backlog_follows_the_live_flow_oldest_first(void **state)
 {
     struct fixture *f = *state;
-    outbox_resumed(f->outbox, f->now_ns);
+    resume(f);
     put(f, 0, "delivered");
     put(f, 0, "in flight");
     put(f, 0, "not taken");
@@ -187,7 +194,7 @@ static void test_backlog_follows_the_live_flow_oldest_first(void **state)
     expect_nothing(f);
     assert_depth(f, 3, 3, 0);
 
-    outbox_resumed(f->outbox, f->now_ns);
+    resume(f);
     expect_nothing(f); /* no live sample yet */
     put(f, 0, "live");
     deliver(f, OUTBOX_STATE, "live");
@@ -205,7 +212,7 @@ static void test_backlog_waits_for_its_own_device_but_not_for_ever(void **state)
 {
     struct fixture *f = *state;
     put(f, 1, "backlog");
-    outbox_resumed(f->outbox, f->now_ns);
+    resume(f);
     put(f, 0, "live");
     deliver(f, OUTBOX_STATE, "live");
     f->now_ns += OUTBOX_RESUME_NS - 1;
@@ -214,13 +221,30 @@ static void test_backlog_waits_for_its_own_device_but_not_for_ever(void **state)
     deliver(f, OUTBOX_BACKFILL, "backlog");
 }
 
+static void test_what_is_fresh_is_live_when_the_broker_comes(void **state)
+{
+    struct fixture *f = *state;
+    put(f, 0, "too old");
+    f->now_ns += 1;
+    put(f, 0, "just fresh");
+    put(f, 1, "fresh");
+    f->now_ns += OUTBOX_FRESH_NS - 1;
+    outbox_resumed(f->outbox, f->now_ns);
+    assert_depth(f, 3, 1, 0);
+    deliver(f, OUTBOX_STATE, "just fresh");
+    deliver(f, OUTBOX_STATE, "fresh");
+    deliver(f, OUTBOX_BACKFILL, "too old");
+    expect_nothing(f);
+    assert_depth(f, 0, 0, 0);
+}
+
 /* The publisher may sleep for as long as it likes: held back backlog wakes it. */
 static void test_wait_ends_when_backlog_may_go(void **state)
 {
     struct fixture *f = *state;
+    f->now_ns = clock_mono_ns() - OUTBOX_RESUME_NS - OUTBOX_FRESH_NS + CLOCK_NS_PER_MS;
     put(f, 0, "backlog");
-    f->now_ns = clock_mono_ns() - OUTBOX_RESUME_NS + CLOCK_NS_PER_MS;
-    outbox_resumed(f->outbox, f->now_ns);
+    resume(f);
     expect_nothing(f);
     outbox_wait(f->outbox, CLOCK_NEVER); /* for what was put */
     outbox_wait(f->outbox, CLOCK_NEVER);
@@ -240,7 +264,7 @@ static void test_wait_ends_at_every_cause(void **state)
     outbox_wait(f->outbox, CLOCK_NEVER);
     outbox_put_outcome(f->outbox, "t", NULL, 0, "{}", 2);
     outbox_wait(f->outbox, CLOCK_NEVER);
-    outbox_resumed(f->outbox, f->now_ns);
+    resume(f);
     outbox_ack(f->outbox, expect(f, OUTBOX_OUTCOME, "{}"), OUTBOX_DELIVERED);
     outbox_wait(f->outbox, CLOCK_NEVER);
     outbox_wait(f->outbox, clock_mono_ns());
@@ -254,7 +278,7 @@ static void test_window_keeps_room_for_the_living(void **state)
         snprintf(text, sizeof(text), "old %d", i);
         put(f, 0, text);
     }
-    outbox_resumed(f->outbox, f->now_ns);
+    resume(f);
     put(f, 0, "live");
     deliver(f, OUTBOX_STATE, "live");
     uint64_t first = 0;
@@ -299,7 +323,7 @@ static void test_the_oldest_gives_way_and_is_counted_for_its_device(void **state
     assert_int_equal(outbox_dropped(f->outbox, 1), 3);
     assert_int_equal(outbox_dropped(f->outbox, 0), 0);
     assert_depth(f, n - 3, n - 3, 0);
-    outbox_resumed(f->outbox, f->now_ns);
+    resume(f);
     f->now_ns += OUTBOX_RESUME_NS;
     for (unsigned i = 3; i < n; i++) {
         assert_true(outbox_take(f->outbox, f->now_ns, &f->item));
@@ -312,7 +336,7 @@ static void test_the_oldest_gives_way_and_is_counted_for_its_device(void **state
 static void test_the_oldest_gives_way_even_in_flight(void **state)
 {
     struct fixture *f = *state;
-    outbox_resumed(f->outbox, f->now_ns);
+    resume(f);
     put(f, 0, "oldest");
     uint64_t oldest = expect(f, OUTBOX_STATE, "oldest");
     overfill(f, 1, 1);
@@ -337,7 +361,7 @@ static void test_a_full_ring_of_outcomes_says_so(void **state)
     assert_true(n > 50);
     assert_int_equal(outbox_depth(f->outbox).outcomes, n);
     assert_int_equal(outbox_depth(f->outbox).dropped, 0); /* samples only */
-    outbox_resumed(f->outbox, f->now_ns);
+    resume(f);
     for (unsigned i = 1; i <= n; i++) {
         assert_true(outbox_take(f->outbox, f->now_ns, &f->item));
         assert_int_equal(strtoul(f->item.payload, NULL, 10), i);
@@ -393,7 +417,7 @@ static void test_nothing_is_lost_without_being_counted(void **state)
             if (up)
                 outbox_lost(f->outbox);
             else
-                outbox_resumed(f->outbox, f->now_ns);
+                resume(f);
             up = !up;
             n_flights = 0;
             last_backfill = 0;
@@ -434,6 +458,7 @@ int main(void)
         TEST(test_an_outcome_beyond_its_bounds_is_not_taken),
         TEST(test_backlog_follows_the_live_flow_oldest_first),
         TEST(test_backlog_waits_for_its_own_device_but_not_for_ever),
+        TEST(test_what_is_fresh_is_live_when_the_broker_comes),
         TEST(test_wait_ends_when_backlog_may_go),
         TEST(test_wait_ends_at_every_cause),
         TEST(test_window_keeps_room_for_the_living),
