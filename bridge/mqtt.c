@@ -340,7 +340,8 @@ static void read_properties(MQTTProperties *properties, struct mqtt_arrival *arr
     }
 }
 
-/* `topic_size` is 0 unless the topic has a NUL in it, which no topic may have. */
+/* `topic_size` is 0 or the topic's length; any other says that the topic has a
+ * NUL in it, which no topic may have. */
 static int on_arrived(void *context, char *topic, int topic_size, MQTTAsync_message *message)
 {
     struct mqtt *mqtt = context;
@@ -349,7 +350,8 @@ static int on_arrived(void *context, char *topic, int topic_size, MQTTAsync_mess
                                    .payload_size = (size_t)message->payloadlen,
                                    .retained = message->retained != 0};
     read_properties(&message->properties, &arrival);
-    if (mqtt->callbacks.arrived != NULL && topic_size == 0 &&
+    bool whole = topic_size == 0 || (size_t)topic_size == strlen(topic);
+    if (mqtt->callbacks.arrived != NULL && whole &&
         !mqtt->callbacks.arrived(mqtt->callbacks.context, &arrival)) {
         return 0;
     }
