@@ -1,5 +1,6 @@
 #include "bridge/clock.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -18,6 +19,14 @@ int64_t clock_mono_ns(void)
 int64_t clock_utc_ms(void)
 {
     return clock_ns(CLOCK_REALTIME) / CLOCK_NS_PER_MS;
+}
+
+void clock_pause(int64_t pause_ns)
+{
+    struct timespec left = {.tv_sec = (time_t)(pause_ns / CLOCK_NS_PER_S),
+                            .tv_nsec = (long)(pause_ns % CLOCK_NS_PER_S)};
+    while (clock_nanosleep(CLOCK_MONOTONIC, 0, &left, &left) == EINTR) {
+    }
 }
 
 void clock_cond_init(pthread_cond_t *cond)

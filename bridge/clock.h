@@ -14,6 +14,9 @@
 int64_t clock_mono_ns(void);
 int64_t clock_utc_ms(void);
 
+/* Does nothing for so long. */
+void clock_pause(int64_t pause_ns);
+
 /* A condition variable that waits on the monotonic clock, and the wait:
  * returns when signalled or when `until_ns` has passed (CLOCK_NEVER: only when
  * signalled). As with every condition variable, look at the condition again. */

@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "bridge/clock.h"
@@ -213,7 +212,6 @@ static bool read_words(const struct device *device, struct link *link, const str
 static bool read_back(const struct device *device, struct link *link, const struct point *row,
                       const uint16_t *words, struct report *report)
 {
-    const struct timespec pause = {.tv_nsec = READ_BACK_PAUSE_NS};
     int64_t until_ns = clock_mono_ns() + READ_BACK_NS;
     for (;;) {
         uint16_t now[4] = {0};
@@ -226,7 +224,7 @@ static bool read_back(const struct device *device, struct link *link, const stru
         }
         if (clock_mono_ns() >= until_ns)
             return false;
-        (void)nanosleep(&pause, NULL);
+        clock_pause(READ_BACK_PAUSE_NS);
     }
 }
 
