@@ -1,0 +1,80 @@
+/* Any file as a profile: it is refused with at least one message, or its rows
+ * can be planned, read and printed. */
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "devices/codec.h"
+#include "devices/link.h"
+#include "devices/plan.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* libconfig 1.5 forgets the text of a string that the file's end cuts off. */
+const char *__lsan_default_suppressions(void);
+const char *__lsan_default_suppressions(void)
+{
+    return "leak:libconfig.so";
+}
+
+static void check(bool good)
+{
+    if (!good)
+        abort();
+}
+
+/* Reads every block of a device whose registers are all 0xffff. */
+static void read_all(struct profile *profile)
+{
+    static uint16_t words[LINK_READ_BITS_MAX];
+    struct value values[PROFILE_POINTS_MAX] = {0};
+    struct device device = {
+        .profile = profile, .points = profile->points, .n_points = profile->n_points};
+    memset(words, 0xff, sizeof words);
+    struct plan *plan = plan_new(&device, NULL);
+    check(plan);
+    struct plan_block block;
+    unsigned next = 0, points = 0;
+    while (plan_next(plan, next, 0, &block, &next)) {
+        bool bits = block.table == POINT_COIL || block.table == POINT_DISCRETE;
+        check(block.count >= 1 && block.address + block.count <= 65536);
+        check(block.count <= (bits ? LINK_READ_BITS_MAX : profile->max_registers));
+        plan_decode(plan, &block, words, values);
+        points += block.n;
+    }
+    check(points == profile->n_points);
+    for (unsigned i = 0; i < profile->n_points; i++) {
+        char text[CODEC_TEXT_MAX];
+        check(values[i].state != VALUE_ABSENT);
+        if (values[i].state == VALUE_READ)
+            check(codec_print(&profile->points[i], &values[i], text) == strlen(text));
+    }
+    plan_free(plan);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (memmem(data, size, "@include", 8)) /* not this machine's files */
+        return 0;
+    int file = memfd_create("profile", 0);
+    char path[64];
+    check(file >= 0 && write(file, data, size) == (ssize_t)size);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", file);
+
+    char *said = NULL;
+    size_t length = 0;
+    struct cfg cfg = {.file = path, .out = open_memstream(&said, &length)};
+    check(cfg.out);
+    struct profile *profile = profile_read_file(&cfg, path, "fuzz");
+    fclose(cfg.out);
+    check((profile == NULL) == (cfg.problems > 0) && (profile == NULL) == (length > 0));
+    if (profile)
+        read_all(profile);
+    profile_free(profile);
+    free(said);
+    close(file);
+    return 0;
+}
