@@ -56,7 +56,8 @@ struct poller {
     struct backoff reopen;
     int64_t reopen_ns; /* the link is not opened before this time */
     _Atomic int64_t promise_ns;
-    char *text; /* room for one sample */
+    atomic_bool stopping; /* waits of polling, not of orders, are cut short */
+    char *text;           /* room for one sample */
     size_t text_size;
     unsigned n_units;
     struct unit units[];
@@ -87,7 +88,9 @@ static void serve_orders(struct poller *poller)
         struct report report;
         /* Open, state, source, write and read-backs, each bounded by the timeout. */
         promise(poller, clock_mono_ns() + 16 * unit->device->modbus.timeout_ns);
+        poller->link->stop = NULL;
         control_run(unit->control, poller->link, &order, &unit->last_write_ns, &report);
+        poller->link->stop = &poller->stopping;
         unit->unsettled = report.outcome == OUTCOME_UNKNOWN;
         unit->uncertain = report;
         inbox_put_report(poller->setup.inbox, &report);
@@ -228,6 +231,8 @@ static void poll_unit(struct poller *poller, struct unit *unit)
         ts_ms = clock_utc_ms();
     } else {
         enum fault fault = attempt(poller, unit, &scan, &ts_ms, &taken_ns);
+        if (fault != FAULT_NONE && atomic_load(&poller->stopping))
+            return; /* cut short: says nothing of the device */
         int64_t now_ns = clock_mono_ns();
         if (fault != FAULT_NONE) {
             unit->fault = fault;
@@ -348,6 +353,8 @@ static struct poller *poller_new(const struct poller_setup *setup)
     poller->text_size = text_size < OUTBOX_PAYLOAD_MAX ? text_size : OUTBOX_PAYLOAD_MAX;
     poller->text = malloc(poller->text_size);
     poller->link = link_new(&poller->units[0].device->modbus);
+    if (poller->link != NULL)
+        poller->link->stop = &poller->stopping;
     backoff_init(&poller->reopen, REOPEN_MIN_NS, REOPEN_MAX_NS, 0, setup->link + 1);
     promise(poller, CLOCK_NEVER);
     if (!good || poller->text == NULL || poller->link == NULL) {
@@ -382,6 +389,8 @@ void poller_stop(struct poller *poller)
 {
     if (poller == NULL)
         return;
+    atomic_store(&poller->stopping, true);
+    pthread_kill(poller->thread, LINK_STOP_SIGNAL);
     pthread_join(poller->thread, NULL);
     poller_free(poller);
 }

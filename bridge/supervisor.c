@@ -15,6 +15,7 @@
 #include "bridge/poller.h"
 #include "bridge/publisher.h"
 #include "bridge/subscriber.h"
+#include "devices/link.h"
 
 enum { SAMPLE_BYTES = 8 << 20, OUTCOME_BYTES = 4 << 20 };
 
@@ -293,6 +294,7 @@ int supervisor_run(struct conf *conf, const char *path)
     mallopt(M_ARENA_MAX, 1); /* the hot path allocates nothing: one heap is enough */
     raise_file_limit();
     signal(SIGPIPE, SIG_IGN);
+    link_init_stop();
     /* Threads inherit this and never see a signal; here the rest comes back. */
     pthread_sigmask(SIG_SETMASK, &all, &before);
     bool good = make_run(supervisor.run) && start(&supervisor);

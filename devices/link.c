@@ -155,16 +155,36 @@ int64_t link_now_ns(void)
     return now.tv_sec * NS_PER_S + now.tv_nsec;
 }
 
-bool link_wait(int fd, short events, int64_t deadline_ns)
+static void stop_waiting(int signal_number)
+{
+    (void)signal_number;
+}
+
+void link_init_stop(void)
+{
+    const struct sigaction action = {.sa_handler = stop_waiting};
+    sigaction(LINK_STOP_SIGNAL, &action, NULL);
+}
+
+bool link_wait(const struct link *link, int fd, short events, int64_t deadline_ns)
 {
     struct pollfd wanted = {.fd = fd, .events = events};
+    sigset_t mask;
     int ready;
+
+    const bool stoppable = link != NULL && link->stop != NULL;
+
+    /* The signal can come in only while ppoll() waits: none is missed. */
+    sigfillset(&mask);
+    sigdelset(&mask, LINK_STOP_SIGNAL);
     do {
+        if (stoppable && atomic_load(link->stop))
+            return false;
         int64_t left_ns = deadline_ns - link_now_ns();
         if (left_ns < 0)
             left_ns = 0;
         struct timespec left = {.tv_sec = left_ns / NS_PER_S, .tv_nsec = left_ns % NS_PER_S};
-        ready = ppoll(&wanted, 1, &left, NULL);
+        ready = ppoll(&wanted, 1, &left, stoppable ? &mask : NULL);
     } while (ready == -1 && errno == EINTR);
     return ready > 0;
 }

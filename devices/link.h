@@ -11,6 +11,8 @@
 #ifndef DEVICES_LINK_H
 #define DEVICES_LINK_H
 
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -21,6 +23,10 @@
 enum { LINK_PDU_MAX = 253, LINK_READ_MAX = 125, LINK_READ_BITS_MAX = 2000, LINK_WRITE_MAX = 123 };
 
 struct link;
+
+/* Does nothing but end a wait; link_init_stop() once, before threads. */
+#define LINK_STOP_SIGNAL SIGUSR1
+void link_init_stop(void);
 
 struct link_ops {
     /* Connects within timeout_ns. After a fault nothing is left open. */
@@ -43,6 +49,10 @@ struct link_ops {
 struct link {
     const struct link_ops *ops;
     bool is_open;
+    /* Set by the owner while its waits may be cut short: once this is true and
+     * LINK_STOP_SIGNAL has been sent to its thread, a wait ends as if its time
+     * were over. The thread blocks that signal. NULL = never. */
+    const atomic_bool *stop;
     /* The last failure in words, for a log line: "connect 10.0.0.7:502: Connection refused". */
     char error[160];
 };
@@ -81,9 +91,10 @@ enum fault link_fail(struct link *link, enum fault fault, const char *format, ..
 /* The clock of all deadlines: it only moves forward. */
 int64_t link_now_ns(void);
 
-/* Waits until `fd` has one of `events`, or an error; false at the deadline.
- * Signals do not end the wait; a deadline in the past only looks. */
-bool link_wait(int fd, short events, int64_t deadline_ns);
+/* Waits until `fd` has one of `events`, or an error; false at the deadline, or
+ * when the link's owner is told to stop. A deadline in the past only looks.
+ * `link` NULL: nobody stops it. */
+bool link_wait(const struct link *link, int fd, short events, int64_t deadline_ns);
 
 /* 16 bits as Modbus sends them, high byte first. */
 static inline void link_put16(uint8_t *at, unsigned word)

@@ -73,7 +73,7 @@ static enum fault await_silence(struct link_modbus *rtu, uint8_t unit, int64_t d
     int64_t until_ns = rtu->quiet_at_ns;
     if (unit == rtu->late_unit && rtu->late_at_ns > until_ns)
         until_ns = rtu->late_at_ns;
-    while (link_wait(fd, POLLIN, until_ns < deadline_ns ? until_ns : deadline_ns)) {
+    while (link_wait(&rtu->link, fd, POLLIN, until_ns < deadline_ns ? until_ns : deadline_ns)) {
         uint8_t dropped[MODBUS_RTU_MAX_ADU_LENGTH];
         ssize_t n = read(fd, dropped, sizeof dropped);
         if (n == 0 || (n == -1 && errno != EAGAIN))

@@ -97,7 +97,7 @@ static enum fault resolve(struct link_tcp *tcp, int64_t deadline_ns, struct addr
         return link_fail(&tcp->link, FAULT_CONNECTION, "cannot resolve %s: no thread for it",
                          tcp->host);
     eventfd_t one;
-    if (!link_wait(tcp->lookup->ready, POLLIN, deadline_ns) ||
+    if (!link_wait(&tcp->link, tcp->lookup->ready, POLLIN, deadline_ns) ||
         eventfd_read(tcp->lookup->ready, &one) != 0)
         return link_fail(&tcp->link, FAULT_CONNECTION, "cannot resolve %s: no answer in time",
                          tcp->host);
@@ -116,7 +116,7 @@ static enum fault resolve(struct link_tcp *tcp, int64_t deadline_ns, struct addr
 }
 
 /* A connected socket, or -1 and errno. */
-static int connect_to(const struct addrinfo *address, int64_t deadline_ns)
+static int connect_to(struct link *link, const struct addrinfo *address, int64_t deadline_ns)
 {
     int fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd == -1)
@@ -126,7 +126,7 @@ static int connect_to(const struct addrinfo *address, int64_t deadline_ns)
     if (connect(fd, address->ai_addr, address->ai_addrlen) == -1) {
         if (errno != EINPROGRESS)
             problem = errno;
-        else if (!link_wait(fd, POLLOUT, deadline_ns))
+        else if (!link_wait(link, fd, POLLOUT, deadline_ns))
             problem = ETIMEDOUT;
         else if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &problem, &size) == -1)
             problem = errno;
@@ -170,7 +170,7 @@ static enum fault tcp_open(struct link *link, int64_t timeout_ns)
     for (const struct addrinfo *at = found; at != NULL && fd == -1; at = at->ai_next) {
         /* A silent address leaves the others their share of the time. */
         int64_t now_ns = link_now_ns();
-        fd = connect_to(at, now_ns + (deadline_ns - now_ns) / untried--);
+        fd = connect_to(link, at, now_ns + (deadline_ns - now_ns) / untried--);
     }
     if (fd == -1)
         fault = link_fail(link, errno == ETIMEDOUT ? FAULT_TIMEOUT : FAULT_CONNECTION,
@@ -253,7 +253,7 @@ static enum fault tcp_exchange(struct link *link, uint8_t unit, const uint8_t *r
     size_t got = 0;
     size_t size = sizeof frame;
     while (got < size) {
-        if (!link_wait(tcp->fd, POLLIN, deadline_ns))
+        if (!link_wait(&tcp->link, tcp->fd, POLLIN, deadline_ns))
             return link_fail(link, FAULT_TIMEOUT,
                              "%s unit %u: no whole answer within %lld ms (%zu bytes)", tcp->name,
                              unit, (long long)timeout_ns / 1000000, got);

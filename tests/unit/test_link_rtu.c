@@ -456,7 +456,7 @@ static void test_a_late_answer_is_nobodys(void **state)
     assert_int_equal(word, 99);
     assert_false(test->link->is_open);
     eventfd_write(test->slave.go, 1);
-    assert_true(link_wait(test->slave.line, POLLIN, link_now_ns() + LONG_NS));
+    assert_true(link_wait(NULL, test->slave.line, POLLIN, link_now_ns() + LONG_NS));
     assert_reads(test, 5);
 }
 
@@ -511,10 +511,10 @@ static void test_a_line_that_is_not_silent(void **state)
     test->link = link_modbus_new(&modbus);
     assert_int_equal(link_open(test->link, LONG_NS), FAULT_NONE);
     slave_send(&test->slave, (const uint8_t[]){0x55}, 1);
-    assert_true(link_wait(test->slave.line, POLLIN, link_now_ns() + LONG_NS));
+    assert_true(link_wait(NULL, test->slave.line, POLLIN, link_now_ns() + LONG_NS));
     assert_int_equal(read_value(test, UNIT, &word, SHORT_NS), FAULT_BAD_REPLY);
     assert_non_null(strstr(test->link->error, "silent"));
-    assert_false(link_wait(test->slave.master, POLLIN, 0)); /* nothing was sent */
+    assert_false(link_wait(NULL, test->slave.master, POLLIN, 0)); /* nothing was sent */
 }
 
 /* ---- the line ---- */

@@ -495,7 +495,7 @@ static void test_stray_bytes_are_answers_to_nothing(void **state)
     start(test, play_doubled_later);
     assert_reads(test, 5);
     sem_post(&test->server.go);
-    assert_true(link_wait(client_fd(test), POLLIN, link_now_ns() + LONG_NS));
+    assert_true(link_wait(NULL, client_fd(test), POLLIN, link_now_ns() + LONG_NS));
     assert_reads(test, 6); /* on a new connection */
     link_close(test->link);
     finish(test);
@@ -518,7 +518,7 @@ static void test_an_idle_connection_closed_by_the_device(void **state)
     struct test *test = *state;
     start(test, play_close_when_idle);
     assert_reads(test, 5);
-    assert_true(link_wait(client_fd(test), POLLIN, link_now_ns() + LONG_NS));
+    assert_true(link_wait(NULL, client_fd(test), POLLIN, link_now_ns() + LONG_NS));
     assert_reads(test, 6); /* noticed before anything was sent */
     link_close(test->link);
     finish(test);
