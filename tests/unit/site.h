@@ -1,0 +1,49 @@
+/* site: a configuration for tests, read by the very code that the daemon uses. */
+#ifndef TESTS_UNIT_SITE_H
+#define TESTS_UNIT_SITE_H
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "bridge/conf.h"
+
+/* `devices` is the inside of the group of that name. Ends the program when the
+ * configuration is not good: then the test is wrong. */
+static inline void site_read(struct conf *conf, const char *devices)
+{
+    char text[8192];
+    config_t config;
+    struct cfg cfg = {.out = stderr, .file = "test.cfg"};
+
+    setenv("FLUXBRIDGE_PROFILES", FLUXBRIDGE_SOURCE_PROFILES, 1);
+    snprintf(text, sizeof text,
+             "site = \"demo\"; mqtt: { url = \"mqtt://127.0.0.1:1883\"; };"
+             "audit: { path = \"/nowhere/audit.jsonl\"; }; devices: { %s };",
+             devices);
+    config_init(&config);
+    if (config_read_string(&config, text) != CONFIG_TRUE ||
+        !conf_read_root(&cfg, config_root_setting(&config), conf)) {
+        fprintf(stderr, "%s\n%s\n", config_error_text(&config) ? config_error_text(&config) : "",
+                text);
+        abort();
+    }
+    config_destroy(&config);
+    /* Claims are taken by host: tests that run at the same time do not meet. */
+    for (unsigned i = 0; i < conf->devices.n_devices; i++)
+        snprintf(conf->devices.devices[i].modbus.host, DEVICE_HOST_MAX, "test-%d", (int)getpid());
+}
+
+/* One battery as in the README, with more lines of `control`. */
+#define SITE_BATTERY(id, name, address, control)                                                   \
+    "{ id = \"" id "\"; name = \"" name "\"; type = \"powerpack\"; poll = \"1s\";"                 \
+    " modbus: { host = \"127.0.0.1\"; port = 1502; address = " address "; timeout = \"5s\"; };"    \
+    " control: { ready_status = [ 1, 7 ]; min_kw = -250.0; max_kw = 250.0; " control " }; }"
+#define SITE_ONE(control) "bess = ( " SITE_BATTERY("b1", "Site-BESS-01", "1", control) " );"
+#define SITE_DISCHARGE    "positive_is = \"discharge\"; "
+#define SITE_CHARGE       "positive_is = \"charge\"; "
+
+/* Where the points of a powerpack are. */
+enum { STATUS = 2000, TARGET = 2008, SOURCE = 2010, SOE = 2026, BLOCKS = 2028 };
+
+#endif
