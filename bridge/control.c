@@ -261,17 +261,23 @@ static void write_once(const struct device *device, struct link *link, const str
         (void)snprintf(report->detail, DETAIL_MAX, "written, but it could not be read back");
 }
 
-/* Tells the battery who commands it. False when the device does not take it. */
-static bool write_source(const struct device *device, struct link *link)
+/* Tells the battery who commands it. False when the device does not take it. A
+ * stop does not wait to see that: it goes ahead either way. */
+static bool write_source(const struct device *device, struct link *link, bool stop)
 {
     if (device->control.command_source < 0)
         return true;
     const struct point *row = &device->points[device->control.source];
     struct report report = {.outcome = OUTCOME_FAILED};
     uint16_t words[4];
-    if (codec_encode(row, (double)device->control.command_source, words) == CODEC_FITS)
+    if (codec_encode(row, (double)device->control.command_source, words) != CODEC_FITS)
+        return stop;
+    if (stop)
+        (void)link_write(link, (uint8_t)device->modbus.address, row->table, row->address,
+                         (uint16_t)point_width(row), words, device->modbus.timeout_ns);
+    else
         write_once(device, link, row, words, &report);
-    return report.outcome == OUTCOME_CONFIRMED;
+    return stop || report.outcome == OUTCOME_CONFIRMED;
 }
 
 bool control_check(struct control *control, struct link *link, const struct order *order,
@@ -315,14 +321,16 @@ static void run(struct control *control, struct link *link, const struct order *
 
     if (!control_check(control, link, order, report))
         return;
-    /* A battery is stopped even when it does not take the source. */
-    if ((int)order->point == device->control.setpoint && !write_source(device, link) && !stop) {
-        refuse(report, REASON_NOT_READY);
-        (void)snprintf(report->detail, DETAIL_MAX, "the device does not take command_source %d",
-                       (int)device->control.command_source);
-        return;
-    }
     enum fault fault = link_open(link, device->modbus.timeout_ns);
+    if (fault == FAULT_NONE && (int)order->point == device->control.setpoint) {
+        if (!write_source(device, link, stop)) {
+            refuse(report, REASON_NOT_READY);
+            (void)snprintf(report->detail, DETAIL_MAX, "the device does not take command_source %d",
+                           (int)device->control.command_source);
+            return;
+        }
+        fault = link_open(link, device->modbus.timeout_ns);
+    }
     if (fault != FAULT_NONE) {
         refuse_offline(report, link, fault);
         return;

@@ -1,0 +1,54 @@
+/* fake_clock: the clock module over a time that only the test moves.
+ *
+ * A program that includes this has these functions instead of bridge/clock.c.
+ * Whoever pauses or waits for a time moves the clock there at once, so a test
+ * of seconds takes microseconds and is the same every time. One thread at a
+ * time may wait for a time; a wait for ever is a real one.
+ */
+#ifndef TESTS_UNIT_FAKE_CLOCK_H
+#define TESTS_UNIT_FAKE_CLOCK_H
+
+#include <stdatomic.h>
+
+#include "bridge/clock.h"
+
+/* UTC begins at the example of topics.md. */
+#define FAKE_UTC_MS  INT64_C(1763791200000)
+#define FAKE_MONO_NS (1000 * CLOCK_NS_PER_S)
+
+static _Atomic int64_t fake_now_ns = FAKE_MONO_NS;
+
+static inline void fake_clock_reset(void)
+{
+    fake_now_ns = FAKE_MONO_NS;
+}
+
+int64_t clock_mono_ns(void)
+{
+    return fake_now_ns;
+}
+
+int64_t clock_utc_ms(void)
+{
+    return FAKE_UTC_MS + (fake_now_ns - FAKE_MONO_NS) / CLOCK_NS_PER_MS;
+}
+
+void clock_pause(int64_t pause_ns)
+{
+    fake_now_ns += pause_ns;
+}
+
+void clock_cond_init(pthread_cond_t *cond)
+{
+    pthread_cond_init(cond, NULL);
+}
+
+void clock_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, int64_t until_ns)
+{
+    if (until_ns == CLOCK_NEVER)
+        pthread_cond_wait(cond, mutex);
+    else if (until_ns > fake_now_ns)
+        fake_now_ns = until_ns;
+}
+
+#endif

@@ -1,0 +1,219 @@
+/* fake_link: devices in an array behind a link, misbehaving as a test says.
+ *
+ * Registers by unit; a table of rules for what goes wrong and when; a log of
+ * everything that was asked, so that a test can count the writes.
+ */
+#ifndef TESTS_UNIT_FAKE_LINK_H
+#define TESTS_UNIT_FAKE_LINK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "devices/link.h"
+
+enum { FAKE_UNITS = 4, FAKE_REGISTERS = 4096, FAKE_CALLS = 20000, FAKE_RULES = 8 };
+
+/* Function codes; opening counts as one. */
+enum { FAKE_READ = 3, FAKE_WRITE = 6, FAKE_WRITES = 16, FAKE_OPEN = 0xff };
+
+/* What happens to the calls that match. Of several rules the first counts. */
+struct fake_rule {
+    unsigned unit;     /* 0 = any */
+    unsigned function; /* 0 = any but opening */
+    unsigned address;  /* the request covers it; 0 = any */
+    unsigned from, to; /* the from-th to to-th match, from 1; 0 = the first, for ever */
+    enum fault fault;  /* an exception is answered, the rest happens to the link */
+    bool ignores;      /* a write: the register does not take it */
+    unsigned takes_at; /* a write: the register takes it at the n-th read of it from now */
+    unsigned seen;
+};
+
+struct fake_call {
+    unsigned unit, function, address, count;
+    uint16_t words[4]; /* written */
+    enum fault fault;
+    int64_t at_ns; /* by clock_ns */
+};
+
+struct fake_link {
+    struct link link;
+    uint16_t registers[FAKE_UNITS][FAKE_REGISTERS];
+    struct fake_rule rules[FAKE_RULES];
+    unsigned n_rules;
+    /* A write not taken yet. */
+    struct fake_call late;
+    unsigned late_reads;
+    struct fake_call calls[FAKE_CALLS];
+    unsigned n_calls, n_opened, n_writes;
+    bool stale;
+    _Atomic int64_t *clock_ns; /* moved on by every call; NULL = none */
+    int64_t cost_ns;           /* how long an answer takes */
+    /* Before each call is carried out, e.g. to do something between two. */
+    void (*before)(struct fake_link *fake, const struct fake_call *call);
+    void *context;
+};
+
+static inline void fake_take(struct fake_link *fake, const struct fake_call *call)
+{
+    memcpy(&fake->registers[call->unit][call->address], call->words,
+           call->count * sizeof call->words[0]);
+}
+
+static inline const struct fake_rule *fake_rule_for(struct fake_link *fake,
+                                                    const struct fake_call *call)
+{
+    for (unsigned i = 0; i < fake->n_rules; i++) {
+        struct fake_rule *rule = &fake->rules[i];
+        bool function = rule->function == call->function ||
+                        (rule->function == 0 && call->function != FAKE_OPEN);
+        bool covered = rule->address == 0 || (rule->address >= call->address &&
+                                              rule->address < call->address + call->count);
+        if ((rule->unit != 0 && rule->unit != call->unit) || !function || !covered)
+            continue;
+        rule->seen++;
+        if (rule->seen >= rule->from && (rule->to == 0 || rule->seen <= rule->to))
+            return rule;
+    }
+    return NULL;
+}
+
+/* Logs a call, finds its rule and lets its time pass. */
+static inline const struct fake_rule *fake_call(struct fake_link *fake, struct fake_call *call,
+                                                int64_t timeout_ns)
+{
+    if (fake->n_calls == FAKE_CALLS)
+        abort(); /* a test that runs away */
+    if (fake->before != NULL)
+        fake->before(fake, call);
+    const struct fake_rule *rule = fake_rule_for(fake, call);
+    call->fault = rule != NULL ? rule->fault : FAULT_NONE;
+    if (fake->clock_ns != NULL) {
+        call->at_ns = *fake->clock_ns;
+        *fake->clock_ns += call->fault == FAULT_TIMEOUT ? timeout_ns : fake->cost_ns;
+    }
+    fake->calls[fake->n_calls++] = *call;
+    return rule;
+}
+
+static inline enum fault fake_open(struct link *link, int64_t timeout_ns)
+{
+    struct fake_link *fake = (struct fake_link *)link;
+    struct fake_call call = {.function = FAKE_OPEN};
+    fake->n_opened++;
+    fake->stale = false;
+    (void)fake_call(fake, &call, timeout_ns);
+    return call.fault != FAULT_NONE ? link_fail(link, call.fault, "fake: not opened") : FAULT_NONE;
+}
+
+static inline size_t fake_answer_read(struct fake_link *fake, const struct fake_call *call,
+                                      uint8_t *reply)
+{
+    bool covers_late = fake->late_reads > 0 && call->unit == fake->late.unit &&
+                       call->address <= fake->late.address &&
+                       fake->late.address < call->address + call->count;
+    if (covers_late && --fake->late_reads == 0)
+        fake_take(fake, &fake->late);
+    reply[0] = (uint8_t)call->function;
+    reply[1] = (uint8_t)(2 * call->count);
+    for (unsigned i = 0; i < call->count; i++)
+        link_put16(reply + 2 + 2 * (size_t)i, fake->registers[call->unit][call->address + i]);
+    return 2 + 2 * (size_t)call->count;
+}
+
+static inline void fake_obey_write(struct fake_link *fake, const struct fake_call *call,
+                                   const struct fake_rule *rule)
+{
+    if (rule != NULL && rule->takes_at > 0) {
+        fake->late = *call;
+        fake->late_reads = rule->takes_at;
+    } else if (rule == NULL || !(rule->ignores || fault_is_exception(rule->fault))) {
+        fake_take(fake, call);
+    }
+}
+
+static inline enum fault fake_exchange(struct link *link, uint8_t unit, const uint8_t *request,
+                                       size_t request_size, uint8_t *reply, size_t *reply_size,
+                                       int64_t timeout_ns)
+{
+    struct fake_link *fake = (struct fake_link *)link;
+    struct fake_call call = {
+        .unit = unit,
+        .function = request[0],
+        .address = link_get16(request + 1),
+        .count = request[0] == FAKE_WRITE ? 1 : link_get16(request + 3),
+    };
+    bool writes = request[0] == FAKE_WRITE || request[0] == FAKE_WRITES;
+    if (unit >= FAKE_UNITS || call.address + call.count > FAKE_REGISTERS ||
+        (writes && call.count > 4) || request_size < 5)
+        abort();
+    if (request[0] == FAKE_WRITE)
+        call.words[0] = link_get16(request + 3);
+    for (unsigned i = 0; request[0] == FAKE_WRITES && i < call.count; i++)
+        call.words[i] = link_get16(request + 6 + 2 * (size_t)i);
+    fake->n_writes += writes;
+
+    const struct fake_rule *rule = fake_call(fake, &call, timeout_ns);
+    if (writes)
+        fake_obey_write(fake, &call, rule);
+    if (fault_is_exception(call.fault)) {
+        reply[0] = request[0] | 0x80;
+        reply[1] = (uint8_t)call.fault;
+        *reply_size = 2;
+        return FAULT_NONE;
+    }
+    if (call.fault != FAULT_NONE)
+        return link_fail(link, call.fault, "fake: nobody there");
+    if (writes)
+        memcpy(reply, request, *reply_size = 5);
+    else
+        *reply_size = fake_answer_read(fake, &call, reply);
+    return FAULT_NONE;
+}
+
+static inline bool fake_is_stale(struct link *link)
+{
+    return ((struct fake_link *)link)->stale;
+}
+
+static inline void fake_close(struct link *link)
+{
+    (void)link;
+}
+
+/* The test's own: freed with free(). */
+static inline void fake_free(struct link *link)
+{
+    (void)link;
+}
+
+static inline struct fake_link *fake_link_new(void)
+{
+    static const struct link_ops ops = {fake_open, fake_exchange, fake_is_stale, fake_close,
+                                        fake_free};
+    struct fake_link *fake = calloc(1, sizeof *fake);
+    if (fake == NULL)
+        abort();
+    fake->link.ops = &ops;
+    return fake;
+}
+
+static inline void fake_rule_add(struct fake_link *fake, struct fake_rule rule)
+{
+    if (fake->n_rules == FAKE_RULES)
+        abort();
+    fake->rules[fake->n_rules++] = rule;
+}
+
+/* How many calls of this function were made to this address (0 = any). */
+static inline unsigned fake_count(const struct fake_link *fake, unsigned function, unsigned address)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < fake->n_calls; i++)
+        n += fake->calls[i].function == function &&
+             (address == 0 || fake->calls[i].address == address);
+    return n;
+}
+
+#endif
