@@ -6,12 +6,14 @@
 #include <stdlib.h>
 
 #include "bridge/backoff.h"
+#include "bridge/change.h"
 #include "bridge/clock.h"
 #include "bridge/log.h"
 #include "bridge/schedule.h"
 #include "bridge/wire.h"
 #include "devices/codec.h"
 #include "devices/link_new.h"
+#include "devices/plausible.h"
 #include "devices/scan.h"
 
 /* A silent device on a shared link rests this many times as long as it made
@@ -32,6 +34,8 @@ struct unit {
     struct plan *plan;
     struct control *control; /* NULL: read-only */
     struct value *values;
+    struct plausible *plausible; /* per point */
+    struct change *change;
     struct schedule schedule;
     uint64_t scans; /* done */
     uint64_t seq;
@@ -139,9 +143,11 @@ static void publish(struct poller *poller, struct unit *unit, int64_t ts_ms, int
         .device = unit->device,
         .ts_ms = ts_ms,
         .run = poller->setup.run,
-        .seq = ++unit->seq,
         .values = unit->values,
     };
+    if (!change_is_news(unit->change, unit->values, taken_ns))
+        return;
+    sample.seq = ++unit->seq;
     size_t size = wire_sample(&sample, poller->text, poller->text_size);
     outbox_put_sample(poller->setup.outbox, unit->index, taken_ns, poller->text, size);
     health_count(&poller->setup.health->samples);
@@ -210,6 +216,8 @@ static enum fault attempt(struct poller *poller, struct unit *unit, struct scan 
         step = scan_step(scan, poller->link, &fault);
         serve_orders(poller);
     }
+    for (unsigned i = 0; i < unit->device->n_points; i++)
+        plausible_check(&unit->device->points[i], &unit->plausible[i], &unit->values[i]);
     if (step == SCAN_DONE) {
         backoff_up(&poller->reopen, clock_mono_ns());
         fault = scan->read > 0 ? FAULT_NONE : FAULT_DEVICE_FAILURE;
@@ -301,6 +309,8 @@ static void poller_free(struct poller *poller)
     for (unsigned i = 0; i < poller->n_units; i++) {
         plan_free(poller->units[i].plan);
         control_free(poller->units[i].control);
+        change_free(poller->units[i].change);
+        free(poller->units[i].plausible);
         free(poller->units[i].values);
     }
     link_free(poller->link);
@@ -317,6 +327,8 @@ static bool unit_init(struct unit *unit, const struct poller_setup *setup, unsig
         .plan = plan_new(device, NULL),
         .control = device->controllable ? control_new(device) : NULL,
         .values = calloc(device->n_points, sizeof(struct value)),
+        .plausible = calloc(device->n_points, sizeof(struct plausible)),
+        .change = change_new(device),
         .last_write_ns = INT64_MIN,
     };
     schedule_init(&unit->schedule, device->poll_ns, setup->origin_ns, index,
@@ -325,8 +337,8 @@ static bool unit_init(struct unit *unit, const struct poller_setup *setup, unsig
         log_warning("another fluxbridge writes to this device: commands are refused until it ends "
                     "device=%s",
                     device->name);
-    return unit->plan != NULL && unit->values != NULL &&
-           (unit->control != NULL || !device->controllable);
+    return unit->plan != NULL && unit->values != NULL && unit->plausible != NULL &&
+           unit->change != NULL && (unit->control != NULL || !device->controllable);
 }
 
 static struct poller *poller_new(const struct poller_setup *setup)

@@ -23,7 +23,7 @@ static const struct cfg_field LISTS[] = {
 /* The texts and numbers of a device's own group. */
 struct head {
     char id[DEVICE_ID_MAX + 1], name[DEVICE_NAME_MAX + 1], type[POINT_NAME_MAX + 1];
-    int64_t poll_ns;
+    int64_t poll_ns, longest_silence_ns;
 };
 
 static const struct cfg_field HEAD[] = {
@@ -31,6 +31,7 @@ static const struct cfg_field HEAD[] = {
     {"name", CFG_TEXT, FIELD(head, name), .size = DEVICE_NAME_MAX + 1, .required = true, .min = 1},
     {"type", CFG_TEXT, FIELD(head, type), .size = POINT_NAME_MAX + 1, .required = true, .min = 1},
     {"poll", CFG_DURATION, FIELD(head, poll_ns), .min = 0.01, .max = 3600},
+    {"longest_silence", CFG_DURATION, FIELD(head, longest_silence_ns), .min = 0.01, .max = 86400},
     {.key = "modbus", .kind = CFG_OTHER, .required = true},
     {.key = "control", .kind = CFG_OTHER},
     {.key = "points", .kind = CFG_OTHER},
@@ -61,13 +62,19 @@ static const char *const SERIAL_KEYS[] = {"baud", "parity", "data_bits", "stop_b
 
 struct override {
     char name[POINT_NAME_MAX + 1], unit[POINT_UNIT_MAX + 1];
-    double scale;
+    double scale, low, high, deadband;
+    bool counter;
 };
 
 static const struct cfg_field OVERRIDE[] = {
     {"name", CFG_TEXT, FIELD(override, name), .size = POINT_NAME_MAX + 1, .required = true},
     {"scale", CFG_NUMBER, FIELD(override, scale)},
     {"unit", CFG_TEXT, FIELD(override, unit), .size = POINT_UNIT_MAX + 1},
+    {"low", CFG_NUMBER, FIELD(override, low)},
+    {"high", CFG_NUMBER, FIELD(override, high)},
+    {"counter", CFG_BOOLEAN, FIELD(override, counter)},
+    {.key = "sentinels", .kind = CFG_OTHER},
+    {"deadband", CFG_NUMBER, FIELD(override, deadband), .min = 0, .max = 1e12},
     CFG_END,
 };
 
@@ -152,7 +159,7 @@ static bool read_modbus(struct cfg *cfg, const config_setting_t *group, struct d
 static void read_override(struct cfg *cfg, const config_setting_t *group, struct device *device,
                           bool *seen)
 {
-    struct override override = {.scale = NAN};
+    struct override override = {.scale = NAN, .low = NAN, .high = NAN};
     if (!cfg_read(cfg, group, OVERRIDE, &override))
         return;
     int index = device_find_point(device, override.name);
@@ -165,7 +172,8 @@ static void read_override(struct cfg *cfg, const config_setting_t *group, struct
     if (seen[index])
         cfg_problem(cfg, group, "point '%s' stands here twice", point->name);
     seen[index] = true;
-    if (!isnan(point->min) || !isnan(point->max))
+    bool limited = !isnan(point->min) || !isnan(point->max);
+    if (limited && (!isnan(override.scale) || override.unit[0] != '\0'))
         cfg_problem(cfg, group, "%s has write limits in %s: its scale and unit are fixed",
                     point->name, point->unit);
     if (!isnan(override.scale)) {
@@ -177,6 +185,17 @@ static void read_override(struct cfg *cfg, const config_setting_t *group, struct
     }
     if (config_setting_get_member(group, "unit"))
         strcpy(point->unit, override.unit);
+    if (config_setting_get_member(group, "low"))
+        point->low = override.low;
+    if (config_setting_get_member(group, "high"))
+        point->high = override.high;
+    if (point->low > point->high)
+        cfg_problem(cfg, group, "%s: low %g is above high %g", point->name, point->low,
+                    point->high);
+    if (config_setting_get_member(group, "counter"))
+        point->counter = override.counter;
+    profile_read_sentinels(cfg, group, point);
+    point->deadband = override.deadband;
 }
 
 /* The device's own copy of the rows, and what `points` changes in it. */
@@ -462,6 +481,7 @@ static void read_device(struct cfg *cfg, const config_setting_t *group, bool bat
         return;
     device->battery = battery;
     device->poll_ns = head.poll_ns;
+    device->longest_silence_ns = head.longest_silence_ns;
     strcpy(device->id, head.id);
     strcpy(device->name, head.name);
     check_names(cfg, group, list);
@@ -528,6 +548,12 @@ void device_list_free(struct device_list *list)
     free(list->devices);
     free(list->profiles);
     *list = (struct device_list){0};
+}
+
+int64_t device_silence_ns(const struct device *device)
+{
+    return device->longest_silence_ns > device->poll_ns ? device->longest_silence_ns
+                                                        : device->poll_ns;
 }
 
 int device_find_point(const struct device *device, const char *name)

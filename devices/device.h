@@ -62,7 +62,8 @@ struct device {
     struct point *points; /* the profile's rows, with this device's scales, labels, sign, limits */
     struct device_modbus modbus;
     int64_t poll_ns;
-    bool controllable; /* has a `control` group */
+    int64_t longest_silence_ns; /* 0: every scan is published; else on change, and after this */
+    bool controllable;          /* has a `control` group */
     struct device_control control;
     unsigned link; /* index of its link: devices with equal `link` share one */
 };
@@ -81,6 +82,9 @@ struct device_list {
 bool device_list_read(struct cfg *cfg, const config_setting_t *group,
                       const char *const *directories, struct device_list *list);
 void device_list_free(struct device_list *list);
+
+/* The longest that a healthy device goes without a sample. */
+int64_t device_silence_ns(const struct device *device);
 
 /* Index of the point called `name`, or -1. */
 int device_find_point(const struct device *device, const char *name);

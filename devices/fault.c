@@ -16,6 +16,7 @@ static const char *const WORDS[FAULT_COUNT] = {
     [FAULT_CONNECTION] = "connection",
     [FAULT_BAD_REPLY] = "bad_reply",
     [FAULT_NOT_FINITE] = "not_finite",
+    [FAULT_IMPLAUSIBLE] = "implausible",
 };
 
 const char *fault_word(enum fault fault)

@@ -23,10 +23,11 @@ enum fault {
     FAULT_GATEWAY_PATH = 0x0a,
     FAULT_GATEWAY_TARGET = 0x0b,
     /* What the bridge finds by itself. */
-    FAULT_TIMEOUT,    /* no whole answer in time */
-    FAULT_CONNECTION, /* could not connect, or the connection broke */
-    FAULT_BAD_REPLY,  /* an answer, but not to this request */
-    FAULT_NOT_FINITE, /* the register holds NaN or infinity */
+    FAULT_TIMEOUT,     /* no whole answer in time */
+    FAULT_CONNECTION,  /* could not connect, or the connection broke */
+    FAULT_BAD_REPLY,   /* an answer, but not to this request */
+    FAULT_NOT_FINITE,  /* the register holds NaN or infinity */
+    FAULT_IMPLAUSIBLE, /* the register holds what this point cannot be (devices/plausible.h) */
     FAULT_COUNT
 };
 

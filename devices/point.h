@@ -10,7 +10,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { POINT_NAME_MAX = 64, POINT_UNIT_MAX = 16, POINT_LABEL_MAX = 32, POINT_LABELS_MAX = 16 };
+enum {
+    POINT_NAME_MAX = 64,
+    POINT_UNIT_MAX = 16,
+    POINT_LABEL_MAX = 32,
+    POINT_LABELS_MAX = 16,
+    POINT_SENTINELS_MAX = 4
+};
 
 /* Where a point lives. The value is the function code that reads it. */
 enum point_table {
@@ -52,10 +58,15 @@ struct point {
     uint8_t bits;  /* width of the bit field; 0 = the whole register */
     uint8_t every; /* poll class: read at every n-th scan; 1 = each */
     bool writable;
-    bool enumerated;              /* published as its label, and as <name>_code */
-    double scale;                 /* value = raw * scale + offset, in `unit` */
+    bool enumerated; /* published as its label, and as <name>_code */
+    double scale;    /* value = raw * scale + offset, in `unit` */
     double offset;
-    double min, max;              /* write limits in `unit`; NAN = none given */
+    double min, max;  /* write limits in `unit`; NAN = none given */
+    double low, high; /* plausible range in `unit`; NAN = none given */
+    bool counter;     /* never falls, but for a reset */
+    double deadband;  /* least change worth publishing, in `unit`; 0 = any */
+    unsigned n_sentinels;
+    uint64_t sentinels[POINT_SENTINELS_MAX]; /* register contents that mean "no value" */
     unsigned n_labels;
     struct point_label labels[POINT_LABELS_MAX];
 };

@@ -15,8 +15,8 @@ struct row {
     char unit[POINT_UNIT_MAX + 1];
     int64_t address, function, every;
     int type, order, access;
-    bool enumerated;
-    double scale, offset, min, max;
+    bool enumerated, counter;
+    double scale, offset, min, max, low, high;
 };
 
 /* The whole file's defaults for its rows, and the struct profile's numbers. */
@@ -58,6 +58,10 @@ static const struct cfg_field ROW[] = {
     {.key = "labels", .kind = CFG_OTHER},
     {"enumerated", CFG_BOOLEAN, FIELD(row, enumerated)},
     {"every", CFG_INTEGER, FIELD(row, every), .min = 1, .max = 255},
+    {"low", CFG_NUMBER, FIELD(row, low)},
+    {"high", CFG_NUMBER, FIELD(row, high)},
+    {"counter", CFG_BOOLEAN, FIELD(row, counter)},
+    {.key = "sentinels", .kind = CFG_OTHER},
     CFG_END,
 };
 
@@ -112,6 +116,28 @@ bool profile_read_labels(struct cfg *cfg, const config_setting_t *list, struct p
         point->labels[point->n_labels++] = label;
     }
     return cfg->problems == before;
+}
+
+bool profile_read_sentinels(struct cfg *cfg, const config_setting_t *group, struct point *point)
+{
+    const config_setting_t *list = config_setting_get_member(group, "sentinels");
+    if (!list)
+        return true;
+    unsigned n = config_setting_is_array(list) || config_setting_is_list(list)
+                     ? (unsigned)config_setting_length(list)
+                     : 0;
+    int64_t content;
+    bool good = n >= 1 && n <= POINT_SENTINELS_MAX;
+    for (unsigned i = 0; i < n && good; i++) {
+        good = cfg_integer(config_setting_get_elem(list, i), &content);
+        if (good)
+            point->sentinels[i] = (uint64_t)content;
+    }
+    if (!good)
+        cfg_problem(cfg, list, "sentinels must be [ 1 to %d whole numbers ], such as [ 0xFFFF ]",
+                    POINT_SENTINELS_MAX);
+    point->n_sentinels = good ? n : 0;
+    return good;
 }
 
 /* bits = [first, count]: an element of a register, counted from its lowest bit. */
@@ -183,6 +209,8 @@ static void check_point(struct cfg *cfg, const config_setting_t *group,
     if ((point->type == POINT_BOOL || point->enumerated) &&
         (point->scale != 1 || point->offset != 0))
         cfg_problem(cfg, group, "%s: a bool or an enumeration has no scale and offset", name);
+    if (point->low > point->high)
+        cfg_problem(cfg, group, "%s: low %g is above high %g", name, point->low, point->high);
     if (point->enumerated && is_float(point))
         cfg_problem(cfg, group, "%s: only integers and bools can be enumerated", name);
     for (unsigned i = 0; i < profile->n_unreadable; i++) {
@@ -226,6 +254,8 @@ static void read_point(struct cfg *cfg, const config_setting_t *group, const str
         .scale = 1,
         .min = NAN,
         .max = NAN,
+        .low = NAN,
+        .high = NAN,
     };
     if (!cfg_read(cfg, group, ROW, &row))
         return;
@@ -242,6 +272,9 @@ static void read_point(struct cfg *cfg, const config_setting_t *group, const str
         .offset = row.offset,
         .min = row.min,
         .max = row.max,
+        .low = row.low,
+        .high = row.high,
+        .counter = row.counter,
     };
     strcpy(point->name, row.name);
     strcpy(point->unit, row.unit);
@@ -256,6 +289,7 @@ static void read_point(struct cfg *cfg, const config_setting_t *group, const str
             cfg_problem(cfg, labels, "%s has labels but is not enumerated", point->name);
         point->enumerated = true;
     }
+    profile_read_sentinels(cfg, group, point);
     check_point(cfg, group, profile, point);
     check_name(cfg, group, profile);
 }

@@ -45,6 +45,9 @@ struct profile *profile_read_file(struct cfg *cfg, const char *path, const char 
  * point's labels. Doubled values and labels are problems. */
 bool profile_read_labels(struct cfg *cfg, const config_setting_t *list, struct point *point);
 
+/* Reads the `sentinels` of a row or an override into the point, if given. */
+bool profile_read_sentinels(struct cfg *cfg, const config_setting_t *group, struct point *point);
+
 /* NULL-terminated list of directories searched for profiles: $FLUXBRIDGE_PROFILES,
  * the site's own /etc/fluxbridge/profiles, the source tree's when the running
  * program stands in its build tree, the installed data directory. Static, made

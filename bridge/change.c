@@ -1,0 +1,51 @@
+#include "bridge/change.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct change {
+    const struct device *device;
+    int64_t until_ns; /* the end of the longest silence */
+    bool begun;
+    struct value last[]; /* as published */
+};
+
+struct change *change_new(const struct device *device)
+{
+    struct change *change = calloc(1, sizeof(*change) + device->n_points * sizeof(change->last[0]));
+    if (change != NULL)
+        change->device = device;
+    return change;
+}
+
+void change_free(struct change *change)
+{
+    free(change);
+}
+
+static bool differs(const struct point *point, const struct value *last, const struct value *now)
+{
+    if (now->state == VALUE_ABSENT)
+        return false; /* not due in this scan: nothing new of it */
+    if (now->state != last->state || now->fault != last->fault)
+        return true;
+    return now->state == VALUE_READ && fabs(now->number - last->number) > point->deadband;
+}
+
+bool change_is_news(struct change *change, const struct value *values, int64_t now_ns)
+{
+    const struct device *device = change->device;
+    bool news = device->longest_silence_ns == 0 || !change->begun || now_ns >= change->until_ns;
+    for (unsigned i = 0; i < device->n_points && !news; i++)
+        news = differs(&device->points[i], &change->last[i], &values[i]);
+    if (!news)
+        return false;
+    change->begun = true;
+    change->until_ns = now_ns + device->longest_silence_ns;
+    for (unsigned i = 0; i < device->n_points; i++) {
+        if (values[i].state != VALUE_ABSENT)
+            change->last[i] = values[i];
+    }
+    return true;
+}
