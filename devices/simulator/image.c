@@ -257,10 +257,12 @@ static struct point whole_register(const struct point *field)
 static void put_bits(const struct point *field, double number, uint16_t *words)
 {
     struct point whole = whole_register(field);
-    uint64_t mask = (UINT64_C(2) << (field->bits - 1)) - 1;
-    uint64_t bits = (uint64_t)llround((number - field->offset) / field->scale) & mask;
-    uint64_t raw = codec_decode(&whole, words).raw & ~(mask << field->bit);
-    codec_encode(&whole, (double)(raw | bits << field->bit), words);
+    uint64_t most = (UINT64_C(2) << (field->bits - 1)) - 1;
+    double bits = round((number - field->offset) / field->scale);
+    if (!(bits >= 0 && bits <= (double)most))
+        return;
+    uint64_t raw = codec_decode(&whole, words).raw & ~(most << field->bit);
+    codec_encode(&whole, (double)(raw | (uint64_t)bits << field->bit), words);
 }
 
 void image_put(struct image *image, unsigned index, double number)

@@ -237,10 +237,6 @@ static void battery_step(struct battery *battery, struct readings *now, double d
 {
     double from_w = now->p[TOTAL];
     double goal_w = clamp(now->target_w, -battery->limit_w, battery->limit_w);
-    bool blocked = (goal_w > 0 && battery->energy_wh <= 0) ||
-                   (goal_w < 0 && battery->energy_wh >= battery->capacity_wh);
-    if (blocked)
-        goal_w = 0;
     double slope = 2 * battery->limit_w / PACK_REVERSAL_S;
     double ramp_s = fmin(fabs(goal_w - from_w) / slope, dt_s);
     double to_w = from_w + copysign(slope * ramp_s, goal_w - from_w);
@@ -248,14 +244,11 @@ static void battery_step(struct battery *battery, struct readings *now, double d
     double left_wh = battery->energy_wh - used_wh;
 
     battery->energy_wh = clamp(left_wh, 0, battery->capacity_wh);
-    if (left_wh < 0 || left_wh > battery->capacity_wh) {
-        blocked = true;
-        to_w = 0;
-    }
-    now->p[TOTAL] = to_w;
-    now->q[TOTAL] = INVERTER_TAN_PHI * fabs(to_w);
+    bool stopped = left_wh != battery->energy_wh;
+    now->p[TOTAL] = stopped ? 0 : to_w;
+    now->q[TOTAL] = INVERTER_TAN_PHI * fabs(now->p[TOTAL]);
     now->soe = 100 * battery->energy_wh / battery->capacity_wh;
-    now->status = blocked ? battery->standby : battery->ready;
+    now->status = stopped ? battery->standby : battery->ready;
     now->blocks = battery->blocks;
 }
 

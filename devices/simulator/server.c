@@ -308,10 +308,7 @@ static void serial_frame(struct server *server, struct port *port)
 static void serial_ready(struct server *server, struct source *source)
 {
     struct port *port = (struct port *)source;
-    double now = now_s();
-    if (now - port->heard_s > SILENCE_S)
-        port->n_in = 0;
-    port->heard_s = now;
+    port->heard_s = now_s();
     ssize_t n = read(source->fd, port->in + port->n_in, sizeof port->in - port->n_in);
     if (n <= 0) {
         if (n < 0 && (errno == EAGAIN || errno == EINTR))

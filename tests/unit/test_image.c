@@ -152,8 +152,8 @@ static void structure_is_judged_before_the_address(void **state)
     expect_refused(f, 3, BYTES(0x05, 0, 10, 0, 1));
     expect_refused(f, 3, BYTES(0x05, 0, 10, 0xff, 1));
     expect_refused(f, 3, BYTES(0x10, 0x07, 0xd8, 0, 0, 0));
-    expect_refused(f, 3, BYTES(0x10, 0x07, 0xd8, 0, 1, 1, 0)); /* byte count */
-    expect_refused(f, 3, BYTES(0x10, 0x07, 0xd8, 0, 1, 2, 0)); /* bytes */
+    expect_refused(f, 3, BYTES(0x10, 0x07, 0xd8, 0, 1, 3, 0, 1)); /* byte count */
+    expect_refused(f, 3, BYTES(0x10, 0x07, 0xd8, 0, 1, 2, 0));    /* bytes */
     expect_refused(f, 3, BYTES(0x10, 0x07, 0xd8, 0, 1, 2, 0, 0, 0));
     expect_refused(f, 3, BYTES(0x10, 0x07, 0xd8, 0, 1));
     expect_refused(f, 3, BYTES(0x0f, 0, 10, 0, 1, 2, 1, 0));
@@ -262,6 +262,10 @@ static void bit_fields_share_a_register(void **state)
     image_put(f->image, FLAG, 1);
     image_put(f->image, MODE, 5);
     size_t n = ask(f, BYTES(0x03, 0x07, 0xeb, 0, 1));
+    expect(f, BYTES(0x03, 2, 0x80, 0x50), n);
+    image_put(f->image, MODE, 8); /* beyond it: as it was */
+    image_put(f->image, MODE, -1);
+    n = ask(f, BYTES(0x03, 0x07, 0xeb, 0, 1));
     expect(f, BYTES(0x03, 2, 0x80, 0x50), n);
     image_put(f->image, MODE, 2);
     image_put(f->image, FLAG, 0);

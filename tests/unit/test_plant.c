@@ -207,6 +207,15 @@ static void power_keeps_within_the_blocks(void **state)
     assert_near(battery(site, SOE), soe - 100 * 250 * (60 - 0.2) / 3600 / 250, 1e-6);
 }
 
+static void charging_keeps_within_them_too(void **state)
+{
+    struct site *site = *state;
+    double soe = battery(site, SOE);
+    plant_write(site->plant, BATTERY, TARGET, -5000);
+    plant_step(site->plant, 60);
+    assert_near(battery(site, SOE), soe + 100 * 250 * (60 - 0.2) / 3600 / 250, 1e-6);
+}
+
 static void empty_and_full_stop_it(void **state)
 {
     struct site *site = *state;
@@ -216,6 +225,7 @@ static void empty_and_full_stop_it(void **state)
     plant_step(site->plant, 3600);
     assert_near(battery(site, SOE), 0, 0);
     assert_near(battery(site, STATUS), 0, 0);
+    assert_true(meter(site, GRID, "active_power_total") > -100); /* no discharge any more */
     plant_step(site->plant, 3700);
     assert_near(battery(site, SOE), 0, 0);
     assert_near(battery(site, STATUS), 0, 0);
@@ -235,6 +245,14 @@ static void empty_and_full_stop_it(void **state)
     assert_true(battery(site, SOE) < 100);
 }
 
+static void only_the_setpoint_moves_it(void **state)
+{
+    struct site *site = *state;
+    plant_write(site->plant, BATTERY, SOE, 250);
+    plant_write(site->plant, GRID, 0, 250);
+    assert_near(battery(site, TARGET), 0, 0);
+}
+
 static void the_configuration_shapes_the_battery(void **state)
 {
     (void)state;
@@ -242,13 +260,13 @@ static void the_configuration_shapes_the_battery(void **state)
     static const struct {
         double min_kw, max_kw, kw_per_block, blocks, limit_kw, capacity_kwh;
     } cases[] = {
-        {-100, 50, NAN, 5, 250, 100}, {-250, 250, 60, 4, 240, 250}, {-50, 50, 400, 1, 400, 100},
+        {-150, 50, NAN, 5, 250, 150}, {-250, 250, 60, 4, 240, 250}, {-50, 50, 400, 1, 400, 100},
         {0, 300, 25, 10, 250, 300},   {-900, 900, 50, 5, 250, 500},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct device_control *control = site_describe(&site);
         control->n_ready = 4;
-        memcpy(control->ready_status, (int64_t[]){4, 1, 0, 3}, 4 * sizeof(int64_t));
+        memcpy(control->ready_status, (int64_t[]){4, 2, 0, 3}, 4 * sizeof(int64_t));
         control->min_kw = cases[i].min_kw;
         control->max_kw = cases[i].max_kw;
         control->kw_per_block = cases[i].kw_per_block;
@@ -261,7 +279,7 @@ static void the_configuration_shapes_the_battery(void **state)
         assert_near(battery(&site, SOE),
                     soe - 100 * cases[i].limit_kw * 100 / 3600 / cases[i].capacity_kwh, 1e-6);
         plant_step(site.plant, 1e5);
-        assert_near(battery(&site, STATUS), 2, 0); /* the first number that is not ready */
+        assert_near(battery(&site, STATUS), 1, 0); /* the first number that is not ready */
         plant_free(site.plant);
     }
 }
@@ -364,6 +382,7 @@ static void a_seed_decides_everything(void **state)
     site_start(&same, 1);
     site_describe(&other);
     site_start(&other, 2);
+    assert_true(meter(&other, GRID, "voltage_l1_n") != meter(site, GRID, "voltage_l1_n"));
     for (unsigned i = 1; i < 50; i++) {
         plant_step(site->plant, i);
         plant_step(same.plant, i);
@@ -461,7 +480,9 @@ int main(void)
         TEST(steps_of_any_length_agree),
         TEST(full_power_is_there_within_a_second),
         TEST(power_keeps_within_the_blocks),
+        TEST(charging_keeps_within_them_too),
         TEST(empty_and_full_stop_it),
+        TEST(only_the_setpoint_moves_it),
         cmocka_unit_test(the_configuration_shapes_the_battery),
         cmocka_unit_test(a_battery_without_control_is_ready_at_1),
         TEST(the_grid_takes_what_is_left),
