@@ -468,6 +468,7 @@ def _mosquitto():
 
 class Bridge(Program):
     def __init__(self, text, directory):
+        self.text = text
         self.config = os.path.join(directory, "fluxbridge.cfg")
         with open(self.config, "w") as file:
             file.write(text)
