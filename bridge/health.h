@@ -21,6 +21,7 @@ struct health {
     atomic_uint_fast64_t commands;     /* messages on a command topic */
     atomic_uint_fast64_t outcomes[OUTCOME_COUNT];
     atomic_uint_fast64_t refusals[REASON_COUNT];
+    atomic_uint_fast64_t clock_jumps;    /* of UTC against the monotonic clock */
     atomic_uint_fast64_t deadman_firing; /* batteries whose lease ran out, not yet written */
 };
 

@@ -3,6 +3,7 @@
  * A table of commands; each gets its parsed options and returns the exit code:
  * 0 good, 1 failed at run time, 2 bad usage or configuration.
  */
+#include <ctype.h>
 #include <getopt.h>
 #include <glob.h>
 #include <math.h>
@@ -12,14 +13,17 @@
 
 #include "bridge/conf.h"
 #include "bridge/supervisor.h"
+#include "bridge/tool.h"
 #include "devices/codec.h"
 #include "devices/profile.h"
 
-enum { EXIT_USAGE = 2 };
+enum { EXIT_USAGE = 2, MAX_ARGUMENTS = 8 };
 
 struct options {
     const char *config; /* -c; NULL for commands that take none */
-    char **arguments;   /* what is left, NULL-terminated */
+    bool dry_run;
+    int n_arguments;
+    char *arguments[MAX_ARGUMENTS + 1]; /* what is no option, NULL-terminated */
 };
 
 struct verb {
@@ -28,11 +32,12 @@ struct verb {
     const char *summary; /* one line for fluxbridge --help */
     const char *help;    /* the text of its own --help */
     bool config;         /* takes -c FILE, and needs it */
+    bool dry_run;        /* takes --dry-run */
     int min_arguments, max_arguments;
     int (*run)(const struct options *options);
 };
 
-/* ---- run, check ---- */
+/* ---- run, write, check ---- */
 
 static int run_run(const struct options *options)
 {
@@ -41,6 +46,18 @@ static int run_run(const struct options *options)
     int code = EXIT_USAGE;
     if (conf_read(&cfg, options->config, &conf))
         code = supervisor_run(&conf, options->config);
+    conf_free(&conf);
+    return code;
+}
+
+static int run_write(const struct options *options)
+{
+    struct conf conf;
+    struct cfg cfg = {.out = stderr};
+    char *const *arguments = options->arguments;
+    int code = EXIT_USAGE;
+    if (conf_read(&cfg, options->config, &conf))
+        code = tool_write(&conf, arguments[0], arguments[1], arguments[2], options->dry_run);
     conf_free(&conf);
     return code;
 }
@@ -97,7 +114,7 @@ static void describe(const struct point *point, struct row *row)
     codec_print_number(point->scale, low);
     print_optional(point->offset == 0 ? NAN : point->offset, high);
     snprintf(row->cells[6], CELL_MAX, "%s%s%s", low, point->offset > 0 ? "+" : "", high);
-    snprintf(row->cells[7], CELL_MAX, "%s", point->writable ? "RW" : "RO");
+    snprintf(row->cells[7], CELL_MAX, "%s", point->writable ? "rw" : "r");
     print_optional(point->min, low);
     print_optional(point->max, high);
     snprintf(row->cells[8], CELL_MAX, "%s%s%s", low, low[0] || high[0] ? ".." : "-", high);
@@ -199,6 +216,20 @@ static const struct verb verbs[] = {
         .run = run_check,
     },
     {
+        .name = "write",
+        .usage = "-c FILE DEVICE POINT VALUE",
+        .summary = "write one value",
+        .help = "Writes VALUE to POINT of DEVICE in the way of a command over MQTT: by the same\n"
+                "limits and interlocks, once, read back, and noted in the audit log. Prints the\n"
+                "outcome as JSON; 0 means that it is confirmed. Refused while a fluxbridge on\n"
+                "this machine runs with the device, except for a battery's setpoint of 0.",
+        .config = true,
+        .dry_run = true,
+        .min_arguments = 3,
+        .max_arguments = 3,
+        .run = run_write,
+    },
+    {
         .name = "points",
         .usage = "TYPE",
         .summary = "show the points of a device type",
@@ -219,7 +250,7 @@ static void print_help(void)
            "Battery storage and power meters on Modbus, bridged to MQTT.\n\n"
            "Commands:\n");
     for (unsigned i = 0; i < N_VERBS; i++)
-        printf("  %-6s %-8s  %s\n", verbs[i].name, verbs[i].usage, verbs[i].summary);
+        printf("  %-6s %-26s  %s\n", verbs[i].name, verbs[i].usage, verbs[i].summary);
     printf("\nOptions:\n"
            "  -h, --help     this text, or that of a command\n"
            "  -V, --version  the version\n\n"
@@ -231,6 +262,8 @@ static void print_verb_help(const struct verb *verb)
     printf("Usage: fluxbridge %s %s\n\n%s\n\nOptions:\n", verb->name, verb->usage, verb->help);
     if (verb->config)
         printf("  -c, --config FILE  the configuration\n");
+    if (verb->dry_run)
+        printf("  -n, --dry-run      only say what would be written\n");
     printf("  -h, --help         this text\n"
            "  -V, --version      the version\n");
 }
@@ -249,18 +282,53 @@ static int misused(const struct verb *verb, const char *what, const char *argume
     return EXIT_USAGE;
 }
 
-/* Parses a command's own arguments, of which the first is its name, and runs it. */
-static int run_verb(const struct verb *verb, int argc, char **argv)
+/* "-50" is a value, not an option. */
+static bool is_negative_number(const char *argument)
+{
+    return argument[0] == '-' &&
+           (isdigit((unsigned char)argument[1]) || (argument[1] == '.' && argument[2] != '\0'));
+}
+
+/* The next option as by getopt_long(), or 1 for an argument, which is added. */
+static int next_option(int argc, char **argv, struct options *options)
 {
     static const struct option known[] = {{"config", required_argument, NULL, 'c'},
+                                          {"dry-run", no_argument, NULL, 'n'},
                                           {"help", no_argument, NULL, 'h'},
                                           {"version", no_argument, NULL, 'V'},
                                           {0}};
+    int option = 1;
+    char *argument = optind < argc ? argv[optind] : NULL;
+    if (argument != NULL && is_negative_number(argument)) {
+        optind++;
+    } else {
+        option = getopt_long(argc, argv, "-:c:nhV", known, NULL);
+        argument = option == 1 ? optarg : NULL;
+        if (option == -1 && optind < argc) { /* behind "--" */
+            option = 1;
+            argument = argv[optind++];
+        }
+    }
+    if (option == 1 && options->n_arguments < MAX_ARGUMENTS)
+        options->arguments[options->n_arguments++] = argument;
+    return option;
+}
+
+/* Parses a command's own arguments, of which the first is its name, and runs it. */
+static int run_verb(const struct verb *verb, int argc, char **argv)
+{
     struct options options = {0};
     int option;
     opterr = 0; /* one line in our own words */
-    while ((option = getopt_long(argc, argv, ":c:hV", known, NULL)) != -1) {
+    while ((option = next_option(argc, argv, &options)) != -1) {
         switch (option) {
+        case 1:
+            break;
+        case 'n':
+            if (!verb->dry_run)
+                return misused(verb, "it has no --dry-run", NULL);
+            options.dry_run = true;
+            break;
         case 'c':
             if (!verb->config)
                 return misused(verb, "it takes no configuration", NULL);
@@ -279,13 +347,12 @@ static int run_verb(const struct verb *verb, int argc, char **argv)
                                : (char[]){'-', (char)optopt, '\0'});
         }
     }
-    options.arguments = argv + optind;
     if (verb->config && !options.config)
         return misused(verb, "the configuration is missing, -c FILE", NULL);
-    if (argc - optind < verb->min_arguments)
+    if (options.n_arguments < verb->min_arguments)
         return misused(verb, "an argument is missing", NULL);
-    if (argc - optind > verb->max_arguments)
-        return misused(verb, "one argument too many", argv[optind + verb->max_arguments]);
+    if (options.n_arguments > verb->max_arguments)
+        return misused(verb, "one argument too many", options.arguments[verb->max_arguments]);
     return verb->run(&options);
 }
 

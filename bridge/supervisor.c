@@ -12,6 +12,7 @@
 #include "bridge/audit.h"
 #include "bridge/clock.h"
 #include "bridge/log.h"
+#include "bridge/notify.h"
 #include "bridge/poller.h"
 #include "bridge/publisher.h"
 #include "bridge/subscriber.h"
@@ -23,6 +24,7 @@ enum { SAMPLE_BYTES = 8 << 20, OUTCOME_BYTES = 4 << 20 };
 #define WATCH_MAX_NS (5 * CLOCK_NS_PER_S)
 #define SLACK_NS     (2 * CLOCK_NS_PER_S) /* a promise broken by less is a busy machine */
 #define GRACE_NS     (300 * CLOCK_NS_PER_MS)
+#define JUMP_MS      INT64_C(500) /* UTC against the monotonic clock; more than any slewing */
 
 struct supervisor {
     struct conf *conf;
@@ -38,6 +40,8 @@ struct supervisor {
     struct poller **pollers;
     bool *poller_stuck;
     bool subscriber_stuck, publisher_stuck;
+    int64_t watchdog_ns;  /* how often systemd wants to hear; CLOCK_NEVER = not at all */
+    int64_t utc_ahead_ms; /* of the monotonic clock, when last looked */
 };
 
 /* ---- start and stop ---- */
@@ -212,6 +216,26 @@ static int64_t watch(struct supervisor *supervisor, int64_t now_ns)
     return first_ns > now_ns + WATCH_MIN_NS ? first_ns : now_ns + WATCH_MIN_NS;
 }
 
+static bool is_stuck(const struct supervisor *supervisor)
+{
+    bool stuck = supervisor->subscriber_stuck || supervisor->publisher_stuck;
+    for (unsigned link = 0; link < supervisor->n_links; link++)
+        stuck = stuck || supervisor->poller_stuck[link];
+    return stuck;
+}
+
+/* Schedules do not care, but whoever reads `ts` should know. */
+static void watch_clock(struct supervisor *supervisor, int64_t now_ns)
+{
+    int64_t ahead_ms = clock_utc_ms() - now_ns / CLOCK_NS_PER_MS;
+    int64_t jump_ms = ahead_ms - supervisor->utc_ahead_ms;
+    supervisor->utc_ahead_ms = ahead_ms;
+    if (jump_ms > -JUMP_MS && jump_ms < JUMP_MS)
+        return;
+    log_warning("the clock has jumped by_ms=%lld", (long long)jump_ms);
+    health_count(&supervisor->health.clock_jumps);
+}
+
 /* ---- signals ---- */
 
 /* Takes over the log level; everything else needs a restart. */
@@ -243,11 +267,21 @@ static void reload(struct supervisor *supervisor, const char *path)
 static int serve(struct supervisor *supervisor, const sigset_t *signals, const char *path)
 {
     int64_t look_ns = 0;
+    int64_t feed_ns = supervisor->watchdog_ns == CLOCK_NEVER ? CLOCK_NEVER : 0;
     for (;;) {
         int64_t now_ns = clock_mono_ns();
-        if (now_ns >= look_ns)
+        if (now_ns >= look_ns) {
             look_ns = watch(supervisor, now_ns);
-        int64_t pause_ns = look_ns - now_ns;
+            watch_clock(supervisor, now_ns);
+        }
+        if (now_ns >= feed_ns) {
+            if (!is_stuck(supervisor))
+                notify("WATCHDOG=1");
+            feed_ns = now_ns + supervisor->watchdog_ns;
+        }
+        int64_t pause_ns = sooner(look_ns, feed_ns) - now_ns;
+        if (pause_ns < 0)
+            pause_ns = 0;
         const struct timespec pause = {.tv_sec = (time_t)(pause_ns / CLOCK_NS_PER_S),
                                        .tv_nsec = (long)(pause_ns % CLOCK_NS_PER_S)};
         int signal = sigtimedwait(signals, NULL, &pause);
@@ -281,7 +315,11 @@ static bool make_run(char run[9])
 
 int supervisor_run(struct conf *conf, const char *path)
 {
-    struct supervisor supervisor = {.conf = conf};
+    struct supervisor supervisor = {
+        .conf = conf,
+        .watchdog_ns = notify_watchdog_ns(),
+        .utc_ahead_ms = clock_utc_ms() - clock_mono_ns() / CLOCK_NS_PER_MS,
+    };
     sigset_t all, waited, ending, before, main_thread;
     sigfillset(&all);
     sigemptyset(&ending);
@@ -304,7 +342,9 @@ int supervisor_run(struct conf *conf, const char *path)
         log_info("fluxbridge is up version=%s site=%s devices=%u links=%u run=%s",
                  FLUXBRIDGE_VERSION, conf->site, conf->devices.n_devices, conf->devices.n_links,
                  supervisor.run);
+        notify("READY=1");
         int signal = serve(&supervisor, &waited, path);
+        notify("STOPPING=1");
         log_info("stopping signal=%s", signal == SIGINT ? "SIGINT" : "SIGTERM");
     }
     /* Whoever asks a second time does not want to wait. */

@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,7 +61,7 @@ static bool parse_number(const char *text, double *number)
     char *end;
     errno = 0;
     *number = strtod(text, &end);
-    return end != text && *end == '\0' && errno == 0;
+    return end != text && *end == '\0' && errno == 0 && isfinite(*number);
 }
 
 /* The same two judgements and the same sequence as for a command over MQTT. */
