@@ -14,9 +14,9 @@ enum { CONNECT_TIMEOUT_S = 10 };
 /* In IDLE the callbacks of the old handle are ignored. */
 enum state { IDLE, CONNECTING, UP };
 
-/* One message in the library's hands. The library tells the fate of what it has
- * sent, but forgets what still waits in its own queue when the connection ends;
- * so they are all written down here. */
+/* One message in the library's hands. The library tells when a message is
+ * acknowledged; when the connection ends it forgets some or all without a word,
+ * depending on how it ended. So they are all written down here. */
 struct flight {
     struct mqtt *mqtt;
     uint64_t ticket;
@@ -32,7 +32,6 @@ struct mqtt {
     pthread_mutex_t mutex; /* guards what follows; never held while calling out */
     pthread_cond_t landed;
     enum state state;
-    char closed[MQTT_WHY_MAX]; /* what the broker said before it hung up */
     unsigned n_flights;
     struct flight flights[MQTT_WINDOW];
 };
@@ -170,16 +169,12 @@ static void set_down(struct mqtt *mqtt, const char *why)
 
 static void on_lost(void *context, char *cause)
 {
-    struct mqtt *mqtt = context;
-    char why[MQTT_WHY_MAX];
     (void)cause; /* always NULL */
-    pthread_mutex_lock(&mqtt->mutex);
-    memcpy(why, mqtt->closed, sizeof(why));
-    pthread_mutex_unlock(&mqtt->mutex);
-    set_down(mqtt, why[0] != '\0' ? why : "connection lost");
+    set_down(context, NULL);
 }
 
-/* The broker says why it is about to close the connection (version 5). */
+/* The broker says why it closes the connection (version 5). The library then
+ * closes it too, and does not call on_lost(). */
 static void on_disconnect_packet(void *context, MQTTProperties *properties,
                                  enum MQTTReasonCodes code)
 {
@@ -192,9 +187,7 @@ static void on_disconnect_packet(void *context, MQTTProperties *properties,
         reason_words(code, reason);
         snprintf(why, sizeof(why), "closed by the broker: %.100s", reason);
     }
-    pthread_mutex_lock(&mqtt->mutex);
-    memcpy(mqtt->closed, why, sizeof(why));
-    pthread_mutex_unlock(&mqtt->mutex);
+    set_down(mqtt, why);
 }
 
 static void set_up(struct mqtt *mqtt)
@@ -437,7 +430,6 @@ static void set_state(struct mqtt *mqtt, enum state state)
 {
     pthread_mutex_lock(&mqtt->mutex);
     mqtt->state = state;
-    mqtt->closed[0] = '\0';
     pthread_mutex_unlock(&mqtt->mutex);
 }
 
@@ -524,8 +516,10 @@ bool mqtt_publish(struct mqtt *mqtt, const struct mqtt_message *message, uint64_
     MQTTProperties_free(&letter.properties);
     if (code == MQTTASYNC_SUCCESS)
         return true;
-    if (code == MQTTASYNC_DISCONNECTED) /* its fate may have been told meanwhile */
-        return !land(flight, NULL);
+    if (code == MQTTASYNC_DISCONNECTED) {
+        set_down(mqtt, NULL); /* unless on_lost() was quicker; it tells this one's fate, too */
+        return true;
+    }
     /* Such as a topic that is no UTF-8: another time would be no better. */
     tell(flight, MQTT_REFUSED, MQTTAsync_strerror(code));
     return true;

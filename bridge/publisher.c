@@ -17,6 +17,7 @@ enum { CONNECTING_MAX = 16, REFUSALS_MAX = 64 };
 #define FAREWELL_NS (250 * CLOCK_NS_PER_MS) /* for the last words after the grace */
 #define NAP_MAX_NS  (60 * CLOCK_NS_PER_S)
 #define SLACK_NS    (60 * CLOCK_NS_PER_S) /* a name that resolves slowly holds up the library */
+#define SOON_NS     (10 * CLOCK_NS_PER_S) /* a connection that ends earlier was no good */
 #define SPELL_NS    (2 * CLOCK_NS_PER_S)  /* a broker's end is told by its bridge session */
 
 /* A topic that the broker does not let us use; each is logged once. */
@@ -45,7 +46,8 @@ struct publisher {
     unsigned n_sessions; /* of devices; 0 without device_wills */
     struct session *sessions;
     int64_t sessions_due_ns;
-    bool was_up;
+    bool was_up, lost_soon;
+    int64_t up_since_ns;            /* the bridge session's last login */
     struct trouble trouble;         /* of the bridge session */
     struct trouble devices_trouble; /* of the devices' sessions while the bridge's is up */
     int64_t devices_trouble_ns;     /* when to say so; CLOCK_NEVER = nothing to say */
@@ -163,6 +165,7 @@ static void bridge_up(struct publisher *publisher, int64_t now_ns)
         log_info("connected to the broker url=%s client_id=%s", publisher->conf->mqtt.url,
                  publisher->conf->mqtt.client_id);
     publisher->was_up = true;
+    publisher->up_since_ns = now_ns;
     *trouble = (struct trouble){.logged = false};
 
     if (wire_command_filter(filter, publisher->conf))
@@ -186,16 +189,38 @@ static void bridge_trouble(struct publisher *publisher, const char *why)
     trouble->logged = true;
 }
 
+/* Names a cause that the broker has not named. One that keeps hanging up soon
+ * after the login has most likely two clients with the same id, which throw
+ * each other out; only version 5 has a packet to say so, and not every broker
+ * sends it. */
+static void name_cause(struct publisher *publisher, enum session_event event, bool again,
+                       char why[MQTT_WHY_MAX])
+{
+    if (event == SESSION_FAILED)
+        probe_broker(&publisher->conf->mqtt, why, MQTT_WHY_MAX);
+    else if (!again)
+        snprintf(why, MQTT_WHY_MAX, "connection lost");
+    else
+        snprintf(why, MQTT_WHY_MAX,
+                 "connection lost soon after the login, again: "
+                 "does another client use the client id %.100s?",
+                 publisher->conf->mqtt.client_id);
+}
+
 static void run_bridge(struct publisher *publisher, int64_t now_ns)
 {
     char why[MQTT_WHY_MAX];
     enum session_event event;
+    bool again = false;
     while ((event = session_step(&publisher->bridge, now_ns, true, why)) != SESSION_NOTHING) {
         if (event == SESSION_CAME_UP) {
             bridge_up(publisher, now_ns);
             continue;
         }
         if (event == SESSION_LOST) {
+            bool soon = now_ns - publisher->up_since_ns < SOON_NS;
+            again = soon && publisher->lost_soon;
+            publisher->lost_soon = soon;
             atomic_store(&publisher->down_since_ns, now_ns);
             outbox_lost(publisher->setup.outbox);
             publisher->devices_trouble_ns = CLOCK_NEVER;
@@ -203,7 +228,7 @@ static void run_bridge(struct publisher *publisher, int64_t now_ns)
             publisher->trouble.attempts++;
         }
         if (why[0] == '\0')
-            probe_broker(&publisher->conf->mqtt, why, sizeof(why));
+            name_cause(publisher, event, again, why);
         bridge_trouble(publisher, why);
     }
 }
@@ -352,7 +377,8 @@ static bool publish_item(struct publisher *publisher, const struct outbox_item *
         message.qos = (int)conf->mqtt.qos;
         /* Retained without expiry, a state would outlive its truth. */
         message.retained = conf->mqtt.version >= 5;
-        message.expiry_s = (unsigned)((3 * device->poll_ns + CLOCK_NS_PER_S - 1) / CLOCK_NS_PER_S);
+        message.expiry_s =
+            (unsigned)((3 * device_silence_ns(device) + CLOCK_NS_PER_S - 1) / CLOCK_NS_PER_S);
         break;
     case OUTBOX_BACKFILL:
         wire_topic(topic, conf, device->name, "backfill");

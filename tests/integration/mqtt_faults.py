@@ -1,0 +1,438 @@
+"""What the bridge does when the broker is gone, refuses, or is not who it should be."""
+
+import os
+import re
+import selectors
+import socket
+import subprocess
+import threading
+import types
+
+import paho.mqtt.client as mqtt
+
+import flux
+
+DEVICE = "Site-BESS-01"
+
+
+class Relay:
+    """A TCP way to the broker that can be cut and can hold the broker's answers back."""
+
+    def __init__(self, port):
+        self.target = ("127.0.0.1", port)
+        self.lock = threading.Lock()
+        self.pairs = []
+        self.held = False
+        self.thread = None
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.host, self.port = probe.getsockname()
+        self.restore()
+
+    def restore(self):
+        self.held = False
+        self.listener = socket.create_server((self.host, self.port))
+        self.wake, self.woken = socket.socketpair()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def hold(self):
+        """From now on nothing comes back from the broker."""
+        self.held = True
+
+    def cut(self):
+        """Ends all connections; new ones are refused."""
+        if self.thread is None:
+            return
+        self.wake.close()
+        self.thread.join()
+        self.thread = None
+
+    def _run(self):
+        with selectors.DefaultSelector() as selector:
+            other = {}
+            selector.register(self.listener, selectors.EVENT_READ)
+            selector.register(self.woken, selectors.EVENT_READ)
+            while True:
+                for key, _ in selector.select():
+                    if key.fileobj is self.woken:
+                        for end in [*other, self.listener, self.woken]:
+                            end.close()
+                        return
+                    if key.fileobj is self.listener:
+                        near = self.listener.accept()[0]
+                        far = socket.create_connection(self.target)
+                        other.update({near: far, far: near})
+                        for end in (near, far):
+                            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                            selector.register(end, selectors.EVENT_READ,
+                                              "broker" if end is far else "bridge")
+                        continue
+                    self._forward(selector, other, key)
+
+    def _forward(self, selector, other, key):
+        end = key.fileobj
+        if end not in other:
+            return
+        try:
+            data = end.recv(65536)
+            if data and not (self.held and key.data == "broker"):
+                other[end].sendall(data)
+        except OSError:
+            data = b""
+        if not data:
+            for gone in (end, other[end]):
+                selector.unregister(gone)
+                gone.close()
+                del other[gone]
+
+
+class Certificates:
+    """A certificate authority and what it has signed, made with openssl."""
+
+    def __init__(self, directory, name):
+        self.directory, self.name = directory, name
+        self.ca = self.path("ca.pem")
+        self._openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+                      "-nodes", "-keyout", self.path("ca.key"), "-out", self.ca,
+                      "-subj", "/CN=%s CA" % name, "-days", "2")
+
+    def path(self, file):
+        return os.path.join(self.directory, "%s-%s" % (self.name, file))
+
+    def _openssl(self, *arguments):
+        subprocess.run(["openssl", *arguments], check=True, capture_output=True)
+
+    def sign(self, subject, alternative, days=2):
+        """(certificate, key) for a name; `alternative` like "IP:127.0.0.1"."""
+        certificate, key = self.path(subject + ".pem"), self.path(subject + ".key")
+        request, extensions = self.path(subject + ".csr"), self.path(subject + ".ext")
+        with open(extensions, "w") as file:
+            file.write("subjectAltName=%s\n" % alternative)
+        self._openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                      "-keyout", key, "-out", request, "-subj", "/CN=" + subject)
+        self._openssl("x509", "-req", "-in", request, "-CA", self.ca,
+                      "-CAkey", self.path("ca.key"), "-CAcreateserial", "-out", certificate,
+                      "-days", str(days), "-extfile", extensions)
+        return certificate, key
+
+
+class MqttFaults(flux.Test):
+    def rig(self, broker_settings="", mqtt=None, port=None, poll="200ms"):
+        """Broker, battery and bridge; `port`: where the bridge shall look for the broker."""
+        self.unit = flux.battery_unit()
+        self.server = self.modbus({1: self.unit})
+        # Started by root, mosquitto would become a user who cannot read our files.
+        self.mosquitto = self.broker("user root\n" + broker_settings)
+        where = types.SimpleNamespace(port=port or self.mosquitto.port)
+        self.text = flux.config(where, bess=[flux.battery(self.server, poll=poll)], mqtt=mqtt)
+
+    def start(self):
+        self.flux = self.bridge(self.text)
+
+    def relay(self):
+        """A relay to the rig's broker; the bridge is told to use it."""
+        relay = Relay(self.mosquitto.port)
+        self.addCleanup(relay.cut)
+        self.text = self.text.replace(":%d" % self.mosquitto.port, ":%d" % relay.port)
+        return relay
+
+    def count_log(self, pattern):
+        return len(re.findall(pattern, self.flux.log()))
+
+    def wait_up(self, client):
+        client.wait_text("bridge/status", "online")
+        client.wait_text(DEVICE + "/status", "online")
+        client.wait(DEVICE + "/state")
+
+    # ---- how it ends ----
+
+    def test_wills_fire_when_the_bridge_dies(self):
+        self.rig()
+        client = self.client(self.mosquitto)
+        self.start()
+        self.wait_up(client)
+        mark = client.mark()
+        self.flux.kill()
+        for topic in ("bridge/status", DEVICE + "/status"):
+            self.assertTrue(client.wait_text(topic, "offline", since=mark).retain)
+
+    def test_without_device_wills_the_bridge_session_carries_all(self):
+        self.rig(mqtt={"device_wills": False})
+        client = self.client(self.mosquitto)
+        self.start()
+        self.wait_up(client)
+        mark = client.mark()
+        self.unit.silent = True
+        client.wait_text(DEVICE + "/status", "offline", since=mark)
+        self.unit.silent = False
+        client.wait_text(DEVICE + "/status", "online", since=client.mark() - 1)
+        self.flux.stop()
+        client.wait_text(DEVICE + "/status", "offline", since=mark)
+        client.wait_text("bridge/status", "offline", since=mark)
+
+    def test_clean_stop_says_offline_itself(self):
+        self.rig("log_type all\n")
+        client = self.client(self.mosquitto)
+        self.start()
+        self.wait_up(client)
+        self.flux.stop()
+        log = self.mosquitto.program
+        for session, node in (("fluxbridge-demo", "bridge"),
+                              ("fluxbridge-demo-" + DEVICE, DEVICE)):
+            log.wait_log("Received DISCONNECT from %s$" % session)
+            self.assertEqual(len(client.on(node + "/status")), 2)
+            late = self.client(self.mosquitto, subscribe=(node + "/status",))
+            self.assertTrue(late.wait_text(node + "/status", "offline").retain)
+        self.assertEqual(re.findall("Client (.*) disconnected due to|closed its connection",
+                                    log.log()), [])
+
+    def test_stop_does_not_wait_for_a_frozen_broker(self):
+        self.rig()
+        client = self.client(self.mosquitto)
+        self.start()
+        self.wait_up(client)
+        self.mosquitto.freeze()
+        self.flux.stop()
+
+    def test_stop_while_the_broker_is_away(self):
+        self.rig()
+        relay = self.relay()
+        relay.cut()
+        self.start()
+        self.flux.wait_log("no session with the broker: cannot connect: Connection refused")
+        self.flux.stop()
+
+    # ---- the broker goes and comes ----
+
+    def test_everything_retained_is_there_again_after_a_broker_restart(self):
+        self.rig()
+        client = self.client(self.mosquitto)
+        self.start()
+        self.wait_up(client)
+        self.mosquitto.stop()
+        self.flux.wait_log("no session with the broker: ")
+        mark = client.mark()
+        self.mosquitto.start()  # remembers nothing
+        for topic in ("bridge/info", "bridge/health", DEVICE + "/info", DEVICE + "/state"):
+            self.assertTrue(client.wait(topic, since=mark).retain, topic)
+        for topic in ("bridge/status", DEVICE + "/status"):
+            self.assertTrue(client.wait_text(topic, "online", since=mark).retain, topic)
+        self.flux.wait_log(r"the broker is back url=\S+ down_s=\d+\.\d attempts=\d+")
+        health = client.wait("bridge/health", lambda m: m.json["reconnects"] == 1, since=mark)
+        self.assertEqual(health.json["drops"], 0)
+
+    def lose_and_regain(self, settings):
+        """The broker stops answering, then the connection is cut, then it is back.
+        Every sample must be told, and the old ones oldest first."""
+        self.rig(mqtt=settings, poll="100ms")
+        relay = self.relay()
+        client = self.client(self.mosquitto)
+        self.start()
+        self.wait_up(client)
+        relay.hold()
+        self.server.wait(lambda n=self.unit.requests: self.unit.requests >= n + 20)
+        relay.cut()
+        self.flux.wait_log("no session with the broker: connection lost")
+        self.flux.wait_log("no session with the broker: cannot connect: Connection refused")
+        self.server.wait(lambda n=self.unit.requests: self.unit.requests >= n + 20)
+        mark = client.mark()
+        relay.restore()
+        self.flux.wait_log("the broker is back")
+
+        def told():
+            return {m.json["seq"]: m for name in ("state", "backfill")
+                    for m in client.on("%s/%s" % (DEVICE, name))}
+
+        def is_whole():
+            live = client.on(DEVICE + "/state", since=mark)
+            return live and set(range(1, live[-1].json["seq"])) <= set(told())
+
+        flux.wait_on(client.changed, is_whole, None, lambda: "all of %s" % sorted(told()))
+        messages = [m for m in client.messages[mark:] if m.topic.endswith(("/state", "/backfill"))]
+        self.assertTrue(messages[0].topic.endswith("/state"))
+        old = [m for m in messages if m.topic.endswith("/backfill")]
+        numbers = [m.json["seq"] for m in old]
+        self.assertGreater(len(numbers), 20)
+        self.assertEqual(numbers, sorted(set(numbers)))
+        self.assertEqual({(m.qos, m.retain) for m in old}, {(1, False)})
+
+    def test_nothing_is_lost_with_version_5(self):
+        self.lose_and_regain({"version": 5})
+
+    def test_nothing_is_lost_with_version_3_1_1(self):
+        self.lose_and_regain({"version": 4})
+
+    def test_at_qos_0_the_flow_goes_on(self):
+        for version in (5, 4):
+            with self.subTest(version=version):
+                self.rig(mqtt={"qos": 0, "version": version}, poll="100ms")
+                relay = self.relay()
+                client = self.client(self.mosquitto)
+                self.start()
+                self.wait_up(client)
+                relay.cut()
+                self.flux.wait_log("Connection refused")
+                relay.restore()
+                self.flux.wait_log("the broker is back")
+                # More than the window holds: nothing was forgotten in it.
+                client.wait_count(DEVICE + "/state", 50, since=client.mark())
+                self.flux.stop()
+
+    # ---- what is on the wire ----
+
+    def test_state_expires_with_version_5(self):
+        self.rig(poll="500ms")
+        client = self.client(self.mosquitto)
+        self.start()
+        state = client.wait(DEVICE + "/state")
+        self.assertTrue(state.retain)
+        self.assertEqual(state.properties.MessageExpiryInterval, 2)  # 1.5 s rounded up
+        self.assertEqual(state.qos, 1)
+        self.assertTrue(client.wait("bridge/health").retain)
+        self.assertEqual(client.wait("bridge/health").qos, 0)
+
+    def test_state_is_not_retained_with_version_3_1_1(self):
+        self.rig(mqtt={"version": 4})
+        client = self.client(self.mosquitto)
+        self.start()
+        self.wait_up(client)
+        self.assertFalse(client.wait(DEVICE + "/state").retain)
+        self.assertTrue(client.wait_text("bridge/status", "online").retain)
+        self.assertEqual(client.ask(25.0, "c-1")["outcome"], "confirmed")
+        mark = client.mark()
+        self.flux.kill()
+        client.wait_text("bridge/status", "offline", since=mark)
+        client.wait_text(DEVICE + "/status", "offline", since=mark)
+
+    # ---- the broker says no ----
+
+    def test_wrong_password_is_named_once_and_can_be_put_right(self):
+        directory = self.directory
+        users, password = os.path.join(directory, "users"), os.path.join(directory, "password")
+        subprocess.run(["mosquitto_passwd", "-b", "-c", users, "flux", "right"], check=True,
+                       capture_output=True)
+        with open(password, "w") as file:
+            file.write("wrong\n")
+        os.chmod(password, 0o600)
+        for version in (5, 4):
+            with self.subTest(version=version):
+                self.rig("allow_anonymous false\npassword_file %s\nlog_type all\n" % users,
+                         mqtt={"username": "flux", "password_file": password,
+                               "version": version})
+                with open(password, "w") as file:
+                    file.write("wrong\n")
+                self.start()
+                self.flux.wait_log(
+                    "no session with the broker: the broker refuses the login: not authorized")
+                # Two sessions, each with a second try.
+                flux.wait_on(self.mosquitto.program.changed, lambda: len(
+                    re.findall("disconnected, not authori", self.mosquitto.program.log())) >= 4,
+                    None, self.mosquitto.program.log)
+                with open(password, "w") as file:
+                    file.write("right\n")
+                self.flux.wait_log(r"the broker is back .*attempts=\d")
+                self.assertEqual(self.count_log("refuses the login"), 1)
+                self.flux.stop()
+
+    def test_a_refused_topic_is_named_once_and_holds_up_nothing(self):
+        acl = os.path.join(self.directory, "acl")
+        with open(acl, "w") as file:
+            file.write("topic readwrite #\ntopic deny flux/demo/%s/state\n" % DEVICE)
+        self.rig("acl_file %s\n" % acl, poll="100ms")
+        client = self.client(self.mosquitto)
+        self.start()
+        self.flux.wait_log(
+            "the broker refuses a topic: not authorized topic=flux/demo/%s/state$" % DEVICE)
+        self.server.wait(lambda n=self.unit.requests: self.unit.requests >= n + 50)
+        self.assertEqual(client.ask(10.0, "c-1")["outcome"], "confirmed")
+        self.assertEqual(self.count_log("refuses a topic"), 1)
+
+    def test_who_takes_the_session_over_is_named(self):
+        """By a broker that says so; mosquitto 2.0.11 does not."""
+        self.rig(mqtt={"device_wills": False})
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.text = self.text.replace(":%d" % self.mosquitto.port,
+                                          ":%d" % listener.getsockname()[1])
+            self.start()
+            session = listener.accept()[0]
+            with session:
+                session.recv(4096)
+                session.sendall(b"\x20\x03\x00\x00\x00")  # CONNACK
+                session.sendall(b"\xe0\x02\x8e\x00")  # DISCONNECT: session taken over
+            self.flux.wait_log("no session with the broker: "
+                               "another client uses the client id fluxbridge-demo url=")
+
+    def test_a_rival_with_the_same_client_id_is_suspected(self):
+        self.rig(mqtt={"device_wills": False})
+        client = self.client(self.mosquitto)
+        self.start()
+        self.wait_up(client)
+        for words in ("connection lost url=",
+                      "does another client use the client id fluxbridge-demo[?] url="):
+            rival = mqtt.Client("fluxbridge-demo", protocol=mqtt.MQTTv5)
+            rival.connect(self.mosquitto.host, self.mosquitto.port)
+            rival.loop_start()
+            self.flux.wait_log(words)
+            rival.disconnect()
+            rival.loop_stop()
+            self.flux.wait_log("the broker is back", since=len(self.flux.lines))
+
+    # ---- TLS ----
+
+    def tls_rig(self, certificates, server, client_ca=None, mqtt=None):
+        """A broker with a TLS listener for the bridge and a plain one for the test."""
+        settings = "cafile %s\ncertfile %s\nkeyfile %s\n" % (client_ca or certificates.ca, *server)
+        if client_ca:
+            settings += "require_certificate true\n"
+        plain = flux.free_port()
+        self.rig(settings + "listener %d 127.0.0.1\n" % plain)
+        text = {"url": "mqtts://127.0.0.1:%d" % self.mosquitto.port, **(mqtt or {})}
+        self.text = flux.config(self.mosquitto, bess=[flux.battery(self.server)], mqtt=text)
+        return types.SimpleNamespace(host="127.0.0.1", port=plain)
+
+    def test_tls_with_client_certificates(self):
+        authority = Certificates(self.directory, "site")
+        server = authority.sign("server", "IP:127.0.0.1")
+        certificate, key = authority.sign("bridge", "DNS:bridge")
+        plain = self.tls_rig(authority, server, authority.ca, {
+            "tls": {"ca_file": authority.ca, "cert_file": certificate, "key_file": key}})
+        client = self.client(plain)
+        self.start()
+        self.wait_up(client)
+
+    def assert_tls_refused(self, words):
+        self.start()
+        self.flux.wait_log("no session with the broker: %s url=mqtts://" % words)
+        self.mosquitto.program.wait_log("New connection", since=len(self.mosquitto.program.lines))
+        self.assertEqual(self.count_log("no session with the broker"), 1)
+        self.flux.stop()
+
+    def test_a_wrong_authority_is_named(self):
+        authority = Certificates(self.directory, "site")
+        other = Certificates(self.directory, "other")
+        self.tls_rig(authority, authority.sign("server", "IP:127.0.0.1"),
+                     mqtt={"tls": {"ca_file": other.ca}})
+        self.assert_tls_refused("certificate verify failed: self-signed certificate in certificate chain")
+
+    def test_a_wrong_host_name_is_named(self):
+        authority = Certificates(self.directory, "site")
+        self.tls_rig(authority, authority.sign("server", "DNS:elsewhere.example"),
+                     mqtt={"tls": {"ca_file": authority.ca}})
+        self.assert_tls_refused("certificate verify failed: IP address mismatch")
+
+    def test_an_expired_certificate_is_named(self):
+        authority = Certificates(self.directory, "site")
+        self.tls_rig(authority, authority.sign("server", "IP:127.0.0.1", days=-1),
+                     mqtt={"tls": {"ca_file": authority.ca}})
+        self.assert_tls_refused("certificate verify failed: certificate has expired")
+
+    def test_a_missing_client_certificate_is_named(self):
+        authority = Certificates(self.directory, "site")
+        self.tls_rig(authority, authority.sign("server", "IP:127.0.0.1"), authority.ca,
+                     {"tls": {"ca_file": authority.ca}})
+        self.assert_tls_refused("TLS handshake failed: .*certificate required")
+
+
+if __name__ == "__main__":
+    flux.main()
