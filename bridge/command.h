@@ -10,7 +10,13 @@
 #include "bridge/reason.h"
 #include "devices/device.h"
 
-enum { COMMAND_ID_MAX = 64, COMMAND_SOURCE_MAX = 64, COMMAND_PAYLOAD_MAX = 4096, DETAIL_MAX = 200 };
+enum {
+    COMMAND_TEXT_MAX = 64,                 /* characters of an id or a source */
+    COMMAND_ID_MAX = 4 * COMMAND_TEXT_MAX, /* bytes, as UTF-8 */
+    COMMAND_SOURCE_MAX = 4 * COMMAND_TEXT_MAX,
+    COMMAND_PAYLOAD_MAX = 4096,
+    DETAIL_MAX = 200
+};
 
 /* What a payload says. */
 struct command {

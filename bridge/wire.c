@@ -1,6 +1,5 @@
 #include "bridge/wire.h"
 
-#include <ctype.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <math.h>
@@ -52,18 +51,24 @@ static bool complain(char detail[DETAIL_MAX], const char *what)
     return false;
 }
 
-/* A printable text of 1 to `most` characters: no control characters, whatever
- * the script. jansson has made sure that it is UTF-8. */
-static bool parse_text(const json_t *value, size_t most, char *text)
+/* A text of 1 to COMMAND_TEXT_MAX printable characters: of any script, but no
+ * control characters (U+0000 to 1F, 7F to 9F). jansson has made sure that it
+ * is UTF-8. */
+static bool parse_text(const json_t *value, char text[4 * COMMAND_TEXT_MAX + 1])
 {
     const char *from = json_string_value(value);
     size_t size = json_string_length(value);
-    if (from == NULL || size == 0 || size > most)
+    unsigned characters = 0;
+    if (from == NULL)
         return false;
     for (size_t i = 0; i < size; i++) {
-        if (iscntrl((unsigned char)from[i]))
+        unsigned char byte = (unsigned char)from[i];
+        if (byte < 0x20 || byte == 0x7f || (byte == 0xc2 && (unsigned char)from[i + 1] < 0xa0))
             return false;
+        characters += (byte & 0xc0) != 0x80;
     }
+    if (characters == 0 || characters > COMMAND_TEXT_MAX)
+        return false;
     memcpy(text, from, size + 1);
     return true;
 }
@@ -78,7 +83,7 @@ static bool parse_field(const char *key, const json_t *value, struct command *co
 
     if (strcmp(key, "id") == 0) {
         *seen |= SEEN_ID;
-        return parse_text(value, COMMAND_ID_MAX, command->id) ||
+        return parse_text(value, command->id) ||
                complain(detail, "id is not a text of 1 to 64 printable characters");
     }
     if (strcmp(key, "value") == 0) {
@@ -102,9 +107,9 @@ static bool parse_field(const char *key, const json_t *value, struct command *co
         return true;
     }
     if (strcmp(key, "source") == 0)
-        return parse_text(value, COMMAND_SOURCE_MAX, command->source) ||
+        return parse_text(value, command->source) ||
                complain(detail, "source is not a text of 1 to 64 printable characters");
-    (void)snprintf(detail, DETAIL_MAX, "unknown field \"%.64s\"", key);
+    (void)snprintf(detail, DETAIL_MAX, "unknown field \"%s\"", key);
     return false;
 }
 
@@ -135,6 +140,9 @@ bool wire_parse_command(const char *payload, size_t size, bool allow_bare, struc
     json_error_t error;
     bool good = false;
 
+    /* jansson passes over a NUL that follows a number. */
+    if (memchr(payload, '\0', size) != NULL)
+        return complain(detail, "not JSON: a NUL byte");
     json_t *root = json_loadb(payload, size, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
     if (root == NULL) {
         (void)snprintf(detail, DETAIL_MAX, "not JSON: %s", error.text);
@@ -298,11 +306,15 @@ static json_t *number(double value)
     return json_loadb(text, size, JSON_DECODE_ANY, NULL);
 }
 
-/* Device and point come from a topic, which may hold any UTF-8; what is not
- * valid becomes null instead of an unsendable document. */
+/* Texts from outside that were cut to fit may end in a part of a character:
+ * it is left out. What is not UTF-8 at all becomes null instead of a document
+ * that cannot be sent. */
 static json_t *text_or_null(const char *text)
 {
-    json_t *string = json_string(text);
+    size_t size = strlen(text);
+    json_t *string = json_stringn(text, size);
+    for (int cut = 0; string == NULL && cut < 3 && size > 0; cut++)
+        string = json_stringn(text, --size);
     return string != NULL ? string : json_null();
 }
 

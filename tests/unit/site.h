@@ -12,23 +12,21 @@
  * configuration is not good: then the test is wrong. */
 static inline void site_read(struct conf *conf, const char *devices)
 {
-    char text[8192];
-    config_t config;
-    struct cfg cfg = {.out = stderr, .file = "test.cfg"};
+    char path[] = "/tmp/fluxbridge-test-XXXXXX";
+    struct cfg cfg = {.out = stderr};
+    int fd = mkstemp(path);
 
     setenv("FLUXBRIDGE_PROFILES", FLUXBRIDGE_SOURCE_PROFILES, 1);
-    snprintf(text, sizeof text,
-             "site = \"demo\"; mqtt: { url = \"mqtt://127.0.0.1:1883\"; };"
-             "audit: { path = \"/nowhere/audit.jsonl\"; }; devices: { %s };",
-             devices);
-    config_init(&config);
-    if (config_read_string(&config, text) != CONFIG_TRUE ||
-        !conf_read_root(&cfg, config_root_setting(&config), conf)) {
-        fprintf(stderr, "%s\n%s\n", config_error_text(&config) ? config_error_text(&config) : "",
-                text);
+    bool good = fd >= 0 &&
+                dprintf(fd,
+                        "site = \"demo\"; mqtt: { url = \"mqtt://127.0.0.1:1883\"; };"
+                        "audit: { path = \"/nowhere/audit.jsonl\"; }; devices: { %s };",
+                        devices) > 0 &&
+                conf_read(&cfg, path, conf);
+    close(fd);
+    unlink(path);
+    if (!good)
         abort();
-    }
-    config_destroy(&config);
     /* Claims are taken by host: tests that run at the same time do not meet. */
     for (unsigned i = 0; i < conf->devices.n_devices; i++)
         snprintf(conf->devices.devices[i].modbus.host, DEVICE_HOST_MAX, "test-%d", (int)getpid());
