@@ -296,7 +296,7 @@ static void conf_read_devices(struct cfg *cfg, const config_setting_t *root, str
     }
 }
 
-bool conf_read_root(struct cfg *cfg, const config_setting_t *root, struct conf *conf)
+static bool conf_read_root(struct cfg *cfg, const config_setting_t *root, struct conf *conf)
 {
     unsigned before = cfg->problems;
     *conf = (struct conf){

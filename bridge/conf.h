@@ -47,9 +47,6 @@ struct conf {
 /* Reads and validates `path`, which becomes cfg->file. Returns false after any
  * problem; conf_free() in either case. */
 bool conf_read(struct cfg *cfg, const char *path, struct conf *conf);
-
-/* The same from a text that libconfig has parsed already. */
-bool conf_read_root(struct cfg *cfg, const config_setting_t *root, struct conf *conf);
 void conf_free(struct conf *conf);
 
 /* Reads the first line of a password file. Returns NULL, or what is wrong. */

@@ -348,11 +348,11 @@ static int run_verb(const struct verb *verb, int argc, char **argv)
         }
     }
     if (verb->config && !options.config)
-        return misused(verb, "the configuration is missing, -c FILE", NULL);
+        return misused(verb, "no configuration given", NULL);
     if (options.n_arguments < verb->min_arguments)
         return misused(verb, "an argument is missing", NULL);
     if (options.n_arguments > verb->max_arguments)
-        return misused(verb, "one argument too many", options.arguments[verb->max_arguments]);
+        return misused(verb, "one argument too many:", options.arguments[verb->max_arguments]);
     return verb->run(&options);
 }
 

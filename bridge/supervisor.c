@@ -238,29 +238,30 @@ static void watch_clock(struct supervisor *supervisor, int64_t now_ns)
 
 /* ---- signals ---- */
 
-/* Takes over the log level; everything else needs a restart. */
+/* Takes over the log level; of all else a changed configuration wants a restart. */
 static void reload(struct supervisor *supervisor, const char *path)
 {
+    audit_reopen(supervisor->audit);
+    publisher_reload(supervisor->publisher);
+
     char *text = NULL, *rest = NULL;
     size_t size;
-    FILE *out = open_memstream(&text, &size);
-    struct cfg cfg = {.out = out};
+    struct cfg cfg = {.out = open_memstream(&text, &size)};
     struct conf conf;
-    if (conf_read(&cfg, path, &conf)) {
-        log_set_level((enum log_level)conf.log_level);
-        log_info("reloaded level=%s", log_level_words[conf.log_level]);
-    }
-    conf_free(&conf);
-    if (out)
-        fclose(out);
+    bool good = conf_read(&cfg, path, &conf);
+    if (cfg.out)
+        fclose(cfg.out);
     for (char *line = text ? strtok_r(text, "\n", &rest) : NULL; line;
          line = strtok_r(NULL, "\n", &rest))
         log_warning("%s", line);
-    if (cfg.problems)
-        log_warning("nothing is taken over from the configuration problems=%u", cfg.problems);
+    if (good) {
+        log_set_level((enum log_level)conf.log_level);
+        log_info("reloaded level=%s", log_level_words[conf.log_level]);
+    } else {
+        log_warning("the configuration is not taken over problems=%u", cfg.problems);
+    }
+    conf_free(&conf);
     free(text);
-    audit_reopen(supervisor->audit);
-    publisher_reload(supervisor->publisher);
 }
 
 /* Serves signals until one of them ends the program, and returns it. */
