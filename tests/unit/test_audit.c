@@ -10,6 +10,7 @@
 
 #include "bridge/clock.h"
 #include "tests/unit/given.h"
+#include "tests/unit/logged.h"
 
 static const char path[] = "audit.jsonl";
 
@@ -71,42 +72,30 @@ static void wait_for_sync(void)
 
 /* ---- a scratch directory, an outbox, and stderr as a pipe, for each test ---- */
 
-static FILE *logged;
-static int real_stderr;
+static struct logged logged;
 
 static int set_up(void **state)
 {
-    int ends[2];
-    if (given_directory(state) != 0 || pipe(ends) != 0)
+    if (given_directory(state) != 0 || !logged_begin(&logged))
         return -1;
     outbox = outbox_new(1, 4096, 4 << 20);
     outbox_resumed(outbox, 0);
-    real_stderr = dup(STDERR_FILENO);
-    dup2(ends[1], STDERR_FILENO);
-    close(ends[1]);
-    logged = fdopen(ends[0], "r");
     disk.held = disk.waiting = disk.full = false;
     disk.error = 0;
     disk.syncs = 0;
-    return outbox && logged ? 0 : -1;
+    return outbox ? 0 : -1;
 }
 
 static int tear_down(void **state)
 {
-    dup2(real_stderr, STDERR_FILENO);
-    close(real_stderr);
-    fclose(logged);
+    logged_free(&logged);
     outbox_free(outbox);
     return remove_directory(state);
 }
 
-/* Waits for a line that says all of it. */
 static void assert_logged(const char *first, const char *second)
 {
-    char line[1100];
-    do
-        assert_non_null(fgets(line, sizeof line, logged));
-    while (!strstr(line, first) || !strstr(line, second));
+    assert_true(logged_find(&logged, first, second));
 }
 
 static void put(struct audit *audit, const char *line)
@@ -315,11 +304,10 @@ static void test_little_room(void **state)
     assert_true(audit_available(audit));
     audit_stop(audit);
     /* One line each way. */
-    char line[1100];
-    assert_non_null(fgets(line, sizeof line, logged));
-    assert_non_null(strstr(line, "the audit log is written again"));
-    dup2(real_stderr, STDERR_FILENO);
-    assert_null(fgets(line, sizeof line, logged));
+    logged_end(&logged);
+    assert_true(logged_next(&logged));
+    assert_non_null(strstr(logged.line, "the audit log is written again"));
+    assert_false(logged_next(&logged));
 }
 
 /* A disk that hangs: setpoints stop long before lines are lost, and outcomes

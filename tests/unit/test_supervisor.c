@@ -1,0 +1,302 @@
+/* The order in which threads start and end, what happens when one cannot start,
+ * and what when one hangs. Pollers, publisher and subscriber are stand-ins that
+ * take notes; queues and the audit log are the real ones. */
+#include "bridge/supervisor.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+
+#include "bridge/clock.h"
+#include "bridge/poller.h"
+#include "bridge/publisher.h"
+#include "bridge/subscriber.h"
+#include "tests/unit/given.h"
+#include "tests/unit/logged.h"
+
+/* ---- the stand-ins ---- */
+
+struct poller {
+    struct poller_setup setup;
+};
+
+static struct {
+    char notes[512];     /* what was called, in order */
+    const char *refused; /* the note at which starting fails */
+    struct outbox *outbox;
+    struct audit *audit;
+    char run[9];
+    _Atomic int64_t poller_ns[2], publisher_ns, subscriber_ns; /* promises */
+} plan;
+
+static struct logged logged;
+
+static bool note(const char *what)
+{
+    strcat(strcat(plan.notes, what), " ");
+    return !plan.refused || strcmp(plan.refused, what) != 0;
+}
+
+/* What is started now must never see a signal. */
+static void assert_signals_blocked(void)
+{
+    sigset_t blocked;
+    pthread_sigmask(SIG_BLOCK, NULL, &blocked);
+    assert_true(sigismember(&blocked, SIGTERM) && sigismember(&blocked, SIGUSR1));
+}
+
+struct subscriber *subscriber_start(const struct subscriber_setup *setup)
+{
+    assert_signals_blocked();
+    plan.audit = setup->audit;
+    return note("subscriber") ? (struct subscriber *)&plan : NULL;
+}
+
+void subscriber_drain(struct subscriber *subscriber)
+{
+    (void)subscriber;
+    note("drain");
+}
+
+/* The last command is answered here. */
+void subscriber_stop(struct subscriber *subscriber)
+{
+    (void)subscriber;
+    audit_put(plan.audit,
+              &(struct audit_entry){.line = "last", .topic = "result", .payload = "{}"});
+    note("-subscriber");
+}
+
+int64_t subscriber_promise_ns(const struct subscriber *subscriber)
+{
+    (void)subscriber;
+    return plan.subscriber_ns;
+}
+
+struct publisher *publisher_start(const struct publisher_setup *setup)
+{
+    assert_signals_blocked();
+    assert_int_equal(strspn(setup->run, "0123456789abcdef"), 8);
+    strcpy(plan.run, setup->run);
+    plan.outbox = setup->outbox;
+    return note("publisher") ? (struct publisher *)&plan : NULL;
+}
+
+/* The answer to the last command must be there by now, on disk and to be sent. */
+void publisher_stop(struct publisher *publisher, int64_t grace_ns)
+{
+    static struct outbox_item item;
+    (void)publisher;
+    assert_in_range(grace_ns, 1, CLOCK_NS_PER_S);
+    outbox_resumed(plan.outbox, 0);
+    assert_true(outbox_take(plan.outbox, 0, &item));
+    assert_int_equal(access("audit.jsonl", F_OK), 0);
+    note("-publisher");
+}
+
+int64_t publisher_promise_ns(const struct publisher *publisher)
+{
+    (void)publisher;
+    return plan.publisher_ns;
+}
+
+void publisher_reload(struct publisher *publisher)
+{
+    (void)publisher;
+    note("reload");
+}
+
+/* Sees its devices as online. */
+struct poller *poller_start(const struct poller_setup *setup)
+{
+    assert_signals_blocked();
+    assert_string_equal(setup->run, plan.run);
+    for (unsigned i = 0; i < setup->conf->devices.n_devices; i++)
+        if (setup->conf->devices.devices[i].link == setup->link)
+            outbox_set_online(setup->outbox, i, true);
+    if (!note(setup->link == 0 ? "poller0" : "poller1"))
+        return NULL;
+    struct poller *poller = malloc(sizeof *poller);
+    poller->setup = *setup;
+    return poller;
+}
+
+void poller_stop(struct poller *poller)
+{
+    if (!poller)
+        return;
+    assert_false(mailbox_wait(poller->setup.mailbox, CLOCK_NEVER)); /* was stopped */
+    note(poller->setup.link == 0 ? "-poller0" : "-poller1");
+    free(poller);
+}
+
+int64_t poller_promise_ns(const struct poller *poller)
+{
+    return plan.poller_ns[poller->setup.link];
+}
+
+/* ---- the daemon in a thread of its own ---- */
+
+static const char text[] =
+    "site = \"demo\";\n"
+    "mqtt: { url = \"mqtt://localhost\"; };\n"
+    "audit: { path = \"audit.jsonl\"; };\n"
+    "devices: { meters = (\n"
+    "{ id = \"a\"; name = \"A\"; type = \"acuvim2\"; modbus: { host = \"h\"; address = 1; }; },\n"
+    "{ id = \"b\"; name = \"B\"; type = \"acuvim2\";\n"
+    "  modbus: { host = \"h\"; port = 503; address = 1; }; },\n"
+    "{ id = \"c\"; name = \"C\"; type = \"acuvim2\"; modbus: { host = \"h\"; address = 2; }; } ); "
+    "};\n";
+
+static struct conf conf;
+static pthread_t daemon_thread;
+
+static int set_up(void **state)
+{
+    struct cfg cfg = {.out = stderr};
+    if (given_directory(state) != 0)
+        return -1;
+    given_file("site.cfg", text);
+    memset(&plan, 0, sizeof plan);
+    plan.poller_ns[0] = plan.poller_ns[1] = plan.publisher_ns = plan.subscriber_ns = CLOCK_NEVER;
+    return conf_read(&cfg, "site.cfg", &conf) && logged_begin(&logged) ? 0 : -1;
+}
+
+static int tear_down(void **state)
+{
+    logged_free(&logged);
+    conf_free(&conf);
+    return remove_directory(state);
+}
+
+static void *run(void *code)
+{
+    *(int *)code = supervisor_run(&conf, "site.cfg");
+    return NULL;
+}
+
+static void start(int *code)
+{
+    assert_int_equal(pthread_create(&daemon_thread, NULL, run, code), 0);
+    assert_true(logged_find(&logged, "fluxbridge is up", "site=demo devices=3 links=2 run="));
+}
+
+static void end(int signal)
+{
+    assert_int_equal(pthread_kill(daemon_thread, signal), 0);
+    assert_int_equal(pthread_join(daemon_thread, NULL), 0);
+    logged_end(&logged);
+}
+
+/* ---- the tests ---- */
+
+static void test_order(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        int code = -1;
+        plan.notes[0] = '\0';
+        start(&code);
+        assert_non_null(strstr(logged.line, plan.run));
+        pthread_kill(daemon_thread, i ? SIGINT : SIGTERM);
+        pthread_join(daemon_thread, NULL);
+        assert_int_equal(code, 0);
+        assert_string_equal(plan.notes, "subscriber publisher poller0 poller1 "
+                                        "drain -poller0 -poller1 -subscriber -publisher ");
+        assert_true(logged_find(&logged, "stopping", i ? "SIGINT" : "SIGTERM"));
+    }
+}
+
+/* Whatever cannot start: what runs is ended in order, and the exit code says so. */
+static void test_failed_start(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *refused, *notes;
+    } cases[] = {
+        {"subscriber", "subscriber "},
+        {"publisher", "subscriber publisher drain -subscriber "},
+        {"poller0", "subscriber publisher poller0 drain -subscriber -publisher "},
+        {"poller1", "subscriber publisher poller0 poller1 drain -poller0 -subscriber -publisher "},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        plan.notes[0] = '\0';
+        plan.refused = cases[i].refused;
+        assert_int_equal(supervisor_run(&conf, "site.cfg"), 1);
+        assert_string_equal(plan.notes, cases[i].notes);
+    }
+    logged_end(&logged);
+    assert_false(logged_find(&logged, "fluxbridge is up", ""));
+}
+
+static void test_stuck_poller(void **state)
+{
+    (void)state;
+    int code = -1;
+    bool online[3] = {false, false, false};
+    plan.poller_ns[0] = clock_mono_ns() - 10 * CLOCK_NS_PER_S;
+    plan.poller_ns[1] = clock_mono_ns(); /* late, but not by much yet */
+    start(&code);
+    assert_true(logged_next(&logged));
+    assert_non_null(strstr(logged.line, "error: the poller of h:502 has stopped moving\n"));
+    for (unsigned device = 0; outbox_take_presence(plan.outbox, &device, &online[device]);)
+        device++;
+    assert_false(online[0]);
+    assert_true(online[1]);
+    assert_false(online[2]);
+
+    plan.poller_ns[1] = CLOCK_NEVER;
+    plan.poller_ns[0] = CLOCK_NEVER;
+    assert_true(logged_next(&logged));
+    assert_non_null(strstr(logged.line, "info: the poller of h:502 moves again\n"));
+    plan.poller_ns[1] = 0;
+    assert_true(logged_next(&logged));
+    assert_non_null(strstr(logged.line, "error: the poller of h:503 has stopped moving\n"));
+    end(SIGTERM);
+    assert_false(logged_find(&logged, "moving", ""));
+}
+
+static void test_stuck_publisher_and_subscriber(void **state)
+{
+    (void)state;
+    int code = -1;
+    plan.publisher_ns = plan.subscriber_ns = 0;
+    start(&code);
+    assert_true(logged_find(&logged, "the subscriber has stopped moving", ""));
+    assert_true(logged_find(&logged, "the publisher has stopped moving", ""));
+    plan.publisher_ns = plan.subscriber_ns = CLOCK_NEVER;
+    assert_true(logged_find(&logged, "the subscriber moves again", ""));
+    assert_true(logged_find(&logged, "the publisher moves again", ""));
+    end(SIGTERM);
+    assert_int_equal(code, 0);
+}
+
+static void test_hangup(void **state)
+{
+    (void)state;
+    int code = -1;
+    start(&code);
+    assert_int_equal(rename("audit.jsonl", "old"), 0);
+    pthread_kill(daemon_thread, SIGHUP);
+    assert_true(logged_find(&logged, "info: reloaded", "level=info"));
+    assert_non_null(strstr(plan.notes, "reload "));
+
+    given_file("site.cfg", "site = 1;\n");
+    pthread_kill(daemon_thread, SIGHUP);
+    assert_true(logged_find(&logged, "warning: site.cfg:1: site must be a text in quotes", ""));
+    assert_true(logged_find(&logged, "warning: the configuration is not taken over", "problems=3"));
+    end(SIGTERM);
+    assert_int_equal(code, 0);
+    assert_int_equal(access("audit.jsonl", F_OK), 0); /* made anew */
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        TEST(test_order),        TEST(test_failed_start),
+        TEST(test_stuck_poller), TEST(test_stuck_publisher_and_subscriber),
+        TEST(test_hangup),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
