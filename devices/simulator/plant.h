@@ -11,10 +11,11 @@
  *            configured limits within the documented 100-500 kWh, or 200 kWh.
  *            Empty or full, it stops, and `status` leaves the ready value
  *            until the setpoint asks for something possible again.
- *   grid     the first meter. + imports: loads - generation - discharge.
+ *   grid     the first meter that is no PV meter. + imports: loads - generation -
+ *            discharge.
  *   PV       a meter with "PV" in its name. + generates; counted as import,
  *            as a meter wired towards the panels does.
- *   load     any other meter. + consumes.
+ *   load     any further meter. + consumes.
  *
  * Points are known by their names (those of the types that come with the
  * program) and given in the unit of the point. A point of any other name gets a
