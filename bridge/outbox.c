@@ -12,7 +12,8 @@ enum state { WAITING, IN_FLIGHT, DONE };
 /* Its texts follow one another in `bytes`: topic (with its NUL), correlation,
  * payload. A sample has a payload only. */
 struct record {
-    uint64_t ticket; /* ever growing, over both queues */
+    uint64_t ticket; /* ever growing, over all queues */
+    int64_t row;     /* where it is on disk; 0 = it is not */
     int64_t taken_ns;
     unsigned device;
     enum state state;
@@ -53,6 +54,16 @@ struct outbox {
     int64_t gate_ns; /* when backlog that is held back may go; CLOCK_NEVER = none is */
     uint64_t next_ticket;
     struct queue samples, outcomes;
+    struct {
+        struct queue queue; /* read back from disk: backlog, all of it */
+        bool good;          /* what waits too long in memory goes to disk */
+        bool idle;          /* the spooler sleeps until a sample comes */
+        bool woken, rewind;
+        pthread_cond_t cond;
+        uint64_t count; /* samples on disk */
+        unsigned n_delivered;
+        int64_t *delivered; /* rows to be removed; NULL = there is no spool */
+    } spool;
     unsigned in_flight, backlog_in_flight;
     struct flight flights[OUTBOX_WINDOW];
     uint64_t dropped;
@@ -60,6 +71,9 @@ struct outbox {
     unsigned n_devices;
     struct device devices[];
 };
+
+/* Rows delivered and not yet removed, with those in memory, are never more. */
+enum { DELIVERED_MAX = 8192, REFILL_BYTES = 2 << 20, REFILL_BELOW = 512, REMOVE_AT_ONCE = 512 };
 
 /* More than the largest record takes in a ring. */
 static size_t at_least_one(size_t bytes)
@@ -79,7 +93,9 @@ struct outbox *outbox_new(unsigned n_devices, size_t sample_bytes, size_t outcom
     outbox->n_devices = n_devices;
     outbox->next_ticket = 1;
     outbox->gate_ns = CLOCK_NEVER;
+    clock_cond_init(&outbox->spool.cond);
     outbox->samples.mark = UINT64_MAX;
+    outbox->spool.queue.mark = UINT64_MAX;
     outbox->samples.ring = ring_new(at_least_one(sample_bytes));
     outbox->outcomes.ring = ring_new(at_least_one(outcome_bytes));
     if (outbox->samples.ring == NULL || outbox->outcomes.ring == NULL) {
@@ -95,6 +111,9 @@ void outbox_free(struct outbox *outbox)
         return;
     ring_free(outbox->samples.ring);
     ring_free(outbox->outcomes.ring);
+    ring_free(outbox->spool.queue.ring);
+    free(outbox->spool.delivered);
+    pthread_cond_destroy(&outbox->spool.cond);
     pthread_cond_destroy(&outbox->cond);
     pthread_mutex_destroy(&outbox->mutex);
     free(outbox);
@@ -104,6 +123,12 @@ static void wake(struct outbox *outbox)
 {
     outbox->woken = true;
     pthread_cond_signal(&outbox->cond);
+}
+
+static void wake_spooler(struct outbox *outbox)
+{
+    outbox->spool.woken = true;
+    pthread_cond_signal(&outbox->spool.cond);
 }
 
 static bool is_backlog(const struct queue *queue, const struct record *record)
@@ -174,25 +199,23 @@ static void drop_oldest(struct outbox *outbox, struct queue *queue)
     struct record *record = ring_front(queue->ring);
     if (record->state == IN_FLIGHT)
         land(outbox, find_flight(outbox, record->ticket));
-    if (queue == &outbox->samples)
+    if (queue == &outbox->samples && record->row == 0)
         count_drop(outbox, record->device);
     retire(queue, record);
     pop_done(queue);
 }
 
-/* Copies a record in behind the others, dropping from the front until it fits.
- * `header` has the sizes; returns the number of records dropped. */
-static unsigned push(struct outbox *outbox, struct queue *queue, const struct record *header,
-                     const void *topic, const void *correlation, const void *payload)
+static size_t size_of(const struct record *header)
 {
-    unsigned n_dropped = 0;
-    size_t size =
-        sizeof(*header) + header->topic_size + header->correlation_size + header->payload_size;
-    struct record *record;
-    while ((record = ring_push(queue->ring, size)) == NULL) {
-        drop_oldest(outbox, queue);
-        n_dropped++;
-    }
+    return sizeof(*header) + header->topic_size + header->correlation_size + header->payload_size;
+}
+
+/* Copies a record into the room made for it behind the others. `header` has
+ * the sizes. */
+static void fill(struct outbox *outbox, struct queue *queue, struct record *record,
+                 const struct record *header, const void *topic, const void *correlation,
+                 const void *payload)
+{
     *record = *header;
     record->ticket = outbox->next_ticket++;
     unsigned char *at = record->bytes;
@@ -207,6 +230,20 @@ static unsigned push(struct outbox *outbox, struct queue *queue, const struct re
     if (is_backlog(queue, record))
         queue->waiting_backlog++;
     wake(outbox);
+}
+
+/* Puts a record in, dropping from the front until it fits; returns how many
+ * were dropped. */
+static unsigned push(struct outbox *outbox, struct queue *queue, const struct record *header,
+                     const void *topic, const void *correlation, const void *payload)
+{
+    unsigned n_dropped = 0;
+    struct record *record;
+    while ((record = ring_push(queue->ring, size_of(header))) == NULL) {
+        drop_oldest(outbox, queue);
+        n_dropped++;
+    }
+    fill(outbox, queue, record, header, topic, correlation, payload);
     return n_dropped;
 }
 
@@ -219,6 +256,8 @@ void outbox_put_sample(struct outbox *outbox, unsigned device, int64_t taken_ns,
         push(outbox, &outbox->samples, &header, "", "", payload);
     else
         count_drop(outbox, device);
+    if (outbox->spool.idle)
+        wake_spooler(outbox);
     pthread_mutex_unlock(&outbox->mutex);
 }
 
@@ -279,16 +318,22 @@ static struct record *seek(const struct queue *queue, struct record **cursor, ui
 }
 
 /* The next backlog record that may go now. */
-static struct record *seek_backlog(struct outbox *outbox, int64_t now_ns)
+static struct record *seek_backlog(struct outbox *outbox, struct queue **queue, int64_t now_ns)
 {
-    struct queue *queue = &outbox->samples;
     if (outbox->backlog_in_flight >= OUTBOX_WINDOW_BACKLOG)
         return NULL;
-    struct record *record = seek(queue, &queue->backlog, queue->mark);
+    *queue = &outbox->spool.queue;
+    struct record *record = seek(*queue, &(*queue)->backlog, UINT64_MAX);
+    /* What is on disk is older than what is in memory, and that goes to disk. */
+    if (record == NULL && !outbox->spool.good) {
+        *queue = &outbox->samples;
+        record = seek(*queue, &(*queue)->backlog, (*queue)->mark);
+    }
     if (record == NULL)
         return NULL;
     int64_t open_ns = outbox->resumed_ns + OUTBOX_RESUME_NS;
-    if (!outbox->devices[record->device].live && now_ns < open_ns) {
+    bool configured = record->device < outbox->n_devices;
+    if (configured && !outbox->devices[record->device].live && now_ns < open_ns) {
         outbox->gate_ns = open_ns;
         return NULL;
     }
@@ -339,7 +384,7 @@ bool outbox_take(struct outbox *outbox, int64_t now_ns, struct outbox_item *item
     }
     if (record == NULL) {
         item->kind = OUTBOX_BACKFILL;
-        record = seek_backlog(outbox, now_ns);
+        record = seek_backlog(outbox, &queue, now_ns);
     }
     if (record != NULL) {
         copy_out(record, item);
@@ -359,6 +404,17 @@ static void put_back(struct queue *queue, struct record *record)
         *cursor = record;
 }
 
+/* It is on disk no longer wanted. */
+static void note_delivered(struct outbox *outbox, const struct record *record)
+{
+    if (record->row == 0)
+        return;
+    outbox->spool.delivered[outbox->spool.n_delivered++] = record->row;
+    if (outbox->spool.n_delivered % REMOVE_AT_ONCE == 0 ||
+        outbox->spool.queue.waiting == REFILL_BELOW)
+        wake_spooler(outbox);
+}
+
 void outbox_ack(struct outbox *outbox, uint64_t ticket, enum outbox_fate fate)
 {
     pthread_mutex_lock(&outbox->mutex);
@@ -371,14 +427,35 @@ void outbox_ack(struct outbox *outbox, uint64_t ticket, enum outbox_fate fate)
     if (fate == OUTBOX_RETURNED) {
         put_back(queue, record);
     } else {
-        if (fate == OUTBOX_REFUSED && queue == &outbox->samples)
+        if (fate == OUTBOX_REFUSED && queue != &outbox->outcomes)
             count_drop(outbox, record->device);
+        note_delivered(outbox, record);
         retire(queue, record);
         pop_done(queue);
         wake(outbox); /* there is room in the window */
     }
 done:
     pthread_mutex_unlock(&outbox->mutex);
+}
+
+/* Nothing is in flight: what is on disk need not be in memory as well, and will
+ * be read again from its beginning. */
+static void leave_to_disk(struct outbox *outbox)
+{
+    struct queue *const queues[] = {&outbox->samples, &outbox->spool.queue};
+    if (outbox->spool.delivered == NULL)
+        return;
+    for (unsigned i = 0; i < 2; i++) {
+        struct queue *queue = queues[i];
+        for (struct record *record = ring_front(queue->ring); record != NULL;
+             record = ring_after(queue->ring, record)) {
+            if (record->row != 0 && record->state == WAITING)
+                retire(queue, record);
+        }
+        pop_done(queue);
+    }
+    outbox->spool.rewind = true;
+    wake_spooler(outbox);
 }
 
 void outbox_lost(struct outbox *outbox)
@@ -398,6 +475,7 @@ void outbox_lost(struct outbox *outbox)
     samples->waiting_backlog = samples->waiting;
     samples->backlog = ring_front(samples->ring);
     samples->live = NULL;
+    leave_to_disk(outbox);
     pthread_mutex_unlock(&outbox->mutex);
 }
 
@@ -417,6 +495,7 @@ void outbox_resumed(struct outbox *outbox, int64_t now_ns)
     samples->live = record;
     for (unsigned i = 0; i < outbox->n_devices; i++)
         outbox->devices[i].live = false;
+    wake_spooler(outbox);
     pthread_mutex_unlock(&outbox->mutex);
 }
 
@@ -450,7 +529,8 @@ struct outbox_depth outbox_depth(struct outbox *outbox)
 {
     pthread_mutex_lock(&outbox->mutex);
     const struct outbox_depth depth = {.waiting = outbox->samples.waiting,
-                                       .backlog = outbox->samples.waiting_backlog,
+                                       .backlog =
+                                           outbox->samples.waiting_backlog + outbox->spool.count,
                                        .outcomes = outbox->outcomes.waiting,
                                        .dropped = outbox->dropped,
                                        .in_flight = outbox->in_flight};
@@ -464,4 +544,160 @@ uint64_t outbox_dropped(struct outbox *outbox, unsigned device)
     uint64_t dropped = outbox->devices[device].dropped;
     pthread_mutex_unlock(&outbox->mutex);
     return dropped;
+}
+
+/* ---- the spooler's side ---- */
+
+bool outbox_use_spool(struct outbox *outbox)
+{
+    struct ring *ring = ring_new(at_least_one(REFILL_BYTES));
+    int64_t *delivered = calloc(DELIVERED_MAX, sizeof(*delivered));
+    if (ring == NULL || delivered == NULL) {
+        ring_free(ring);
+        free(delivered);
+        return false;
+    }
+    pthread_mutex_lock(&outbox->mutex);
+    outbox->spool.queue.ring = ring;
+    outbox->spool.delivered = delivered;
+    outbox->spool.good = true;
+    pthread_mutex_unlock(&outbox->mutex);
+    return true;
+}
+
+void outbox_set_spool(struct outbox *outbox, bool good, uint64_t count)
+{
+    pthread_mutex_lock(&outbox->mutex);
+    if (outbox->spool.good && !good)
+        wake(outbox); /* the publisher takes the backlog from memory */
+    outbox->spool.good = good;
+    outbox->spool.count = count;
+    pthread_mutex_unlock(&outbox->mutex);
+}
+
+void outbox_count_drop(struct outbox *outbox, unsigned device)
+{
+    pthread_mutex_lock(&outbox->mutex);
+    count_drop(outbox, device);
+    pthread_mutex_unlock(&outbox->mutex);
+}
+
+size_t outbox_spill(struct outbox *outbox, int64_t until_ns, struct outbox_spilled *list,
+                    size_t most, char *bytes, size_t room, int64_t *next_ns)
+{
+    size_t n = 0;
+    *next_ns = CLOCK_NEVER;
+    pthread_mutex_lock(&outbox->mutex);
+    for (struct record *record = ring_front(outbox->samples.ring); record != NULL;
+         record = ring_after(outbox->samples.ring, record)) {
+        if (record->state == DONE || record->row != 0)
+            continue;
+        if (record->taken_ns > until_ns || n == most || record->payload_size > room) {
+            *next_ns = record->taken_ns;
+            break;
+        }
+        memcpy(bytes, record->bytes, record->payload_size);
+        list[n++] = (struct outbox_spilled){
+            .ticket = record->ticket,
+            .device = record->device,
+            .payload = bytes,
+            .payload_size = record->payload_size,
+        };
+        bytes += record->payload_size;
+        room -= record->payload_size;
+    }
+    pthread_mutex_unlock(&outbox->mutex);
+    return n;
+}
+
+void outbox_spilled(struct outbox *outbox, const struct outbox_spilled *list, size_t n)
+{
+    struct queue *queue = &outbox->samples;
+    size_t i = 0;
+    pthread_mutex_lock(&outbox->mutex);
+    /* Both are in the order of tickets. One that is gone was acknowledged, or
+     * gave way, while it was being written. */
+    for (struct record *record = ring_front(queue->ring); i < n; i++) {
+        while (record != NULL && record->ticket < list[i].ticket)
+            record = ring_after(queue->ring, record);
+        bool here = record != NULL && record->ticket == list[i].ticket;
+        if (here && record->state != DONE)
+            record->row = list[i].row;
+        else
+            outbox->spool.delivered[outbox->spool.n_delivered++] = list[i].row;
+        if (here && record->state == WAITING)
+            retire(queue, record);
+    }
+    pop_done(queue);
+    pthread_mutex_unlock(&outbox->mutex);
+}
+
+size_t outbox_delivered(struct outbox *outbox, int64_t *rows, size_t most)
+{
+    pthread_mutex_lock(&outbox->mutex);
+    size_t n = outbox->spool.n_delivered < most ? outbox->spool.n_delivered : most;
+    outbox->spool.n_delivered -= (unsigned)n;
+    memcpy(rows, outbox->spool.delivered + outbox->spool.n_delivered, n * sizeof(*rows));
+    pthread_mutex_unlock(&outbox->mutex);
+    return n;
+}
+
+static bool is_in_flight(const struct outbox *outbox, int64_t row)
+{
+    for (unsigned i = 0; i < OUTBOX_WINDOW; i++) {
+        if (outbox->flights[i].queue != NULL && outbox->flights[i].record->row == row)
+            return true;
+    }
+    return false;
+}
+
+bool outbox_refill(struct outbox *outbox, int64_t row, unsigned device, const char *topic,
+                   const char *payload, size_t size)
+{
+    struct queue *queue = &outbox->spool.queue;
+    const struct record header = {
+        .row = row, .device = device, .topic_size = strlen(topic) + 1, .payload_size = size};
+    bool taken = false;
+    pthread_mutex_lock(&outbox->mutex);
+    if (!outbox->up || outbox->spool.rewind ||
+        queue->waiting + outbox->spool.n_delivered >= DELIVERED_MAX / 2)
+        goto done;
+    taken = is_in_flight(outbox, row);
+    if (taken)
+        goto done;
+    struct record *record = ring_push(queue->ring, size_of(&header));
+    taken = record != NULL;
+    if (taken)
+        fill(outbox, queue, record, &header, topic, "", payload);
+done:
+    pthread_mutex_unlock(&outbox->mutex);
+    return taken;
+}
+
+bool outbox_wants_refill(struct outbox *outbox, bool *rewind)
+{
+    pthread_mutex_lock(&outbox->mutex);
+    *rewind = outbox->spool.rewind;
+    outbox->spool.rewind = false;
+    bool wants = outbox->up && outbox->spool.queue.waiting < REFILL_BELOW;
+    pthread_mutex_unlock(&outbox->mutex);
+    return wants;
+}
+
+void outbox_wait_spool(struct outbox *outbox, int64_t until_ns)
+{
+    pthread_mutex_lock(&outbox->mutex);
+    outbox->spool.idle = until_ns == CLOCK_NEVER;
+    if (!outbox->spool.woken)
+        clock_cond_wait(&outbox->spool.cond, &outbox->mutex, until_ns);
+    outbox->spool.woken = false;
+    outbox->spool.idle = false;
+    pthread_mutex_unlock(&outbox->mutex);
+}
+
+void outbox_wake_spool(struct outbox *outbox)
+{
+    pthread_mutex_lock(&outbox->mutex);
+    wake_spooler(outbox);
+    pthread_mutex_unlock(&outbox->mutex);
 }

@@ -39,7 +39,7 @@ struct outbox_item {
     uint64_t ticket;                  /* names it in outbox_ack() */
     unsigned device;                  /* STATE, BACKFILL */
     int64_t taken_ns;                 /* STATE, BACKFILL: monotonic time of the sample */
-    char topic[OUTBOX_TOPIC_MAX + 1]; /* OUTCOME */
+    char topic[OUTBOX_TOPIC_MAX + 1]; /* OUTCOME; BACKFILL of a device that is configured no more */
     size_t correlation_size;          /* OUTCOME with a response topic */
     unsigned char correlation[OUTBOX_CORRELATION_MAX];
     size_t payload_size;
@@ -110,5 +110,54 @@ void outbox_mark_presence(struct outbox *outbox, unsigned device);
 
 struct outbox_depth outbox_depth(struct outbox *outbox);
 uint64_t outbox_dropped(struct outbox *outbox, unsigned device);
+
+/* ---- the spooler's side (bridge/spooler.h) ----
+ *
+ * With a spool, a sample that waits too long moves from memory to disk, and
+ * all backlog comes back from there, through a ring of its own. Disk is the
+ * truth: when the broker is lost, what is there is no longer kept in memory.
+ */
+
+/* Before any thread starts. False when out of memory. */
+bool outbox_use_spool(struct outbox *outbox);
+
+/* Whether the disk takes samples, and how many it holds. While it does not,
+ * backlog is sent from memory. */
+void outbox_set_spool(struct outbox *outbox, bool good, uint64_t count);
+
+/* A sample was given up on disk. */
+void outbox_count_drop(struct outbox *outbox, unsigned device);
+
+struct outbox_spilled {
+    uint64_t ticket;
+    unsigned device;
+    const char *payload;
+    size_t payload_size;
+    int64_t row; /* the spooler's, for outbox_spilled() */
+};
+
+/* Copies out the samples taken until then that are neither delivered nor on
+ * disk, oldest first, and tells when the next one was taken. */
+size_t outbox_spill(struct outbox *outbox, int64_t until_ns, struct outbox_spilled *list,
+                    size_t most, char *bytes, size_t room, int64_t *next_ns);
+
+/* These are on disk now: they leave memory, unless they are in flight. */
+void outbox_spilled(struct outbox *outbox, const struct outbox_spilled *list, size_t n);
+
+/* Takes out rows that are delivered and can be removed from disk. */
+size_t outbox_delivered(struct outbox *outbox, int64_t *rows, size_t most);
+
+/* Whether more can be read back; `*rewind` says that this has to begin at the
+ * first row again. */
+bool outbox_wants_refill(struct outbox *outbox, bool *rewind);
+
+/* One sample read back; `topic` is "" for a configured device. False: no room. */
+bool outbox_refill(struct outbox *outbox, int64_t row, unsigned device, const char *topic,
+                   const char *payload, size_t size);
+
+/* Sleeps until there may be something to do or `until_ns`; with CLOCK_NEVER
+ * the next sample ends it too. */
+void outbox_wait_spool(struct outbox *outbox, int64_t until_ns);
+void outbox_wake_spool(struct outbox *outbox);
 
 #endif

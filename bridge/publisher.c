@@ -367,7 +367,8 @@ static bool publish_presence(struct publisher *publisher)
 static bool publish_item(struct publisher *publisher, const struct outbox_item *item)
 {
     const struct conf *conf = publisher->conf;
-    const struct device *device = &conf->devices.devices[item->device];
+    const struct device *device =
+        item->device < conf->devices.n_devices ? &conf->devices.devices[item->device] : NULL;
     char topic[WIRE_TOPIC_MAX + 1];
     struct mqtt_message message = {
         .topic = topic, .payload = item->payload, .payload_size = item->payload_size, .qos = 1};
@@ -381,7 +382,10 @@ static bool publish_item(struct publisher *publisher, const struct outbox_item *
             (unsigned)((3 * device_silence_ns(device) + CLOCK_NS_PER_S - 1) / CLOCK_NS_PER_S);
         break;
     case OUTBOX_BACKFILL:
-        wire_topic(topic, conf, device->name, "backfill");
+        if (device != NULL)
+            wire_topic(topic, conf, device->name, "backfill");
+        else
+            message.topic = item->topic;
         break;
     case OUTBOX_OUTCOME:
         message.topic = item->topic;

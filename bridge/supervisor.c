@@ -15,6 +15,7 @@
 #include "bridge/notify.h"
 #include "bridge/poller.h"
 #include "bridge/publisher.h"
+#include "bridge/spooler.h"
 #include "bridge/subscriber.h"
 #include "devices/link.h"
 
@@ -32,6 +33,7 @@ struct supervisor {
     struct health health;
     struct inbox *inbox;
     struct outbox *outbox;
+    struct spooler *spooler; /* NULL: samples are kept in memory only */
     struct audit *audit;
     struct subscriber *subscriber;
     struct publisher *publisher;
@@ -80,6 +82,11 @@ static bool start(struct supervisor *supervisor)
 {
     if (!make_queues(supervisor))
         return false;
+    if (supervisor->conf->spool_path[0] != '\0') {
+        supervisor->spooler = spooler_start(supervisor->conf, supervisor->outbox);
+        if (!supervisor->spooler)
+            return false;
+    }
     supervisor->audit = audit_start(supervisor->conf->audit_path, supervisor->outbox);
     if (!supervisor->audit) {
         log_error("cannot start the thread of the audit log");
@@ -138,6 +145,7 @@ static void stop(struct supervisor *supervisor)
     audit_stop(supervisor->audit);
     if (supervisor->publisher)
         publisher_stop(supervisor->publisher, GRACE_NS);
+    spooler_stop(supervisor->spooler);
     for (unsigned link = 0; link < supervisor->n_links; link++)
         mailbox_free(supervisor->mailboxes[link]);
     outbox_free(supervisor->outbox);
