@@ -273,8 +273,7 @@ static void conf_read_rest(struct cfg *cfg, const config_setting_t *root, struct
         if (conf->ha_enabled)
             cfg_warning(cfg, group, "home_assistant: discovery is not part of this version");
     }
-    if ((group = conf_group(cfg, root, "spool", SPOOL, conf)))
-        cfg_warning(cfg, group, "spool: samples are kept in memory in this version");
+    (void)conf_group(cfg, root, "spool", SPOOL, conf);
     if ((group = conf_group(cfg, root, "audit", AUDIT, conf)) &&
         (setting = conf_taken(group, "path", conf->audit_path)) &&
         strcmp(conf->audit_path, conf->spool_path) == 0)

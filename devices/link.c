@@ -92,7 +92,8 @@ enum fault link_read(struct link *link, uint8_t unit, enum point_table table, ui
             unit, (int)table, bytes, address, reply[0], reply[1], size);
     }
     for (unsigned i = 0; i < count; i++)
-        words[i] = bits ? reply[2 + i / 8] >> i % 8 & 1 : link_get16(reply + 2 + 2 * (size_t)i);
+        words[i] = bits ? (uint16_t)(reply[2 + i / 8] >> i % 8 & 1)
+                        : link_get16(reply + 2 + 2 * (size_t)i);
     return FAULT_NONE;
 }
 
