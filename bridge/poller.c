@@ -48,6 +48,7 @@ struct unit {
     int64_t since_ns; /* of the last change of `down` */
     unsigned refused; /* points refused in the last scan */
     int64_t last_write_ns;
+    int64_t ordered_ns;      /* when the last order ended */
     bool found;              /* the setpoint held at start has been reported */
     bool unsettled;          /* the last order ended as unknown: */
     struct report uncertain; /* its report */
@@ -90,19 +91,22 @@ static void serve_orders(struct poller *poller)
     while (mailbox_take(poller->setup.mailbox, &order)) {
         struct unit *unit = unit_of(poller, order.device);
         struct report report;
-        /* Open, state, source, write and read-backs, each bounded by the timeout. */
-        promise(poller, clock_mono_ns() + 16 * unit->device->modbus.timeout_ns);
+        /* Open, state, source and write, each bounded by the timeout, and the
+         * read-backs, each bounded by a second. */
+        promise(poller,
+                clock_mono_ns() + 16 * unit->device->modbus.timeout_ns + 2 * CLOCK_NS_PER_S);
         poller->link->stop = NULL;
         control_run(unit->control, poller->link, &order, &unit->last_write_ns, &report);
         poller->link->stop = &poller->stopping;
         unit->unsettled = report.outcome == OUTCOME_UNKNOWN;
         unit->uncertain = report;
+        unit->ordered_ns = report.done_ns;
         inbox_put_report(poller->setup.inbox, &report);
     }
 }
 
-/* After an order that ended as unknown: the first poll that reads the point
- * tells what the device holds. */
+/* After an order that ended as unknown: the first poll that begins later and
+ * reads the point tells what the device holds. */
 static void settle(struct poller *poller, struct unit *unit, int64_t now_ns)
 {
     struct report *report = &unit->uncertain;
@@ -121,7 +125,7 @@ static void settle(struct poller *poller, struct unit *unit, int64_t now_ns)
 }
 
 /* Once: which setpoint the battery holds when the bridge comes up. */
-static void report_found(struct poller *poller, struct unit *unit)
+static void report_found(struct poller *poller, struct unit *unit, int64_t now_ns)
 {
     if (unit->found || unit->control == NULL)
         return;
@@ -132,7 +136,8 @@ static void report_found(struct poller *poller, struct unit *unit)
     inbox_put_report(poller->setup.inbox, &(struct report){.kind = REPORT_FOUND,
                                                            .order = {.device = unit->index},
                                                            .has_readback = true,
-                                                           .readback = value->number});
+                                                           .readback = value->number,
+                                                           .done_ns = now_ns});
 }
 
 /* ---- one scan ---- */
@@ -158,6 +163,8 @@ static void note_presence(struct poller *poller, struct unit *unit, const struct
 {
     const char *name = unit->device->name;
     bool down = scan->read == 0;
+    if (scan->read + scan->failed == 0)
+        return; /* nothing was due: nothing is known anew */
     if (down) {
         health_count(&poller->setup.health->samples_bad);
         if (!unit->down) {
@@ -220,7 +227,7 @@ static enum fault attempt(struct poller *poller, struct unit *unit, struct scan 
         plausible_check(&unit->device->points[i], &unit->plausible[i], &unit->values[i]);
     if (step == SCAN_DONE) {
         backoff_up(&poller->reopen, clock_mono_ns());
-        fault = scan->read > 0 ? FAULT_NONE : FAULT_DEVICE_FAILURE;
+        fault = scan->read > 0 || scan->failed == 0 ? FAULT_NONE : FAULT_DEVICE_FAILURE;
     }
     return fault;
 }
@@ -262,8 +269,11 @@ static void poll_unit(struct poller *poller, struct unit *unit)
     unit->scans++;
     publish(poller, unit, ts_ms, taken_ns);
     note_presence(poller, unit, &scan, now_ns);
-    settle(poller, unit, now_ns);
-    report_found(poller, unit);
+    /* A scan that an order came between may have read what was there before. */
+    if (taken_ns >= unit->ordered_ns) {
+        settle(poller, unit, now_ns);
+        report_found(poller, unit, now_ns);
+    }
     schedule_served(&unit->schedule, now_ns);
     atomic_fetch_add_explicit(&poller->setup.health->missed_ticks, unit->schedule.missed - missed,
                               memory_order_relaxed);
