@@ -5,20 +5,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bridge/arrival.h"
 #include "bridge/clock.h"
 #include "bridge/log.h"
-#include "bridge/probe.h"
-#include "bridge/session.h"
+#include "bridge/sessions.h"
 #include "bridge/wire.h"
 
-enum { CONNECTING_MAX = 16, REFUSALS_MAX = 64 };
+enum { REFUSALS_MAX = 64 };
 
 #define HEALTH_NS   (10 * CLOCK_NS_PER_S)
 #define FAREWELL_NS (250 * CLOCK_NS_PER_MS) /* for the last words after the grace */
 #define NAP_MAX_NS  (60 * CLOCK_NS_PER_S)
 #define SLACK_NS    (60 * CLOCK_NS_PER_S) /* a name that resolves slowly holds up the library */
-#define SOON_NS     (10 * CLOCK_NS_PER_S) /* a connection that ends earlier was no good */
-#define SPELL_NS    (2 * CLOCK_NS_PER_S)  /* a broker's end is told by its bridge session */
 
 /* A topic that the broker does not let us use; each is logged once. */
 struct refusal {
@@ -26,32 +24,15 @@ struct refusal {
     char why[MQTT_WHY_MAX];
 };
 
-/* What is said about sessions that cannot be had. */
-struct trouble {
-    char why[MQTT_WHY_MAX]; /* "" = none, or not yet known */
-    bool logged;
-    unsigned attempts;
-};
-
 struct publisher {
     struct publisher_setup setup;
     const struct conf *conf;
     pthread_t thread;
-    atomic_bool stopping;
+    atomic_bool stopping, reloaded;
     int64_t grace_ns; /* set before stopping */
-    _Atomic int64_t promise_ns, down_since_ns;
-    atomic_bool stirred, reloaded;
-
-    struct session bridge;
-    unsigned n_sessions; /* of devices; 0 without device_wills */
-    struct session *sessions;
-    int64_t sessions_due_ns;
-    bool was_up, lost_soon;
-    int64_t up_since_ns;            /* the bridge session's last login */
-    struct trouble trouble;         /* of the bridge session */
-    struct trouble devices_trouble; /* of the devices' sessions while the bridge's is up */
-    int64_t devices_trouble_ns;     /* when to say so; CLOCK_NEVER = nothing to say */
-
+    _Atomic int64_t promise_ns;
+    struct sessions sessions;
+    bool was_up;        /* the bridge session, at some time */
     unsigned announced; /* retained documents sent since the bridge session is up */
     int64_t health_due_ns;
     struct outbox_item *item;
@@ -63,20 +44,13 @@ struct publisher {
 
 /* ---- callbacks, on the library's threads ------------------------------- */
 
-static void on_stir(void *owner)
-{
-    struct publisher *publisher = owner;
-    atomic_store(&publisher->stirred, true);
-    outbox_wake(publisher->setup.outbox);
-}
-
 static void on_delivered(void *context, uint64_t ticket, enum mqtt_fate fate)
 {
     static const enum outbox_fate fates[] = {[MQTT_DELIVERED] = OUTBOX_DELIVERED,
                                              [MQTT_REFUSED] = OUTBOX_REFUSED,
                                              [MQTT_LOST] = OUTBOX_RETURNED};
     const struct session *session = context;
-    struct publisher *publisher = session->owner;
+    struct publisher *publisher = session->setup.owner;
     if (fate == MQTT_DELIVERED)
         health_count(&publisher->setup.health->publishes);
     outbox_ack(publisher->setup.outbox, ticket, fates[fate]);
@@ -86,7 +60,7 @@ static void on_delivered(void *context, uint64_t ticket, enum mqtt_fate fate)
 static void on_refused(void *context, const char *topic, const char *why)
 {
     const struct session *session = context;
-    struct publisher *publisher = session->owner;
+    struct publisher *publisher = session->setup.owner;
     pthread_mutex_lock(&publisher->mutex);
     unsigned i = 0;
     while (i < publisher->n_refusals && strcmp(publisher->refusals[i].topic, topic) != 0)
@@ -99,197 +73,11 @@ static void on_refused(void *context, const char *topic, const char *why)
     pthread_mutex_unlock(&publisher->mutex);
 }
 
-/* Copies at most `size` - 1 bytes and ends them with a NUL. */
-static void copy_text(char *to, size_t size, const char *from, size_t from_size)
-{
-    size_t n = from_size < size - 1 ? from_size : size - 1;
-    if (n > 0)
-        memcpy(to, from, n);
-    to[n] = '\0';
-}
-
-/* Where the outcome goes besides the result topic. What cannot be copied whole
- * would be an answer to somebody else; a wildcard in a topic ends the session. */
-static void copy_address(const struct mqtt_arrival *arrival, struct inbox_message *message)
-{
-    const char *topic = arrival->response_topic;
-    size_t size = arrival->response_topic_size;
-    bool usable = size > 0 && size <= INBOX_TOPIC_MAX && memchr(topic, '+', size) == NULL &&
-                  memchr(topic, '#', size) == NULL && memchr(topic, '\0', size) == NULL &&
-                  arrival->correlation_size <= INBOX_CORRELATION_MAX;
-    message->response_topic[0] = '\0';
-    message->correlation_size = 0;
-    if (!usable)
-        return;
-    copy_text(message->response_topic, sizeof(message->response_topic), topic, size);
-    message->correlation_size = arrival->correlation_size;
-    if (arrival->correlation_size > 0)
-        memcpy(message->correlation, arrival->correlation, arrival->correlation_size);
-}
-
-/* A topic cut short cannot be mistaken for another: the topics of devices are
- * shorter than that. */
 static bool on_arrived(void *context, const struct mqtt_arrival *arrival)
 {
     const struct session *session = context;
-    const struct publisher *publisher = session->owner;
-    struct inbox_message message;
-    message.mono_ns = clock_mono_ns();
-    message.utc_ms = clock_utc_ms();
-    copy_text(message.topic, sizeof(message.topic), arrival->topic, strlen(arrival->topic));
-    message.retained = arrival->retained;
-    message.too_large = arrival->payload_size > COMMAND_PAYLOAD_MAX;
-    copy_address(arrival, &message);
-    copy_text(message.user_source, sizeof(message.user_source), arrival->user_source,
-              arrival->user_source_size);
-    copy_text(message.user_traceparent, sizeof(message.user_traceparent), arrival->user_traceparent,
-              arrival->user_traceparent_size);
-    message.payload_size = message.too_large ? COMMAND_PAYLOAD_MAX : arrival->payload_size;
-    copy_text(message.payload, sizeof(message.payload), arrival->payload, message.payload_size);
-    return inbox_put_message(publisher->setup.inbox, &message);
-}
-
-/* ---- the bridge session ------------------------------------------------ */
-
-static void bridge_up(struct publisher *publisher, int64_t now_ns)
-{
-    struct trouble *trouble = &publisher->trouble;
-    char filter[WIRE_TOPIC_MAX + 1];
-    int64_t down_ns = now_ns - atomic_exchange(&publisher->down_since_ns, 0);
-    if (publisher->was_up)
-        health_count(&publisher->setup.health->reconnects);
-    if (publisher->was_up || trouble->logged)
-        log_info("the broker is back url=%s down_s=%.1f attempts=%u", publisher->conf->mqtt.url,
-                 (double)down_ns / (double)CLOCK_NS_PER_S, trouble->attempts + 1);
-    else
-        log_info("connected to the broker url=%s client_id=%s", publisher->conf->mqtt.url,
-                 publisher->conf->mqtt.client_id);
-    publisher->was_up = true;
-    publisher->up_since_ns = now_ns;
-    *trouble = (struct trouble){.logged = false};
-
-    if (wire_command_filter(filter, publisher->conf))
-        mqtt_subscribe(publisher->bridge.mqtt, filter);
-    publisher->announced = 0;
-    publisher->health_due_ns = now_ns;
-    if (publisher->n_sessions == 0)
-        for (unsigned i = 0; i < publisher->conf->devices.n_devices; i++)
-            outbox_mark_presence(publisher->setup.outbox, i);
-    outbox_resumed(publisher->setup.outbox, now_ns);
-}
-
-/* Logs a cause when it is another than before. */
-static void bridge_trouble(struct publisher *publisher, const char *why)
-{
-    struct trouble *trouble = &publisher->trouble;
-    if (trouble->logged && strcmp(trouble->why, why) == 0)
-        return;
-    log_warning("no session with the broker: %s url=%s", why, publisher->conf->mqtt.url);
-    snprintf(trouble->why, sizeof(trouble->why), "%s", why);
-    trouble->logged = true;
-}
-
-/* Names a cause that the broker has not named. One that keeps hanging up soon
- * after the login has most likely two clients with the same id, which throw
- * each other out; only version 5 has a packet to say so, and not every broker
- * sends it. */
-static void name_cause(struct publisher *publisher, enum session_event event, bool again,
-                       char why[MQTT_WHY_MAX])
-{
-    if (event == SESSION_FAILED)
-        probe_broker(&publisher->conf->mqtt, why, MQTT_WHY_MAX);
-    else if (!again)
-        snprintf(why, MQTT_WHY_MAX, "connection lost");
-    else
-        snprintf(why, MQTT_WHY_MAX,
-                 "connection lost soon after the login, again: "
-                 "does another client use the client id %.100s?",
-                 publisher->conf->mqtt.client_id);
-}
-
-static void run_bridge(struct publisher *publisher, int64_t now_ns)
-{
-    char why[MQTT_WHY_MAX];
-    enum session_event event;
-    bool again = false;
-    while ((event = session_step(&publisher->bridge, now_ns, true, why)) != SESSION_NOTHING) {
-        if (event == SESSION_CAME_UP) {
-            bridge_up(publisher, now_ns);
-            continue;
-        }
-        if (event == SESSION_LOST) {
-            bool soon = now_ns - publisher->up_since_ns < SOON_NS;
-            again = soon && publisher->lost_soon;
-            publisher->lost_soon = soon;
-            atomic_store(&publisher->down_since_ns, now_ns);
-            outbox_lost(publisher->setup.outbox);
-            publisher->devices_trouble_ns = CLOCK_NEVER;
-        } else {
-            publisher->trouble.attempts++;
-        }
-        if (why[0] == '\0')
-            name_cause(publisher, event, again, why);
-        bridge_trouble(publisher, why);
-    }
-}
-
-/* ---- sessions of devices ----------------------------------------------- */
-
-static void session_down(struct publisher *publisher, const char *why, int64_t now_ns)
-{
-    struct trouble *trouble = &publisher->devices_trouble;
-    if (publisher->bridge.state != SESSION_UP || trouble->logged ||
-        publisher->devices_trouble_ns != CLOCK_NEVER) {
-        return;
-    }
-    snprintf(trouble->why, sizeof(trouble->why), "%s", why[0] != '\0' ? why : "cannot connect");
-    publisher->devices_trouble_ns = now_ns + SPELL_NS;
-}
-
-static void log_devices_trouble(struct publisher *publisher, unsigned n_down, int64_t now_ns)
-{
-    struct trouble *trouble = &publisher->devices_trouble;
-    if (now_ns >= publisher->devices_trouble_ns) {
-        log_warning("no MQTT session for some devices: %s down=%u of=%u", trouble->why, n_down,
-                    publisher->n_sessions);
-        trouble->logged = true;
-        publisher->devices_trouble_ns = CLOCK_NEVER;
-    } else if (trouble->logged && n_down == 0) {
-        log_info("every device has its MQTT session again count=%u", publisher->n_sessions);
-        trouble->logged = false;
-    }
-}
-
-static void run_sessions(struct publisher *publisher, int64_t now_ns)
-{
-    unsigned n_connecting = 0, n_down = 0;
-    int64_t due_ns = CLOCK_NEVER;
-    char why[MQTT_WHY_MAX];
-    if (!atomic_exchange(&publisher->stirred, false) && now_ns < publisher->sessions_due_ns)
-        return;
-    for (unsigned i = 0; i < publisher->n_sessions; i++)
-        n_connecting += publisher->sessions[i].state == SESSION_CONNECTING;
-    for (unsigned i = 0; i < publisher->n_sessions; i++) {
-        struct session *session = &publisher->sessions[i];
-        enum session_event event;
-        n_connecting -= session->state == SESSION_CONNECTING;
-        while ((event = session_step(session, now_ns, n_connecting < CONNECTING_MAX, why)) !=
-               SESSION_NOTHING) {
-            if (event == SESSION_CAME_UP)
-                outbox_mark_presence(publisher->setup.outbox, i);
-            else
-                session_down(publisher, why, now_ns);
-        }
-        n_connecting += session->state == SESSION_CONNECTING;
-        n_down += session->state != SESSION_UP;
-        if (session->state == SESSION_DOWN && session->retry_ns < due_ns)
-            due_ns = session->retry_ns;
-    }
-    log_devices_trouble(publisher, n_down, now_ns);
-    if (n_connecting >= CONNECTING_MAX) /* those that wait go on when one of these ends */
-        due_ns = CLOCK_NEVER;
-    publisher->sessions_due_ns =
-        due_ns < publisher->devices_trouble_ns ? due_ns : publisher->devices_trouble_ns;
+    const struct publisher *publisher = session->setup.owner;
+    return arrival_put(arrival, publisher->setup.inbox);
 }
 
 /* ---- what is published ------------------------------------------------- */
@@ -310,14 +98,15 @@ static bool publish_text(struct publisher *publisher, struct session *session, c
 /* Room in the bridge session beyond what records may need. */
 static bool has_room(const struct publisher *publisher)
 {
-    return mqtt_room(publisher->bridge.mqtt) > OUTBOX_WINDOW;
+    return mqtt_room(publisher->sessions.bridge.mqtt) > OUTBOX_WINDOW;
 }
 
 /* Takes a text made by wire and frees it. */
 static bool publish_json(struct publisher *publisher, const char *node, const char *leaf,
                          char *json, int qos)
 {
-    bool good = json != NULL && publish_text(publisher, &publisher->bridge, node, leaf, json, qos);
+    bool good =
+        json != NULL && publish_text(publisher, &publisher->sessions.bridge, node, leaf, json, qos);
     free(json);
     return good;
 }
@@ -329,7 +118,8 @@ static bool publish_document(struct publisher *publisher, unsigned index)
     const struct conf *conf = publisher->conf;
     const struct publisher_setup *setup = &publisher->setup;
     if (index == 0)
-        return publish_text(publisher, &publisher->bridge, "bridge", "status", "online", 1);
+        return publish_text(publisher, &publisher->sessions.bridge, "bridge", "status", "online",
+                            1);
     if (index == 1)
         return publish_json(publisher, "bridge", "info",
                             wire_bridge_info(conf, setup->run, setup->started_ms), 1);
@@ -352,16 +142,17 @@ static bool publish_presence(struct publisher *publisher)
 {
     unsigned device = 0;
     bool online;
-    while (publisher->n_sessions > 0 || has_room(publisher)) {
+    struct sessions *sessions = &publisher->sessions;
+    while (sessions->n_devices > 0 || has_room(publisher)) {
         if (!outbox_take_presence(publisher->setup.outbox, &device, &online))
             return true;
         struct session *session =
-            publisher->n_sessions > 0 ? &publisher->sessions[device] : &publisher->bridge;
+            sessions->n_devices > 0 ? &sessions->devices[device] : &sessions->bridge;
         publish_text(publisher, session, publisher->conf->devices.devices[device].name, "status",
                      online ? "online" : "offline", 1);
         device++;
     }
-    return publisher->bridge.state != SESSION_UP;
+    return sessions->bridge.state != SESSION_UP;
 }
 
 static bool publish_item(struct publisher *publisher, const struct outbox_item *item)
@@ -393,13 +184,13 @@ static bool publish_item(struct publisher *publisher, const struct outbox_item *
         message.correlation_size = item->correlation_size;
         break;
     }
-    return mqtt_publish(publisher->bridge.mqtt, &message, item->ticket);
+    return mqtt_publish(publisher->sessions.bridge.mqtt, &message, item->ticket);
 }
 
 static void publish_records(struct publisher *publisher)
 {
     struct outbox *outbox = publisher->setup.outbox;
-    while (mqtt_room(publisher->bridge.mqtt) > 0 &&
+    while (mqtt_room(publisher->sessions.bridge.mqtt) > 0 &&
            outbox_take(outbox, clock_mono_ns(), publisher->item)) {
         if (!publish_item(publisher, publisher->item)) {
             outbox_ack(outbox, publisher->item->ticket, OUTBOX_RETURNED);
@@ -411,7 +202,7 @@ static void publish_records(struct publisher *publisher)
 static void publish_health(struct publisher *publisher, int64_t now_ns)
 {
     const struct publisher_setup *setup = &publisher->setup;
-    if (publisher->bridge.state != SESSION_UP || now_ns < publisher->health_due_ns)
+    if (publisher->sessions.bridge.state != SESSION_UP || now_ns < publisher->health_due_ns)
         return;
     struct outbox_depth depth = outbox_depth(setup->outbox);
     int64_t utc_ms = clock_utc_ms();
@@ -436,13 +227,41 @@ static void log_refusals(struct publisher *publisher)
 
 /* ---- the thread -------------------------------------------------------- */
 
+static void begin_session(struct publisher *publisher, int64_t now_ns)
+{
+    struct outbox *outbox = publisher->setup.outbox;
+    char filter[WIRE_TOPIC_MAX + 1];
+    if (publisher->was_up)
+        health_count(&publisher->setup.health->reconnects);
+    publisher->was_up = true;
+    if (wire_command_filter(filter, publisher->conf))
+        mqtt_subscribe(publisher->sessions.bridge.mqtt, filter);
+    publisher->announced = 0;
+    publisher->health_due_ns = now_ns;
+    if (publisher->sessions.n_devices == 0)
+        for (unsigned i = 0; i < publisher->conf->devices.n_devices; i++)
+            outbox_mark_presence(outbox, i);
+    outbox_resumed(outbox, now_ns);
+}
+
+static void run_sessions(struct publisher *publisher, int64_t now_ns)
+{
+    enum session_event event;
+    if (atomic_exchange(&publisher->reloaded, false))
+        sessions_retry(&publisher->sessions, now_ns);
+    while ((event = sessions_run_bridge(&publisher->sessions, now_ns)) != SESSION_NOTHING) {
+        if (event == SESSION_CAME_UP)
+            begin_session(publisher, now_ns);
+        else if (event == SESSION_LOST)
+            outbox_lost(publisher->setup.outbox);
+    }
+    sessions_run_devices(&publisher->sessions, now_ns);
+}
+
 /* Does everything that can be done now and returns when there is more. */
 static int64_t work(struct publisher *publisher)
 {
     int64_t now_ns = clock_mono_ns();
-    if (atomic_exchange(&publisher->reloaded, false))
-        publisher->bridge.retry_ns = now_ns;
-    run_bridge(publisher, now_ns);
     run_sessions(publisher, now_ns);
     publish_records(publisher);
     publish_documents(publisher);
@@ -450,13 +269,11 @@ static int64_t work(struct publisher *publisher)
     publish_health(publisher, now_ns);
     log_refusals(publisher);
 
-    int64_t due_ns = now_ns + NAP_MAX_NS;
-    if (publisher->sessions_due_ns < due_ns)
-        due_ns = publisher->sessions_due_ns;
-    if (publisher->bridge.state == SESSION_UP && publisher->health_due_ns < due_ns)
+    int64_t due_ns = sessions_due_ns(&publisher->sessions);
+    if (publisher->sessions.bridge.state == SESSION_UP && publisher->health_due_ns < due_ns)
         due_ns = publisher->health_due_ns;
-    if (publisher->bridge.state == SESSION_DOWN && publisher->bridge.retry_ns < due_ns)
-        due_ns = publisher->bridge.retry_ns;
+    if (now_ns + NAP_MAX_NS < due_ns)
+        due_ns = now_ns + NAP_MAX_NS;
     atomic_store(&publisher->promise_ns, due_ns + SLACK_NS);
     return due_ns;
 }
@@ -470,7 +287,7 @@ static void wait_until(struct publisher *publisher, int64_t due_ns, int64_t end_
 static void drain(struct publisher *publisher)
 {
     int64_t end_ns = clock_mono_ns() + publisher->grace_ns;
-    while (publisher->bridge.state == SESSION_UP && clock_mono_ns() < end_ns) {
+    while (publisher->sessions.bridge.state == SESSION_UP && clock_mono_ns() < end_ns) {
         int64_t due_ns = work(publisher);
         struct outbox_depth depth = outbox_depth(publisher->setup.outbox);
         if (depth.outcomes == 0 && depth.waiting == 0)
@@ -489,12 +306,12 @@ static void farewell(struct publisher *publisher)
     }
     while (!publish_presence(publisher) && clock_mono_ns() < end_ns) {
         wait_until(publisher, end_ns, end_ns);
-        run_bridge(publisher, clock_mono_ns());
+        run_sessions(publisher, clock_mono_ns());
     }
-    publish_text(publisher, &publisher->bridge, "bridge", "status", "offline", 1);
-    for (unsigned i = 0; i < publisher->n_sessions; i++)
-        mqtt_disconnect(publisher->sessions[i].mqtt, end_ns);
-    mqtt_disconnect(publisher->bridge.mqtt, end_ns);
+    publish_text(publisher, &publisher->sessions.bridge, "bridge", "status", "offline", 1);
+    for (unsigned i = 0; i < publisher->sessions.n_devices; i++)
+        mqtt_disconnect(publisher->sessions.devices[i].mqtt, end_ns);
+    mqtt_disconnect(publisher->sessions.bridge.mqtt, end_ns);
     log_refusals(publisher);
 }
 
@@ -510,69 +327,29 @@ static void *publisher_main(void *argument)
 
 /* ---- start and stop ---------------------------------------------------- */
 
-static bool make_session(struct publisher *publisher, struct session *session, const char *node,
-                         const char *client_id, uint32_t seed)
-{
-    const struct mqtt_callbacks callbacks = {.delivered = on_delivered,
-                                             .refused = on_refused,
-                                             .arrived =
-                                                 session == &publisher->bridge ? on_arrived : NULL};
-    char topic[WIRE_TOPIC_MAX + 1];
-    session->owner = publisher;
-    session->stir = on_stir;
-    return wire_topic(topic, publisher->conf, node, "status") &&
-           session_init(session, &publisher->conf->mqtt, client_id, topic, &callbacks, seed);
-}
-
-static bool make_sessions(struct publisher *publisher)
-{
-    const struct conf *conf = publisher->conf;
-    const struct device_list *list = &conf->devices;
-    uint32_t seed = (uint32_t)strtoul(publisher->setup.run, NULL, 16);
-    if (!make_session(publisher, &publisher->bridge, "bridge", conf->mqtt.client_id, seed))
-        return false;
-    if (!conf->mqtt.device_wills)
-        return true;
-    publisher->sessions = calloc(list->n_devices, sizeof(*publisher->sessions));
-    if (publisher->sessions == NULL)
-        return false;
-    for (unsigned i = 0; i < list->n_devices; i++) {
-        char client_id[CONF_TEXT_MAX + DEVICE_NAME_MAX + 2];
-        const char *name = list->devices[i].name;
-        snprintf(client_id, sizeof(client_id), "%s-%s", conf->mqtt.client_id, name);
-        publisher->n_sessions++;
-        if (!make_session(publisher, &publisher->sessions[i], name, client_id,
-                          seed + 7919 * (i + 1))) {
-            return false;
-        }
-    }
-    return true;
-}
-
 static void publisher_free(struct publisher *publisher)
 {
-    for (unsigned i = 0; i < publisher->n_sessions; i++)
-        session_destroy(&publisher->sessions[i]);
-    session_destroy(&publisher->bridge);
+    sessions_destroy(&publisher->sessions);
     pthread_mutex_destroy(&publisher->mutex);
-    free(publisher->sessions);
     free(publisher->item);
     free(publisher);
 }
 
 struct publisher *publisher_start(const struct publisher_setup *setup)
 {
+    const struct mqtt_callbacks callbacks = {
+        .delivered = on_delivered, .refused = on_refused, .arrived = on_arrived};
     struct publisher *publisher = calloc(1, sizeof(*publisher));
     if (publisher == NULL)
         goto failed;
     publisher->setup = *setup;
     publisher->conf = setup->conf;
-    publisher->devices_trouble_ns = CLOCK_NEVER;
-    publisher->down_since_ns = clock_mono_ns();
-    publisher->promise_ns = publisher->down_since_ns + SLACK_NS;
+    publisher->promise_ns = clock_mono_ns() + SLACK_NS;
     pthread_mutex_init(&publisher->mutex, NULL);
     publisher->item = malloc(sizeof(*publisher->item));
-    if (publisher->item == NULL || !make_sessions(publisher) ||
+    if (publisher->item == NULL ||
+        !sessions_init(&publisher->sessions, setup->conf, setup->outbox, &callbacks, publisher,
+                       (uint32_t)strtoul(setup->run, NULL, 16)) ||
         pthread_create(&publisher->thread, NULL, publisher_main, publisher) != 0) {
         goto failed;
     }
@@ -600,7 +377,7 @@ int64_t publisher_promise_ns(const struct publisher *publisher)
 
 int64_t publisher_down_since_ns(const struct publisher *publisher)
 {
-    return atomic_load(&publisher->down_since_ns);
+    return atomic_load(&publisher->sessions.down_since_ns);
 }
 
 void publisher_reload(struct publisher *publisher)

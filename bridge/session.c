@@ -9,13 +9,19 @@
 #define PAUSE_MAX_NS (60 * CLOCK_NS_PER_S)
 #define SETTLE_NS    (30 * CLOCK_NS_PER_S)
 
+static void stir(struct session *session)
+{
+    atomic_store(session->setup.stirred, true);
+    outbox_wake(session->setup.outbox);
+}
+
 static void on_connected(void *context)
 {
     struct session *session = context;
     pthread_mutex_lock(&session->mutex);
     session->has_connected = true;
     pthread_mutex_unlock(&session->mutex);
-    session->stir(session->owner);
+    stir(session);
 }
 
 static void on_down(void *context, const char *why)
@@ -25,19 +31,19 @@ static void on_down(void *context, const char *why)
     session->has_ended = true;
     snprintf(session->why, sizeof(session->why), "%s", why != NULL ? why : "");
     pthread_mutex_unlock(&session->mutex);
-    session->stir(session->owner);
+    stir(session);
 }
 
-bool session_init(struct session *session, const struct conf_mqtt *conf, const char *client_id,
-                  const char *will_topic, const struct mqtt_callbacks *callbacks, uint32_t seed)
+bool session_init(struct session *session, const struct session_setup *setup, const char *client_id,
+                  const char *will_topic)
 {
-    struct mqtt_callbacks all = *callbacks;
-    all.context = session;
-    all.connected = on_connected;
-    all.down = on_down;
+    *session = (struct session){.setup = *setup};
+    session->setup.callbacks.context = session;
+    session->setup.callbacks.connected = on_connected;
+    session->setup.callbacks.down = on_down;
     pthread_mutex_init(&session->mutex, NULL);
-    backoff_init(&session->backoff, PAUSE_MIN_NS, PAUSE_MAX_NS, SETTLE_NS, seed);
-    session->mqtt = mqtt_new(conf, client_id, will_topic, &all);
+    backoff_init(&session->backoff, PAUSE_MIN_NS, PAUSE_MAX_NS, SETTLE_NS, setup->seed);
+    session->mqtt = mqtt_new(setup->conf, client_id, will_topic, &session->setup.callbacks);
     return session->mqtt != NULL;
 }
 

@@ -8,9 +8,11 @@
 #define BRIDGE_SESSION_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "bridge/backoff.h"
 #include "bridge/mqtt.h"
+#include "bridge/outbox.h"
 
 enum session_state { SESSION_DOWN, SESSION_CONNECTING, SESSION_UP };
 
@@ -21,9 +23,19 @@ enum session_event {
     SESSION_FAILED, /* an attempt to come up */
 };
 
-struct session {
+struct session_setup {
+    const struct conf_mqtt *conf;
+    struct outbox *outbox; /* its owner sleeps there, and is woken when there is news */
+    atomic_bool *stirred;  /* set when there is news */
     void *owner;
-    void (*stir)(void *owner); /* any thread: session_step() has something to say */
+    /* Without context, connected and down, which the session fills in: the
+     * context of the others will be the session. */
+    struct mqtt_callbacks callbacks;
+    uint32_t seed; /* sets its pauses apart from those of others */
+};
+
+struct session {
+    struct session_setup setup;
     struct mqtt *mqtt;
     enum session_state state; /* as last told by session_step() */
     struct backoff backoff;
@@ -34,12 +46,9 @@ struct session {
     char why[MQTT_WHY_MAX];
 };
 
-/* `callbacks` without context, connected and down, which the session fills in:
- * the context of the others will be the session. `seed` sets its pauses apart
- * from those of others. False when out of memory. Call session_destroy() in
- * either case. */
-bool session_init(struct session *session, const struct conf_mqtt *conf, const char *client_id,
-                  const char *will_topic, const struct mqtt_callbacks *callbacks, uint32_t seed);
+/* False when out of memory. Call session_destroy() in either case. */
+bool session_init(struct session *session, const struct session_setup *setup, const char *client_id,
+                  const char *will_topic);
 void session_destroy(struct session *session);
 
 /* What has happened to it, one event at a time until SESSION_NOTHING. Begins to

@@ -48,6 +48,8 @@ bridge/recall
 bridge/mqtt
 bridge/probe
 bridge/session
+bridge/sessions
+bridge/arrival
 bridge/publisher
 bridge/poller
 bridge/subscriber
