@@ -337,12 +337,34 @@ static void test_hanging_disk(void **state)
     }
     assert_in_range(more, 5, 10);
     assert_logged("the audit log loses lines", path);
+    assert_false(audit_available(audit));
+    audit_put(audit, &entry);
     SET(held, false);
-    assert_logged("the audit log is written again", "lost=1");
+    assert_true(logged_next(&logged));
+    assert_non_null(strstr(logged.line, "the audit log is written again"));
+    assert_non_null(strstr(logged.line, "lost=2"));
     audit_stop(audit);
     struct stat status;
     assert_int_equal(stat(path, &status), 0);
     assert_int_equal(status.st_size, (taken + more) * sizeof line);
+}
+
+/* What is on disk takes no room any more. */
+static void test_long_run(void **state)
+{
+    (void)state;
+    char line[64 * 1024];
+    struct stat status;
+    memset(line, 'x', sizeof line - 1);
+    line[sizeof line - 1] = '\0';
+    struct audit *audit = audit_start(path, outbox);
+    for (int i = 0; i < 40; i++) {
+        audit_put(audit, &(struct audit_entry){.line = line, .topic = "result", .payload = "{}"});
+        assert_told("result", "{}");
+    }
+    audit_stop(audit);
+    assert_int_equal(stat(path, &status), 0);
+    assert_int_equal(status.st_size, 40 * sizeof line);
 }
 
 static void test_torn_line(void **state)
@@ -409,6 +431,7 @@ int main(void)
         TEST(test_failed_sync),
         TEST(test_little_room),
         TEST(test_hanging_disk),
+        TEST(test_long_run),
         TEST(test_torn_line),
         TEST(test_rotation),
         TEST(test_stop_writes_what_waits),

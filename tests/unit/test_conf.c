@@ -364,6 +364,8 @@ static void test_tls(void **state)
         {MQTTS_WITH("tls: { cert_file = \"pem\"; key_file = \"pem\"; };"), "", true},
         {MQTT_WITH("\n tls: { };"), "test.cfg:3: tls needs a url that begins with mqtts://\n",
          false},
+        {SITE "mqtt: { url = \"localhost\"; tls: { }; };\n" METER,
+         "test.cfg:2: url must begin with mqtt:// or mqtts://\n", false},
         {MQTTS_WITH("tls: {\n insecure = true; };"), "test.cfg:3: unknown key 'insecure'\n", false},
         {MQTTS_WITH("tls: {\n ca_file = \"nowhere\"; };"),
          "test.cfg:3: ca_file: No such file or directory\n", false},

@@ -164,6 +164,13 @@ static void test_errno(void **state)
     end(line);
     assert_string_equal(text_of(line, "error: "), "it failed: No space left on device\n");
     assert_int_equal(kept, ENOSPC);
+
+    close(STDERR_FILENO);
+    errno = ENOSPC;
+    log_error("nobody reads this");
+    kept = errno;
+    dup2(real_stderr, STDERR_FILENO);
+    assert_int_equal(kept, ENOSPC);
 }
 
 static void test_journal(void **state)
