@@ -25,6 +25,11 @@ bool wire_command_filter(char topic[WIRE_TOPIC_MAX + 1], const struct conf *conf
     return wire_topic(topic, conf, "+", "set/#");
 }
 
+unsigned wire_expiry_s(const struct device *device)
+{
+    return (unsigned)((3 * device_silence_ns(device) + CLOCK_NS_PER_S - 1) / CLOCK_NS_PER_S);
+}
+
 bool wire_parse_topic(const struct conf *conf, const char *topic, char device[WIRE_TOPIC_MAX + 1],
                       char point[WIRE_TOPIC_MAX + 1])
 {
@@ -493,6 +498,7 @@ char *wire_health(const struct health *health, const struct outbox_depth *depth,
     json_object_set_new(root, "spool_depth", json_integer((json_int_t)depth->backlog));
     json_object_set_new(root, "reconnects", counter(&health->reconnects));
     json_object_set_new(root, "commands", command_counters(health));
+    json_object_set_new(root, "clock_jumps", counter(&health->clock_jumps));
     json_object_set_new(root, "deadman_firing", counter(&health->deadman_firing));
     return dump(root);
 }

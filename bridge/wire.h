@@ -22,6 +22,10 @@ bool wire_topic(char topic[WIRE_TOPIC_MAX + 1], const struct conf *conf, const c
 /* <base>/+/set/# */
 bool wire_command_filter(char topic[WIRE_TOPIC_MAX + 1], const struct conf *conf);
 
+/* After how many seconds a state is out of date: three times as long as a
+ * healthy device may be silent, rounded up. */
+unsigned wire_expiry_s(const struct device *device);
+
 /* Takes <base>/<device>/set/<point> apart into copies (truncated to their
  * size). False when the topic is none. */
 bool wire_parse_topic(const struct conf *conf, const char *topic, char device[WIRE_TOPIC_MAX + 1],

@@ -1,0 +1,342 @@
+/* energy: what is counted, over which gaps, and that no counter ever falls. */
+#include <math.h>
+#include <sys/stat.h>
+
+#include <jansson.h>
+
+#include "bridge/energy.h"
+#include "fake_clock.h"
+#include "given.h"
+#include "site.h"
+
+#define SECOND CLOCK_NS_PER_S
+#define HOUR   (3600 * SECOND)
+#define NEAR   1e-9
+
+#define assert_near(a, b) assert_true(fabs((a) - (b)) < NEAR)
+
+/* ---- the rules ---- */
+
+static struct energy_counter counted(double from_kw, double to_kw, bool commanded)
+{
+    struct energy_counter counter = {.begun = false};
+    energy_count(&counter, 5 * HOUR, from_kw, commanded, HOUR);
+    assert_true(counter.kwh.charged == 0 && counter.kwh.discharged == 0);
+    energy_count(&counter, 6 * HOUR, to_kw, commanded, HOUR);
+    return counter;
+}
+
+static void assert_counted(double from_kw, double to_kw, bool commanded, double charged,
+                           double discharged)
+{
+    struct energy_counter counter = counted(from_kw, to_kw, commanded);
+    assert_near(counter.kwh.charged, charged);
+    assert_near(counter.kwh.discharged, discharged);
+}
+
+static void test_measured_power_moves_in_a_line(void **state)
+{
+    (void)state;
+    assert_counted(10, 10, false, 0, 10);
+    assert_counted(10, 20, false, 0, 15);
+    assert_counted(-10, -30, false, 20, 0);
+    assert_counted(0, -8, false, 4, 0);
+    /* Through zero after a third of the time: 10/3 h at 5 kW, then 2/3 h at -10. */
+    assert_counted(10, -20, false, 20.0 / 3, 5.0 / 3);
+    assert_counted(-20, 10, false, 20.0 / 3, 5.0 / 3);
+    assert_counted(0, 0, false, 0, 0);
+}
+
+static void test_a_setpoint_holds_until_the_next(void **state)
+{
+    (void)state;
+    assert_counted(10, -20, true, 0, 10);
+    assert_counted(-20, 10, true, 20, 0);
+    assert_counted(0, 50, true, 0, 0);
+}
+
+static void test_a_gap_is_not_counted(void **state)
+{
+    struct energy_counter counter = {.begun = false};
+    (void)state;
+    energy_count(&counter, 0, 3600, false, 3 * SECOND);
+    energy_count(&counter, 3 * SECOND, 3600, false, 3 * SECOND);
+    assert_near(counter.kwh.discharged, 3);
+    energy_count(&counter, 6 * SECOND + 1, 3600, false, 3 * SECOND);
+    assert_near(counter.kwh.discharged, 3);
+    /* After the gap it goes on from there. */
+    energy_count(&counter, 7 * SECOND + 1, 3600, false, 3 * SECOND);
+    assert_near(counter.kwh.discharged, 4);
+    /* Time does not go backwards; if it did, nothing would be taken away. */
+    energy_count(&counter, 5 * SECOND, 3600, false, 3 * SECOND);
+    assert_near(counter.kwh.discharged, 4);
+}
+
+static void test_counters_never_fall(void **state)
+{
+    struct energy_counter counter = {.begun = false};
+    uint32_t random = 1;
+    int64_t now_ns = 0;
+    (void)state;
+    for (int i = 0; i < 10000; i++) {
+        struct energy_kwh before = counter.kwh;
+        random = random * 1664525 + 1013904223;
+        now_ns += (int64_t)(random >> 20) * SECOND / 1000 - SECOND / 2;
+        energy_count(&counter, now_ns, (double)(random >> 8) / 4096 - 2048, i % 2, 3 * SECOND);
+        assert_true(counter.kwh.charged >= before.charged);
+        assert_true(counter.kwh.discharged >= before.discharged);
+    }
+    assert_true(counter.kwh.charged > 0 && counter.kwh.discharged > 0);
+}
+
+static const struct point target = {.name = "target_power", .unit = "kW", .writable = true};
+static const struct point total = {.name = "active_power_total", .unit = "W"};
+static const struct point inverter = {.name = "inverter_power", .unit = "MW"};
+static const struct point dc = {.name = "dc_power", .unit = "kW"};
+static const struct point soe = {.name = "soe", .unit = "%"};
+
+static void assert_source(bool battery, const struct point *points, unsigned n, int expected,
+                          double kw, bool commanded)
+{
+    struct point copy[4];
+    struct device device = {.battery = battery, .n_points = n, .points = copy};
+    struct energy_source source = {.point = 99};
+    memcpy(copy, points, n * sizeof(*points));
+    assert_int_equal(energy_source(&device, &source), expected >= 0);
+    if (expected < 0) {
+        assert_int_equal(source.point, 99);
+        return;
+    }
+    assert_int_equal(source.point, expected);
+    assert_true(source.kw == kw);
+    assert_int_equal(source.commanded, commanded);
+}
+
+static void test_where_the_power_comes_from(void **state)
+{
+    (void)state;
+    assert_source(true, (struct point[]){soe, target}, 2, 1, 1, true);
+    assert_source(true, (struct point[]){target, total}, 2, 1, 1e-3, false);
+    assert_source(true, (struct point[]){dc, target, total}, 3, 2, 1e-3, false);
+    assert_source(true, (struct point[]){target, inverter}, 2, 1, 1e3, false);
+    /* Two that might be meant: better none of them. */
+    assert_source(true, (struct point[]){target, inverter, dc}, 3, 0, 1, true);
+    assert_source(true, (struct point[]){soe}, 1, -1, 0, false);
+    assert_source(false, (struct point[]){target, total}, 2, -1, 0, false);
+}
+
+/* ---- the counters of a site ---- */
+
+static struct conf conf;
+
+/* A directory of our own, and a battery and a meter polled each second. */
+static int given_site(void **state)
+{
+    fake_clock_reset();
+    if (given_directory(state) != 0)
+        return -1;
+    site_read(&conf, SITE_ONE(SITE_DISCHARGE) "meters = ( { id = \"m1\"; name = \"Grid-Meter\"; "
+                                              "type = \"acuvim2\"; poll = \"1s\"; "
+                                              "modbus: { host = \"h\"; address = 2; }; } );");
+    snprintf(conf.audit_path, sizeof conf.audit_path, "%s/audit.jsonl", (char *)*state);
+    return 0;
+}
+
+static int remove_site(void **state)
+{
+    conf_free(&conf);
+    return remove_directory(state);
+}
+
+/* One scan of the battery at `second`, with its setpoint or without. */
+static struct energy_kwh scan(struct energy *energy, int second, double target_kw, bool read)
+{
+    struct value values[8] = {{.state = VALUE_ABSENT}};
+    struct energy_kwh shown;
+    int point = device_find_point(&conf.devices.devices[0], "target_power");
+    values[point].state = read ? VALUE_READ : VALUE_FAULT;
+    values[point].number = target_kw;
+    assert_true(energy_note(energy, 0, second * SECOND, values, &shown));
+    return shown;
+}
+
+static double on_disk(const char *id, const char *key)
+{
+    json_t *root = json_load_file("energy-demo.json", 0, NULL);
+    double kwh = json_number_value(json_object_get(json_object_get(root, id), key));
+    json_decref(root);
+    return kwh;
+}
+
+static void test_next_run_goes_on(void **state)
+{
+    (void)state;
+    struct energy *energy = energy_start(&conf);
+    for (int i = 0; i < 10; i++)
+        scan(energy, i, 3600, true);
+    scan(energy, 10, -7200, true);
+    scan(energy, 11, 0, true);
+    energy_stop(energy);
+    assert_near(on_disk("b1", "discharged_kwh"), 10);
+    assert_near(on_disk("b1", "charged_kwh"), 2);
+    assert_int_not_equal(access("energy-demo.json.new", F_OK), 0);
+
+    energy = energy_start(&conf);
+    struct energy_kwh shown = scan(energy, 1000, 3600, true);
+    assert_near(shown.discharged, 10);
+    assert_near(shown.charged, 2);
+    scan(energy, 1001, 3600, true);
+    energy_stop(energy);
+    assert_near(on_disk("b1", "discharged_kwh"), 11);
+}
+
+static void test_only_good_values_within_three_polls(void **state)
+{
+    (void)state;
+    struct energy *energy = energy_start(&conf);
+    scan(energy, 0, 3600, true);
+    scan(energy, 1, 0, false);
+    scan(energy, 2, 0, false);
+    scan(energy, 3, 3600, true); /* 3 s: counted */
+    scan(energy, 7, 3600, true); /* 4 s: not */
+    energy_stop(energy);
+    assert_near(on_disk("b1", "discharged_kwh"), 3);
+}
+
+/* Whatever ends the program, its next run begins no lower. Saved at once, and
+ * then once a minute: only the wait for that moves the clock here. */
+static void test_what_is_shown_is_on_disk(void **state)
+{
+    (void)state;
+    struct energy *energy = energy_start(&conf);
+    scan(energy, 0, 3600, true);
+    for (int second = 1; second <= 5; second++) {
+        double before = scan(energy, second, 3600, true).discharged;
+        double shown = before;
+        assert_near(before, second - 1);
+        while (shown == before)
+            shown = scan(energy, second, 0, false).discharged;
+        assert_near(shown, second);
+        assert_near(on_disk("b1", "discharged_kwh"), second);
+        assert_true(clock_mono_ns() == FAKE_MONO_NS + (second - 1) * 60 * SECOND);
+    }
+    energy_stop(energy);
+}
+
+static void test_batteries_not_configured_are_kept(void **state)
+{
+    (void)state;
+    given_file("energy-demo.json",
+               "{\"gone\":{\"charged_kwh\":5,\"discharged_kwh\":6.5},"
+               "\"b1\":{\"charged_kwh\":-1,\"discharged_kwh\":\"2\"},\"m1\":7}");
+    struct energy *energy = energy_start(&conf);
+    struct energy_kwh shown = scan(energy, 0, 3600, true);
+    assert_true(shown.charged == 0 && shown.discharged == 0);
+    scan(energy, 1, 3600, true);
+    energy_stop(energy);
+    assert_near(on_disk("gone", "charged_kwh"), 5);
+    assert_near(on_disk("gone", "discharged_kwh"), 6.5);
+    assert_near(on_disk("b1", "discharged_kwh"), 1);
+}
+
+static void test_a_damaged_file_ends_nothing(void **state)
+{
+    static const char *const damaged[] = {"", "[1]", "{\"b1\":{\"charged_kwh\":1", "{}{}"};
+    (void)state;
+    for (unsigned i = 0; i < sizeof damaged / sizeof damaged[0]; i++) {
+        given_file("energy-demo.json", damaged[i]);
+        struct energy *energy = energy_start(&conf);
+        struct energy_kwh shown = scan(energy, 0, 3600, true);
+        assert_true(shown.charged == 0 && shown.discharged == 0);
+        scan(energy, 1, 3600, true);
+        energy_stop(energy);
+        assert_near(on_disk("b1", "discharged_kwh"), 1);
+    }
+}
+
+static void test_they_stand_still_while_the_disk_says_no(void **state)
+{
+    (void)state;
+    assert_int_equal(mkdir("energy-demo.json", 0700), 0); /* nothing can take its place */
+    struct energy *energy = energy_start(&conf);
+    struct energy_kwh shown = {0};
+    for (int second = 0; clock_mono_ns() < FAKE_MONO_NS + 180 * SECOND; second++)
+        shown = scan(energy, second, 3600, true);
+    assert_true(shown.discharged == 0);
+    assert_int_equal(rmdir("energy-demo.json"), 0);
+    for (int second = 0; shown.discharged == 0; second++)
+        shown = scan(energy, 1000000 + second, 3600, true);
+    energy_stop(energy);
+}
+
+static void assert_memory_only(void)
+{
+    struct energy *energy = energy_start(&conf);
+    scan(energy, 0, 3600, true);
+    assert_near(scan(energy, 1, 3600, true).discharged, 1);
+    assert_near(scan(energy, 2, 3600, true).discharged, 2);
+    energy_stop(energy);
+    assert_int_not_equal(access("energy-demo.json", F_OK), 0);
+}
+
+static void test_without_a_directory_they_live_in_memory(void **state)
+{
+    (void)state;
+    strcpy(conf.audit_path, "");
+    assert_memory_only();
+    strcpy(conf.audit_path, "/dev/null");
+    assert_memory_only();
+    assert_int_not_equal(access("/dev/energy-demo.json", F_OK), 0);
+    strcpy(conf.audit_path, "/nowhere/at/all/audit.jsonl");
+    assert_memory_only();
+}
+
+static void test_the_spools_directory_comes_first(void **state)
+{
+    (void)state;
+    snprintf(conf.spool_path, sizeof conf.spool_path, "%s/spool.db", (char *)*state);
+    strcpy(conf.audit_path, "/dev/null");
+    struct energy *energy = energy_start(&conf);
+    scan(energy, 0, 3600, true);
+    scan(energy, 1, 3600, true);
+    energy_stop(energy);
+    assert_near(on_disk("b1", "discharged_kwh"), 1);
+}
+
+static void test_nothing_is_shown_for_others(void **state)
+{
+    struct value values[8] = {{.state = VALUE_ABSENT}};
+    struct energy_kwh shown;
+    (void)state;
+    struct energy *energy = energy_start(&conf);
+    assert_false(energy_note(energy, 1, SECOND, values, &shown));
+    assert_false(energy_note(NULL, 0, SECOND, values, &shown));
+    energy_stop(energy);
+    energy_stop(NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_measured_power_moves_in_a_line),
+        cmocka_unit_test(test_a_setpoint_holds_until_the_next),
+        cmocka_unit_test(test_a_gap_is_not_counted),
+        cmocka_unit_test(test_counters_never_fall),
+        cmocka_unit_test(test_where_the_power_comes_from),
+        cmocka_unit_test_setup_teardown(test_next_run_goes_on, given_site, remove_site),
+        cmocka_unit_test_setup_teardown(test_only_good_values_within_three_polls, given_site,
+                                        remove_site),
+        cmocka_unit_test_setup_teardown(test_what_is_shown_is_on_disk, given_site, remove_site),
+        cmocka_unit_test_setup_teardown(test_batteries_not_configured_are_kept, given_site,
+                                        remove_site),
+        cmocka_unit_test_setup_teardown(test_a_damaged_file_ends_nothing, given_site, remove_site),
+        cmocka_unit_test_setup_teardown(test_they_stand_still_while_the_disk_says_no, given_site,
+                                        remove_site),
+        cmocka_unit_test_setup_teardown(test_without_a_directory_they_live_in_memory, given_site,
+                                        remove_site),
+        cmocka_unit_test_setup_teardown(test_the_spools_directory_comes_first, given_site,
+                                        remove_site),
+        cmocka_unit_test_setup_teardown(test_nothing_is_shown_for_others, given_site, remove_site),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
