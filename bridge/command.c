@@ -15,8 +15,11 @@ bool command_is_stop(const struct device *device, unsigned point, double value)
 bool command_too_soon(const struct device *device, unsigned point, double value, int64_t mono_ns,
                       int64_t last_write_ns)
 {
-    return (int)point == device->control.setpoint && !command_is_stop(device, point, value) &&
-           last_write_ns != INT64_MIN && mono_ns - last_write_ns < device->control.min_interval_ns;
+    const int64_t interval_ns = device->control.min_interval_ns;
+    /* A command that waited its turn may be older than the last write. */
+    return interval_ns > 0 && (int)point == device->control.setpoint &&
+           !command_is_stop(device, point, value) && last_write_ns != INT64_MIN &&
+           mono_ns - last_write_ns < interval_ns;
 }
 
 /* Limits of a point: the site's for the setpoint, else the type's own. */

@@ -365,6 +365,8 @@ static void test_min_interval_off(void **state)
     given.scene.device = &free_device;
     given.scene.last_write_ns = NOW_NS;
     assert_int_equal(judge(&given), REASON_NONE);
+    given.scene.last_write_ns = NOW_NS + 1; /* written while the command waited its turn */
+    assert_int_equal(judge(&given), REASON_NONE);
 }
 
 /* ---- zero ---- */
