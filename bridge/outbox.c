@@ -474,7 +474,6 @@ void outbox_lost(struct outbox *outbox)
     samples->mark = UINT64_MAX;
     samples->waiting_backlog = samples->waiting;
     samples->backlog = ring_front(samples->ring);
-    samples->live = NULL;
     leave_to_disk(outbox);
     pthread_mutex_unlock(&outbox->mutex);
 }

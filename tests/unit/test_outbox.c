@@ -253,6 +253,25 @@ static void test_wait_ends_when_backlog_may_go(void **state)
     deliver(f, OUTBOX_BACKFILL, "backlog");
 }
 
+/* Backlog that may go is no cause to wake while the window is full. */
+static void test_wait_does_not_end_for_what_cannot_go(void **state)
+{
+    struct fixture *f = *state;
+    f->now_ns = clock_mono_ns() - OUTBOX_RESUME_NS - OUTBOX_FRESH_NS;
+    put(f, 0, "backlog");
+    resume(f);
+    expect_nothing(f); /* held back until now */
+    for (int i = 0; i < OUTBOX_WINDOW; i++) {
+        put(f, 1, "live");
+        expect(f, OUTBOX_STATE, "live");
+    }
+    expect_nothing(f);
+    outbox_wait(f->outbox, CLOCK_NEVER); /* for what was put */
+    int64_t until_ns = clock_mono_ns() + 20 * CLOCK_NS_PER_MS;
+    outbox_wait(f->outbox, until_ns);
+    assert_true(clock_mono_ns() >= until_ns);
+}
+
 static void test_wait_ends_at_every_cause(void **state)
 {
     struct fixture *f = *state;
@@ -460,6 +479,7 @@ int main(void)
         TEST(test_backlog_waits_for_its_own_device_but_not_for_ever),
         TEST(test_what_is_fresh_is_live_when_the_broker_comes),
         TEST(test_wait_ends_when_backlog_may_go),
+        TEST(test_wait_does_not_end_for_what_cannot_go),
         TEST(test_wait_ends_at_every_cause),
         TEST(test_window_keeps_room_for_the_living),
         TEST(test_the_oldest_gives_way_and_is_counted_for_its_device),
