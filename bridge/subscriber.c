@@ -22,7 +22,7 @@ enum { OPEN_PER_POINT = 4 };
 /* A command between its arrival and its outcome. */
 struct open_command {
     enum { OPEN_FREE, OPEN_WAITING, OPEN_UNSETTLED } state;
-    enum { BY_DISPATCHER, BY_DEADMAN, BY_EXIT } by;
+    enum author { BY_DISPATCHER, BY_DEADMAN, BY_EXIT } by;
     unsigned device, point;
     struct command command;
     int64_t mono_ns, utc_ms; /* arrival */
@@ -164,7 +164,7 @@ static void hand_over(struct subscriber *subscriber, const struct open_command *
 }
 
 /* A write of the bridge's own: deadman or exit. */
-static void put_own(struct subscriber *subscriber, unsigned index, int by, double value)
+static void put_own(struct subscriber *subscriber, unsigned index, enum author by, double value)
 {
     const struct device *device = &subscriber->setup.conf->devices.devices[index];
     const char *source = by == BY_DEADMAN ? "deadman" : "exit";
