@@ -39,14 +39,17 @@ enum cfg_kind {
 struct cfg_field {
     const char *key;
     enum cfg_kind kind;
-    size_t offset;              /* into the structure that is filled */
-    size_t size;                /* CFG_TEXT: sizeof the array */
+    size_t offset; /* into the structure that is filled */
+    size_t size;   /* CFG_TEXT: sizeof the array */
     bool required;
     double min, max;            /* inclusive; both 0 = unbounded; a text's min 1: not empty */
     const char *const *choices; /* CFG_CHOICE, NULL-terminated */
 };
 
-#define CFG_END {.key = NULL}
+#define CFG_END                                                                                    \
+    {                                                                                              \
+        .key = NULL                                                                                \
+    }
 
 /* Reads `group` into `into` by `fields` (ended by CFG_END). Keys that are
  * absent leave what is there: fill in defaults first. Returns true when this

@@ -37,8 +37,7 @@ enum { CODEC_TEXT_MAX = 32 };
 /* Writes a VALUE_READ value as a JSON number (or true/false for POINT_BOOL):
  * integers exactly, everything else in the fewest digits that name the
  * register's value. Not the label of an enumeration. Returns the length. */
-size_t codec_print(const struct point *point, const struct value *value,
-                   char text[CODEC_TEXT_MAX]);
+size_t codec_print(const struct point *point, const struct value *value, char text[CODEC_TEXT_MAX]);
 
 /* The same for a bare number in the point's unit, e.g. a limit or a read-back. */
 size_t codec_print_number(double number, char text[CODEC_TEXT_MAX]);

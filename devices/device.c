@@ -173,7 +173,7 @@ static void read_override(struct cfg *cfg, const config_setting_t *group, struct
         cfg_problem(cfg, group, "point '%s' stands here twice", point->name);
     seen[index] = true;
     bool limited = !isnan(point->min) || !isnan(point->max);
-    if (limited && (!isnan(override.scale) || override.unit[0] != '\0'))
+    if (limited && (!isnan(override.scale) || config_setting_get_member(group, "unit")))
         cfg_problem(cfg, group, "%s has write limits in %s: its scale and unit are fixed",
                     point->name, point->unit);
     if (!isnan(override.scale)) {
@@ -288,11 +288,13 @@ static void turn_setpoint(struct cfg *cfg, const config_setting_t *group, const 
 {
     double low = sheet->control.min_kw, high = sheet->control.max_kw;
     if (sheet->positive_is == POSITIVE_IS_CHARGE) {
-        double min = point->min;
+        double min = point->min, lowest = point->low;
         point->scale = -point->scale;
         point->offset = -point->offset;
         point->min = -point->max;
         point->max = -min;
+        point->low = -point->high;
+        point->high = -lowest;
     }
     uint16_t words[4];
     if (strcmp(point->unit, "kW") != 0)

@@ -76,7 +76,9 @@ static void faults_have_words(void **state)
         {FAULT_CONNECTION, "connection", false, true},
         {FAULT_BAD_REPLY, "bad_reply", false, true},
         {FAULT_NOT_FINITE, "not_finite", false, false},
+        {FAULT_IMPLAUSIBLE, "implausible", false, false},
     };
+    assert_int_equal(rows[COUNT(rows) - 1].fault, FAULT_COUNT - 1); /* none left out */
     for (unsigned i = 0; i < COUNT(rows); i++) {
         assert_string_equal(fault_word(rows[i].fault), rows[i].word);
         assert_int_equal(fault_is_exception(rows[i].fault), rows[i].exception);

@@ -184,6 +184,7 @@ static void every_key_of_control(void **state)
     assert_string_equal(point_label(status, 2), "ready"); /* it has no label of its own */
     assert_string_equal(point_label(status, 3), "running");
     assert_null(point_label(status, 1));
+    assert_int_equal(status->n_labels, 3);
     /* The type itself is as it was. */
     assert_int_equal(device->profile->points[control->status].n_labels, 0);
     device_list_free(&list);
@@ -264,6 +265,43 @@ static void scale_and_unit_of_a_device(void **state)
     device_list_free(&list);
 }
 
+static void plausible_values_of_a_device(void **state)
+{
+    (void)state;
+    struct device_list list;
+    assert_true(read_devices(
+        "devices: { meters = ( { id = \"a\"; name = \"a\"; type = \"acuvim2\";\n"
+        "longest_silence = \"1m\"; modbus: { host = \"h\"; address = 1; };\n"
+        "points = ( { name = \"active_power_total\"; low = -5e5; high = 5e5; deadband = 100;\n"
+        "             sentinels = [ 0x7fc00000 ]; },\n"
+        "           { name = \"energy_import\"; counter = false; } ); } ); };\n",
+        &list, ""));
+    const struct point *points = list.devices->points;
+    assert_true(points[2].low == -5e5 && points[2].high == 5e5 && points[2].deadband == 100);
+    assert_int_equal(points[2].n_sentinels, 1);
+    assert_int_equal(points[2].sentinels[0], 0x7fc00000);
+    assert_true(list.profiles[0]->points[3].counter);
+    assert_false(points[3].counter);
+    assert_true(isnan(points[0].low) && points[0].deadband == 0);
+    assert_int_equal(device_silence_ns(list.devices), 60000000000);
+    list.devices->poll_ns = 60000000001;
+    assert_int_equal(device_silence_ns(list.devices), 60000000001);
+    device_list_free(&list);
+}
+
+/* The believable range of a setpoint turns with its sign. */
+static void a_turned_range(void **state)
+{
+    (void)state;
+    struct device_list list;
+    assert_true(read_devices(
+        battery(NAMES, MODBUS, "points = ( { name = \"target_power\"; low = -300; high = 200; } );",
+                "ready_status = [ 1 ]; min_kw = -1; max_kw = 1; positive_is = \"charge\";"),
+        &list, ""));
+    assert_true(list.devices->points[1].low == -200 && list.devices->points[1].high == 300);
+    device_list_free(&list);
+}
+
 static void faulty_devices(void **state)
 {
     (void)state;
@@ -300,11 +338,30 @@ static void faulty_devices(void **state)
          "4: scale must be a finite number, not inf"},
         {NAMES, "points = ( { name = \"status\"; scale = 2; } );",
          "4: status: a bool or an enumeration has no scale"},
+        {NAMES, "points = ( { name = \"soe\"; low = 6; high = 5; } );",
+         "4: soe: low 6 is above high 5"},
+        {NAMES, "points = ( { name = \"soe\"; low = 101; } );",
+         "4: soe: low 101 is above high 100"},
+        {NAMES, "points = ( { name = \"soe\"; deadband = -1; } );",
+         "4: deadband must be from 0 to 1000000000000, not -1"},
+        {NAMES, "points = ( { name = \"soe\"; counter = 1; } );",
+         "4: counter must be true or false"},
+        {NAMES, "points = ( { name = \"soe\"; sentinels = [ ]; } );",
+         "4: sentinels must be [ 1 to 4 whole numbers ], such as [ 0xFFFF ]"},
+        {NAMES, "longest_silence = \"9ms\";",
+         "4: longest_silence must be from 10ms to 24h, not 9ms"},
+        {NAMES, "longest_silence = \"25h\";",
+         "4: longest_silence must be from 10ms to 24h, not 25h"},
         {NAMES, "points = ( { name = \"soe\"; }, { name = \"soe\"; } );",
          "4: point 'soe' stands here twice"},
     };
     for (unsigned i = 0; i < COUNT(rows); i++)
         assert_bad(battery(rows[i].names, MODBUS, rows[i].more, NULL), rows[i].said);
+    assert_good(
+        battery("id = \"1234567890123456789012345678901234567890123456789012345678901234\";"
+                "name = \"1234567890123456789012345678901234567890123456789012345678901234\";"
+                "type = \"powerpack\";",
+                MODBUS, "", NULL));
     assert_good(battery(NAMES, MODBUS, "poll = \"10ms\";", NULL));
     assert_good(battery(NAMES, MODBUS, "poll = \"1h\";", NULL));
 }
@@ -395,6 +452,8 @@ static void faulty_control(void **state)
          "min_kw -32769 and max_kw 1 do not both fit the register of target_power"},
         {BASE, "min_kw = -1; max_kw = 1000001;",
          "max_kw must be from -1000000 to 1000000, not 1000001"},
+        {BASE, "min_kw = -1000001; max_kw = 1;",
+         "min_kw must be from -1000000 to 1000000, not -1000001"},
         {BASE, "min_kw = 1; max_kw = 2;", "min_kw and max_kw must span zero, not 1 to 2"},
         {BASE, "min_kw = -2; max_kw = -1;", "min_kw and max_kw must span zero, not -2 to -1"},
         {BASE, "min_kw = 0; max_kw = 0;", "min_kw and max_kw must span zero, not 0 to 0"},
@@ -511,7 +570,7 @@ static void types_that_cannot_be_controlled(void **state)
          "", "control needs to write 'target_power', and type 't' only reads it"},
         {STATUS "," SOE "," TARGET, "kw_per_block = 1;",
          "control needs a point 'available_blocks', and type 't' has none"},
-        {STATUS "," SOE "," TARGET, "command_source = 1;",
+        {STATUS "," SOE "," TARGET, "command_source = 0;",
          "control needs a point 'command_source', and type 't' has none"},
         {STATUS "," SOE "," TARGET
                 ", { name = \"command_source\"; address = 9; type = \"int16\"; }",
@@ -570,8 +629,10 @@ static void write_limits_fix_scale_and_unit(void **state)
                        "points = ( { name = \"p\"; scale = 2; } );", NULL),
                "4: p has write limits in kW: its scale and unit are fixed");
     assert_bad(battery("id = \"a\"; name = \"a\"; type = \"t\";", MODBUS,
-                       "points = ( { name = \"p\"; unit = \"W\"; } );", NULL),
+                       "points = ( { name = \"p\"; unit = \"\"; } );", NULL),
                "4: p has write limits in kW: its scale and unit are fixed");
+    assert_good(battery("id = \"a\"; name = \"a\"; type = \"t\";", MODBUS,
+                        "points = ( { name = \"p\"; high = 5; } );", NULL));
 }
 
 static void problems_of_a_profile_are_told_once(void **state)
@@ -725,6 +786,8 @@ int main(void)
         cmocka_unit_test(the_sign_is_turned_at_the_register),
         cmocka_unit_test(what_may_be_written),
         cmocka_unit_test(scale_and_unit_of_a_device),
+        cmocka_unit_test(plausible_values_of_a_device),
+        cmocka_unit_test(a_turned_range),
         cmocka_unit_test(faulty_devices),
         cmocka_unit_test(faulty_modbus),
         cmocka_unit_test(faulty_control),

@@ -58,6 +58,9 @@ static void defaults(void **state)
     assert_false(point->enumerated);
     assert_true(point->scale == 1 && point->offset == 0);
     assert_true(isnan(point->min) && isnan(point->max));
+    assert_true(isnan(point->low) && isnan(point->high));
+    assert_false(point->counter);
+    assert_int_equal(point->n_sentinels, 0);
     assert_int_equal(point->n_labels, 0);
     profile_free(profile);
 }
@@ -68,7 +71,8 @@ static void every_key(void **state)
     struct profile *profile = read_text(
         "manufacturer = \"M\"; model = \"N\"; word_order = \"cdab\"; function = 4;\n"
         "max_registers = 64; max_gap = 0;\n"
-        "unreadable = ( { first = 5; last = 5; }, { function = 3; first = 0; last = 65535; } );\n"
+        "unreadable = ( { first = 5; last = 5; }, { function = 3; first = 0; last = 65535; },\n"
+        " { function = 1; first = 9; last = 9; } );\n"
         "points = (\n"
         " { name = \"a\"; address = 0; type = \"float64\"; every = 255; },\n"
         " { name = \"b\"; address = 4; function = 1; type = \"bool\"; access = \"rw\"; },\n"
@@ -76,13 +80,14 @@ static void every_key(void **state)
         "   labels = ( { value = -1; label = \"x\"; }, { value = 2; label = \"y\"; } ); },\n"
         " { name = \"d\"; address = 9; type = \"int16\"; scale = -0.5; offset = 40; unit = "
         "\"°C\";\n"
-        "   access = \"r\"; } );",
+        "   access = \"r\"; low = -1; high = 2.5; counter = true;\n"
+        "   sentinels = [ 0x7fff, -32768, 1, 2 ]; } );",
         "");
     assert_string_equal(profile->manufacturer, "M");
     assert_string_equal(profile->model, "N");
     assert_int_equal(profile->max_registers, 64);
     assert_int_equal(profile->max_gap, 0);
-    assert_int_equal(profile->n_unreadable, 2);
+    assert_int_equal(profile->n_unreadable, 3);
     assert_int_equal(profile->unreadable[0].table, POINT_INPUT);
     assert_int_equal(profile->unreadable[0].first, 5);
     assert_int_equal(profile->unreadable[0].last, 5);
@@ -103,8 +108,17 @@ static void every_key(void **state)
     assert_null(point_label(&point[2], 1));
     assert_true(point[3].scale == -0.5 && point[3].offset == 40);
     assert_string_equal(point[3].unit, "°C");
+    assert_true(point[3].low == -1 && point[3].high == 2.5);
+    assert_true(point[3].counter);
+    assert_int_equal(point[3].n_sentinels, 4);
+    assert_true(point[3].sentinels[0] == 0x7fff && point[3].sentinels[3] == 2);
+    assert_true((int16_t)point[3].sentinels[1] == -32768);
     profile_free(profile);
 }
+
+#define LONGEST_LABEL                                                                              \
+    "address = 0; type = \"int16\";"                                                               \
+    "labels = ( { value = 1; label = \"12345678901234567890123456789012\"; } );"
 
 /* Rows that are just within their limits. */
 static void limits_inside(void **state)
@@ -123,6 +137,9 @@ static void limits_inside(void **state)
         "address = 0; type = \"uint16\"; access = \"rw\"; scale = 0.1; min = 0; max = 6553.5;",
         "address = 0; type = \"int16\"; access = \"rw\"; scale = -1; max = 32768;",
         "address = 0; type = \"int16\"; access = \"rw\"; min = 5; max = 5;",
+        "address = 0; type = \"int16\"; low = 5; high = 5;",
+        LONGEST_LABEL,
+        "address = 0; type = \"int16\"; unit = \"1234567890123456\";",
         "address = 0; type = \"bool\"; function = 1; access = \"rw\";",
         "address = 0; type = \"bool\"; function = 1; enumerated = true;",
     };
@@ -132,6 +149,8 @@ static void limits_inside(void **state)
         profile_free(read_text(text, ""));
     }
 }
+
+#define NO_SENTINELS "sentinels must be [ 1 to 4 whole numbers ], such as [ 0xFFFF ]"
 
 /* One row each, on line 3 after a good one, with one fault. */
 static void faulty_rows(void **state)
@@ -230,6 +249,17 @@ static void faulty_rows(void **state)
          "b: a write limit does not fit int16 with this scale"},
         {"name = \"b\"; address = 0; type = \"uint16\"; access = \"rw\"; scale = -1; max = 1;",
          "b: a write limit does not fit uint16 with this scale"},
+        {"name = \"b\"; address = 0; type = \"int16\"; low = 6; high = 5;",
+         "b: low 6 is above high 5"},
+        {"name = \"b\"; address = 0; type = \"int16\"; low = \"x\";", "low must be a number"},
+        {"name = \"b\"; address = 0; type = \"int16\"; counter = 1;",
+         "counter must be true or false"},
+        {"name = \"b\"; address = 0; type = \"int16\"; sentinels = 5;", NO_SENTINELS},
+        {"name = \"b\"; address = 0; type = \"int16\"; sentinels = [ ];", NO_SENTINELS},
+        {"name = \"b\"; address = 0; type = \"int16\"; sentinels = [ 1, 2, 3, 4, 5 ];",
+         NO_SENTINELS},
+        {"name = \"b\"; address = 0; type = \"int16\"; sentinels = ( 1, \"x\", 2 );", NO_SENTINELS},
+        {"name = \"b\"; address = 0; type = \"int16\"; sentinels = [ 1.5 ];", NO_SENTINELS},
         {"name = \"b\"; address = 0; type = \"int16\"; every = 0;",
          "every must be from 1 to 255, not 0"},
         {"name = \"b\"; address = 0; type = \"int16\"; every = 256;",
@@ -240,6 +270,11 @@ static void faulty_rows(void **state)
          "this element must be a group: { key = value; ... }"},
         {"name = \"b\"; address = 0; type = \"int16\"; labels = ( { value = 1; } );",
          "missing key 'label'"},
+        {"name = \"b\"; address = 0; type = \"int16\"; labels = ( { label = \"x\"; } );",
+         "missing key 'value'"},
+        {"name = \"b\"; address = 0; type = \"int16\";"
+         " labels = ( { value = 1; label = \"123456789012345678901234567890123\"; } );",
+         "label is longer than 32 bytes"},
         {"name = \"b\"; address = 0; type = \"int16\"; labels = ( { value = 1; label = \"\"; } );",
          "label must not be empty"},
         {"name = \"b\"; address = 0; type = \"int16\";"
@@ -320,6 +355,11 @@ static void faulty_heads(void **state)
         {"unreadable = ( { first = 9; last = 8; } );\n" ONE_POINT,
          "test.cfg:1: first is above last\n"},
         {"unreadable = ( { first = 9; } );\n" ONE_POINT, "test.cfg:1: missing key 'last'\n"},
+        {"unreadable = ( { first = 65536; last = 65536; } );\n" ONE_POINT,
+         "test.cfg:1: first must be from 0 to 65535, not 65536\n"
+         "test.cfg:1: last must be from 0 to 65535, not 65536\n"},
+        {"unreadable = ( { function = 5; first = 1; last = 1; } );\n" ONE_POINT,
+         "test.cfg:1: function must be from 1 to 4, not 5\n"},
         {"unreadable = ( { first = 9; last = 65536; } );\n" ONE_POINT,
          "test.cfg:1: last must be from 0 to 65535, not 65536\n"},
         {"points = (\n", "test.cfg:2: syntax error\n"},
@@ -642,10 +682,11 @@ static void the_readme_is_true(void **state)
     free(golden);
 
     static const char *const keys[] = {
-        "manufacturer", "model",      "word_order", "function", "max_registers", "max_gap",
-        "unreadable",   "points",     "name",       "address",  "type",          "bits",
-        "scale",        "offset",     "unit",       "access",   "min",           "max",
-        "labels",       "enumerated", "every"};
+        "manufacturer", "model",      "word_order", "function", "max_registers",
+        "max_gap",      "unreadable", "points",     "name",     "address",
+        "type",         "bits",       "scale",      "offset",   "unit",
+        "access",       "min",        "max",        "labels",   "enumerated",
+        "every",        "low",        "high",       "counter",  "sentinels"};
     for (unsigned i = 0; i < COUNT(keys); i++) {
         char wanted[32], uses[32];
         bool described = false, used = false;
