@@ -267,12 +267,9 @@ static void conf_read_mqtt(struct cfg *cfg, const config_setting_t *root, struct
 static void conf_read_rest(struct cfg *cfg, const config_setting_t *root, struct conf *conf)
 {
     const config_setting_t *group, *setting;
-    if ((group = conf_group(cfg, root, "home_assistant", HOME_ASSISTANT, conf))) {
-        if ((setting = conf_taken(group, "prefix", conf->ha_prefix)))
-            conf_check_prefix(cfg, setting, conf->ha_prefix);
-        if (conf->ha_enabled)
-            cfg_warning(cfg, group, "home_assistant: discovery is not part of this version");
-    }
+    if ((group = conf_group(cfg, root, "home_assistant", HOME_ASSISTANT, conf)) &&
+        (setting = conf_taken(group, "prefix", conf->ha_prefix)))
+        conf_check_prefix(cfg, setting, conf->ha_prefix);
     (void)conf_group(cfg, root, "spool", SPOOL, conf);
     if ((group = conf_group(cfg, root, "audit", AUDIT, conf)) &&
         (setting = conf_taken(group, "path", conf->audit_path)) &&

@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "bridge/clock.h"
-#include "bridge/energy.h"
 #include "devices/codec.h"
 
 enum {

@@ -23,10 +23,17 @@ struct flight {
     char *topic; /* NULL = free */
 };
 
+/* What was subscribed to, kept while callbacks may name it. */
+struct subscription {
+    struct mqtt *mqtt;
+    char *filter; /* NULL = free */
+};
+
 struct mqtt {
     const struct conf_mqtt *conf;
     struct mqtt_callbacks callbacks;
-    char *client_id, *will_topic, *filter;
+    char *client_id, *will_topic;
+    struct subscription subscriptions[MQTT_FILTERS_MAX];
     MQTTAsync handle; /* publisher only */
 
     pthread_mutex_t mutex; /* guards what follows; never held while calling out */
@@ -66,7 +73,8 @@ void mqtt_free(struct mqtt *mqtt)
     pthread_mutex_destroy(&mqtt->mutex);
     free(mqtt->client_id);
     free(mqtt->will_topic);
-    free(mqtt->filter);
+    for (unsigned i = 0; i < MQTT_FILTERS_MAX; i++)
+        free(mqtt->subscriptions[i].filter);
     free(mqtt);
 }
 
@@ -275,13 +283,14 @@ static void on_not_sent5(void *context, MQTTAsync_failureData5 *data)
     }
 }
 
-static void subscription_answered(struct mqtt *mqtt, int code)
+static void subscription_answered(const struct subscription *subscription, int code)
 {
+    const struct mqtt_callbacks *callbacks = &subscription->mqtt->callbacks;
     char why[MQTT_WHY_MAX];
     if (code < MQTTREASONCODE_UNSPECIFIED_ERROR)
         return;
     reason_words((enum MQTTReasonCodes)code, why);
-    mqtt->callbacks.refused(mqtt->callbacks.context, mqtt->filter, why);
+    callbacks->refused(callbacks->context, subscription->filter, why);
 }
 
 static void on_subscribed(void *context, MQTTAsync_successData *data)
@@ -457,17 +466,31 @@ bool mqtt_connect(struct mqtt *mqtt, char why[MQTT_WHY_MAX])
     return false;
 }
 
-bool mqtt_subscribe(struct mqtt *mqtt, const char *filter)
+static struct subscription *find_subscription(struct mqtt *mqtt, const char *filter)
+{
+    for (unsigned i = 0; i < MQTT_FILTERS_MAX; i++) {
+        struct subscription *subscription = &mqtt->subscriptions[i];
+        if (subscription->filter == NULL) {
+            subscription->mqtt = mqtt;
+            subscription->filter = strdup(filter);
+        }
+        if (subscription->filter == NULL || strcmp(subscription->filter, filter) == 0)
+            return subscription->filter != NULL ? subscription : NULL;
+    }
+    return NULL;
+}
+
+bool mqtt_subscribe(struct mqtt *mqtt, const char *filter, bool with_retained)
 {
     MQTTAsync_responseOptions options = MQTTAsync_responseOptions_initializer;
-    /* Kept while callbacks may name it; there is one filter per session. */
-    if (mqtt->filter == NULL && (mqtt->filter = strdup(filter)) == NULL)
+    struct subscription *subscription = find_subscription(mqtt, filter);
+    if (subscription == NULL)
         return false;
-    options.context = mqtt;
+    options.context = subscription;
     if (is_v5(mqtt)) {
         options.onSuccess5 = on_subscribed5;
         options.onFailure5 = on_not_subscribed5;
-        options.subscribeOptions.retainHandling = 2; /* none at subscribe */
+        options.subscribeOptions.retainHandling = with_retained ? 0 : 2; /* 2: none at subscribe */
         options.subscribeOptions.retainAsPublished = 1;
     } else {
         options.onSuccess = on_subscribed;

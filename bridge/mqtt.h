@@ -81,8 +81,10 @@ void mqtt_free(struct mqtt *mqtt);
  * `why` has the reason and no callback comes. */
 bool mqtt_connect(struct mqtt *mqtt, char why[MQTT_WHY_MAX]);
 
-/* Begins to subscribe at QoS 1, without retained messages, retain as published. */
-bool mqtt_subscribe(struct mqtt *mqtt, const char *filter);
+/* Begins to subscribe at QoS 1, retain as published; with the messages that are
+ * retained there or without. Up to MQTT_FILTERS_MAX different filters. */
+enum { MQTT_FILTERS_MAX = 4 };
+bool mqtt_subscribe(struct mqtt *mqtt, const char *filter, bool with_retained);
 
 /* How many messages mqtt_publish() would take now; MQTT_WINDOW when idle. */
 enum { MQTT_WINDOW = 64 };

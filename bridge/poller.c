@@ -144,12 +144,15 @@ static void report_found(struct poller *poller, struct unit *unit, int64_t now_n
 
 static void publish(struct poller *poller, struct unit *unit, int64_t ts_ms, int64_t taken_ns)
 {
+    struct energy_kwh energy;
     struct wire_sample sample = {
         .device = unit->device,
         .ts_ms = ts_ms,
         .run = poller->setup.run,
         .values = unit->values,
     };
+    if (energy_note(poller->setup.energy, unit->index, taken_ns, unit->values, &energy))
+        sample.energy = &energy;
     if (!change_is_news(unit->change, unit->values, taken_ns))
         return;
     sample.seq = ++unit->seq;

@@ -10,7 +10,7 @@
 #ifndef BRIDGE_POLLER_H
 #define BRIDGE_POLLER_H
 
-#include "bridge/conf.h"
+#include "bridge/energy.h"
 #include "bridge/health.h"
 #include "bridge/inbox.h"
 #include "bridge/mailbox.h"
@@ -25,8 +25,9 @@ struct poller_setup {
     struct outbox *outbox;
     struct inbox *inbox;
     struct health *health;
-    const char *run;   /* 8 hex digits */
-    int64_t origin_ns; /* monotonic start of all schedules */
+    struct energy *energy; /* NULL = none is counted */
+    const char *run;       /* 8 hex digits */
+    int64_t origin_ns;     /* monotonic start of all schedules */
 };
 
 /* NULL with a logged reason. */

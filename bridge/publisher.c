@@ -7,6 +7,7 @@
 
 #include "bridge/arrival.h"
 #include "bridge/clock.h"
+#include "bridge/herald.h"
 #include "bridge/log.h"
 #include "bridge/sessions.h"
 #include "bridge/wire.h"
@@ -32,6 +33,7 @@ struct publisher {
     int64_t grace_ns; /* set before stopping */
     _Atomic int64_t promise_ns;
     struct sessions sessions;
+    struct herald herald;
     bool was_up;        /* the bridge session, at some time */
     unsigned announced; /* retained documents sent since the bridge session is up */
     int64_t health_due_ns;
@@ -76,8 +78,11 @@ static void on_refused(void *context, const char *topic, const char *why)
 static bool on_arrived(void *context, const struct mqtt_arrival *arrival)
 {
     const struct session *session = context;
-    const struct publisher *publisher = session->setup.owner;
-    return arrival_put(arrival, publisher->setup.inbox);
+    struct publisher *publisher = session->setup.owner;
+    if (!herald_arrived(&publisher->herald, arrival))
+        return arrival_put(arrival, publisher->setup.inbox);
+    outbox_wake(publisher->setup.outbox);
+    return true;
 }
 
 /* ---- what is published ------------------------------------------------- */
@@ -169,8 +174,7 @@ static bool publish_item(struct publisher *publisher, const struct outbox_item *
         message.qos = (int)conf->mqtt.qos;
         /* Retained without expiry, a state would outlive its truth. */
         message.retained = conf->mqtt.version >= 5;
-        message.expiry_s =
-            (unsigned)((3 * device_silence_ns(device) + CLOCK_NS_PER_S - 1) / CLOCK_NS_PER_S);
+        message.expiry_s = wire_expiry_s(device);
         break;
     case OUTBOX_BACKFILL:
         if (device != NULL)
@@ -235,7 +239,8 @@ static void begin_session(struct publisher *publisher, int64_t now_ns)
         health_count(&publisher->setup.health->reconnects);
     publisher->was_up = true;
     if (wire_command_filter(filter, publisher->conf))
-        mqtt_subscribe(publisher->sessions.bridge.mqtt, filter);
+        mqtt_subscribe(publisher->sessions.bridge.mqtt, filter, false);
+    herald_begin(&publisher->herald);
     publisher->announced = 0;
     publisher->health_due_ns = now_ns;
     if (publisher->sessions.n_devices == 0)
@@ -267,9 +272,12 @@ static int64_t work(struct publisher *publisher)
     publish_documents(publisher);
     publish_presence(publisher);
     publish_health(publisher, now_ns);
+    int64_t herald_ns = herald_run(&publisher->herald, OUTBOX_WINDOW, now_ns);
     log_refusals(publisher);
 
     int64_t due_ns = sessions_due_ns(&publisher->sessions);
+    if (herald_ns < due_ns)
+        due_ns = herald_ns;
     if (publisher->sessions.bridge.state == SESSION_UP && publisher->health_due_ns < due_ns)
         due_ns = publisher->health_due_ns;
     if (now_ns + NAP_MAX_NS < due_ns)
@@ -330,6 +338,7 @@ static void *publisher_main(void *argument)
 static void publisher_free(struct publisher *publisher)
 {
     sessions_destroy(&publisher->sessions);
+    herald_destroy(&publisher->herald);
     pthread_mutex_destroy(&publisher->mutex);
     free(publisher->item);
     free(publisher);
@@ -339,6 +348,7 @@ struct publisher *publisher_start(const struct publisher_setup *setup)
 {
     const struct mqtt_callbacks callbacks = {
         .delivered = on_delivered, .refused = on_refused, .arrived = on_arrived};
+    const uint32_t seed = (uint32_t)strtoul(setup->run, NULL, 16);
     struct publisher *publisher = calloc(1, sizeof(*publisher));
     if (publisher == NULL)
         goto failed;
@@ -347,9 +357,10 @@ struct publisher *publisher_start(const struct publisher_setup *setup)
     publisher->promise_ns = clock_mono_ns() + SLACK_NS;
     pthread_mutex_init(&publisher->mutex, NULL);
     publisher->item = malloc(sizeof(*publisher->item));
-    if (publisher->item == NULL ||
-        !sessions_init(&publisher->sessions, setup->conf, setup->outbox, &callbacks, publisher,
-                       (uint32_t)strtoul(setup->run, NULL, 16)) ||
+    bool good = sessions_init(&publisher->sessions, setup->conf, setup->outbox, &callbacks,
+                              publisher, seed);
+    herald_init(&publisher->herald, setup->conf, publisher->sessions.bridge.mqtt, seed);
+    if (publisher->item == NULL || !good ||
         pthread_create(&publisher->thread, NULL, publisher_main, publisher) != 0) {
         goto failed;
     }

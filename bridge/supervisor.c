@@ -11,6 +11,7 @@
 
 #include "bridge/audit.h"
 #include "bridge/clock.h"
+#include "bridge/energy.h"
 #include "bridge/log.h"
 #include "bridge/notify.h"
 #include "bridge/poller.h"
@@ -35,6 +36,7 @@ struct supervisor {
     struct outbox *outbox;
     struct spooler *spooler; /* NULL: samples are kept in memory only */
     struct audit *audit;
+    struct energy *energy;
     struct subscriber *subscriber;
     struct publisher *publisher;
     unsigned n_links;
@@ -112,6 +114,8 @@ static bool start(struct supervisor *supervisor)
     });
     if (!supervisor->publisher)
         return false;
+    if (supervisor->conf->ha_enabled && !(supervisor->energy = energy_start(supervisor->conf)))
+        return false;
     int64_t origin_ns = clock_mono_ns();
     for (unsigned link = 0; link < supervisor->n_links; link++) {
         supervisor->pollers[link] = poller_start(&(struct poller_setup){
@@ -121,6 +125,7 @@ static bool start(struct supervisor *supervisor)
             .outbox = supervisor->outbox,
             .inbox = supervisor->inbox,
             .health = &supervisor->health,
+            .energy = supervisor->energy,
             .run = supervisor->run,
             .origin_ns = origin_ns,
         });
@@ -140,6 +145,7 @@ static void stop(struct supervisor *supervisor)
         mailbox_stop(supervisor->mailboxes[link]);
     for (unsigned link = 0; link < supervisor->n_links; link++)
         poller_stop(supervisor->pollers[link]);
+    energy_stop(supervisor->energy);
     if (supervisor->subscriber)
         subscriber_stop(supervisor->subscriber);
     audit_stop(supervisor->audit);

@@ -244,6 +244,16 @@ static void put_point(struct text *text, const struct point *point, const struct
         put(text, "null");
 }
 
+/* To the mWh. */
+static void put_kwh(struct text *text, const char *separator, const char *name, double kwh)
+{
+    char number[CODEC_TEXT_MAX];
+    size_t size = codec_print_number(round(kwh * 1e6) / 1e6, number);
+    put(text, separator);
+    put_key(text, name, "");
+    put_bytes(text, number, size);
+}
+
 static const char *quality(const struct wire_sample *sample)
 {
     unsigned read = 0;
@@ -294,6 +304,10 @@ size_t wire_sample(const struct wire_sample *sample, char *text, size_t size)
         put(&out, separator);
         put_point(&out, &sample->device->points[i], &sample->values[i]);
         separator = ",";
+    }
+    if (sample->energy != NULL) {
+        put_kwh(&out, separator, ENERGY_CHARGED, sample->energy->charged);
+        put_kwh(&out, ",", ENERGY_DISCHARGED, sample->energy->discharged);
     }
     put(&out, "}");
     put_errors(&out, sample);

@@ -9,6 +9,7 @@
 #include "bridge/command.h"
 #include "bridge/conf.h"
 #include "bridge/control.h"
+#include "bridge/energy.h"
 #include "bridge/health.h"
 #include "bridge/outbox.h"
 
@@ -45,6 +46,7 @@ struct wire_sample {
     const char *run;
     uint64_t seq;
     const struct value *values;
+    const struct energy_kwh *energy; /* NULL = none is counted */
 };
 size_t wire_sample(const struct wire_sample *sample, char *text, size_t size);
 

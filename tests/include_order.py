@@ -59,6 +59,7 @@ bridge/probe
 bridge/session
 bridge/sessions
 bridge/arrival
+bridge/herald
 bridge/publisher
 bridge/poller
 bridge/subscriber
