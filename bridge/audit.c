@@ -19,8 +19,8 @@
 #include "bridge/log.h"
 
 enum {
-    HELD_MAX = 1 << 20, /* bytes of records in memory; beyond that a line is lost */
-    ROOM_MIN = 64 << 10, /* bytes the file system must have for setpoints to be accepted */
+    HELD_MAX = 1 << 20,   /* bytes of records in memory; beyond that a line is lost */
+    ROOM_MIN = 64 << 10,  /* bytes the file system must have for setpoints to be accepted */
     REPLAY_MAX = 16 << 20 /* bytes of an earlier run's file that are looked at */
 };
 
