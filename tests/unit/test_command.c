@@ -388,6 +388,20 @@ static void test_zero_is_exempt_from_some_checks_and_no_others(void **state)
     }
 }
 
+static void test_nearly_zero_is_not_zero(void **state)
+{
+    (void)state;
+    for (int minus = 0; minus < 2; minus++) {
+        struct given_command given = good();
+        given.command.value = minus ? -5e-324 : 5e-324;
+        given.scene.audit_unavailable = true;
+        assert_int_equal(judge(&given), REASON_AUDIT_UNAVAILABLE);
+        given.scene.audit_unavailable = false;
+        given.scene.last_write_ns = NOW_NS;
+        assert_int_equal(judge(&given), REASON_RATE_LIMITED);
+    }
+}
+
 static void test_a_crowd_of_ids_leaves_only_zero(void **state)
 {
     (void)state;
@@ -474,6 +488,7 @@ int main(void)
         cmocka_unit_test(test_min_interval),
         cmocka_unit_test(test_min_interval_off),
         cmocka_unit_test(test_zero_is_exempt_from_some_checks_and_no_others),
+        cmocka_unit_test(test_nearly_zero_is_not_zero),
         cmocka_unit_test(test_a_crowd_of_ids_leaves_only_zero),
         cmocka_unit_test(test_another_point_has_its_own_limits_and_no_exemptions),
         cmocka_unit_test(test_limits_of_a_point_are_inclusive),

@@ -99,6 +99,20 @@ static void test_a_partial_sample(void **state)
                        "\"available_blocks\":\"not_finite\"}}");
 }
 
+static void test_one_point_of_many_makes_it_partial(void **state)
+{
+    (void)state;
+    struct value values[8];
+    for (unsigned i = 0; i < battery->n_points; i++) {
+        char text[1024];
+        struct wire_sample sample = {.device = battery, .run = "r", .values = values};
+        set_raws(values, (const int[]){1, 50, 2, 54, 10});
+        values[i] = (struct value){.state = VALUE_FAULT, .fault = FAULT_BUSY};
+        text[wire_sample(&sample, text, sizeof text - 1)] = '\0';
+        assert_non_null(strstr(text, "\"quality\":\"partial\""));
+    }
+}
+
 static void test_a_bad_sample(void **state)
 {
     (void)state;
@@ -789,6 +803,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_good_sample),
         cmocka_unit_test(test_a_partial_sample),
+        cmocka_unit_test(test_one_point_of_many_makes_it_partial),
         cmocka_unit_test(test_a_bad_sample),
         cmocka_unit_test(test_points_that_are_not_due_are_left_out),
         cmocka_unit_test(test_labels),
