@@ -18,6 +18,7 @@ struct order {
     double value;
     int64_t expires_ns; /* monotonic; CLOCK_NEVER = never */
     bool own;           /* the bridge's own write: no rate limit */
+    int64_t unless_ns;  /* own: left undone when the setpoint was written since; 0 = always done */
 };
 
 /* What came of it. */

@@ -17,6 +17,12 @@ void deadman_holds(struct deadman *deadman, double value, int64_t now_ns)
     deadman->at_zero = false;
 }
 
+void deadman_may_hold(struct deadman *deadman, double value, int64_t now_ns)
+{
+    if (deadman->state == DEADMAN_IDLE && value != deadman->fallback)
+        deadman_holds(deadman, value, now_ns);
+}
+
 int64_t deadman_next_ns(const struct deadman *deadman)
 {
     return deadman->state == DEADMAN_IDLE ? INT64_MAX : deadman->next_ns;

@@ -27,6 +27,10 @@ void deadman_init(struct deadman *deadman, int64_t timeout_ns, double fallback);
  * start. Anything but the fallback begins a new lease; the fallback ends it. */
 void deadman_holds(struct deadman *deadman, double value, int64_t now_ns);
 
+/* It may hold `value`: written, but not confirmed. Begins a lease where there
+ * is none, and renews none. */
+void deadman_may_hold(struct deadman *deadman, double value, int64_t now_ns);
+
 /* When to ask again: CLOCK_NEVER while idle. */
 int64_t deadman_next_ns(const struct deadman *deadman);
 

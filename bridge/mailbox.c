@@ -48,7 +48,8 @@ bool mailbox_put(struct mailbox *mailbox, const struct order *order, struct orde
     pthread_mutex_lock(&mailbox->mutex);
     for (unsigned i = 0; i < mailbox->count; i++) {
         const struct order *waiting = &mailbox->orders[i];
-        if (waiting->device == order->device && waiting->point == order->point) {
+        if (waiting->device == order->device && waiting->point == order->point &&
+            waiting->own == order->own) {
             *replaced = *waiting;
             remove_at(mailbox, i);
             was_waiting = true;
@@ -59,6 +60,14 @@ bool mailbox_put(struct mailbox *mailbox, const struct order *order, struct orde
     pthread_cond_signal(&mailbox->cond);
     pthread_mutex_unlock(&mailbox->mutex);
     return was_waiting;
+}
+
+unsigned mailbox_waiting(struct mailbox *mailbox)
+{
+    pthread_mutex_lock(&mailbox->mutex);
+    unsigned count = mailbox->count;
+    pthread_mutex_unlock(&mailbox->mutex);
+    return count;
 }
 
 bool mailbox_take(struct mailbox *mailbox, struct order *order)

@@ -84,13 +84,26 @@ static struct unit *unit_of(struct poller *poller, unsigned device)
     return NULL;
 }
 
-/* Carries out every order that waits. Called between any two transactions. */
+/* Whether a newer write has made the bridge's own one pointless. */
+static bool is_overtaken(const struct unit *unit, const struct order *order)
+{
+    return order->unless_ns != 0 && unit->last_write_ns > order->unless_ns;
+}
+
+/* Carries out the orders that wait now; those that come meanwhile have to let
+ * a transaction of polling pass. Called between any two transactions. */
 static void serve_orders(struct poller *poller)
 {
     struct order order;
-    while (mailbox_take(poller->setup.mailbox, &order)) {
+    for (unsigned n = mailbox_waiting(poller->setup.mailbox);
+         n > 0 && mailbox_take(poller->setup.mailbox, &order); n--) {
         struct unit *unit = unit_of(poller, order.device);
-        struct report report;
+        struct report report = {
+            .order = order, .outcome = OUTCOME_SUPERSEDED, .done_ns = clock_mono_ns()};
+        if (is_overtaken(unit, &order)) {
+            inbox_put_report(poller->setup.inbox, &report);
+            continue;
+        }
         /* Open, state, source and write, each bounded by the timeout, and the
          * read-backs, each bounded by a second. */
         promise(poller,
@@ -98,8 +111,10 @@ static void serve_orders(struct poller *poller)
         poller->link->stop = NULL;
         control_run(unit->control, poller->link, &order, &unit->last_write_ns, &report);
         poller->link->stop = &poller->stopping;
-        unit->unsettled = report.outcome == OUTCOME_UNKNOWN;
-        unit->uncertain = report;
+        if (report.written_ns != 0) {
+            unit->unsettled = report.outcome == OUTCOME_UNKNOWN;
+            unit->uncertain = report;
+        }
         unit->ordered_ns = report.done_ns;
         inbox_put_report(poller->setup.inbox, &report);
     }

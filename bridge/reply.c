@@ -96,16 +96,17 @@ static void hand_on(struct reply *reply, const char *node, const char *payload, 
         log_warning("no result topic: the device's name is too long");
         return;
     }
-    audit_put(
-        reply->audit,
-        &(struct audit_entry){
-            .line = line,
-            .topic = topic,
-            .payload = payload,
-            .response_topic = address->response_topic[0] != '\0' ? address->response_topic : NULL,
-            .correlation = address->correlation,
-            .correlation_size = address->correlation_size,
-        });
+    bool elsewhere =
+        address->response_topic[0] != '\0' && wire_may_answer(reply->conf, address->response_topic);
+    struct audit_entry entry = {
+        .line = line,
+        .topic = topic,
+        .payload = payload,
+        .response_topic = elsewhere ? address->response_topic : NULL,
+        .correlation = address->correlation,
+        .correlation_size = address->correlation_size,
+    };
+    audit_put(reply->audit, &entry);
 }
 
 void reply_send(struct reply *reply, const char *node, const struct outcome *outcome,

@@ -23,8 +23,8 @@ static const char *const sql[STATEMENTS] = {
     [REMOVE] = "DELETE FROM sample WHERE id = ?1",
     [COUNT] = "SELECT count(*) FROM sample",
     [OLDEST] = "SELECT id, device FROM sample ORDER BY id LIMIT ?1",
-    [PAGES] = "SELECT (page_count - freelist_count) * page_size "
-              "FROM pragma_page_count, pragma_freelist_count, pragma_page_size",
+    [PAGES] = ("SELECT (page_count - freelist_count) * page_size "
+               "FROM pragma_page_count, pragma_freelist_count, pragma_page_size"),
 };
 
 /* Rows are never used twice: what the outbox remembers by its row stays that. */

@@ -13,9 +13,9 @@
 #include "bridge/log.h"
 #include "bridge/reply.h"
 
-/* Per writable point: one order under way, one waiting, one being put, one
- * whose outcome was unknown. */
-enum { OPEN_PER_POINT = 4 };
+/* Per writable point: one order under way, one waiting, one of the bridge's own
+ * waiting, one being put, one whose outcome was unknown. */
+enum { OPEN_PER_POINT = 5 };
 /* How long the fallback on exit may take before the bridge ends without it. */
 #define EXIT_NS (3 * CLOCK_NS_PER_S)
 
@@ -113,12 +113,12 @@ static bool is_setpoint(const struct device *device, unsigned point)
     return (int)point == device->control.setpoint;
 }
 
-/* Whether a command for this point is on its way. */
-static bool is_under_way(const struct subscriber *subscriber, unsigned device, unsigned point)
+/* Whether a write of the deadman for this device is on its way. */
+static bool is_under_way(const struct subscriber *subscriber, unsigned device)
 {
     for (unsigned i = 0; i < subscriber->n_open; i++) {
         const struct open_command *open = &subscriber->open[i];
-        if (open->state == OPEN_WAITING && open->device == device && open->point == point)
+        if (open->state == OPEN_WAITING && open->by == BY_DEADMAN && open->device == device)
             return true;
     }
     return false;
@@ -152,6 +152,7 @@ static void hand_over(struct subscriber *subscriber, const struct open_command *
         .value = open->command.value,
         .expires_ns = expires_ns,
         .own = open->by != BY_DISPATCHER,
+        .unless_ns = open->by == BY_DEADMAN ? open->mono_ns : 0,
     };
     if (mailbox_put(subscriber->setup.mailboxes[device->link], &order, &replaced)) {
         struct report report = {
@@ -197,6 +198,8 @@ static void take_deadman_report(struct subscriber *subscriber, unsigned index,
                                 const struct report *report)
 {
     struct seat *seat = &subscriber->seats[index];
+    if (report->outcome == OUTCOME_SUPERSEDED)
+        return; /* a setpoint was written meanwhile: its own report says what follows */
     if (is_forbidden(report))
         deadman_refused(&seat->deadman, clock_mono_ns());
     if (report->outcome != seat->own_outcome)
@@ -239,7 +242,7 @@ static void take_report(struct subscriber *subscriber, const struct report *repo
     bool unknown = report->kind == REPORT_OUTCOME && report->outcome == OUTCOME_UNKNOWN;
 
     if (report->kind != REPORT_FOUND) {
-        if (report->outcome != OUTCOME_SUPERSEDED && report->kind == REPORT_OUTCOME)
+        if (report->written_ns != 0 && report->kind == REPORT_OUTCOME)
             forget_unsettled(subscriber, index, report->order.point);
         if (setpoint && report->written_ns != 0 && report->outcome != OUTCOME_FAILED)
             seat->last_write_ns = report->written_ns;
@@ -251,9 +254,14 @@ static void take_report(struct subscriber *subscriber, const struct report *repo
             answer_report(subscriber, report);
         open->state = unknown ? OPEN_UNSETTLED : OPEN_FREE;
     }
-    bool holds = report->kind == REPORT_FOUND || report->outcome == OUTCOME_CONFIRMED;
-    if (setpoint && holds && (report->kind == REPORT_FOUND || open->by == BY_DISPATCHER))
+    if (!setpoint || (report->kind != REPORT_FOUND && open->by != BY_DISPATCHER))
+        return;
+    if (report->kind == REPORT_FOUND || report->outcome == OUTCOME_CONFIRMED)
         deadman_holds(&seat->deadman, report->readback, report->done_ns);
+    else if (report->written_ns != 0)
+        deadman_may_hold(&seat->deadman,
+                         report->has_readback ? report->readback : report->order.value,
+                         report->done_ns);
 }
 
 /* ---- arrivals ---- */
@@ -367,7 +375,7 @@ static int64_t run_deadmen(struct subscriber *subscriber)
                             list->devices[i].name, value);
                 seat->own_outcome = OUTCOME_COUNT;
             }
-            if (!is_under_way(subscriber, i, (unsigned)list->devices[i].control.setpoint))
+            if (!is_under_way(subscriber, i))
                 put_own(subscriber, i, BY_DEADMAN, value);
         }
         firing += seat->deadman.state == DEADMAN_FIRING;

@@ -50,13 +50,15 @@ struct supervisor {
 
 /* ---- start and stop ---- */
 
-/* The points of a link's devices that a command may name. */
+/* For every point of a link's devices that a command may name, one place for
+ * commands and one for the bridge's own writes. */
 static unsigned count_places(const struct device_list *list, unsigned link)
 {
     unsigned places = 0;
     for (unsigned i = 0; i < list->n_devices; i++)
         for (unsigned point = 0; point < list->devices[i].n_points; point++)
-            places += list->devices[i].link == link && device_may_write(&list->devices[i], point);
+            if (list->devices[i].link == link && device_may_write(&list->devices[i], point))
+                places += 2;
     return places;
 }
 

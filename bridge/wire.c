@@ -39,11 +39,28 @@ bool wire_parse_topic(const struct conf *conf, const char *topic, char device[WI
         return false;
     const char *node = topic + length;
     const char *end = strchr(node, '/');
-    if (end == NULL || strncmp(end, "/set/", 5) != 0)
+    /* The filter <base>/+/set/# takes in <base>/<device>/set: no point is named. */
+    bool bare = end != NULL && strcmp(end, "/set") == 0;
+    if (end == NULL || (!bare && strncmp(end, "/set/", 5) != 0))
         return false;
     (void)snprintf(device, WIRE_TOPIC_MAX + 1, "%.*s", (int)(end - node), node);
-    (void)snprintf(point, WIRE_TOPIC_MAX + 1, "%s", end + 5);
+    (void)snprintf(point, WIRE_TOPIC_MAX + 1, "%s", bare ? "" : end + strlen("/set/"));
     return true;
+}
+
+/* Whether a topic lies below `levels`, e.g. flux/demo. */
+static bool is_below(const char *topic, const char *levels)
+{
+    size_t length = strlen(levels);
+    return strncmp(topic, levels, length) == 0 && (topic[length] == '/' || topic[length] == '\0');
+}
+
+bool wire_may_answer(const struct conf *conf, const char *topic)
+{
+    char base[WIRE_TOPIC_MAX + 1];
+    int length = snprintf(base, sizeof(base), "%s/%s", conf->mqtt.prefix, conf->site);
+    return length > 0 && topic[0] != '$' && !is_below(topic, base) &&
+           !(conf->ha_enabled && is_below(topic, conf->ha_prefix));
 }
 
 /* ---- a command comes in ---- */

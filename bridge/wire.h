@@ -28,9 +28,14 @@ bool wire_command_filter(char topic[WIRE_TOPIC_MAX + 1], const struct conf *conf
 unsigned wire_expiry_s(const struct device *device);
 
 /* Takes <base>/<device>/set/<point> apart into copies (truncated to their
- * size). False when the topic is none. */
+ * size); the point is "" for <base>/<device>/set. False when the topic is none. */
 bool wire_parse_topic(const struct conf *conf, const char *topic, char device[WIRE_TOPIC_MAX + 1],
                       char point[WIRE_TOPIC_MAX + 1]);
+
+/* Whether an outcome may go to this response topic: not to one that the bridge
+ * itself speaks on, nor to the broker's own. A dispatcher must not borrow the
+ * bridge's rights. */
+bool wire_may_answer(const struct conf *conf, const char *topic);
 
 /* Reads a command's payload: one JSON object of known fields (or, with
  * allow_bare, one JSON number). False: `detail` says what is wrong with it;

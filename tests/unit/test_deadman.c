@@ -93,6 +93,18 @@ static void test_a_forbidden_fallback_becomes_zero_at_once(void **state)
     assert_true(value == -20);
 }
 
+static void test_what_may_be_held_begins_a_lease_and_renews_none(void **state)
+{
+    struct deadman deadman = a_deadman(0);
+    double value;
+    (void)state;
+    deadman_may_hold(&deadman, 0, 0);
+    assert_true(deadman_next_ns(&deadman) == INT64_MAX);
+    deadman_may_hold(&deadman, 50, 0);
+    deadman_may_hold(&deadman, 50, 30 * SECOND);
+    assert_true(deadman_due(&deadman, 60 * SECOND, &value));
+}
+
 static void test_without_a_timeout_there_is_none(void **state)
 {
     struct deadman deadman;
@@ -112,6 +124,7 @@ int main(void)
         cmocka_unit_test(test_holding_the_fallback_needs_no_lease),
         cmocka_unit_test(test_it_tries_each_second_until_it_is_done),
         cmocka_unit_test(test_a_forbidden_fallback_becomes_zero_at_once),
+        cmocka_unit_test(test_what_may_be_held_begins_a_lease_and_renews_none),
         cmocka_unit_test(test_without_a_timeout_there_is_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -433,7 +433,7 @@ static void test_command_topics(void **state)
         {"flux/demo/a/set/b/c", "a", "b/c"},
         {"flux/demo/a/set/set/set/", "a", "set/set/"},
         {"flux/demo/set/set/x", "set", "x"},
-        {"flux/demo/a/set", NULL, NULL},
+        {"flux/demo/a/set", "a", ""},
         {"flux/demo/a/SET/x", NULL, NULL},
         {"flux/demo/a/b/set/x", NULL, NULL},
         {"flux/demo/a/result", NULL, NULL},
@@ -798,6 +798,29 @@ static void test_an_unknown_field_is_named(void **state)
     free(text);
 }
 
+static void test_outcomes_go_nowhere_the_bridge_speaks(void **state)
+{
+    static const struct {
+        const char *topic;
+        bool may;
+    } cases[] = {
+        {"reply/dispatch-a", true},
+        {"flux/demo2/x", true},
+        {"flux", true},
+        {"flux/demo", false},
+        {"flux/demo/Grid-Meter/state", false},
+        {"$SYS/x", false},
+        {"homeassistant/device/x/config", false},
+        {"homeassistants/x", true},
+    };
+    struct conf conf = {.site = "demo", .ha_enabled = true};
+    (void)state;
+    strcpy(conf.mqtt.prefix, "flux");
+    strcpy(conf.ha_prefix, "homeassistant");
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++)
+        assert_int_equal(wire_may_answer(&conf, cases[i].topic), cases[i].may);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -817,6 +840,7 @@ int main(void)
         cmocka_unit_test(test_health),
         cmocka_unit_test(test_topics),
         cmocka_unit_test(test_command_topics),
+        cmocka_unit_test(test_outcomes_go_nowhere_the_bridge_speaks),
         cmocka_unit_test(test_a_topic_longer_than_any),
         cmocka_unit_test(test_the_whole_command),
         cmocka_unit_test(test_the_least_command),
