@@ -813,12 +813,12 @@ static void test_outcomes_go_nowhere_the_bridge_speaks(void **state)
         {"homeassistant/device/x/config", false},
         {"homeassistants/x", true},
     };
-    struct conf conf = {.site = "demo", .ha_enabled = true};
+    struct conf site = {.site = "demo", .ha_enabled = true};
     (void)state;
-    strcpy(conf.mqtt.prefix, "flux");
-    strcpy(conf.ha_prefix, "homeassistant");
+    strcpy(site.mqtt.prefix, "flux");
+    strcpy(site.ha_prefix, "homeassistant");
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++)
-        assert_int_equal(wire_may_answer(&conf, cases[i].topic), cases[i].may);
+        assert_int_equal(wire_may_answer(&site, cases[i].topic), cases[i].may);
 }
 
 int main(void)
