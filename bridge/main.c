@@ -5,23 +5,60 @@
  */
 #include <ctype.h>
 #include <getopt.h>
-#include <glob.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "bridge/clock.h"
 #include "bridge/conf.h"
 #include "bridge/supervisor.h"
 #include "bridge/tool.h"
-#include "devices/codec.h"
-#include "devices/profile.h"
 
-enum { EXIT_USAGE = 2, MAX_ARGUMENTS = 8 };
+enum { EXIT_USAGE = 2, MAX_ARGUMENTS = PROFILE_POINTS_MAX + 1 };
+
+enum option_name {
+    OPTION_CONFIG,
+    OPTION_ONLINE,
+    OPTION_JSON,
+    OPTION_RAW,
+    OPTION_WATCH,
+    OPTION_DRY_RUN,
+    OPTION_PORTS,
+    OPTION_UNITS,
+    OPTION_HELP,
+    OPTION_VERSION,
+    N_OPTIONS
+};
+
+#define TAKES(option) (1U << (option))
+#define TAKES_CONFIG  TAKES(OPTION_CONFIG) /* and needs it */
+#define TAKES_ALWAYS  (TAKES(OPTION_HELP) | TAKES(OPTION_VERSION))
+
+static const struct {
+    const char *name;
+    char letter;
+    int has_value; /* as in struct option */
+    const char *usage;
+    const char *help;
+} known[N_OPTIONS] = {
+    [OPTION_CONFIG] = {"config", 'c', required_argument, "-c, --config FILE", "the configuration"},
+    [OPTION_ONLINE] = {"online", 'o', no_argument, "-o, --online", "ask the devices as well"},
+    [OPTION_JSON] = {"json", 'j', no_argument, "-j, --json", "print one JSON object"},
+    [OPTION_RAW] = {"raw", 'r', no_argument, "-r, --raw", "also the registers as they came"},
+    [OPTION_WATCH] = {"watch", 'w', optional_argument, "-w, --watch [SECONDS]",
+                      "read again and again, as often as polled unless SECONDS are given"},
+    [OPTION_DRY_RUN] = {"dry-run", 'n', no_argument, "-n, --dry-run",
+                        "only say what would be written"},
+    [OPTION_PORTS] = {"ports", 'p', required_argument, "-p, --ports PORTS",
+                      "such as 502,1502-1504; default 502"},
+    [OPTION_UNITS] = {"units", 'u', required_argument, "-u, --units UNITS",
+                      "unit ids to try, such as 1-4,255; default 1,255"},
+    [OPTION_HELP] = {"help", 'h', no_argument, "-h, --help", "this text"},
+    [OPTION_VERSION] = {"version", 'V', no_argument, "-V, --version", "the version"},
+};
 
 struct options {
-    const char *config; /* -c; NULL for commands that take none */
-    bool dry_run;
+    const char *values[N_OPTIONS]; /* NULL = not given; "" for one without a value */
     int n_arguments;
     char *arguments[MAX_ARGUMENTS + 1]; /* what is no option, NULL-terminated */
 };
@@ -31,21 +68,62 @@ struct verb {
     const char *usage;   /* what follows the name */
     const char *summary; /* one line for fluxbridge --help */
     const char *help;    /* the text of its own --help */
-    bool config;         /* takes -c FILE, and needs it */
-    bool dry_run;        /* takes --dry-run */
+    unsigned options;    /* TAKES() of each that it knows */
     int min_arguments, max_arguments;
     int (*run)(const struct options *options);
 };
 
-/* ---- run, write, check ---- */
+/* ---- the commands ---- */
+
+/* The configuration that a command works on. conf_free() in any case. */
+static bool open_conf(const struct options *options, struct conf *conf)
+{
+    struct cfg cfg = {.out = stderr};
+    return conf_read(&cfg, options->values[OPTION_CONFIG], conf);
+}
 
 static int run_run(const struct options *options)
 {
     struct conf conf;
-    struct cfg cfg = {.out = stderr};
     int code = EXIT_USAGE;
-    if (conf_read(&cfg, options->config, &conf))
-        code = supervisor_run(&conf, options->config);
+    if (open_conf(options, &conf))
+        code = supervisor_run(&conf, options->values[OPTION_CONFIG]);
+    conf_free(&conf);
+    return code;
+}
+
+static int run_check(const struct options *options)
+{
+    return tool_check(options->values[OPTION_CONFIG], options->values[OPTION_ONLINE] != NULL);
+}
+
+static bool parse_seconds(const char *text, int64_t *period_ns)
+{
+    char *end;
+    const double seconds = strtod(text, &end);
+    if (end == text || *end != '\0' || !(seconds >= 0.01 && seconds <= 86400))
+        return false;
+    *period_ns = (int64_t)(seconds * (double)CLOCK_NS_PER_S);
+    return true;
+}
+
+static int run_read(const struct options *options)
+{
+    const char *seconds = options->values[OPTION_WATCH];
+    struct tool_read_options how = {
+        .json = options->values[OPTION_JSON] != NULL,
+        .raw = options->values[OPTION_RAW] != NULL,
+        .watch = seconds != NULL,
+    };
+    struct conf conf;
+    int code = EXIT_USAGE;
+    if (how.watch && *seconds != '\0' && !parse_seconds(seconds, &how.period_ns)) {
+        fprintf(stderr, "fluxbridge read: --watch takes 0.01 to 86400 seconds, not '%s'\n",
+                seconds);
+        return EXIT_USAGE;
+    }
+    if (open_conf(options, &conf))
+        code = tool_read(&conf, options->arguments[0], options->arguments + 1, &how);
     conf_free(&conf);
     return code;
 }
@@ -53,143 +131,24 @@ static int run_run(const struct options *options)
 static int run_write(const struct options *options)
 {
     struct conf conf;
-    struct cfg cfg = {.out = stderr};
     char *const *arguments = options->arguments;
     int code = EXIT_USAGE;
-    if (conf_read(&cfg, options->config, &conf))
-        code = tool_write(&conf, arguments[0], arguments[1], arguments[2], options->dry_run);
+    if (open_conf(options, &conf))
+        code = tool_write(&conf, arguments[0], arguments[1], arguments[2],
+                          options->values[OPTION_DRY_RUN] != NULL);
     conf_free(&conf);
     return code;
 }
 
-static const char *plural(unsigned n)
-{
-    return n == 1 ? "" : "s";
-}
-
-static int run_check(const struct options *options)
-{
-    struct conf conf;
-    struct cfg cfg = {.out = stdout};
-    bool good = conf_read(&cfg, options->config, &conf);
-    if (good)
-        printf("%s: good: %u device%s on %u link%s\n", options->config, conf.devices.n_devices,
-               plural(conf.devices.n_devices), conf.devices.n_links, plural(conf.devices.n_links));
-    conf_free(&conf);
-    return good ? EXIT_SUCCESS : EXIT_USAGE;
-}
-
-/* ---- points ---- */
-
-enum { N_COLUMNS = 9, CELL_MAX = 96 };
-
-struct row {
-    char cells[N_COLUMNS][CELL_MAX];
-};
-
-static const struct row headings = {
-    {"NAME", "ADDRESS", "HEX", "TABLE", "TYPE", "UNIT", "SCALE", "ACCESS", "LIMITS"}};
-
-/* A number, or nothing for NAN. */
-static void print_optional(double number, char text[CODEC_TEXT_MAX])
-{
-    text[0] = '\0';
-    if (!isnan(number))
-        codec_print_number(number, text);
-}
-
-static void describe(const struct point *point, struct row *row)
-{
-    char low[CODEC_TEXT_MAX], high[CODEC_TEXT_MAX];
-    char bits[CODEC_TEXT_MAX] = "";
-    if (point->bits > 0)
-        snprintf(bits, sizeof bits, point->bits == 1 ? "[%d]" : "[%d..%d]", point->bit,
-                 point->bit + point->bits - 1);
-    snprintf(row->cells[0], CELL_MAX, "%s", point->name);
-    snprintf(row->cells[1], CELL_MAX, "%u", point->address);
-    snprintf(row->cells[2], CELL_MAX, "0x%04X", point->address);
-    snprintf(row->cells[3], CELL_MAX, "%s", point_table_word(point->table));
-    snprintf(row->cells[4], CELL_MAX, "%s%s", point_type_word(point->type), bits);
-    snprintf(row->cells[5], CELL_MAX, "%s", point->unit[0] ? point->unit : "-");
-    codec_print_number(point->scale, low);
-    print_optional(point->offset == 0 ? NAN : point->offset, high);
-    snprintf(row->cells[6], CELL_MAX, "%s%s%s", low, point->offset > 0 ? "+" : "", high);
-    snprintf(row->cells[7], CELL_MAX, "%s", point->writable ? "rw" : "r");
-    print_optional(point->min, low);
-    print_optional(point->max, high);
-    snprintf(row->cells[8], CELL_MAX, "%s%s%s", low, low[0] || high[0] ? ".." : "-", high);
-}
-
-/* Characters of a UTF-8 text. */
-static int width(const char *text)
-{
-    int characters = 0;
-    for (; *text; text++)
-        characters += ((unsigned char)*text & 0xc0) != 0x80;
-    return characters;
-}
-
-static void print_table(const struct row *rows, unsigned n_rows)
-{
-    int widths[N_COLUMNS] = {0};
-    for (unsigned i = 0; i < n_rows; i++)
-        for (unsigned column = 0; column < N_COLUMNS; column++)
-            if (width(rows[i].cells[column]) > widths[column])
-                widths[column] = width(rows[i].cells[column]);
-    for (unsigned i = 0; i < n_rows; i++) {
-        for (unsigned column = 0; column < N_COLUMNS - 1; column++) {
-            const char *cell = rows[i].cells[column];
-            printf("%s%*s", cell, widths[column] + 2 - width(cell), "");
-        }
-        printf("%s\n", rows[i].cells[N_COLUMNS - 1]);
-    }
-}
-
-/* Whether there is a profile of `type`. If not, says which there are. */
-static bool find_type(const char *type, const char *const *directories)
-{
-    glob_t files = {0};
-    char pattern[CONF_PATH_MAX + 1];
-    for (; *directories; directories++) {
-        snprintf(pattern, sizeof pattern, "%s/*.cfg", *directories);
-        glob(pattern, GLOB_APPEND, NULL, &files);
-    }
-    bool found = false;
-    for (size_t i = 0; i < files.gl_pathc; i++) {
-        char *name = strrchr(files.gl_pathv[i], '/') + 1;
-        *strrchr(name, '.') = '\0';
-        found = found || strcmp(name, type) == 0;
-    }
-    if (!found) {
-        fprintf(stderr, "fluxbridge points: there is no type '%s': the types are", type);
-        for (size_t i = 0; i < files.gl_pathc; i++)
-            fprintf(stderr, "%s %s", i ? "," : "", strrchr(files.gl_pathv[i], '/') + 1);
-        fprintf(stderr, "%s\n", files.gl_pathc ? "" : " none");
-    }
-    globfree(&files);
-    return found;
-}
-
 static int run_points(const struct options *options)
 {
-    const char *type = options->arguments[0];
-    const char *const *directories = profile_directories();
-    if (!find_type(type, directories))
-        return EXIT_USAGE;
-    struct cfg cfg = {.out = stderr};
-    struct profile *profile = profile_read(&cfg, NULL, directories, type);
-    if (!profile)
-        return EXIT_USAGE;
-    struct row *rows = calloc(profile->n_points + 1, sizeof *rows);
-    if (rows) {
-        rows[0] = headings;
-        for (unsigned i = 0; i < profile->n_points; i++)
-            describe(&profile->points[i], &rows[i + 1]);
-        print_table(rows, profile->n_points + 1);
-    }
-    free(rows);
-    profile_free(profile);
-    return rows ? EXIT_SUCCESS : EXIT_FAILURE;
+    return tool_points(options->arguments[0]);
+}
+
+static int run_scan(const struct options *options)
+{
+    return tool_scan(options->arguments[0], options->values[OPTION_PORTS],
+                     options->values[OPTION_UNITS]);
 }
 
 /* ---- usage ---- */
@@ -203,17 +162,36 @@ static const struct verb verbs[] = {
                 "MQTT broker; takes commands from there. Stays in the foreground and logs to\n"
                 "stderr. SIGTERM and SIGINT end it cleanly; SIGHUP takes over the log level,\n"
                 "reopens the audit log and reads certificates and password again.",
-        .config = true,
+        .options = TAKES_CONFIG,
         .run = run_run,
     },
     {
         .name = "check",
         .usage = "-c FILE",
         .summary = "check a configuration",
-        .help = "Prints every problem of the configuration FILE, of the device types it uses and\n"
-                "of the files it names as FILE:LINE: message. Warnings are no problems.",
-        .config = true,
+        .help =
+            "Prints every problem of the configuration FILE, of the device types it uses and\n"
+            "of the files it names as FILE:LINE: message. Warnings are no problems: two devices\n"
+            "on one unit id, a secret that all may read, polls that a serial line is too slow\n"
+            "for; with --online also polls that the devices are too slow for, and power that\n"
+            "is about 1000 times off voltage x current. Then a device that does not answer is\n"
+            "a problem as well (exit code 1).",
+        .options = TAKES_CONFIG | TAKES(OPTION_ONLINE),
         .run = run_check,
+    },
+    {
+        .name = "read",
+        .usage = "-c FILE DEVICE [POINT...]",
+        .summary = "read a device once",
+        .help =
+            "Reads DEVICE, or only the POINTs named, once over Modbus and prints a table of the\n"
+            "values. A value that cannot be read shows why, in the words of topics.md. 0 means\n"
+            "that at least one value could be read. Only reads; a fluxbridge that runs may go\n"
+            "on doing so, except on a serial line.",
+        .options = TAKES_CONFIG | TAKES(OPTION_JSON) | TAKES(OPTION_RAW) | TAKES(OPTION_WATCH),
+        .min_arguments = 1,
+        .max_arguments = MAX_ARGUMENTS,
+        .run = run_read,
     },
     {
         .name = "write",
@@ -223,8 +201,7 @@ static const struct verb verbs[] = {
                 "limits and interlocks, once, read back, and noted in the audit log. Prints the\n"
                 "outcome as JSON; 0 means that it is confirmed. Refused while a fluxbridge on\n"
                 "this machine runs with the device, except for a battery's setpoint of 0.",
-        .config = true,
-        .dry_run = true,
+        .options = TAKES_CONFIG | TAKES(OPTION_DRY_RUN),
         .min_arguments = 3,
         .max_arguments = 3,
         .run = run_write,
@@ -239,6 +216,20 @@ static const struct verb verbs[] = {
         .min_arguments = 1,
         .max_arguments = 1,
         .run = run_points,
+    },
+    {
+        .name = "scan",
+        .usage = "CIDR",
+        .summary = "find Modbus TCP devices",
+        .help =
+            "Looks at every address of CIDR, such as 192.168.1.0/24 or 192.168.1.7, and at no\n"
+            "other, for units that speak Modbus TCP. Guesses of which type each is by what it\n"
+            "answers, and prints a table and a block for the configuration. Only reads. Ctrl-C\n"
+            "ends it early, with what was found. 0 means that something was found.",
+        .options = TAKES(OPTION_PORTS) | TAKES(OPTION_UNITS),
+        .min_arguments = 1,
+        .max_arguments = 1,
+        .run = run_scan,
     },
 };
 
@@ -260,12 +251,9 @@ static void print_help(void)
 static void print_verb_help(const struct verb *verb)
 {
     printf("Usage: fluxbridge %s %s\n\n%s\n\nOptions:\n", verb->name, verb->usage, verb->help);
-    if (verb->config)
-        printf("  -c, --config FILE  the configuration\n");
-    if (verb->dry_run)
-        printf("  -n, --dry-run      only say what would be written\n");
-    printf("  -h, --help         this text\n"
-           "  -V, --version      the version\n");
+    for (unsigned i = 0; i < N_OPTIONS; i++)
+        if ((verb->options | TAKES_ALWAYS) & TAKES(i))
+            printf("  %-22s %s\n", known[i].usage, known[i].help);
 }
 
 static void print_version(void)
@@ -289,20 +277,44 @@ static bool is_negative_number(const char *argument)
            (isdigit((unsigned char)argument[1]) || (argument[1] == '.' && argument[2] != '\0'));
 }
 
-/* The next option as by getopt_long(), or 1 for an argument, which is added. */
-static int next_option(int argc, char **argv, struct options *options)
+static bool is_number(const char *argument)
 {
-    static const struct option known[] = {{"config", required_argument, NULL, 'c'},
-                                          {"dry-run", no_argument, NULL, 'n'},
-                                          {"help", no_argument, NULL, 'h'},
-                                          {"version", no_argument, NULL, 'V'},
-                                          {0}};
+    return argument != NULL && argument[strspn(argument, "0123456789.")] == '\0' && *argument;
+}
+
+/* How getopt_long() is told of the options of a command. */
+struct grammar {
+    char letters[2 + 3 * N_OPTIONS + 1];
+    struct option longs[N_OPTIONS + 1];
+};
+
+static void make_grammar(const struct verb *verb, struct grammar *grammar)
+{
+    char *letter = grammar->letters;
+    struct option *next = grammar->longs;
+    *grammar = (struct grammar){0};
+    *letter++ = '-'; /* arguments and options in any order */
+    *letter++ = ':'; /* tell a missing value from an unknown option */
+    for (unsigned i = 0; i < N_OPTIONS; i++) {
+        if (!((verb->options | TAKES_ALWAYS) & TAKES(i)))
+            continue;
+        *letter++ = known[i].letter;
+        for (int colons = known[i].has_value; colons > 0; colons--)
+            *letter++ = ':';
+        *next++ = (struct option){known[i].name, known[i].has_value, NULL, known[i].letter};
+    }
+}
+
+/* The next option as by getopt_long(), or 1 for an argument, which is added. */
+static int next_option(int argc, char **argv, const struct grammar *grammar,
+                       struct options *options)
+{
     int option = 1;
     char *argument = optind < argc ? argv[optind] : NULL;
     if (argument != NULL && is_negative_number(argument)) {
         optind++;
     } else {
-        option = getopt_long(argc, argv, "-:c:nhV", known, NULL);
+        option = getopt_long(argc, argv, grammar->letters, grammar->longs, NULL);
         argument = option == 1 ? optarg : NULL;
         if (option == -1 && optind < argc) { /* behind "--" */
             option = 1;
@@ -311,43 +323,45 @@ static int next_option(int argc, char **argv, struct options *options)
     }
     if (option == 1 && options->n_arguments < MAX_ARGUMENTS)
         options->arguments[options->n_arguments++] = argument;
+    /* A value that may be left out is also taken from behind a space. */
+    if (option == known[OPTION_WATCH].letter && optarg == NULL && is_number(argv[optind]))
+        optarg = argv[optind++];
     return option;
+}
+
+/* Notes an option that is known. */
+static void take_option(int letter, struct options *options)
+{
+    for (unsigned i = 0; i < N_OPTIONS; i++)
+        if (known[i].letter == letter)
+            options->values[i] = optarg != NULL ? optarg : "";
 }
 
 /* Parses a command's own arguments, of which the first is its name, and runs it. */
 static int run_verb(const struct verb *verb, int argc, char **argv)
 {
     struct options options = {0};
+    struct grammar grammar;
     int option;
     opterr = 0; /* one line in our own words */
-    while ((option = next_option(argc, argv, &options)) != -1) {
-        switch (option) {
-        case 1:
-            break;
-        case 'n':
-            if (!verb->dry_run)
-                return misused(verb, "it has no --dry-run", NULL);
-            options.dry_run = true;
-            break;
-        case 'c':
-            if (!verb->config)
-                return misused(verb, "it takes no configuration", NULL);
-            options.config = optarg;
-            break;
-        case 'h':
-            print_verb_help(verb);
-            return EXIT_SUCCESS;
-        case 'V':
-            print_version();
-            return EXIT_SUCCESS;
-        default:
+    make_grammar(verb, &grammar);
+    while ((option = next_option(argc, argv, &grammar, &options)) != -1) {
+        if (option == '?' || option == ':')
             return misused(verb, option == ':' ? "a value is missing after" : "unknown option",
                            strncmp(argv[optind - 1], "--", 2) == 0
                                ? argv[optind - 1]
                                : (char[]){'-', (char)optopt, '\0'});
+        take_option(option, &options);
+        if (options.values[OPTION_HELP] != NULL) {
+            print_verb_help(verb);
+            return EXIT_SUCCESS;
+        }
+        if (options.values[OPTION_VERSION] != NULL) {
+            print_version();
+            return EXIT_SUCCESS;
         }
     }
-    if (verb->config && !options.config)
+    if ((verb->options & TAKES_CONFIG) && options.values[OPTION_CONFIG] == NULL)
         return misused(verb, "no configuration given", NULL);
     if (options.n_arguments < verb->min_arguments)
         return misused(verb, "an argument is missing", NULL);

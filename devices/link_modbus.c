@@ -10,9 +10,9 @@
 #include <termios.h>
 #include <unistd.h>
 
-enum { AT_UNIT = 0, AT_PDU = 1, CRC = 2 };
+#include "devices/bustime.h"
 
-static const int64_t NS_PER_S = 1000000000;
+enum { AT_UNIT = 0, AT_PDU = 1, CRC = 2 };
 
 struct link_modbus {
     struct link link;
@@ -171,9 +171,6 @@ struct link *link_modbus_new(const struct device_modbus *modbus)
     modbus_set_byte_timeout(rtu->context, 0, 0); /* so the response timeout bounds it all */
     memcpy(rtu->line, modbus->serial, sizeof rtu->line);
     rtu->baud = modbus->baud;
-    /* 3.5 characters, and 1.75 ms above 19200 baud (Serial Line V1.02, 2.5.1.1). */
-    int64_t bits =
-        1 + modbus->data_bits + (modbus->parity != DEVICE_PARITY_NONE) + modbus->stop_bits;
-    rtu->gap_ns = modbus->baud > 19200 ? 1750000 : bits * 7 * NS_PER_S / (2 * modbus->baud);
+    rtu->gap_ns = bustime_gap_ns(modbus);
     return &rtu->link;
 }

@@ -1,6 +1,7 @@
 #include "devices/plan.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "devices/codec.h"
 #include "devices/link.h"
@@ -150,6 +151,15 @@ void plan_decode(const struct plan *plan, const struct plan_block *block, const 
         if (is_due(plan, i, block->scan))
             values[plan->point[i]] =
                 codec_decode(at(plan, i), words + (at(plan, i)->address - block->address));
+}
+
+void plan_copy(const struct plan *plan, const struct plan_block *block, const uint16_t *words,
+               uint16_t (*copies)[PLAN_WORDS_MAX])
+{
+    for (unsigned i = block->first; i < block->end; i++)
+        if (is_due(plan, i, block->scan))
+            memcpy(copies[plan->point[i]], words + (at(plan, i)->address - block->address),
+                   point_width(at(plan, i)) * sizeof *words);
 }
 
 void plan_fail(const struct plan *plan, const struct plan_block *block, enum fault fault,

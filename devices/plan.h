@@ -15,6 +15,8 @@
 #include "devices/device.h"
 #include "devices/fault.h"
 
+enum { PLAN_WORDS_MAX = 4 }; /* registers of one point */
+
 struct plan;
 
 /* One read request: `count` registers (or bits) from `address`, for the `n`
@@ -51,6 +53,11 @@ void plan_mend(struct plan *plan);
  * device's points. Points that are not in the block are left alone. */
 void plan_decode(const struct plan *plan, const struct plan_block *block, const uint16_t *words,
                  struct value *values);
+
+/* Copies the registers of each point of an answered block to copies[], indexed
+ * as the device's points. */
+void plan_copy(const struct plan *plan, const struct plan_block *block, const uint16_t *words,
+               uint16_t (*copies)[PLAN_WORDS_MAX]);
 
 /* Marks every point of the block as failed. */
 void plan_fail(const struct plan *plan, const struct plan_block *block, enum fault fault,

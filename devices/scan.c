@@ -32,6 +32,8 @@ enum scan_step scan_step(struct scan *scan, struct link *link, enum fault *fault
                   block.count, words, scan->device->modbus.timeout_ns);
     if (answer == FAULT_NONE) {
         plan_decode(scan->plan, &block, words, scan->values);
+        if (scan->words != NULL)
+            plan_copy(scan->plan, &block, words, scan->words);
         scan->read += block.n;
     } else if (splits(answer) && plan_cut(scan->plan, &block, answer != FAULT_DEVICE_FAILURE)) {
         return SCAN_MORE; /* the same position again, in smaller pieces */

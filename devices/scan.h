@@ -15,10 +15,12 @@ struct scan {
     struct plan *plan;
     const struct device *device;
     struct value *values; /* as the device's points; the caller's */
-    uint64_t number;      /* which points are due: see point.every */
-    unsigned next;        /* position in the plan */
-    unsigned read;        /* points read so far */
-    unsigned failed;      /* points refused so far */
+    /* Likewise the registers that were read; set after scan_begin(), NULL = not wanted. */
+    uint16_t (*words)[PLAN_WORDS_MAX];
+    uint64_t number; /* which points are due: see point.every */
+    unsigned next;   /* position in the plan */
+    unsigned read;   /* points read so far */
+    unsigned failed; /* points refused so far */
 };
 
 /* Prepares scan `number`; all values become VALUE_ABSENT. */

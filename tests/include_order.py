@@ -21,6 +21,7 @@ devices/device
 devices/claim
 devices/link
 devices/plan
+devices/bustime
 devices/scan
 devices/link_tcp
 devices/link_modbus
@@ -32,6 +33,8 @@ devices/simulator/server
 devices/simulator/main
 bridge/clock
 bridge/log
+bridge/table
+bridge/types
 bridge/notify
 bridge/conf
 bridge/schedule
@@ -64,6 +67,11 @@ bridge/publisher
 bridge/poller
 bridge/subscriber
 bridge/supervisor
+bridge/range
+bridge/reading
+bridge/guess
+bridge/survey
+bridge/ratio
 bridge/tool
 bridge/main
 """.split()

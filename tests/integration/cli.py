@@ -6,7 +6,7 @@ import types
 
 import flux
 
-COMMANDS = ("run", "check", "write", "points")
+COMMANDS = ("run", "check", "read", "write", "points", "scan")
 
 
 class Test(flux.Test):
@@ -55,7 +55,7 @@ class Text(Test):
                 (["run"], "no configuration given"),
                 (["run", "-c", "x", "y"], "one argument too many: 'y'"),
                 (["points"], "an argument is missing"),
-                (["points", "-c", "x", "y"], "it takes no configuration"),
+                (["points", "-c", "x", "y"], "unknown option '-c'"),
                 (["points", "powerpack", "acuvim2"], "one argument too many: 'acuvim2'")):
             with self.subTest(arguments=arguments):
                 code, out, err = self.run_tool(*arguments)
