@@ -13,7 +13,7 @@ import time
 import flux
 
 PAGE = os.path.join(flux.source_dir(), "topics.md")
-EXAMPLE = re.compile(r"^```(json|text) example (\S+)\n(.*?)^```$", re.M | re.S)
+EXAMPLE = re.compile(r"^```(json|text) (example\S*) (\S+)\n(.*?)^```$", re.M | re.S)
 RESULT = "Site-BESS-01/result"
 NAMED = {"refused_by_reason", "errors"}  # their members are called as the case is
 
@@ -23,10 +23,10 @@ def read(*path):
         return file.read()
 
 
-def examples(kind):
-    """(topic, text) of every marked example."""
-    return [(topic, text.strip()) for k, topic, text in EXAMPLE.findall(read("topics.md"))
-            if k == kind]
+def examples(kind, mark="example"):
+    """(topic, text) of every example with this mark."""
+    return [(topic, text.strip()) for k, m, topic, text in EXAMPLE.findall(read("topics.md"))
+            if (k, m) == (kind, mark)]
 
 
 def shape(value):
@@ -154,6 +154,20 @@ class Reality(flux.Test):
                 self.assertLessEqual(seen, documented[leaf], "not in any example of " + topic)
 
         self.check_table(published)
+
+    def test_with_home_assistant(self):
+        server = self.modbus({1: flux.battery_unit()})
+        broker = self.broker()
+        mqtt = self.client(broker)
+        announced = self.client(broker, subscribe=("/homeassistant/#",))
+        self.bridge(flux.config(broker, [flux.battery(server)], home_assistant={"enabled": True},
+                                spool={"path": os.path.join(self.directory, "spool.db")}))
+        ((topic, text),) = examples("json", "example-with-home-assistant")
+        wanted = shape(json.loads(text))
+        mqtt.wait("/" + topic, lambda m: shape(m.json) == wanted)
+        for node in ("bridge", "Site-BESS-01"):
+            message = announced.wait("/homeassistant/device/fluxbridge-demo-%s/config" % node)
+            self.assertEqual((message.retain, message.qos), (1, 1))
 
     def check_table(self, published):
         """The table of topics: all of them, with the right retain flag and QoS."""
