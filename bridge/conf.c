@@ -1,6 +1,7 @@
 #include "bridge/conf.h"
 
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -21,6 +22,7 @@ static const struct cfg_field ROOT[] = {
     {.key = "spool", .kind = CFG_OTHER},
     {.key = "audit", .kind = CFG_OTHER},
     {.key = "log", .kind = CFG_OTHER},
+    {.key = "http", .kind = CFG_OTHER},
     {.key = "devices", .kind = CFG_OTHER, .required = true},
     CFG_END,
 };
@@ -61,6 +63,11 @@ static const struct cfg_field SPOOL[] = {
 
 static const struct cfg_field AUDIT[] = {
     {"path", TEXT(conf, audit_path), .required = true},
+    CFG_END,
+};
+
+static const struct cfg_field HTTP[] = {
+    {"listen", TEXT(conf, http_listen), .required = true},
     CFG_END,
 };
 
@@ -263,6 +270,25 @@ static void conf_read_mqtt(struct cfg *cfg, const config_setting_t *root, struct
     conf_read_tls(cfg, group, mqtt);
 }
 
+/* ADDRESS:PORT or [ADDRESS]:PORT; a name would leave open where it listens. */
+static bool conf_split_listen(struct conf *conf)
+{
+    struct in6_addr number;
+    char *end;
+    const char *colon = strrchr(conf->http_listen, ':');
+    if (!colon || !isdigit((unsigned char)colon[1]))
+        return false;
+    long port = strtol(colon + 1, &end, 10);
+    size_t length = (size_t)(colon - conf->http_listen);
+    const char *address = conf->http_listen;
+    bool brackets = length >= 2 && address[0] == '[' && address[length - 1] == ']';
+    snprintf(conf->http_address, sizeof conf->http_address, "%.*s",
+             (int)(brackets ? length - 2 : length), brackets ? address + 1 : address);
+    conf->http_port = (uint16_t)port;
+    return *end == '\0' && port >= 1 && port <= 65535 &&
+           inet_pton(brackets ? AF_INET6 : AF_INET, conf->http_address, &number) == 1;
+}
+
 /* The groups that are no more than a few keys. */
 static void conf_read_rest(struct cfg *cfg, const config_setting_t *root, struct conf *conf)
 {
@@ -275,6 +301,10 @@ static void conf_read_rest(struct cfg *cfg, const config_setting_t *root, struct
         (setting = conf_taken(group, "path", conf->audit_path)) &&
         strcmp(conf->audit_path, conf->spool_path) == 0)
         cfg_problem(cfg, setting, "audit and spool cannot share one path");
+    if ((group = conf_group(cfg, root, "http", HTTP, conf)) &&
+        (setting = conf_taken(group, "listen", conf->http_listen)) && !conf_split_listen(conf))
+        cfg_problem(cfg, setting,
+                    "listen must be an address and a port, such as \"127.0.0.1:9464\"");
     conf_group(cfg, root, "log", LOG, conf);
 }
 

@@ -39,8 +39,11 @@ struct conf {
     char ha_prefix[CONF_TEXT_MAX + 1];
     char spool_path[CONF_PATH_MAX + 1]; /* "" = memory only */
     int64_t spool_max_size;
-    char audit_path[CONF_PATH_MAX + 1]; /* "" = no audit log */
-    int log_level;                      /* enum log_level */
+    char audit_path[CONF_PATH_MAX + 1];   /* "" = no audit log */
+    char http_listen[CONF_TEXT_MAX + 1];  /* "127.0.0.1:9464"; "" = no http */
+    char http_address[CONF_TEXT_MAX + 1]; /* taken apart from it, IPv6 without brackets */
+    uint16_t http_port;
+    int log_level; /* enum log_level */
     struct device_list devices;
 };
 

@@ -157,6 +157,30 @@ static void report_found(struct poller *poller, struct unit *unit, int64_t now_n
 
 /* ---- one scan ---- */
 
+/* What came of a scan, for whoever watches this device. */
+static void count_values(const struct poller *poller, const struct unit *unit, int64_t taken_ns)
+{
+    struct health_device *counters = &poller->setup.health->devices[unit->index];
+    bool good = false;
+    for (unsigned i = 0; i < unit->device->n_points; i++) {
+        const struct value *value = &unit->values[i];
+        good = good || value->state == VALUE_READ;
+        if (value->state == VALUE_FAULT)
+            health_count(&counters->errors[value->fault]);
+    }
+    if (good)
+        atomic_store_explicit(&counters->last_good_ns, taken_ns, memory_order_relaxed);
+}
+
+static void count_attempt(const struct poller *poller, const struct unit *unit, enum fault fault,
+                          int64_t duration_ns)
+{
+    struct health_device *counters = &poller->setup.health->devices[unit->index];
+    health_count(&counters->polls);
+    if (fault == FAULT_NONE)
+        health_duration(counters, duration_ns);
+}
+
 static void publish(struct poller *poller, struct unit *unit, int64_t ts_ms, int64_t taken_ns)
 {
     struct energy_kwh energy;
@@ -168,6 +192,7 @@ static void publish(struct poller *poller, struct unit *unit, int64_t ts_ms, int
     };
     if (energy_note(poller->setup.energy, unit->index, taken_ns, unit->values, &energy))
         sample.energy = &energy;
+    count_values(poller, unit, taken_ns);
     if (!change_is_news(unit->change, unit->values, taken_ns))
         return;
     sample.seq = ++unit->seq;
@@ -267,6 +292,7 @@ static void poll_unit(struct poller *poller, struct unit *unit)
         if (fault != FAULT_NONE && atomic_load(&poller->stopping))
             return; /* cut short: says nothing of the device */
         int64_t now_ns = clock_mono_ns();
+        count_attempt(poller, unit, fault, now_ns - taken_ns);
         if (fault != FAULT_NONE) {
             unit->fault = fault;
             if (poller->n_units > 1)

@@ -12,6 +12,7 @@
 #include "bridge/audit.h"
 #include "bridge/clock.h"
 #include "bridge/energy.h"
+#include "bridge/http.h"
 #include "bridge/log.h"
 #include "bridge/notify.h"
 #include "bridge/poller.h"
@@ -39,6 +40,7 @@ struct supervisor {
     struct energy *energy;
     struct subscriber *subscriber;
     struct publisher *publisher;
+    struct http *http; /* NULL: none is wanted */
     unsigned n_links;
     struct mailbox **mailboxes; /* this and the next two: one per link */
     struct poller **pollers;
@@ -70,8 +72,9 @@ static bool make_queues(struct supervisor *supervisor)
     supervisor->mailboxes = calloc(list->n_links, sizeof *supervisor->mailboxes);
     supervisor->pollers = calloc(list->n_links, sizeof *supervisor->pollers);
     supervisor->poller_stuck = calloc(list->n_links, sizeof *supervisor->poller_stuck);
-    bool good = supervisor->inbox && supervisor->outbox && supervisor->mailboxes &&
-                supervisor->pollers && supervisor->poller_stuck;
+    bool good = health_init(&supervisor->health, list->n_devices) && supervisor->inbox &&
+                supervisor->outbox && supervisor->mailboxes && supervisor->pollers &&
+                supervisor->poller_stuck;
     for (unsigned link = 0; good && link < list->n_links; link++) {
         supervisor->mailboxes[link] = mailbox_new(count_places(list, link));
         good = supervisor->mailboxes[link];
@@ -116,6 +119,17 @@ static bool start(struct supervisor *supervisor)
     });
     if (!supervisor->publisher)
         return false;
+    if (supervisor->conf->http_listen[0] != '\0') {
+        supervisor->http = http_start(&(struct http_setup){
+            .conf = supervisor->conf,
+            .health = &supervisor->health,
+            .outbox = supervisor->outbox,
+            .publisher = supervisor->publisher,
+            .run = supervisor->run,
+        });
+        if (!supervisor->http)
+            return false;
+    }
     if (supervisor->conf->ha_enabled && !(supervisor->energy = energy_start(supervisor->conf)))
         return false;
     int64_t origin_ns = clock_mono_ns();
@@ -141,6 +155,7 @@ static bool start(struct supervisor *supervisor)
  * then the answers go to disk, then to the broker. */
 static void stop(struct supervisor *supervisor)
 {
+    http_stop(supervisor->http);
     if (supervisor->subscriber)
         subscriber_drain(supervisor->subscriber);
     for (unsigned link = 0; link < supervisor->n_links; link++)
@@ -161,6 +176,7 @@ static void stop(struct supervisor *supervisor)
     free(supervisor->mailboxes);
     free(supervisor->pollers);
     free(supervisor->poller_stuck);
+    health_free(&supervisor->health);
 }
 
 /* ---- watching ---- */
@@ -289,10 +305,11 @@ static int serve(struct supervisor *supervisor, const sigset_t *signals, const c
         int64_t now_ns = clock_mono_ns();
         if (now_ns >= look_ns) {
             look_ns = watch(supervisor, now_ns);
+            atomic_store(&supervisor->health.stuck, is_stuck(supervisor));
             watch_clock(supervisor, now_ns);
         }
         if (now_ns >= feed_ns) {
-            if (!is_stuck(supervisor))
+            if (!atomic_load(&supervisor->health.stuck))
                 notify("WATCHDOG=1");
             feed_ns = now_ns + supervisor->watchdog_ns;
         }

@@ -64,6 +64,7 @@ bridge/sessions
 bridge/arrival
 bridge/herald
 bridge/publisher
+bridge/http
 bridge/poller
 bridge/subscriber
 bridge/supervisor

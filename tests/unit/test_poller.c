@@ -134,6 +134,7 @@ static void stage_begin(const char *devices)
     stage.mailbox = mailbox_new(4);
     stage.inbox = inbox_new();
     memset(&stage.health, 0, sizeof stage.health);
+    assert_true(health_init(&stage.health, stage.conf.devices.n_devices));
     stage.n_samples = stage.n_reports = stage.n_presence = stage.n_before = 0;
     stage.put_before = (struct fake_rule){0};
     stage.order = (struct order){.token = 7,
@@ -173,6 +174,7 @@ static void stage_end(void)
 {
     mailbox_free(stage.mailbox);
     inbox_free(stage.inbox);
+    health_free(&stage.health);
     conf_free(&stage.conf);
     free(stage.fake);
 }

@@ -1,0 +1,96 @@
+"""/metrics and /healthz, read as any monitoring would."""
+
+import re
+import urllib.error
+import urllib.request
+
+import flux
+
+
+class Http(flux.Test):
+    def rig(self):
+        self.server = self.modbus({1: flux.battery_unit(), 2: flux.meter_unit()})
+        self.mosquitto = self.broker()
+        self.mqtt = self.client(self.mosquitto)
+        self.port = flux.free_port()
+        self.flux = self.bridge(flux.config(
+            self.mosquitto, [flux.battery(self.server)], [flux.meter(self.server)],
+            http={"listen": f"127.0.0.1:{self.port}"}))
+        self.mqtt.wait_text("Site-BESS-01/status", "online")
+        self.mqtt.wait_text("Grid-Meter/status", "online")
+
+    def get(self, path, method="GET"):
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", method=method)
+        try:
+            with urllib.request.urlopen(request) as answer:
+                return answer.status, answer.headers["Content-Type"], answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.headers["Content-Type"], error.read().decode()
+
+    def values(self):
+        """Every sample line, as Prometheus would parse it."""
+        status, kind, text = self.get("/metrics")
+        self.assertEqual(status, 200)
+        self.assertTrue(kind.startswith("text/plain; version=0.0.4"))
+        values, described = {}, set()
+        for line in text.splitlines():
+            if line.startswith("# TYPE "):
+                described.add(line.split()[2])
+            if line.startswith("#"):
+                continue
+            match = re.fullmatch(r'([a-z_]+)((?:\{(?:[a-z]+="[^"]*",?)+\})?) ([0-9.e+-]+)', line)
+            self.assertTrue(match, line)
+            name, labels, value = match.groups()
+            self.assertNotIn((name, labels), values, line)
+            self.assertTrue({name, re.sub("_(bucket|sum|count)$", "", name)} & described, line)
+            values[name, labels] = float(value)
+        return values
+
+    def test_metrics_count_what_happens(self):
+        self.rig()
+        self.assertEqual(self.mqtt.ask(20, "m-1")["outcome"], "confirmed")
+        self.assertEqual(self.mqtt.ask(9999, "m-2")["reason"], "out_of_range")
+        values = self.values()
+        self.assertEqual(values["fluxbridge_mqtt_up", ""], 1)
+        self.assertEqual(values["fluxbridge_outcomes_total", '{outcome="confirmed"}'], 1)
+        self.assertEqual(values["fluxbridge_refusals_total", '{reason="out_of_range"}'], 1)
+        for device in ("Site-BESS-01", "Grid-Meter"):
+            label = '{device="%s"}' % device
+            self.assertGreaterEqual(values["fluxbridge_polls_total", label], 1)
+            self.assertGreaterEqual(values["fluxbridge_scan_seconds_count", label], 1)
+            self.assertIn(("fluxbridge_last_good_age_seconds", label), values)
+            self.assertEqual(values["fluxbridge_scan_seconds_bucket",
+                                    '{device="%s",le="+Inf"}' % device],
+                             values["fluxbridge_scan_seconds_count", label])
+
+    def test_errors_have_their_words(self):
+        self.rig()
+        since = self.mqtt.mark()
+        self.server.stop()
+        self.mqtt.wait_text("Grid-Meter/status", "offline", since=since)
+        values = self.values()
+        label = '{device="Grid-Meter",error="connection"}'
+        self.assertGreaterEqual(values["fluxbridge_point_errors_total", label], 4)
+        self.mosquitto.stop()
+        self.flux.wait_log("no session with the broker")
+        self.assertEqual(self.values()["fluxbridge_mqtt_up", ""], 0)
+
+    def test_health_and_the_rest(self):
+        self.rig()
+        self.assertEqual(self.get("/healthz")[0], 200)
+        self.assertTrue(self.get("/healthz")[2].startswith("ok\n"))
+        self.assertEqual(self.get("/")[0], 404)
+        self.assertEqual(self.get("/metrics", "POST")[0], 405)
+        self.flux.stop()
+
+    def test_a_taken_port_is_said(self):
+        self.rig()
+        second = self.bridge(flux.config(
+            self.mosquitto, [], [flux.meter(self.server)], site="other",
+            http={"listen": f"127.0.0.1:{self.port}"}))
+        self.assertEqual(second.wait_end(), 1)
+        second.wait_log("http cannot listen listen=127.0.0.1:%d" % self.port)
+
+
+if __name__ == "__main__":
+    flux.main()
