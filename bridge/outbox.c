@@ -187,9 +187,11 @@ static void pop_done(struct queue *queue)
         pop(queue);
 }
 
+/* A device that is configured no more has no count of its own. */
 static void count_drop(struct outbox *outbox, unsigned device)
 {
-    outbox->devices[device].dropped++;
+    if (device < outbox->n_devices)
+        outbox->devices[device].dropped++;
     outbox->dropped++;
 }
 
@@ -404,12 +406,13 @@ static void put_back(struct queue *queue, struct record *record)
         *cursor = record;
 }
 
-/* It is on disk no longer wanted. */
-static void note_delivered(struct outbox *outbox, const struct record *record)
+/* On disk it is no longer wanted. Should nothing be removed there for so long
+ * that the list is full, it is sent once more one day. */
+static void note_delivered(struct outbox *outbox, int64_t row)
 {
-    if (record->row == 0)
+    if (row == 0 || outbox->spool.n_delivered == DELIVERED_MAX)
         return;
-    outbox->spool.delivered[outbox->spool.n_delivered++] = record->row;
+    outbox->spool.delivered[outbox->spool.n_delivered++] = row;
     if (outbox->spool.n_delivered % REMOVE_AT_ONCE == 0 ||
         outbox->spool.queue.waiting == REFILL_BELOW)
         wake_spooler(outbox);
@@ -429,7 +432,7 @@ void outbox_ack(struct outbox *outbox, uint64_t ticket, enum outbox_fate fate)
     } else {
         if (fate == OUTBOX_REFUSED && queue != &outbox->outcomes)
             count_drop(outbox, record->device);
-        note_delivered(outbox, record);
+        note_delivered(outbox, record->row);
         retire(queue, record);
         pop_done(queue);
         wake(outbox); /* there is room in the window */
@@ -574,10 +577,47 @@ void outbox_set_spool(struct outbox *outbox, bool good, uint64_t count)
     pthread_mutex_unlock(&outbox->mutex);
 }
 
-void outbox_count_drop(struct outbox *outbox, unsigned device)
+static bool is_delivered(const struct outbox *outbox, int64_t row)
+{
+    for (unsigned i = 0; i < outbox->spool.n_delivered; i++) {
+        if (outbox->spool.delivered[i] == row)
+            return true;
+    }
+    return false;
+}
+
+/* The record in memory of a row, or NULL. */
+static struct record *find_row(const struct queue *queue, int64_t row)
+{
+    struct record *record = ring_front(queue->ring);
+    while (record != NULL && (record->row != row || record->state == DONE))
+        record = ring_after(queue->ring, record);
+    return record;
+}
+
+void outbox_drop_row(struct outbox *outbox, int64_t row, unsigned device)
 {
     pthread_mutex_lock(&outbox->mutex);
-    count_drop(outbox, device);
+    struct record *record = find_row(&outbox->spool.queue, row);
+    if (record == NULL)
+        record = find_row(&outbox->samples, row);
+    if (record != NULL)
+        record->row = 0; /* it is still delivered from memory */
+    else if (!is_delivered(outbox, row))
+        count_drop(outbox, device);
+    pthread_mutex_unlock(&outbox->mutex);
+}
+
+void outbox_forget_rows(struct outbox *outbox)
+{
+    struct queue *const queues[] = {&outbox->samples, &outbox->spool.queue};
+    pthread_mutex_lock(&outbox->mutex);
+    outbox->spool.n_delivered = 0;
+    for (unsigned i = 0; i < 2; i++) {
+        struct record *record = ring_front(queues[i]->ring);
+        for (; record != NULL; record = ring_after(queues[i]->ring, record))
+            record->row = 0;
+    }
     pthread_mutex_unlock(&outbox->mutex);
 }
 
@@ -623,7 +663,7 @@ void outbox_spilled(struct outbox *outbox, const struct outbox_spilled *list, si
         if (here && record->state != DONE)
             record->row = list[i].row;
         else
-            outbox->spool.delivered[outbox->spool.n_delivered++] = list[i].row;
+            note_delivered(outbox, list[i].row);
         if (here && record->state == WAITING)
             retire(queue, record);
     }
@@ -635,10 +675,18 @@ size_t outbox_delivered(struct outbox *outbox, int64_t *rows, size_t most)
 {
     pthread_mutex_lock(&outbox->mutex);
     size_t n = outbox->spool.n_delivered < most ? outbox->spool.n_delivered : most;
-    outbox->spool.n_delivered -= (unsigned)n;
-    memcpy(rows, outbox->spool.delivered + outbox->spool.n_delivered, n * sizeof(*rows));
+    memcpy(rows, outbox->spool.delivered, n * sizeof(*rows));
     pthread_mutex_unlock(&outbox->mutex);
     return n;
+}
+
+void outbox_removed(struct outbox *outbox, size_t n)
+{
+    int64_t *delivered = outbox->spool.delivered;
+    pthread_mutex_lock(&outbox->mutex);
+    outbox->spool.n_delivered -= (unsigned)n;
+    memmove(delivered, delivered + n, outbox->spool.n_delivered * sizeof(*delivered));
+    pthread_mutex_unlock(&outbox->mutex);
 }
 
 static bool is_in_flight(const struct outbox *outbox, int64_t row)
@@ -661,7 +709,7 @@ bool outbox_refill(struct outbox *outbox, int64_t row, unsigned device, const ch
     if (!outbox->up || outbox->spool.rewind ||
         queue->waiting + outbox->spool.n_delivered >= DELIVERED_MAX / 2)
         goto done;
-    taken = is_in_flight(outbox, row);
+    taken = is_in_flight(outbox, row) || is_delivered(outbox, row);
     if (taken)
         goto done;
     struct record *record = ring_push(queue->ring, size_of(&header));

@@ -125,8 +125,12 @@ bool outbox_use_spool(struct outbox *outbox);
  * backlog is sent from memory. */
 void outbox_set_spool(struct outbox *outbox, bool good, uint64_t count);
 
-/* A sample was given up on disk. */
-void outbox_count_drop(struct outbox *outbox, unsigned device);
+/* A sample was given up on disk. It counts as dropped when it is not in memory
+ * as well; `device` is their number for one that is configured no more. */
+void outbox_drop_row(struct outbox *outbox, int64_t row, unsigned device);
+
+/* All that was on disk is there no more: what is in memory counts again. */
+void outbox_forget_rows(struct outbox *outbox);
 
 struct outbox_spilled {
     uint64_t ticket;
@@ -144,8 +148,10 @@ size_t outbox_spill(struct outbox *outbox, int64_t until_ns, struct outbox_spill
 /* These are on disk now: they leave memory, unless they are in flight. */
 void outbox_spilled(struct outbox *outbox, const struct outbox_spilled *list, size_t n);
 
-/* Takes out rows that are delivered and can be removed from disk. */
+/* Tells rows that are delivered and can be removed from disk; and that this
+ * has been done with the first `n`. */
 size_t outbox_delivered(struct outbox *outbox, int64_t *rows, size_t most);
+void outbox_removed(struct outbox *outbox, size_t n);
 
 /* Whether more can be read back; `*rewind` says that this has to begin at the
  * first row again. */

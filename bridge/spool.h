@@ -3,7 +3,8 @@
  * One SQLite file with a write-ahead log, synchronous in full: what
  * spool_append() has taken survives a kill and a power cut. Bounded: beyond
  * its size the oldest samples give way, and are counted. A damaged file is set
- * aside under another name and a new one begun.
+ * aside under another name and a new one begun. No other program can open the
+ * file meanwhile.
  *
  * Owned by one thread, the spooler's.
  */
@@ -41,8 +42,15 @@ bool spool_read(struct spool *spool, int64_t row, size_t most,
 bool spool_remove(struct spool *spool, const int64_t *rows, size_t n);
 
 /* Makes room when the file is too large: calls `dropped` for each sample given up. */
-bool spool_trim(struct spool *spool, void (*dropped)(void *context, const char *device),
-                void *context);
+bool spool_trim(struct spool *spool,
+                void (*dropped)(void *context, const struct spool_sample *sample), void *context);
+
+/* Whether the last failure was one that trying again does not mend. */
+bool spool_is_damaged(const struct spool *spool);
+
+/* Sets the file aside and begins a new one in its place; rows begin anew, too.
+ * False when that is not possible: nothing works then, and this can be tried again. */
+bool spool_renew(struct spool *spool);
 
 /* How many samples it holds. */
 uint64_t spool_count(const struct spool *spool);

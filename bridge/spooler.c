@@ -17,8 +17,13 @@
 #define RETRY_NS CLOCK_NS_PER_S
 /* Deliveries are gathered for so long before they are removed from disk. */
 #define GATHER_NS (CLOCK_NS_PER_S / 5)
+/* A disk that damages one file after the other is not filled with them. */
+#define RENEW_NS (60 * CLOCK_NS_PER_S)
 
 enum { AT_ONCE = 512, BYTES_AT_ONCE = 1 << 20 };
+
+/* What can fail. */
+enum work { APPEND = 1, REMOVE = 2, TRIM = 4, READ = 8 };
 
 struct spooler {
     const struct conf *conf;
@@ -26,7 +31,8 @@ struct spooler {
     struct spool *spool;
     pthread_t thread;
     atomic_bool stopping;
-    bool failing;
+    unsigned failing; /* enum work */
+    int64_t renewable_ns;
     int64_t read_row; /* rows up to this one have been read back */
     bool read_full;   /* the outbox took no more */
     struct outbox_spilled spilled[AT_ONCE];
@@ -35,15 +41,33 @@ struct spooler {
     char bytes[BYTES_AT_ONCE];
 };
 
-/* Says once that the disk fails, and once that it works again. */
-static bool check(struct spooler *spooler, bool good)
+/* A damaged spool is replaced. What memory still holds goes to the new one. */
+static bool renew(struct spooler *spooler)
 {
-    if (!good && !spooler->failing)
+    const uint64_t count = spool_count(spooler->spool);
+    const int64_t now_ns = clock_mono_ns();
+    if (!spool_is_damaged(spooler->spool) || now_ns < spooler->renewable_ns)
+        return false;
+    spooler->renewable_ns = now_ns + RENEW_NS;
+    log_error("the spool fails path=%s samples=%llu why=\"%s\"", spooler->conf->spool_path,
+              (unsigned long long)count, spool_error(spooler->spool));
+    outbox_forget_rows(spooler->outbox);
+    spooler->read_row = 0;
+    return spool_renew(spooler->spool);
+}
+
+/* Says once that the disk fails, and once that all of it works again. */
+static bool check(struct spooler *spooler, enum work work, bool good)
+{
+    const unsigned before = spooler->failing;
+    spooler->failing = good ? before & ~(unsigned)work : before | work;
+    if (!good && renew(spooler))
+        spooler->failing = 0;
+    if (before == 0 && spooler->failing != 0)
         log_error("the spool cannot be used, samples stay in memory path=%s why=\"%s\"",
                   spooler->conf->spool_path, spool_error(spooler->spool));
-    if (good && spooler->failing)
+    if (before != 0 && spooler->failing == 0)
         log_info("the spool works again path=%s", spooler->conf->spool_path);
-    spooler->failing = !good;
     return good;
 }
 
@@ -65,7 +89,7 @@ static int64_t spill(struct spooler *spooler, int64_t until_ns)
                 .payload = spooler->spilled[i].payload,
                 .payload_size = spooler->spilled[i].payload_size,
             };
-        if (!check(spooler, spool_append(spooler->spool, spooler->samples, n)))
+        if (!check(spooler, APPEND, spool_append(spooler->spool, spooler->samples, n)))
             return clock_mono_ns() + RETRY_NS;
         for (size_t i = 0; i < n; i++)
             spooler->spilled[i].row = spooler->samples[i].row;
@@ -78,21 +102,27 @@ static bool remove_delivered(struct spooler *spooler)
 {
     size_t n;
     while ((n = outbox_delivered(spooler->outbox, spooler->rows, AT_ONCE)) > 0) {
-        /* Rows that cannot be removed now are sent once more after a restart. */
-        if (!check(spooler, spool_remove(spooler->spool, spooler->rows, n)))
+        if (!check(spooler, REMOVE, spool_remove(spooler->spool, spooler->rows, n)))
             return false;
+        outbox_removed(spooler->outbox, n);
     }
     return true;
 }
 
-static void count_dropped(void *context, const char *device)
+/* The device's index, or their number for one that is configured no more. */
+static unsigned find_device(const struct spooler *spooler, const char *name)
+{
+    const struct device_list *list = &spooler->conf->devices;
+    unsigned i = 0;
+    while (i < list->n_devices && strcmp(list->devices[i].name, name) != 0)
+        i++;
+    return i;
+}
+
+static void count_dropped(void *context, const struct spool_sample *sample)
 {
     struct spooler *spooler = context;
-    const struct device_list *list = &spooler->conf->devices;
-    for (unsigned i = 0; i < list->n_devices; i++) {
-        if (strcmp(list->devices[i].name, device) == 0)
-            outbox_count_drop(spooler->outbox, i);
-    }
+    outbox_drop_row(spooler->outbox, sample->row, find_device(spooler, sample->device));
 }
 
 /* Hands one sample back to the outbox. A device that is configured no more
@@ -100,14 +130,11 @@ static void count_dropped(void *context, const char *device)
 static void hand_back(void *context, const struct spool_sample *sample)
 {
     struct spooler *spooler = context;
-    const struct device_list *list = &spooler->conf->devices;
     char topic[WIRE_TOPIC_MAX + 1] = "";
-    unsigned device = 0;
+    const unsigned device = find_device(spooler, sample->device);
     if (spooler->read_full)
         return;
-    while (device < list->n_devices && strcmp(list->devices[device].name, sample->device) != 0)
-        device++;
-    if (device == list->n_devices)
+    if (device == spooler->conf->devices.n_devices)
         (void)wire_topic(topic, spooler->conf, sample->device, "backfill");
     if (outbox_refill(spooler->outbox, sample->row, device, topic, sample->payload,
                       sample->payload_size))
@@ -124,7 +151,8 @@ static void refill(struct spooler *spooler)
         if (rewind)
             spooler->read_row = before = 0;
         spooler->read_full = false;
-        if (!check(spooler, spool_read(spooler->spool, before, AT_ONCE, hand_back, spooler)) ||
+        if (!check(spooler, READ,
+                   spool_read(spooler->spool, before, AT_ONCE, hand_back, spooler)) ||
             spooler->read_full || spooler->read_row == before)
             return;
     }
@@ -137,19 +165,23 @@ static void *spooler_thread(void *argument)
         bool stopping = atomic_load(&spooler->stopping);
         int64_t now_ns = clock_mono_ns();
         int64_t next_ns = spill(spooler, stopping ? CLOCK_NEVER : now_ns - PATIENCE_NS);
-        if (!remove_delivered(spooler) || stopping)
+        if (!remove_delivered(spooler))
             next_ns = now_ns + RETRY_NS;
         if (spool_count(spooler->spool) > 0) {
-            (void)check(spooler, spool_trim(spooler->spool, count_dropped, spooler));
+            (void)check(spooler, TRIM, spool_trim(spooler->spool, count_dropped, spooler));
             refill(spooler);
         }
-        outbox_set_spool(spooler->outbox, !spooler->failing, spool_count(spooler->spool));
+        outbox_set_spool(spooler->outbox, spooler->failing == 0, spool_count(spooler->spool));
         if (stopping)
-            return NULL;
+            break;
         if (spool_count(spooler->spool) > 0 && next_ns > now_ns + GATHER_NS)
             next_ns = now_ns + GATHER_NS;
         outbox_wait_spool(spooler->outbox, next_ns);
     }
+    if (spooler->failing & APPEND)
+        log_error("samples are lost: they are neither delivered nor on disk samples=%llu",
+                  (unsigned long long)outbox_depth(spooler->outbox).waiting);
+    return NULL;
 }
 
 struct spooler *spooler_start(const struct conf *conf, struct outbox *outbox)
