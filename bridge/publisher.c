@@ -100,10 +100,12 @@ static bool publish_text(struct publisher *publisher, struct session *session, c
            mqtt_publish(session->mqtt, &message, 0);
 }
 
-/* Room in the bridge session beyond what records may need. */
+/* Room in the bridge session beyond what records may need. The session itself
+ * is up a little earlier than begin_session(). */
 static bool has_room(const struct publisher *publisher)
 {
-    return mqtt_room(publisher->sessions.bridge.mqtt) > OUTBOX_WINDOW;
+    return publisher->sessions.bridge.state == SESSION_UP &&
+           mqtt_room(publisher->sessions.bridge.mqtt) > OUTBOX_WINDOW;
 }
 
 /* Takes a text made by wire and frees it. */
@@ -272,7 +274,8 @@ static int64_t work(struct publisher *publisher)
     publish_documents(publisher);
     publish_presence(publisher);
     publish_health(publisher, now_ns);
-    int64_t herald_ns = herald_run(&publisher->herald, OUTBOX_WINDOW, now_ns);
+    int64_t herald_ns =
+        has_room(publisher) ? herald_run(&publisher->herald, OUTBOX_WINDOW, now_ns) : CLOCK_NEVER;
     log_refusals(publisher);
 
     int64_t due_ns = sessions_due_ns(&publisher->sessions);
