@@ -1,0 +1,535 @@
+"""The real daemon under a random sequence of faults, watched from outside.
+
+    chaos.py BUILD_DIR [--seconds N] [--seed S]
+
+Everything around the daemon breaks: the broker is killed, frozen and cut off,
+the daemon itself is killed, the devices (hostile.py) lie in every way they can.
+An observer at the broker records what arrives, the devices record what they
+held and what was written to them, and in the end both are compared:
+
+  samples     no gap in `seq` over state and backfill, but for what a killed
+              daemon had taken within its last second; none twice but around a
+              reconnect; backfill oldest first
+  values      every one was held by its register when the sample was taken
+  commands    one outcome each, and no register written twice for one
+  resources   memory, descriptors and threads are back where they were
+
+Between the broker and the daemon stands a gate that opens only when the
+observer has its subscription: what the broker accepts, the observer gets. A run
+with the same seed injects the same faults, at times that the machine decides.
+"""
+
+import argparse
+import asyncio
+import bisect
+import collections
+import json
+import logging
+import os
+import random
+import re
+import signal
+import sqlite3
+import sys
+import threading
+import time
+import unittest
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "integration"))
+sys.dont_write_bytecode = True
+
+import flux  # noqa: E402
+import hostile  # noqa: E402
+
+P = flux.PATIENCE
+POLL_S = 0.2 * P
+TIMEOUT_S = 0.5 * P
+SCAN_S = 4 * TIMEOUT_S + 1.0  # the longest scan: a meter's four requests, and a reconnect
+SPOOL_S = 1.0 * P  # on disk a second after it was taken
+BATTERIES = ["Battery-1", "Battery-2"]
+METERS = ["Meter-1", "Meter-2"]
+options = None
+
+
+class Gate:
+    """A TCP forwarder that can be shut and whose connections can be cut."""
+
+    def __init__(self, port):
+        self.to_port = port
+        self.is_open = False
+        self.writers = set()
+        self.accepted = 0
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self.thread.start()
+        self._call(self._start())
+        self.port = self.server.sockets[0].getsockname()[1]
+
+    def _call(self, coroutine):
+        asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(flux.DEADLINE_S)
+
+    async def _start(self):
+        self.server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+
+    async def _accept(self, reader, writer):
+        if not self.is_open:
+            writer.transport.abort()
+            return
+        self.accepted += 1
+        try:
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.to_port)
+        except OSError:
+            writer.transport.abort()
+            return
+        pair = {writer, far_writer}
+        self.writers |= pair
+        try:
+            await asyncio.wait([self.loop.create_task(self._pump(reader, far_writer)),
+                                self.loop.create_task(self._pump(far_reader, writer))],
+                               return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self.writers -= pair
+            for end in pair:
+                end.close()
+
+    async def _pump(self, reader, writer):
+        try:
+            while True:
+                data = await reader.read(65536)
+                if not data:
+                    return
+                writer.write(data)
+                await writer.drain()
+        except (ConnectionError, asyncio.CancelledError):
+            pass
+
+    def cut(self):
+        async def abort():
+            for writer in list(self.writers):
+                writer.transport.abort()
+        self._call(abort())
+
+    def close(self):
+        async def stop():
+            self.server.close()
+            for task in asyncio.all_tasks():
+                if task is not asyncio.current_task():
+                    task.cancel()
+        self._call(stop())
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join()
+
+
+Seen = collections.namedtuple("Seen", "time epoch leaf body")
+
+
+class Observer(flux.Client):
+    """At QoS 0: a broker that is killed still sends what it has put on the wire."""
+
+    def __init__(self, broker):
+        self.gate = None
+        super().__init__(broker)
+
+    def _on_connect(self, client, userdata, flags, code, properties=None):
+        client.subscribe(self.topic("#"), options=flux.SubscribeOptions(qos=0, retainHandling=2))
+
+    def _on_message(self, client, userdata, message):
+        with self.changed:
+            self.messages.append((time.time(), self.gate.accepted if self.gate else 0,
+                                  message.topic, message.payload))
+            self.changed.notify_all()
+
+
+class Chaos(flux.Test):
+    def setUp(self):
+        super().setUp()
+        self.random = random.Random(options.seed)
+        self.injected = collections.Counter()
+        self.faults = []  # when a session may have been broken
+        self.kills = []  # (time, run) of the daemon
+        self.problems = []
+        self.commands = []  # (id, device, value)
+        self.wrong = 0
+
+    def rig(self):
+        self.mosquitto = self.broker()
+        self.gate = Gate(self.mosquitto.port)
+        self.addCleanup(self.gate.close)
+        self.observer = Observer(self.mosquitto)
+        self.addCleanup(self.observer.close)
+        self.observer.gate = self.gate
+        self.gate.is_open = True
+        self.units = {
+            name: hostile.Unit(hostile.battery_registers, writable=[2008]) for name in BATTERIES}
+        self.units.update({name: hostile.Unit(hostile.meter_registers) for name in METERS})
+        layout = [{1: "Battery-1"}, {1: "Battery-2"}, {2: "Meter-1", 3: "Meter-2"}]
+        self.servers = []
+        for i, ids in enumerate(layout):
+            server = hostile.Server({n: self.units[name] for n, name in ids.items()}, TIMEOUT_S,
+                                    options.seed + i)
+            self.addCleanup(server.close)
+            self.servers.append(server)
+        link = {"timeout": "%dms" % (TIMEOUT_S * 1000), "retry_count": 1}
+        poll = "%dms" % (POLL_S * 1000)
+        bess = [flux.battery(self.servers[i], BATTERIES[i], poll=poll, modbus=link,
+                             control={"ttl": "10s"}) for i in range(2)]
+        meters = [flux.meter(self.servers[2], name, address=2 + i, poll=poll, modbus=link)
+                  for i, name in enumerate(METERS)]
+        self.text = flux.config(
+            self.gate, bess=bess, meters=meters, mqtt={"keepalive": "%ds" % (3 * P)},
+            spool={"path": os.path.join(self.directory, "spool.db")},
+            audit={"path": os.path.join(self.directory, "audit.jsonl")},
+            log={"level": "info"})
+        self.flux = self.bridge(self.text)
+        self.addCleanup(lambda: self.flux.stop(expect=None))
+        self.wait_live()
+
+    # ---- waiting: by an event, or for a while in which faults work ----
+
+    def last_for(self, seconds):
+        """Lets that much time pass: it is the faults' time, not a wait for something."""
+        threading.Event().wait(seconds * P)
+
+    def wait_live(self):
+        """Every device is seen at `state`, good, after now."""
+        since = time.time()
+
+        def all_good():
+            good = set()
+            for at, _, topic, payload in reversed(self.observer.messages):
+                if at < since:
+                    break
+                if topic.endswith("/state") and b'"quality":"good"' in payload:
+                    good.add(topic)
+            return len(good) == 4
+
+        flux.wait_on(self.observer.changed, all_good, 60,
+                     lambda: "good samples of every device\n" + self.flux.log()[-3000:])
+
+    # ---- faults ----
+
+    def fault(self, name):
+        self.injected[name] += 1
+        self.faults.append(time.time())
+
+    def broker_killed(self):
+        self.gate.is_open = False
+        ready = self.observer.ready
+        self.mosquitto.program.kill()
+        self.last_for(self.random.choice([0, 0.3, 1, 3]))
+        self.mosquitto.start()
+        flux.wait_on(self.observer.changed, lambda: self.observer.ready > ready, None,
+                     "the observer's subscription")
+        self.gate.is_open = True
+
+    def broker_frozen(self):
+        self.mosquitto.freeze()
+        self.last_for(self.random.choice([0.3, 1, 2, 6]))
+        self.mosquitto.thaw()
+
+    def sessions_cut(self):
+        self.gate.cut()
+
+    def broker_out_of_reach(self):
+        self.gate.is_open = False
+        self.gate.cut()
+        self.last_for(self.random.choice([0.5, 2]))
+        self.gate.is_open = True
+
+    def sessions_cut_twice(self):
+        self.gate.cut()
+        self.last_for(self.random.uniform(0.1, 1.2))
+        self.gate.cut()
+
+    def daemon_killed(self):
+        self.kills.append(time.time())
+        self.flux.process.kill()
+        self.flux.wait_end()
+        self.check_log()
+        self.last_for(self.random.choice([0, 0.5]))
+        self.flux = self.bridge(self.text)
+
+    def daemon_reloads(self):
+        self.flux.signal(signal.SIGHUP)
+
+    def devices_lie(self):
+        server = self.random.choice(self.servers)
+        server.odds = self.random.choice([0.05, 0.2, 0.6, 1.0])
+        some = self.random.randint(1, len(hostile.FAULTS))
+        server.faults = self.random.sample(hostile.FAULTS, some)
+
+    def devices_behave(self):
+        for server in self.servers:
+            server.odds = 0.0
+
+    def unit_dies(self):
+        self.servers[2].dead_units ^= {3}
+
+    FAULTS = [broker_killed, broker_frozen, sessions_cut, sessions_cut_twice, broker_out_of_reach,
+              daemon_killed, daemon_reloads, unit_dies,
+              devices_lie, devices_lie, devices_lie, devices_lie, devices_behave]
+
+    def command(self):
+        """At QoS 0: the observer's library shall not send it again by itself."""
+        number = len(self.commands)
+        value = number % 500 - 250 or 250
+        device = self.random.choice(BATTERIES)
+        id = "c-%d" % number
+        self.commands.append((id, device, value))
+        self.observer.client.publish(self.observer.topic(device + "/set/target_power"),
+                                     json.dumps({"id": id, "value": value}), qos=0)
+        return id, device
+
+    def storm(self):
+        end = time.monotonic() + options.seconds * P
+        while time.monotonic() < end:
+            action = self.random.choice(self.FAULTS)
+            self.fault(action.__name__)
+            action(self)
+            self.faults.append(time.time())
+            for _ in range(self.random.randint(1, 4)):
+                self.command()
+                self.last_for(self.random.uniform(0.05, 0.7))
+
+    # ---- calm ----
+
+    def heal(self):
+        self.devices_behave()
+        self.servers[2].dead_units.clear()
+        self.flux.signal(signal.SIGHUP)  # a broker that is back is tried at once
+        self.wait_live()
+        since = len(self.observer.messages)
+        self.calm_commands = [self.command() for _ in range(3)]
+
+        def calm():
+            return any(topic.endswith("/bridge/health")
+                       and json.loads(payload)["spool_depth"] == 0
+                       for _, _, topic, payload in self.observer.messages[since:])
+
+        flux.wait_on(self.observer.changed, calm, 60, "an empty spool")
+
+    def resources(self):
+        pid = self.flux.process.pid
+        with open("/proc/%d/status" % pid) as file:
+            status = file.read()
+        return {"descriptors": len(os.listdir("/proc/%d/fd" % pid)),
+                "threads": int(re.search(r"Threads:\s+(\d+)", status)[1]),
+                "kilobytes": int(re.search(r"VmRSS:\s+(\d+)", status)[1])}
+
+    def left_on_disk(self):
+        file = sqlite3.connect(os.path.join(self.directory, "spool.db"))
+        rows = file.execute("SELECT device, payload FROM sample").fetchall()
+        file.close()
+        return rows
+
+    # ---- judgement ----
+
+    def problem(self, text, *arguments):
+        self.problems.append(text % arguments)
+
+    def collect(self):
+        """Samples per (device, run), outcomes per id, from what the observer has seen."""
+        self.samples = collections.defaultdict(lambda: collections.defaultdict(list))
+        self.outcomes = collections.defaultdict(list)
+        for at, epoch, topic, payload in self.observer.messages:
+            _, _, device, leaf = topic.split("/", 3)
+            if leaf in ("state", "backfill"):
+                body = json.loads(payload)
+                self.samples[device, body["run"]][body["seq"]].append(
+                    Seen(at, epoch, leaf, body))
+            elif leaf == "result":
+                body = json.loads(payload)
+                self.outcomes[body["id"]].append(Seen(at, epoch, leaf, body))
+        for device, payload in self.left_on_disk():
+            body = json.loads(payload)
+            self.samples[device, body["run"]][body["seq"]].append(
+                Seen(time.time(), None, "disk", body))
+
+    def check_gaps(self, runs):
+        for (device, run), seen in self.samples.items():
+            killed = runs.get(run)
+            before = 0.0
+            numbers = sorted(seen)
+            for number in range(1, numbers[-1] + 1):
+                if number in seen:
+                    before = seen[number][0].body["ts"] / 1000
+                elif not killed or before < killed - SPOOL_S - SCAN_S - POLL_S:
+                    self.problem("%s run=%s seq=%d is missing, %s after the one of %.3f",
+                                 device, run, number,
+                                 "killed %.3f" % killed if killed else "not killed", before)
+            if killed and before < killed - SPOOL_S - SCAN_S - POLL_S:
+                self.problem("%s run=%s ends at %.3f, long before the kill of %.3f", device, run,
+                             before, killed)
+
+    def runs(self):
+        """run -> when it was killed, or None."""
+        first = {}
+        for (_, run), seen in self.samples.items():
+            at = min(s.body["ts"] for list_ in seen.values() for s in list_)
+            first[run] = min(first.get(run, at), at)
+        return {run: min((k for k in self.kills if k * 1000 >= at), default=None)
+                for run, at in first.items()}
+
+    def check_duplicates(self):
+        faults = sorted(self.faults)
+        count = 0
+        for (device, run), seen in self.samples.items():
+            for number, all_ in seen.items():
+                if any(s.body != all_[0].body for s in all_):
+                    self.problem("%s run=%s seq=%d has two faces", device, run, number)
+                count += len(all_) - 1
+                for one, two in zip(all_, all_[1:]):
+                    i = bisect.bisect(faults, two.time)
+                    if one.leaf != "disk" and two.leaf != "disk" and (
+                            i == 0 or faults[i - 1] < one.time - 10 * P - 5):
+                        self.problem("%s run=%s seq=%d came twice, without a reconnect: %s",
+                                     device, run, number, all_)
+        return count
+
+    def check_order(self):
+        last = {}
+        for at, epoch, topic, payload in self.observer.messages:
+            if topic.endswith("/backfill"):
+                body = json.loads(payload)
+                key = topic, epoch
+                if body["ts"] < last.get(key, 0):
+                    self.problem("%s: backfill of %s after %s in one connection", topic,
+                                 body["ts"], last[key])
+                last[key] = body["ts"]
+
+    def check_values(self):
+        taken = 0
+        for (device, _), seen in self.samples.items():
+            for all_ in seen.values():
+                taken += 1
+                self.check_sample(device, all_[0].body)
+        return taken
+
+    def check_sample(self, device, body):
+        start = body["ts"] / 1000 - 0.002
+        slots = range(hostile.slot_at(start), hostile.slot_at(start + SCAN_S) + 1)
+        table = hostile.BATTERY_VALUES if device in BATTERIES else hostile.METER_VALUES
+        for name, value in body.get("data", {}).items():
+            held = None
+            if value is None:
+                continue
+            if name in table:
+                held = any(table[name](slot) == value for slot in slots)
+            elif name == "target_power":
+                held = self.held_target(device, value, start, start + SCAN_S)
+            elif name == "status_code":
+                held = value == 1
+            elif name == "command_source":
+                held = value == 0
+            if held is False:
+                self.wrong += 1
+                self.problem("%s ts=%s: %s was never %s then: %s", device, body["ts"], name,
+                             value, body)
+
+    def held_target(self, device, value, start, end):
+        writes = self.units[device].held[2008]
+        for write, after in zip(writes, writes[1:] + [None]):
+            word = write.value - 0x10000 if write.value > 0x7FFF else write.value
+            if word == value and write.time <= end and (after is None or after.time >= start):
+                return True
+        return False
+
+    def check_commands(self):
+        with open(os.path.join(self.directory, "audit.jsonl")) as file:
+            lines = [json.loads(line) for line in file if line.endswith("\n")]
+        audited = collections.Counter(line["id"] for line in lines if not line.get("correction"))
+        live = sorted(at for at, _, topic, _ in self.observer.messages if topic.endswith("/state"))
+        for id, device, value in self.commands:
+            bodies = {json.dumps(s.body, sort_keys=True): s for s in self.outcomes[id]
+                      if not s.body.get("correction")}
+            if len(bodies) > 1 or audited[id] > 1:
+                self.problem("%s has more than one outcome: %s", id, sorted(bodies))
+        for line in lines:
+            if line.get("correction") or self.outcomes.get(line["id"]):
+                continue
+            at = line["ts"] / 1000
+            killed = min((k for k in self.kills if k >= at), default=float("inf"))
+            i = bisect.bisect(live, at + 1.0 * P)
+            if killed == float("inf") or (i < len(live) and live[i] < killed - 0.5 * P):
+                self.problem("the outcome of %s never came: %s", line["id"], line)
+        for device in BATTERIES:
+            asked = collections.Counter(v & 0xFFFF for _, d, v in self.commands if d == device)
+            written = collections.Counter(w.value for w in self.units[device].writes)
+            for value, count in written.items():
+                if count > asked[value]:
+                    self.problem("%s: %d was asked for %d times and written %d times", device,
+                                 value, asked[value], count)
+        for id, _ in self.calm_commands:
+            if [s.body["outcome"] for s in self.outcomes[id]] not in (["confirmed"],
+                                                                      ["superseded"]):
+                self.problem("%s, in a calm: %s", id, self.outcomes[id])
+
+    def check_log(self):
+        for line in self.flux.lines:
+            if "stopped moving" in line or "spool" in line and "error" in line or \
+                    flux.SANITIZER_REPORT.search(line):
+                self.problem("the daemon said: %s", line)
+
+    def check_resources(self, before, after):
+        for what in ("descriptors", "threads"):
+            if before[what] != after[what]:
+                self.problem("%s: %d before, %d after", what, before[what], after[what])
+        if P == 1 and after["kilobytes"] > before["kilobytes"] + 20 * 1024:
+            self.problem("memory: %d KiB before, %d after", before["kilobytes"],
+                         after["kilobytes"])
+
+    def drops(self):
+        return sum(json.loads(payload)["drops"]
+                   for _, _, topic, payload in self.observer.messages
+                   if topic.endswith("/bridge/health"))
+
+    def test_chaos(self):
+        self.rig()
+        before = self.resources()
+        self.storm()
+        self.heal()
+        after = self.resources()
+        self.flux.stop()
+        self.check_log()
+        self.collect()
+        runs = self.runs()
+        self.check_gaps(runs)
+        duplicates = self.check_duplicates()
+        self.check_order()
+        taken = self.check_values()
+        self.check_commands()
+        self.check_resources(before, after)
+        if self.drops():
+            self.problem("samples were dropped: %d", self.drops())
+        lies = collections.Counter()
+        for server in self.servers:
+            lies.update(server.injected)
+        outcomes = collections.Counter(
+            s.body["outcome"] for list_ in self.outcomes.values() for s in list_)
+        print("seed               %d\nfaults injected    %d %s\nlies of devices    %d %s\n"
+              "runs               %d, killed %d\nsamples taken      %d\nsamples delivered  %d, "
+              "%d of them twice\nwrong values       %d\ncommands           %d %s\n"
+              "resources          %s -> %s" % (
+                  options.seed, sum(self.injected.values()), dict(self.injected),
+                  sum(lies.values()), dict(lies), len(runs), len(self.kills), taken,
+                  taken + duplicates, duplicates, self.wrong, len(self.commands), dict(outcomes),
+                  before, after), flush=True)
+        self.assertEqual(self.problems[:20], [], "%d problems, seed %d" % (
+            len(self.problems), options.seed))
+
+
+def main():
+    global options
+    parser = argparse.ArgumentParser()
+    parser.add_argument("build_dir")
+    parser.add_argument("--seconds", type=float, default=45)
+    parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(3), "big"))
+    options = parser.parse_args()
+    flux.build_dir = os.path.abspath(options.build_dir)
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # peers that are gone are the point
+    print("seed %d" % options.seed, flush=True)
+    unittest.main(argv=sys.argv[:1], verbosity=2)
+
+
+if __name__ == "__main__":
+    main()
