@@ -56,6 +56,8 @@ bridge/audit
 bridge/deadman
 bridge/recall
 bridge/reply
+bridge/orders
+bridge/quantity
 bridge/discovery
 bridge/mqtt
 bridge/probe
