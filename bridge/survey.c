@@ -63,6 +63,7 @@ static void look(struct survey *survey, uint32_t address, uint16_t port)
         return;
     }
     atomic_fetch_add(&survey->found, 1);
+    eventfd_write(survey->progress, 1);
     for (unsigned i = 0; i < setup->units.n && !atomic_load(&survey->stopping); i++) {
         modbus.address = finding.unit = setup->units.items[i];
         if (guess_unit(link, &modbus, setup->profiles, setup->n_profiles, &finding.guess) !=
