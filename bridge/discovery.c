@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "bridge/clock.h"
+#include "bridge/quantity.h"
 #include "devices/codec.h"
 
 enum {
@@ -15,47 +16,7 @@ enum {
     LABEL_TEXT_MAX = ID_MAX + KEY_MAX + 32
 };
 
-/* The bridge's health, in seconds between two of it. */
-enum { HEALTH_S = 10, EXPIRY_TIMES = 3 };
-
-/* How Home Assistant shows a quantity. Device classes with the units and state
- * classes they take: developers.home-assistant.io/docs/core/entity/sensor. */
-struct kind {
-    const char *unit;
-    const char *name;         /* how the point's name begins; "" = any */
-    const char *device_class; /* NULL = none that takes this unit */
-    const char *state_class;  /* "total" becomes "total_increasing" for counters */
-    int precision;            /* most decimals worth showing */
-};
-
-/* The first that fits is taken. */
-static const struct kind kinds[] = {
-    {"%", "soe", "battery", "measurement", 1},
-    {"%", "", NULL, "measurement", 1},
-    {"", "power_factor", "power_factor", "measurement", 3},
-    {"mV", "", "voltage", "measurement", 0},
-    {"V", "", "voltage", "measurement", 1},
-    {"kV", "", "voltage", "measurement", 3},
-    {"mA", "", "current", "measurement", 0},
-    {"A", "", "current", "measurement", 2},
-    {"W", "", "power", "measurement", 0},
-    {"kW", "", "power", "measurement", 2},
-    {"MW", "", "power", "measurement", 3},
-    {"var", "", "reactive_power", "measurement", 0},
-    {"kvar", "", "reactive_power", "measurement", 2},
-    {"VA", "", "apparent_power", "measurement", 0},
-    {"kVA", "", "apparent_power", "measurement", 2},
-    {"Hz", "", "frequency", "measurement", 3},
-    {"Wh", "", "energy", "total", 0},
-    {"kWh", "", "energy", "total", 2},
-    {"MWh", "", "energy", "total", 3},
-    {"varh", "", "reactive_energy", "total", 0},
-    {"kvarh", "", "reactive_energy", "total", 2},
-    {"VAh", "", NULL, "total", 0},
-    {"kVAh", "", NULL, "total", 2},
-    {"\u00b0C", "", "temperature", "measurement", 1},
-};
-static const struct kind any_kind = {"", "", NULL, "measurement", 3};
+enum { EXPIRY_TIMES = 3 };
 
 /* Counters of bridge/health. */
 static const struct {
@@ -112,11 +73,11 @@ static json_t *title(const char *key)
     size_t length = strlen(key);
     for (size_t at = 0, end; at < length; at = end + 1) {
         end = at + strcspn(key + at, "_");
-        bool capitals = is_abbreviation(key + at, end - at);
-        for (size_t i = at; i <= end; i++)
-            text[i] = i == end             ? ' '
-                      : capitals || i == 0 ? (char)toupper((unsigned char)key[i])
-                                           : key[i];
+        size_t capitals = is_abbreviation(key + at, end - at) ? end : at == 0;
+        memcpy(text + at, key + at, end - at);
+        for (size_t i = at; i < capitals; i++)
+            text[i] = (char)toupper((unsigned char)text[i]);
+        text[end] = ' ';
     }
     return json_stringn(text, length);
 }
@@ -215,55 +176,27 @@ static const char *const keep_text = "(this.state if this.state not in ['unknown
 
 /* ---- points ---- */
 
-static const struct kind *kind_of(const struct point *point)
+static void put_unit(struct page *page, json_t *component, const struct point *point,
+                     const struct quantity *quantity)
 {
-    for (unsigned i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
-        if (strcmp(point->unit, kinds[i].unit) == 0 &&
-            strncmp(point->name, kinds[i].name, strlen(kinds[i].name)) == 0)
-            return &kinds[i];
-    }
-    return &any_kind;
-}
-
-/* As many decimals as the register has, if they are worth showing. */
-static int precision(const struct point *point, const struct kind *kind)
-{
-    double step = codec_step(point);
-    int digits = 0;
-    if (step == 0)
-        return kind->precision;
-    while (digits < kind->precision && fabs(step - round(step)) > 1e-6 * step) {
-        step *= 10;
-        digits++;
-    }
-    return digits;
-}
-
-static void put_quantity(struct page *page, json_t *component, const struct point *point,
-                         const struct kind *kind)
-{
-    if (kind->device_class != NULL)
-        put(page, component, "device_class", json_string(kind->device_class));
+    if (quantity->device_class != NULL)
+        put(page, component, "device_class", json_string(quantity->device_class));
     if (point->unit[0] != '\0')
         put(page, component, "unit_of_measurement", json_string(point->unit));
 }
 
 static void add_number_sensor(struct page *page, const struct point *point)
 {
-    const struct kind *kind = kind_of(point);
+    struct quantity quantity = quantity_of(point);
     json_t *sensor = add_sensor(page, point->name);
-    const char *state_class = kind->state_class;
-    if (strcmp(state_class, "total") == 0 && point->counter)
-        state_class = "total_increasing";
-    put_quantity(page, sensor, point, kind);
-    put(page, sensor, "suggested_display_precision", json_integer(precision(point, kind)));
+    put_unit(page, sensor, point, &quantity);
+    put(page, sensor, "suggested_display_precision", json_integer(quantity.precision));
     put(page, sensor, "value_template",
         template_text(point, point->name, "v", "v is number", keep_number));
-    /* What can be set and has no unit is a choice, not a quantity. */
-    if (point->writable && kind == &any_kind && point->unit[0] == '\0')
-        put(page, sensor, "entity_category", json_string("diagnostic"));
+    if (quantity.state_class != NULL)
+        put(page, sensor, "state_class", json_string(quantity.state_class));
     else
-        put(page, sensor, "state_class", json_string(state_class));
+        put(page, sensor, "entity_category", json_string("diagnostic"));
 }
 
 static void add_bool(struct page *page, const struct point *point)
@@ -329,6 +262,7 @@ static void add_setpoint(struct page *page, const struct device *device)
 {
     const struct device_control *control = &device->control;
     const struct point *point = &device->points[control->setpoint];
+    struct quantity quantity = quantity_of(point);
     char key[KEY_MAX + 1], leaf[KEY_MAX + 1], test[96];
     double step = fmax(codec_step(point), 0.001); /* Home Assistant takes no finer one */
     snprintf(key, sizeof(key), "set-%s", point->name);
@@ -336,7 +270,7 @@ static void add_setpoint(struct page *page, const struct device *device)
     snprintf(test, sizeof(test), "v is number and %.15g <= v <= %.15g", control->min_kw,
              control->max_kw);
     json_t *number = add(page, "number", key, point->name);
-    put_quantity(page, number, point, kind_of(point));
+    put_unit(page, number, point, &quantity);
     put(page, number, "command_topic", topic_text(page, page->node, leaf));
     put(page, number, "command_template",
         json_sprintf("{\"id\":\"ha-{{ (now().timestamp() * 1000) | int }}-"
@@ -397,7 +331,7 @@ char *discovery_bridge(const struct conf *conf)
 {
     struct page page;
     json_t *root = json_object();
-    begin(&page, conf, "bridge", EXPIRY_TIMES * HEALTH_S);
+    begin(&page, conf, "bridge", EXPIRY_TIMES * WIRE_HEALTH_S);
     add_connectivity(&page); /* always there */
     put(&page, root, "state_topic", topic_text(&page, "bridge", "health"));
     for (unsigned i = 0; i < sizeof(health_members) / sizeof(health_members[0]); i++) {

@@ -5,8 +5,7 @@
  * bridge's first, to which all others refer. Its root is closed: one key too
  * many and Home Assistant drops it whole.
  *
- *   number          sensor with device class, unit and state class by one table;
- *                   what has no class that fits its unit gets none
+ *   number          sensor with what quantity says of it
  *   enumeration     enum sensor of its labels, unknown when the code has none;
  *                   <name>_code tells the code then. Without any label: plain text
  *   bool            binary sensor

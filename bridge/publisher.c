@@ -14,7 +14,7 @@
 
 enum { REFUSALS_MAX = 64 };
 
-#define HEALTH_NS   (10 * CLOCK_NS_PER_S)
+#define HEALTH_NS   (WIRE_HEALTH_S * CLOCK_NS_PER_S)
 #define FAREWELL_NS (250 * CLOCK_NS_PER_MS) /* for the last words after the grace */
 #define NAP_MAX_NS  (60 * CLOCK_NS_PER_S)
 #define SLACK_NS    (60 * CLOCK_NS_PER_S) /* a name that resolves slowly holds up the library */

@@ -13,7 +13,11 @@
 #include "bridge/health.h"
 #include "bridge/outbox.h"
 
-enum { WIRE_TOPIC_MAX = OUTBOX_TOPIC_MAX, WIRE_NAME_MAX = 128 };
+enum {
+    WIRE_TOPIC_MAX = OUTBOX_TOPIC_MAX,
+    WIRE_NAME_MAX = 128,
+    WIRE_HEALTH_S = 10, /* between two of bridge/health */
+};
 
 /* <base>/<node>/<leaf>, e.g. flux/demo/Grid-Meter/state; node "bridge" is the
  * bridge itself. Always terminated; returns false when it does not fit. */
