@@ -19,7 +19,7 @@ tar -c --exclude=./build --exclude=./.git . | tar -x -C "$directory/source"
 cd "$directory/source"
 cp -r packaging/debian .
 
-export DEB_BUILD_OPTIONS="nocheck noautodbgsym parallel=$(nproc)"
+export DEB_BUILD_OPTIONS="nocheck noautodbgsym"
 if ! dpkg-checkbuilddeps -a "$arch" ||
     [ "$arch" != "$(dpkg --print-architecture)" ] && ! dpkg-query -W "crossbuild-essential-$arch" >/dev/null; then
     DEBIAN_FRONTEND=noninteractive apt-get build-dep -q -y --no-install-recommends \
