@@ -48,8 +48,7 @@ struct guess guess_judge(const struct profile *profile, const struct value *valu
 
 bool guess_fits(const struct guess *guess)
 {
-    return guess->of > 0 && 4 * guess->good >= 3 * guess->of && 8 * guess->wrong <= guess->of &&
-           guess->telling > 0;
+    return 4 * guess->good >= 3 * guess->of && 8 * guess->wrong <= guess->of && guess->telling > 0;
 }
 
 bool guess_is_better(const struct guess *a, const struct guess *b)

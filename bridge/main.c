@@ -11,6 +11,7 @@
 
 #include "bridge/clock.h"
 #include "bridge/conf.h"
+#include "bridge/guard.h"
 #include "bridge/supervisor.h"
 #include "bridge/tool.h"
 
@@ -282,7 +283,7 @@ static bool is_number(const char *argument)
     return argument != NULL && argument[strspn(argument, "0123456789.")] == '\0' && *argument;
 }
 
-/* How getopt_long() is told of the options of a command. */
+/* How getopt_long() is told of the options of a command; zeroed at first. */
 struct grammar {
     char letters[2 + 3 * N_OPTIONS + 1];
     struct option longs[N_OPTIONS + 1];
@@ -292,7 +293,6 @@ static void make_grammar(const struct verb *verb, struct grammar *grammar)
 {
     char *letter = grammar->letters;
     struct option *next = grammar->longs;
-    *grammar = (struct grammar){0};
     *letter++ = '-'; /* arguments and options in any order */
     *letter++ = ':'; /* tell a missing value from an unknown option */
     for (unsigned i = 0; i < N_OPTIONS; i++) {
@@ -341,7 +341,7 @@ static void take_option(int letter, struct options *options)
 static int run_verb(const struct verb *verb, int argc, char **argv)
 {
     struct options options = {0};
-    struct grammar grammar;
+    struct grammar grammar = {0};
     int option;
     opterr = 0; /* one line in our own words */
     make_grammar(verb, &grammar);
@@ -391,6 +391,7 @@ static int dispatch(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+    guard_install();
     int code = dispatch(argc, argv);
     if (fflush(stdout) != 0 || ferror(stdout)) {
         fprintf(stderr, "fluxbridge: cannot write the output\n");

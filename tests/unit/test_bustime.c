@@ -11,7 +11,7 @@
 
 #define MS INT64_C(1000000)
 
-static struct device_modbus line(int64_t baud, enum device_parity parity, int64_t stop_bits)
+static struct device_modbus line(int64_t baud, int parity, int64_t stop_bits)
 {
     return (struct device_modbus){.serial = "/dev/ttyS0",
                                   .baud = baud,

@@ -111,18 +111,22 @@ static void test_what_a_unit_can_hold(void **state)
     const struct point volts = {.unit = "V", .type = POINT_FLOAT32};
     const struct point hertz = {.unit = "Hz", .type = POINT_UINT16};
     const struct point plain = {.unit = "", .type = POINT_FLOAT32};
+    const struct point wide = {.unit = "", .type = POINT_FLOAT64};
     const struct point count = {.unit = "", .type = POINT_UINT32};
     (void)state;
     assert_true(guess_is_believable(&volts, 230));
     assert_true(guess_is_believable(&volts, 0));
     assert_false(guess_is_believable(&volts, -230));
     assert_false(guess_is_believable(&volts, 2e6));
-    assert_true(guess_is_believable(&hertz, 50));
+    assert_true(guess_is_believable(&hertz, 0));
+    assert_true(guess_is_believable(&hertz, 500));
     assert_false(guess_is_believable(&hertz, 501));
     assert_true(guess_is_believable(&plain, -0.98));
     assert_false(guess_is_believable(&plain, 9e-41)); /* two small integers */
     assert_false(guess_is_believable(&plain, -3e30));
+    assert_false(guess_is_believable(&wide, 5e-320));
     assert_true(guess_is_believable(&count, 4e9));
+    assert_true(guess_is_believable(&count, 1e13)); /* no float */
 }
 
 static void test_the_better_guess(void **state)
@@ -160,6 +164,27 @@ static void test_a_unit_is_asked(void **state)
         assert_true(fake->calls[i].function == FAKE_OPEN || fake->calls[i].function == FAKE_READ);
     link_free(&fake->link);
     free(fake);
+}
+
+static void test_the_best_of_several_types(void **state)
+{
+    struct profile *orders[][2] = {{&eight, &floats}, {&floats, &eight}};
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        struct fake_link *fake = fake_link_new();
+        struct guess best;
+        put_float(fake, 100, 0x43660000);
+        put_float(fake, 102, 0x42480000);
+        for (unsigned k = 0; k < 8; k++)
+            fake->registers[1][2000 + k] = 50;
+        assert_int_equal(guess_unit(&fake->link, &modbus, orders[i], 2, &best), FAULT_NONE);
+        assert_true(best.profile == &eight); /* both fit, and this tells more */
+        fake->registers[1][2000] = 30000;
+        assert_int_equal(guess_unit(&fake->link, &modbus, orders[i], 2, &best), FAULT_NONE);
+        assert_true(best.profile == &floats); /* of this nothing is wrong */
+        link_free(&fake->link);
+        free(fake);
+    }
 }
 
 static void test_registers_that_are_not_there(void **state)
@@ -204,6 +229,7 @@ int main(void)
         cmocka_unit_test(test_what_a_unit_can_hold),
         cmocka_unit_test(test_the_better_guess),
         cmocka_unit_test(test_a_unit_is_asked),
+        cmocka_unit_test(test_the_best_of_several_types),
         cmocka_unit_test(test_registers_that_are_not_there),
         cmocka_unit_test(test_nobody),
     };

@@ -81,12 +81,25 @@ static void test_units_count(void **state)
     strcpy(points[POWER].unit, "W");
 }
 
+static void test_every_phase(void **state)
+{
+    double ratio;
+    (void)state;
+    for (char phase = '1'; phase <= '3'; phase++) {
+        points[VOLTAGE].name[9] = points[CURRENT].name[9] = points[POWER_L1].name[14] = phase;
+        assert_int_equal(misfit((const double[N]){230, 1, 0, 0, 0, 230 * 149}, &ratio), -1);
+        assert_int_equal(misfit((const double[N]){230, 1, 0, 0, 0, 230 * 151}, &ratio), POWER_L1);
+    }
+    points[VOLTAGE].name[9] = points[CURRENT].name[9] = points[POWER_L1].name[14] = '1';
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_fits),
         cmocka_unit_test(test_what_does_not),
         cmocka_unit_test(test_units_count),
+        cmocka_unit_test(test_every_phase),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
