@@ -356,6 +356,7 @@ int supervisor_run(struct conf *conf, const char *path)
     };
     sigset_t all, waited, ending, before, main_thread;
     sigfillset(&all);
+    sigdelset(&all, SIGSEGV); /* see guard */
     sigemptyset(&ending);
     sigaddset(&ending, SIGTERM);
     sigaddset(&ending, SIGINT);

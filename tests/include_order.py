@@ -33,6 +33,7 @@ devices/simulator/server
 devices/simulator/main
 bridge/clock
 bridge/log
+bridge/guard
 bridge/table
 bridge/types
 bridge/notify

@@ -1,0 +1,127 @@
+"""A failed allocation, at any point of start-up, ends in a clear message.
+
+A preloaded library fails the n-th allocation of the process and that one only;
+n runs from 1 until the program gets by with fewer. Whatever happens, the program
+must not crash, must not hang, and must not fail without a word.
+"""
+
+import os
+import subprocess
+import types
+import unittest
+
+import flux
+
+SOURCE = r"""
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+void *__libc_malloc(size_t size);
+void *__libc_calloc(size_t n, size_t size);
+void *__libc_realloc(void *old, size_t size);
+
+static atomic_long calls;
+static long fatal = -1;
+
+/* The environment is there before the first constructor runs. */
+static int fails(void)
+{
+    long call = atomic_fetch_add(&calls, 1) + 1;
+    if (fatal < 0) {
+        const char *text = getenv("FAIL_ALLOCATION");
+        fatal = text ? atol(text) : 0;
+    }
+    if (call != fatal)
+        return 0;
+    int told = open(getenv("FAIL_TOLD"), O_WRONLY | O_CREAT, 0600);
+    close(told);
+    errno = ENOMEM;
+    return 1;
+}
+
+void *malloc(size_t size) { return fails() ? NULL : __libc_malloc(size); }
+void *calloc(size_t n, size_t size) { return fails() ? NULL : __libc_calloc(n, size); }
+void *realloc(void *old, size_t size) { return fails() ? NULL : __libc_realloc(old, size); }
+"""
+
+
+class Alloc(flux.Test):
+    @classmethod
+    def setUpClass(cls):
+        with open(flux.program("fluxbridge"), "rb") as file:
+            image = file.read()
+        if b"__asan_init" in image or b"__tsan_init" in image:
+            raise unittest.SkipTest("a sanitizer has an allocator of its own")
+
+    def setUp(self):
+        super().setUp()
+        self.library = os.path.join(self.directory, "fail.so")
+        subprocess.run(["cc", "-shared", "-fPIC", "-x", "c", "-", "-o", self.library],
+                       input=SOURCE, text=True, check=True)
+        self.told = os.path.join(self.directory, "told")
+        nowhere = types.SimpleNamespace(host="127.0.0.1", port=flux.free_port())
+        self.config = os.path.join(self.directory, "site.cfg")
+        text = flux.config(
+            nowhere, bess=[flux.battery(nowhere)], meters=[flux.meter(nowhere)],
+            spool={"path": os.path.join(self.directory, "spool.db")},
+            audit={"path": os.path.join(self.directory, "audit.jsonl")},
+            home_assistant={"enabled": True})
+        with open(self.config, "w") as file:
+            file.write(text)
+
+    def environment(self, n):
+        if os.path.exists(self.told):
+            os.unlink(self.told)
+        return {"LD_PRELOAD": self.library, "FAIL_ALLOCATION": str(n), "FAIL_TOLD": self.told}
+
+    def judge(self, n, code, said):
+        with self.subTest(allocation=n):
+            self.assertIn(code, (0, 1, 2), "allocation %d: %s" % (n, said))
+            if code:
+                self.assertTrue(said.strip(), "allocation %d: not a word" % n)
+
+    def fail_each(self, run, first=1):
+        n = first
+        while True:
+            code, said = run(n)
+            if not os.path.exists(self.told):
+                self.assertEqual(code, 0, said)
+                return n - 1
+            self.judge(n, code, said)
+            n += 1
+
+    def check(self, n):
+        done = subprocess.run([flux.program("fluxbridge"), "check", "-c", self.config],
+                              env=dict(os.environ, **self.environment(n)), capture_output=True,
+                              text=True, timeout=flux.DEADLINE_S, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    def start(self, n):
+        bridge = flux.Program("fluxbridge", [flux.program("fluxbridge"), "run", "-c", self.config],
+                              env=self.environment(n))
+        try:
+            bridge.wait_log("fluxbridge is up")
+            bridge.signal(15)
+        except flux.Timeout:
+            if not bridge.ended:
+                bridge.kill()
+                raise
+        return bridge.wait_end(), bridge.log()
+
+    def test_check_and_start(self):
+        """Both read the configuration with the same allocations; what `run` does
+        after that comes on top."""
+        count = self.fail_each(self.check)
+        total = self.fail_each(self.start, max(1, count - 20))
+        print("allocations: check %d, run %d" % (count, total))
+        self.assertGreater(count, 100)
+        self.assertGreater(total, count)
+
+
+if __name__ == "__main__":
+    flux.main()
