@@ -399,7 +399,7 @@ static struct poller *poller_new(const struct poller_setup *setup)
 {
     const struct device_list *devices = &setup->conf->devices;
     unsigned n_units = 0;
-    size_t text_size = 0;
+    size_t text_size = SAMPLE_BYTES;
     bool good = true;
 
     for (unsigned i = 0; i < devices->n_devices; i++)

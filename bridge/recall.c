@@ -39,8 +39,10 @@ struct recall *recall_new(void)
 static void forget_oldest(struct recall *recall)
 {
     struct entry *entry = recall->oldest;
+    if (entry == NULL)
+        return;
     struct entry **at = &recall->buckets[bucket_of(entry->text)];
-    while (*at != entry)
+    while (*at != NULL && *at != entry)
         at = &(*at)->same_bucket;
     *at = entry->same_bucket;
     recall->oldest = entry->younger;
@@ -76,7 +78,8 @@ static bool is_young(const struct entry *entry, int64_t utc_ms)
 
 bool recall_full(const struct recall *recall, int64_t utc_ms)
 {
-    return recall->count >= RECALL_MOST && is_young(recall->oldest, utc_ms);
+    return recall->count >= RECALL_MOST && recall->oldest != NULL &&
+           is_young(recall->oldest, utc_ms);
 }
 
 bool recall_add(struct recall *recall, const char *id, const char *payload, int64_t utc_ms)
@@ -103,7 +106,7 @@ bool recall_add(struct recall *recall, const char *id, const char *payload, int6
         recall->oldest = entry;
     recall->youngest = entry;
     recall->count++;
-    while (recall->count > RECALL_LAST &&
+    while (recall->count > RECALL_LAST && recall->oldest != NULL &&
            (recall->count > RECALL_MOST || !is_young(recall->oldest, utc_ms)))
         forget_oldest(recall);
     return true;

@@ -72,6 +72,8 @@ static bool area_measure(struct area *area, const struct device *device, enum po
 
 static void area_mark(struct area *area, const struct device *device, enum point_table table)
 {
+    if (area->access == NULL)
+        return;
     for (unsigned i = 0; i < area->count; i++)
         area->access[i] = READABLE;
     for (unsigned i = 0; i < device->profile->n_unreadable; i++) {

@@ -271,7 +271,7 @@ static bool port_listen(struct port *port, char error[SERVER_ERROR_MAX])
         snprintf(error, SERVER_ERROR_MAX, "%s:%u: %s", host, number, gai_strerror(wrong));
         return false;
     }
-    struct sockaddr_storage bound;
+    struct sockaddr_storage bound = {0};
     socklen_t size = sizeof bound;
     port->source = (struct source){listen_at(address), listener_ready};
     freeaddrinfo(address);
@@ -281,7 +281,9 @@ static bool port_listen(struct port *port, char error[SERVER_ERROR_MAX])
         return false;
     }
     /* The port number stands at the same place in both families. */
-    port->number = ntohs(((struct sockaddr_in *)&bound)->sin_port);
+    struct sockaddr_in either;
+    memcpy(&either, &bound, sizeof either);
+    port->number = ntohs(either.sin_port);
     return true;
 }
 
