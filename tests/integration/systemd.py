@@ -1,0 +1,58 @@
+"""What systemd is told, by the protocol of sd_notify(3)."""
+
+import os
+import signal
+import socket
+
+import flux
+
+
+class Systemd(flux.Test):
+    def listen(self, name):
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        listener.bind(name)
+        listener.settimeout(flux.DEADLINE_S)
+        self.addCleanup(listener.close)
+        return listener
+
+    def rig(self, environment):
+        server = self.modbus({2: flux.meter_unit()})
+        path = os.path.join(self.directory, "systemd.cfg")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(flux.config(self.broker(), [], [flux.meter(server)]))
+        bridge = flux.Program("fluxbridge", [flux.program("fluxbridge"), "run", "-c", path],
+                              env=environment)
+        self.addCleanup(bridge.stop)
+        return bridge
+
+    def test_a_service_from_start_to_stop(self):
+        path = os.path.join(self.directory, "notify")
+        listener = self.listen(path)
+        bridge = self.rig({"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "400000"})
+        self.assertEqual(listener.recv(100), b"READY=1")
+        for _ in range(3):
+            self.assertEqual(listener.recv(100), b"WATCHDOG=1")
+        bridge.signal(signal.SIGTERM)
+        word = listener.recv(100)
+        while word == b"WATCHDOG=1":
+            word = listener.recv(100)
+        self.assertEqual(word, b"STOPPING=1")
+        self.assertEqual(bridge.wait_end(), 0)
+
+    def test_a_name_without_a_file(self):
+        name = "fluxbridge-test-%d" % os.getpid()
+        listener = self.listen("\0" + name)
+        self.rig({"NOTIFY_SOCKET": "@" + name})
+        self.assertEqual(listener.recv(100), b"READY=1")
+
+    def test_a_watchdog_for_somebody_else(self):
+        path = os.path.join(self.directory, "notify")
+        listener = self.listen(path)
+        bridge = self.rig({"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "1000", "WATCHDOG_PID": "1"})
+        self.assertEqual(listener.recv(100), b"READY=1")
+        bridge.stop()
+        self.assertEqual(listener.recv(100), b"STOPPING=1")
+
+
+if __name__ == "__main__":
+    flux.main()
