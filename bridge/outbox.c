@@ -73,7 +73,7 @@ struct outbox {
 };
 
 /* Rows delivered and not yet removed, with those in memory, are never more. */
-enum { DELIVERED_MAX = 8192, REFILL_BYTES = 2 << 20, REFILL_BELOW = 512, REMOVE_AT_ONCE = 512 };
+enum { DELIVERED_MAX = 8192, REFILL_BYTES = 2 << 20, REFILL_BELOW = 1024, REMOVE_AT_ONCE = 1024 };
 
 /* More than the largest record takes in a ring. */
 static size_t at_least_one(size_t bytes)
@@ -418,6 +418,15 @@ static void note_delivered(struct outbox *outbox, int64_t row)
         wake_spooler(outbox);
 }
 
+/* There is room in the window. Backlog goes by half a window at a time: to wake
+ * the publisher for each would cost more than to send it. */
+static void wake_for_room(struct outbox *outbox, bool was_full)
+{
+    if (was_full || outbox->in_flight == 0 ||
+        outbox->backlog_in_flight <= OUTBOX_WINDOW_BACKLOG / 2)
+        wake(outbox);
+}
+
 void outbox_ack(struct outbox *outbox, uint64_t ticket, enum outbox_fate fate)
 {
     pthread_mutex_lock(&outbox->mutex);
@@ -426,6 +435,7 @@ void outbox_ack(struct outbox *outbox, uint64_t ticket, enum outbox_fate fate)
         goto done;
     struct queue *queue = flight->queue;
     struct record *record = flight->record;
+    bool was_full = outbox->in_flight == OUTBOX_WINDOW;
     land(outbox, flight);
     if (fate == OUTBOX_RETURNED) {
         put_back(queue, record);
@@ -435,7 +445,7 @@ void outbox_ack(struct outbox *outbox, uint64_t ticket, enum outbox_fate fate)
         note_delivered(outbox, record->row);
         retire(queue, record);
         pop_done(queue);
-        wake(outbox); /* there is room in the window */
+        wake_for_room(outbox, was_full);
     }
 done:
     pthread_mutex_unlock(&outbox->mutex);

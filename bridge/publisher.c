@@ -30,7 +30,8 @@ struct publisher {
     const struct conf *conf;
     pthread_t thread;
     atomic_bool stopping, reloaded;
-    int64_t grace_ns; /* set before stopping */
+    atomic_bool crowded; /* something waits for room in the bridge session */
+    int64_t grace_ns;    /* set before stopping */
     _Atomic int64_t promise_ns;
     struct sessions sessions;
     struct herald herald;
@@ -56,7 +57,8 @@ static void on_delivered(void *context, uint64_t ticket, enum mqtt_fate fate)
     if (fate == MQTT_DELIVERED)
         health_count(&publisher->setup.health->publishes);
     outbox_ack(publisher->setup.outbox, ticket, fates[fate]);
-    outbox_wake(publisher->setup.outbox); /* there is room again, also for what has no ticket */
+    if (atomic_load(&publisher->crowded)) /* there is room again for what has no ticket */
+        outbox_wake(publisher->setup.outbox);
 }
 
 static void on_refused(void *context, const char *topic, const char *why)
@@ -102,10 +104,13 @@ static bool publish_text(struct publisher *publisher, struct session *session, c
 
 /* Room in the bridge session beyond what records may need. The session itself
  * is up a little earlier than begin_session(). */
-static bool has_room(const struct publisher *publisher)
+static bool has_room(struct publisher *publisher)
 {
-    return publisher->sessions.bridge.state == SESSION_UP &&
-           mqtt_room(publisher->sessions.bridge.mqtt) > OUTBOX_WINDOW;
+    atomic_store(&publisher->crowded, true); /* before looking, so that none is missed */
+    bool room = publisher->sessions.bridge.state == SESSION_UP &&
+                mqtt_room(publisher->sessions.bridge.mqtt) > OUTBOX_WINDOW;
+    atomic_store(&publisher->crowded, !room);
+    return room;
 }
 
 /* Takes a text made by wire and frees it. */

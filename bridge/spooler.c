@@ -20,7 +20,7 @@
 /* A disk that damages one file after the other is not filled with them. */
 #define RENEW_NS (60 * CLOCK_NS_PER_S)
 
-enum { AT_ONCE = 512, BYTES_AT_ONCE = 1 << 20 };
+enum { AT_ONCE = 1024, BYTES_AT_ONCE = 1 << 20 };
 
 /* What can fail. */
 enum work { APPEND = 1, REMOVE = 2, TRIM = 4, READ = 8 };
