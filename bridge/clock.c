@@ -21,6 +21,15 @@ int64_t clock_utc_ms(void)
     return clock_ns(CLOCK_REALTIME) / CLOCK_NS_PER_MS;
 }
 
+int64_t clock_jump_ms(int64_t *ahead_ms, int64_t utc_ms, int64_t mono_ns)
+{
+    const int64_t slewed_ms = 500;
+    int64_t now_ms = utc_ms - mono_ns / CLOCK_NS_PER_MS;
+    int64_t jump_ms = now_ms - *ahead_ms;
+    *ahead_ms = now_ms;
+    return jump_ms > -slewed_ms && jump_ms < slewed_ms ? 0 : jump_ms;
+}
+
 void clock_pause(int64_t pause_ns)
 {
     struct timespec left = {.tv_sec = (time_t)(pause_ns / CLOCK_NS_PER_S),

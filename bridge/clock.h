@@ -14,6 +14,11 @@
 int64_t clock_mono_ns(void);
 int64_t clock_utc_ms(void);
 
+/* How far UTC has jumped since it was last looked at: 0 for less than half a
+ * second, which slewing may do. Pure; `*ahead_ms` is UTC less the monotonic
+ * clock, kept by the caller from look to look. */
+int64_t clock_jump_ms(int64_t *ahead_ms, int64_t utc_ms, int64_t mono_ns);
+
 /* Does nothing for so long. */
 void clock_pause(int64_t pause_ns);
 

@@ -27,7 +27,6 @@ enum { SAMPLE_BYTES = 8 << 20, OUTCOME_BYTES = 4 << 20 };
 #define WATCH_MAX_NS (5 * CLOCK_NS_PER_S)
 #define SLACK_NS     (2 * CLOCK_NS_PER_S) /* a promise broken by less is a busy machine */
 #define GRACE_NS     (300 * CLOCK_NS_PER_MS)
-#define JUMP_MS      INT64_C(500) /* UTC against the monotonic clock; more than any slewing */
 
 struct supervisor {
     struct conf *conf;
@@ -259,10 +258,8 @@ static bool is_stuck(const struct supervisor *supervisor)
 /* Schedules do not care, but whoever reads `ts` should know. */
 static void watch_clock(struct supervisor *supervisor, int64_t now_ns)
 {
-    int64_t ahead_ms = clock_utc_ms() - now_ns / CLOCK_NS_PER_MS;
-    int64_t jump_ms = ahead_ms - supervisor->utc_ahead_ms;
-    supervisor->utc_ahead_ms = ahead_ms;
-    if (jump_ms > -JUMP_MS && jump_ms < JUMP_MS)
+    int64_t jump_ms = clock_jump_ms(&supervisor->utc_ahead_ms, clock_utc_ms(), now_ns);
+    if (jump_ms == 0)
         return;
     log_warning("the clock has jumped by_ms=%lld", (long long)jump_ms);
     health_count(&supervisor->health.clock_jumps);
