@@ -148,14 +148,14 @@ class Server:
             return True
         if fault and fault.startswith("exception_"):
             code = int(fault.split("_")[1])
-            writer.write(_frame(tid, unit_id, bytes([pdu[0] | 0x80, code])))
+            writer.write(frame(tid, unit_id, bytes([pdu[0] | 0x80, code])))
             return True
         now = time.time()
         # A request that is not answered in order was carried out, or was not.
         if pdu[0] == 6 and unit and not (fault == "drop" and self.random.random() < 0.5):
             unit.write(*struct.unpack(">HH", pdu[1:5]))
-        good = _frame(tid, unit_id, self._pdu(unit, pdu, now)) if unit else \
-            _frame(tid, unit_id, bytes([pdu[0] | 0x80, 0x0B]))
+        good = frame(tid, unit_id, self._pdu(unit, pdu, now)) if unit else \
+            frame(tid, unit_id, bytes([pdu[0] | 0x80, 0x0B]))
         if not fault:
             writer.write(good)
             return True
@@ -163,7 +163,7 @@ class Server:
         return await self._misbehave(fault, writer, tid, unit_id, good, stale)
 
     async def _misbehave(self, fault, writer, tid, unit_id, good, stale):
-        lie = _frame(tid, unit_id, stale)
+        lie = frame(tid, unit_id, stale)
         if fault == "slow":
             await asyncio.sleep(0.3 * self.timeout_s * self.random.random())
             writer.write(good)
@@ -178,21 +178,21 @@ class Server:
                 writer.write(bytes([byte]))
                 await asyncio.sleep(total * self.timeout_s / len(whole))
         elif fault == "tid":
-            writer.write(_frame(tid - 1 & 0xFFFF, unit_id, stale))
+            writer.write(frame(tid - 1 & 0xFFFF, unit_id, stale))
         elif fault == "unit":
-            writer.write(_frame(tid, unit_id + 1, stale))
+            writer.write(frame(tid, unit_id + 1, stale))
         elif fault == "function":
-            writer.write(_frame(tid, unit_id, bytes([stale[0] ^ 7]) + stale[1:]))
+            writer.write(frame(tid, unit_id, bytes([stale[0] ^ 7]) + stale[1:]))
         elif fault == "length":
-            writer.write(_frame(tid, unit_id, stale + b"\0\0"))
+            writer.write(frame(tid, unit_id, stale + b"\0\0"))
         elif fault == "short":
-            writer.write(_frame(tid, unit_id, stale[:-2]))
+            writer.write(frame(tid, unit_id, stale[:-2]))
         elif fault == "double":
             writer.write(good + lie)
         return fault != "close"
 
 
-def _frame(tid, unit, pdu):
+def frame(tid, unit, pdu):
     return struct.pack(">HHHB", tid, 0, len(pdu) + 1, unit) + pdu
 
 
