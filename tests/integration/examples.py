@@ -100,6 +100,7 @@ class Examples(flux.Test):
             file.write(text)
         code, out, err = self.run_tool("check", "-c", path)
         self.assertEqual((code, err), (0, ""), out + err)
+        self.assertRegex(out, r"\A.*: good: .*\n\Z")  # and no warning
 
     # ---- sites ----
 

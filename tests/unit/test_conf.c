@@ -2,8 +2,6 @@
  * gets, and the values that a good one gives. */
 #include "bridge/conf.h"
 
-#include <glob.h>
-
 #include "bridge/clock.h"
 #include "bridge/log.h"
 #include "tests/unit/given.h"
@@ -465,23 +463,6 @@ static void test_no_file(void **state)
     conf_free(&conf);
 }
 
-/* What is shipped as an example is good as it stands, without a warning. */
-static void test_examples(void **state)
-{
-    (void)state;
-    glob_t files;
-    assert_int_equal(glob(TESTS_DIR "/../etc/*.cfg", 0, NULL, &files), 0);
-    for (size_t i = 0; i < files.gl_pathc; i++) {
-        struct given given;
-        struct conf conf;
-        given_cfg(&given);
-        assert_true(conf_read(&given.cfg, files.gl_pathv[i], &conf));
-        assert_said(&given, "");
-        conf_free(&conf);
-    }
-    globfree(&files);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -492,7 +473,6 @@ int main(void)
         cmocka_unit_test(test_passwords),      cmocka_unit_test(test_tls),
         cmocka_unit_test(test_other_groups),   cmocka_unit_test(test_many_problems),
         cmocka_unit_test(test_include),        cmocka_unit_test(test_no_file),
-        cmocka_unit_test(test_examples),
     };
     return cmocka_run_group_tests(tests, given_directory, remove_directory);
 }
