@@ -20,10 +20,12 @@ cd "$directory/source"
 cp -r packaging/debian .
 
 export DEB_BUILD_OPTIONS="nocheck noautodbgsym"
-if ! dpkg-checkbuilddeps -a "$arch" ||
-    [ "$arch" != "$(dpkg --print-architecture)" ] && ! dpkg-query -W "crossbuild-essential-$arch" >/dev/null; then
-    DEBIAN_FRONTEND=noninteractive apt-get build-dep -q -y --no-install-recommends \
-        --host-architecture "$arch" ./
+export DEBIAN_FRONTEND=noninteractive
+dpkg-checkbuilddeps -a "$arch" 2>/dev/null ||
+    apt-get build-dep -q -y --no-install-recommends --host-architecture "$arch" ./
+if [ "$arch" != "$(dpkg --print-architecture)" ] &&
+    ! command -v "$(dpkg-architecture -a "$arch" -q DEB_HOST_GNU_TYPE)-gcc" >/dev/null; then
+    apt-get install -q -y --no-install-recommends "crossbuild-essential-$arch"
 fi
 dpkg-buildpackage -b -us -uc --host-arch "$arch"
 rm -rf "$directory/source"
