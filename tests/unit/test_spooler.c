@@ -1,0 +1,250 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include <cmocka.h>
+
+#include "bridge/clock.h"
+#include "bridge/spool.h"
+#include "bridge/spooler.h"
+#include "tests/unit/logged.h"
+#include "tests/unit/site.h"
+
+#define METER(id, name, address)                                                                   \
+    "{ id = \"" id "\"; name = \"" name "\"; type = \"acuvim2\"; poll = \"1s\";"                   \
+    " modbus: { host = \"127.0.0.1\"; port = 1502; address = " address "; timeout = \"5s\"; }; }"
+
+enum { MIB = 1 << 20 };
+
+/* A real spooler between an outbox and a file in a directory of its own. */
+struct fixture {
+    struct conf conf;
+    char directory[64];
+    struct outbox *outbox;
+    struct spooler *spooler;
+    struct outbox_item item;
+    struct logged logged;
+};
+
+static void start(struct fixture *f)
+{
+    f->outbox = outbox_new(f->conf.devices.n_devices, MIB, MIB);
+    assert_non_null(f->outbox);
+    f->spooler = spooler_start(&f->conf, f->outbox);
+    assert_non_null(f->spooler);
+}
+
+static void stop(struct fixture *f)
+{
+    spooler_stop(f->spooler);
+    outbox_free(f->outbox);
+    f->spooler = NULL;
+    f->outbox = NULL;
+}
+
+static int setup(void **state)
+{
+    struct fixture *f = calloc(1, sizeof(*f));
+    site_read(&f->conf,
+              "meters = ( " METER("a", "Meter-A", "1") ", " METER("b", "Meter-B", "2") " );");
+    strcpy(f->directory, "/tmp/fluxbridge-test-XXXXXX");
+    if (!mkdtemp(f->directory) || !logged_begin(&f->logged))
+        return -1;
+    snprintf(f->conf.spool_path, sizeof f->conf.spool_path, "%s/spool.db", f->directory);
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+    char command[128];
+    logged_free(&f->logged);
+    snprintf(command, sizeof command, "rm -r %s", f->directory);
+    int result = system(command);
+    conf_free(&f->conf);
+    free(f);
+    return result;
+}
+
+static void put(struct fixture *f, unsigned device, const char *text)
+{
+    outbox_put_sample(f->outbox, device, clock_mono_ns(), text, strlen(text));
+}
+
+/* Waits as the publisher does. */
+static uint64_t expect(struct fixture *f, enum outbox_kind kind, const char *text)
+{
+    while (!outbox_take(f->outbox, clock_mono_ns(), &f->item))
+        outbox_wait(f->outbox, CLOCK_NEVER);
+    assert_int_equal(f->item.kind, kind);
+    assert_int_equal(f->item.payload_size, strlen(text));
+    assert_memory_equal(f->item.payload, text, strlen(text));
+    return f->item.ticket;
+}
+
+static void deliver(struct fixture *f, enum outbox_kind kind, const char *text)
+{
+    outbox_ack(f->outbox, expect(f, kind, text), OUTBOX_DELIVERED);
+}
+
+/* The broker is there, and both devices have had a live sample. */
+static void resume(struct fixture *f)
+{
+    outbox_resumed(f->outbox, clock_mono_ns() + 2 * CLOCK_NS_PER_S); /* nothing is fresh */
+    put(f, 0, "live A");
+    put(f, 1, "live B");
+    deliver(f, OUTBOX_STATE, "live A");
+    deliver(f, OUTBOX_STATE, "live B");
+}
+
+/* Until the file holds, or memory waits for, so many. */
+static void wait_for(struct fixture *f, uint64_t backlog, uint64_t waiting)
+{
+    struct outbox_depth depth;
+    while (depth = outbox_depth(f->outbox), depth.backlog != backlog || depth.waiting != waiting)
+        outbox_wait(f->outbox, clock_mono_ns() + 20 * CLOCK_NS_PER_MS);
+}
+
+static void test_samples_outlive_a_stop(void **state)
+{
+    struct fixture *f = *state;
+    start(f);
+    put(f, 0, "a1");
+    put(f, 1, "b1");
+    put(f, 0, "a2");
+    stop(f);
+    start(f);
+    assert_true(logged_find(&f->logged, "the spool holds samples of an earlier run", "samples=3"));
+    resume(f);
+    deliver(f, OUTBOX_BACKFILL, "a1");
+    deliver(f, OUTBOX_BACKFILL, "b1");
+    deliver(f, OUTBOX_BACKFILL, "a2");
+    wait_for(f, 0, 0);
+    stop(f);
+
+    start(f); /* nothing came twice, nothing is left */
+    assert_int_equal(outbox_depth(f->outbox).backlog, 0);
+    stop(f);
+}
+
+static void test_a_sample_is_on_disk_within_a_second(void **state)
+{
+    struct fixture *f = *state;
+    start(f);
+    int64_t taken_ns = clock_mono_ns();
+    put(f, 0, "a1");
+    wait_for(f, 1, 0);
+    assert_true(clock_mono_ns() >= taken_ns + CLOCK_NS_PER_S / 2); /* the broker has its time */
+    resume(f);
+    deliver(f, OUTBOX_BACKFILL, "a1");
+    stop(f);
+}
+
+static void test_a_loss_in_the_middle_sends_the_rest_again(void **state)
+{
+    struct fixture *f = *state;
+    start(f);
+    put(f, 0, "a1");
+    put(f, 0, "a2");
+    put(f, 0, "a3");
+    wait_for(f, 3, 0);
+    resume(f);
+    deliver(f, OUTBOX_BACKFILL, "a1");
+    expect(f, OUTBOX_BACKFILL, "a2");
+    outbox_lost(f->outbox);
+    outbox_lost(f->outbox);
+    resume(f);
+    deliver(f, OUTBOX_BACKFILL, "a2");
+    deliver(f, OUTBOX_BACKFILL, "a3");
+    wait_for(f, 0, 0);
+    stop(f);
+}
+
+static void test_a_device_that_is_gone_is_delivered(void **state)
+{
+    struct fixture *f = *state;
+    char why[256];
+    struct spool *spool = spool_open(f->conf.spool_path, 8 * MIB, why);
+    struct spool_sample sample = {.device = "Gone", .payload = "g", .payload_size = 1};
+    assert_true(spool_append(spool, &sample, 1));
+    spool_close(spool);
+    start(f);
+    resume(f);
+    deliver(f, OUTBOX_BACKFILL, "g");
+    assert_string_equal(f->item.topic, "flux/demo/Gone/backfill");
+    stop(f);
+}
+
+static void test_what_does_not_fit_is_counted(void **state)
+{
+    struct fixture *f = *state;
+    enum { N = 40 };
+    static char payload[OUTBOX_PAYLOAD_MAX];
+    memset(payload, 'p', sizeof payload);
+    f->conf.spool_max_size = MIB;
+    start(f);
+    for (int i = 0; i < N; i++) {
+        payload[0] = (char)i;
+        outbox_put_sample(f->outbox, 1, clock_mono_ns() - CLOCK_NS_PER_S, payload, sizeof payload);
+        struct outbox_depth depth;
+        while (depth = outbox_depth(f->outbox), depth.waiting > 0)
+            outbox_wait(f->outbox, clock_mono_ns() + 5 * CLOCK_NS_PER_MS);
+    }
+    struct outbox_depth depth;
+    while (depth = outbox_depth(f->outbox), depth.dropped + depth.backlog != N)
+        outbox_wait(f->outbox, clock_mono_ns() + 5 * CLOCK_NS_PER_MS);
+    assert_true(depth.dropped > 20);
+    assert_int_equal(outbox_dropped(f->outbox, 1), depth.dropped);
+    assert_int_equal(outbox_dropped(f->outbox, 0), 0);
+    stop(f);
+}
+
+static void test_a_file_that_is_gone_is_replaced(void **state)
+{
+    struct fixture *f = *state;
+    start(f);
+    put(f, 0, "a1");
+    wait_for(f, 1, 0);
+    assert_int_equal(unlink(f->conf.spool_path), 0);
+    put(f, 0, "a2");
+    assert_true(logged_find(&f->logged, "the spool fails", "samples=1 why=\"it was removed"));
+    assert_true(logged_find(&f->logged, "a new one begun", f->conf.spool_path));
+    wait_for(f, 1, 0);
+    resume(f);
+    deliver(f, OUTBOX_BACKFILL, "a2");
+    wait_for(f, 0, 0);
+    stop(f);
+}
+
+static void test_a_path_that_cannot_be_is_named(void **state)
+{
+    struct fixture *f = *state;
+    strcat(f->conf.spool_path, "/not/there.db");
+    f->outbox = outbox_new(2, MIB, MIB);
+    assert_null(spooler_start(&f->conf, f->outbox));
+    assert_true(logged_find(&f->logged, "cannot open the spool", "its directory must exist"));
+    outbox_free(f->outbox);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_samples_outlive_a_stop),
+        TEST(test_a_sample_is_on_disk_within_a_second),
+        TEST(test_a_loss_in_the_middle_sends_the_rest_again),
+        TEST(test_a_device_that_is_gone_is_delivered),
+        TEST(test_what_does_not_fit_is_counted),
+        TEST(test_a_file_that_is_gone_is_replaced),
+        TEST(test_a_path_that_cannot_be_is_named),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
