@@ -58,6 +58,7 @@ struct outbox {
         struct queue queue; /* read back from disk: backlog, all of it */
         bool good;          /* what waits too long in memory goes to disk */
         bool idle;          /* the spooler sleeps until a sample comes */
+        bool fresh;         /* one has come since it looked */
         bool woken, rewind;
         pthread_cond_t cond;
         uint64_t count; /* samples on disk */
@@ -258,6 +259,7 @@ void outbox_put_sample(struct outbox *outbox, unsigned device, int64_t taken_ns,
         push(outbox, &outbox->samples, &header, "", "", payload);
     else
         count_drop(outbox, device);
+    outbox->spool.fresh = true;
     if (outbox->spool.idle)
         wake_spooler(outbox);
     pthread_mutex_unlock(&outbox->mutex);
@@ -637,6 +639,7 @@ size_t outbox_spill(struct outbox *outbox, int64_t until_ns, struct outbox_spill
     size_t n = 0;
     *next_ns = CLOCK_NEVER;
     pthread_mutex_lock(&outbox->mutex);
+    outbox->spool.fresh = false;
     for (struct record *record = ring_front(outbox->samples.ring); record != NULL;
          record = ring_after(outbox->samples.ring, record)) {
         if (record->state == DONE || record->row != 0)
@@ -745,7 +748,7 @@ void outbox_wait_spool(struct outbox *outbox, int64_t until_ns)
 {
     pthread_mutex_lock(&outbox->mutex);
     outbox->spool.idle = until_ns == CLOCK_NEVER;
-    if (!outbox->spool.woken)
+    if (!outbox->spool.woken && !(outbox->spool.idle && outbox->spool.fresh))
         clock_cond_wait(&outbox->spool.cond, &outbox->mutex, until_ns);
     outbox->spool.woken = false;
     outbox->spool.idle = false;

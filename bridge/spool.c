@@ -14,7 +14,7 @@
 #define RESERVE_BYTES (UINT64_C(4) << 20)
 
 /* Samples given up at a time when the file is full. */
-enum { TRIM_ROWS = 256, NAME_MAX_SIZE = 65 };
+enum { TRIM_ROWS = 64, NAME_MAX_SIZE = 65 };
 
 enum statement { BEGIN, COMMIT, ROLLBACK, APPEND, READ, REMOVE, COUNT, OLDEST, PAGES, STATEMENTS };
 

@@ -352,6 +352,17 @@ static void test_refill_is_bounded(void **state)
     assert_true(outbox_refill(f->outbox, n + 1, 0, "", "x", 1));
 }
 
+static void test_a_sample_that_came_meanwhile_ends_the_sleep(void **state)
+{
+    struct fixture *f = *state;
+    spill(f);
+    put(f, 0, "x"); /* while the spooler is at work, about to sleep until a sample comes */
+    outbox_wait_spool(f->outbox, CLOCK_NEVER);
+    spill(f);
+    outbox_wake_spool(f->outbox);
+    outbox_wait_spool(f->outbox, CLOCK_NEVER);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -367,6 +378,7 @@ int main(void)
         TEST(test_a_sample_dropped_on_disk_counts_unless_memory_has_it),
         TEST(test_a_device_that_is_configured_no_more_has_its_topic),
         TEST(test_refill_is_bounded),
+        TEST(test_a_sample_that_came_meanwhile_ends_the_sleep),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
