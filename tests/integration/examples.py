@@ -39,6 +39,11 @@ class User(flux.Client):
         assert code == 0, "%s: %s" % (self.name, code)
         super()._on_connect(client, userdata, flags, code, properties)
 
+    def publish_all(self, topics, payload):
+        """To each topic; returns when the broker has judged all of them."""
+        numbers = {self.client.publish(topic, payload, 1).mid for topic in topics}
+        flux.wait_on(self.changed, lambda: numbers <= self._published, None, "acknowledgements")
+
     @staticmethod
     def make(broker, name, subscribe=("#",)):
         """flux.Client connects when it is made, so its library must know the name before."""
@@ -229,8 +234,7 @@ class Examples(flux.Test):
             with self.subTest(name=name):
                 user = self.user(name)
                 mark = test.mark()
-                for topic in self.TOPICS:
-                    user.publish("/" + topic, name)
+                user.publish_all(self.TOPICS, name)
                 # What comes after all of them says that none is still on its way.
                 test.publish("/end/of/writes", name)
                 test.wait("/end/of/writes", since=mark)
@@ -239,8 +243,7 @@ class Examples(flux.Test):
 
                 mark = user.mark()
                 last = sorted(reads)[0]
-                for topic in self.TOPICS:
-                    test.publish("/" + topic, "from test")
+                test.publish_all(self.TOPICS, "from test")
                 test.publish("/" + last, "last from test")
                 user.wait_text("/" + last, "last from test", since=mark)
                 self.assertEqual({m.topic for m in user.messages[mark:]
