@@ -573,6 +573,7 @@ def main():
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("run.py: ended"))  # and end all others
     try:
         main()
     except Failure as failure:
