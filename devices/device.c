@@ -198,19 +198,23 @@ static void read_override(struct cfg *cfg, const config_setting_t *group, struct
     point->deadband = override.deadband;
 }
 
-/* The device's own copy of the rows, and what `points` changes in it. */
+/* The profile's rows, or the device's own copy where `points` or `control`
+ * change something in them: a site of hundreds of meters has them once. */
 static void read_points(struct cfg *cfg, const config_setting_t *group, struct device *device)
 {
+    const config_setting_t *list = config_setting_get_member(group, "points");
     bool seen[PROFILE_POINTS_MAX] = {false};
-    device->points = calloc(device->profile->n_points, sizeof *device->points);
+    device->n_points = device->profile->n_points;
+    if (!list && !config_setting_get_member(group, "control")) {
+        device->points = device->profile->points;
+        return;
+    }
+    device->points = calloc(device->n_points, sizeof *device->points);
     if (!device->points) {
         cfg_problem(cfg, group, "out of memory");
         return;
     }
-    device->n_points = device->profile->n_points;
     memcpy(device->points, device->profile->points, device->n_points * sizeof *device->points);
-
-    const config_setting_t *list = config_setting_get_member(group, "points");
     if (!list)
         return;
     if (!config_setting_is_list(list)) {
@@ -544,7 +548,8 @@ bool device_list_read(struct cfg *cfg, const config_setting_t *group,
 void device_list_free(struct device_list *list)
 {
     for (unsigned i = 0; i < list->n_devices; i++)
-        free(list->devices[i].points);
+        if (list->devices[i].profile && list->devices[i].points != list->devices[i].profile->points)
+            free(list->devices[i].points);
     for (unsigned i = 0; i < list->n_profiles; i++)
         profile_free(list->profiles[i]);
     free(list->devices);

@@ -59,7 +59,8 @@ struct device {
     bool battery; /* from devices.bess; false: from devices.meters */
     const struct profile *profile;
     unsigned n_points;
-    struct point *points; /* the profile's rows, with this device's scales, labels, sign, limits */
+    struct point *points; /* the profile's own rows, or a copy with this device's scales, labels,
+                             sign, limits */
     struct device_modbus modbus;
     int64_t poll_ns;
     int64_t longest_silence_ns; /* 0: every scan is published; else on change, and after this */
