@@ -118,7 +118,7 @@ static bool remove_next(struct herald *herald)
     return true;
 }
 
-int64_t herald_run(struct herald *herald, unsigned spare, int64_t now_ns)
+int64_t herald_run(struct herald *herald, int64_t now_ns)
 {
     if (!herald->conf->ha_enabled)
         return CLOCK_NEVER;
@@ -130,9 +130,9 @@ int64_t herald_run(struct herald *herald, unsigned spare, int64_t now_ns)
         herald->due_ns = CLOCK_NEVER;
         herald->sent = 0;
     }
-    while (mqtt_room(herald->mqtt) > spare && remove_next(herald))
+    while (mqtt_room(herald->mqtt) > 0 && remove_next(herald))
         ;
-    while (herald->sent <= herald->conf->devices.n_devices && mqtt_room(herald->mqtt) > spare &&
+    while (herald->sent <= herald->conf->devices.n_devices && mqtt_room(herald->mqtt) > 0 &&
            send_document(herald, herald->sent))
         herald->sent++;
     return herald->due_ns;

@@ -42,8 +42,8 @@ void herald_begin(struct herald *herald);
 /* True when the message was for it; then herald_run() has something to do. */
 bool herald_arrived(struct herald *herald, const struct mqtt_arrival *arrival);
 
-/* Sends what is due as long as the session takes more than `spare` messages;
+/* Sends what is due as long as the session takes messages;
  * returns when to be called again if nothing happens. */
-int64_t herald_run(struct herald *herald, unsigned spare, int64_t now_ns);
+int64_t herald_run(struct herald *herald, int64_t now_ns);
 
 #endif

@@ -81,12 +81,17 @@ void mqtt_free(struct mqtt *mqtt);
  * `why` has the reason and no callback comes. */
 bool mqtt_connect(struct mqtt *mqtt, char why[MQTT_WHY_MAX]);
 
+/* What is handed over leaves at once: the library leaves Nagle's algorithm on,
+ * which holds every second message back for the acknowledgement of the first. */
+void mqtt_hurry(struct mqtt *mqtt);
+
 /* Begins to subscribe at QoS 1, retain as published; with the messages that are
  * retained there or without. Up to MQTT_FILTERS_MAX different filters. */
 enum { MQTT_FILTERS_MAX = 4 };
 bool mqtt_subscribe(struct mqtt *mqtt, const char *filter, bool with_retained);
 
-/* How many messages mqtt_publish() would take now; MQTT_WINDOW when idle. */
+/* How many messages mqtt_publish() would take now: MQTT_WINDOW when idle, less
+ * where the broker wants less. */
 enum { MQTT_WINDOW = 64 };
 unsigned mqtt_room(struct mqtt *mqtt);
 

@@ -26,7 +26,7 @@ enum { OUTBOX_TOPIC_MAX = 512, OUTBOX_CORRELATION_MAX = 256, OUTBOX_PAYLOAD_MAX 
 
 /* Most records in flight at once, and most of these that are backlog, so that
  * live samples and outcomes always find room. */
-enum { OUTBOX_WINDOW = 32, OUTBOX_WINDOW_BACKLOG = 16 };
+enum { OUTBOX_WINDOW = 18, OUTBOX_WINDOW_BACKLOG = 14 };
 
 enum outbox_kind {
     OUTBOX_STATE,    /* a live sample */

@@ -102,13 +102,13 @@ static bool publish_text(struct publisher *publisher, struct session *session, c
            mqtt_publish(session->mqtt, &message, 0);
 }
 
-/* Room in the bridge session beyond what records may need. The session itself
- * is up a little earlier than begin_session(). */
+/* Room in the bridge session; records have taken theirs before. The session
+ * itself is up a little earlier than begin_session(). */
 static bool has_room(struct publisher *publisher)
 {
     atomic_store(&publisher->crowded, true); /* before looking, so that none is missed */
     bool room = publisher->sessions.bridge.state == SESSION_UP &&
-                mqtt_room(publisher->sessions.bridge.mqtt) > OUTBOX_WINDOW;
+                mqtt_room(publisher->sessions.bridge.mqtt) > 0;
     atomic_store(&publisher->crowded, !room);
     return room;
 }
@@ -245,6 +245,7 @@ static void begin_session(struct publisher *publisher, int64_t now_ns)
     if (publisher->was_up)
         health_count(&publisher->setup.health->reconnects);
     publisher->was_up = true;
+    mqtt_hurry(publisher->sessions.bridge.mqtt);
     if (wire_command_filter(filter, publisher->conf))
         mqtt_subscribe(publisher->sessions.bridge.mqtt, filter, false);
     herald_begin(&publisher->herald);
@@ -279,8 +280,7 @@ static int64_t work(struct publisher *publisher)
     publish_documents(publisher);
     publish_presence(publisher);
     publish_health(publisher, now_ns);
-    int64_t herald_ns =
-        has_room(publisher) ? herald_run(&publisher->herald, OUTBOX_WINDOW, now_ns) : CLOCK_NEVER;
+    int64_t herald_ns = has_room(publisher) ? herald_run(&publisher->herald, now_ns) : CLOCK_NEVER;
     log_refusals(publisher);
 
     int64_t due_ns = sessions_due_ns(&publisher->sessions);
