@@ -68,11 +68,12 @@ static void print_registers(struct table *table, const struct reading *reading, 
 {
     const struct point *point = &reading->device->points[index];
     char text[PLAN_WORDS_MAX * sizeof("FFFF")] = "-";
-    char *end = text;
+    size_t used = 0;
 
     if (has_registers(&reading->values[index]))
-        for (unsigned i = 0; i < point_width(point); i++)
-            end += sprintf(end, "%s%04X", i > 0 ? " " : "", reading->words[index][i]);
+        for (unsigned i = 0; i < point_width(point) && used < sizeof(text); i++)
+            used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%04X", i > 0 ? " " : "",
+                                     reading->words[index][i]);
     table_cell(table, "%s", point_table_word(point->table));
     table_cell(table, "%u", point->address);
     table_cell(table, "0x%04X", point->address);
