@@ -1,5 +1,7 @@
 #include "bridge/reason.h"
 
+#include <stddef.h>
+
 static const char *const reason_words[REASON_COUNT] = {
     [REASON_NONE] = "none",
     [REASON_RETAINED] = "retained",
@@ -29,6 +31,27 @@ static const char *const outcome_words[OUTCOME_COUNT] = {
     [OUTCOME_UNKNOWN] = "unknown",     [OUTCOME_FAILED] = "failed",
     [OUTCOME_REFUSED] = "refused",     [OUTCOME_SUPERSEDED] = "superseded",
 };
+
+/* Those that are always found with a detail of their own have none here. */
+static const char *const hints[REASON_COUNT] = {
+    [REASON_RETAINED] =
+        "retained messages are never carried out: publish it without the retain flag",
+    [REASON_TOO_LARGE] = "a command has at most 4096 bytes",
+    [REASON_UNKNOWN_DEVICE] = "no device of this name is configured: see bridge/info",
+    [REASON_UNKNOWN_POINT] = "the device has no such point: see its info",
+    [REASON_NOT_WRITABLE] = "the point is read-only here: its type must allow writing and the "
+                            "device must have a control group",
+    [REASON_DUPLICATE] = "a command with this id is under way: its own outcome will follow",
+    [REASON_SHUTTING_DOWN] = "the bridge is stopping: send it again when bridge/status is online",
+    [REASON_AUDIT_UNAVAILABLE] = "the audit log cannot be written, see the bridge's log: only 0 is "
+                                 "accepted",
+    [REASON_RATE_LIMITED] = "sooner after the last write than min_interval allows",
+};
+
+const char *reason_hint(enum reason reason)
+{
+    return hints[reason] != NULL ? hints[reason] : "";
+}
 
 const char *reason_word(enum reason reason)
 {

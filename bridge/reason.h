@@ -43,6 +43,7 @@ enum outcome_kind {
 };
 
 const char *reason_word(enum reason reason);         /* "soe_low" */
+const char *reason_hint(enum reason reason);         /* what to do, when there is no more to say */
 const char *outcome_word(enum outcome_kind outcome); /* "confirmed" */
 
 #endif

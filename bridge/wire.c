@@ -373,8 +373,11 @@ static json_t *outcome_object(const struct outcome *outcome)
         json_object_set_new(root, "reason", json_string(reason_word(outcome->reason)));
     if (outcome->kind == OUTCOME_FAILED)
         json_object_set_new(root, "reason", json_string(fault_word(outcome->fault)));
-    if (outcome->detail[0] != '\0')
-        json_object_set_new(root, "detail", text_or_null(outcome->detail));
+    const char *detail = outcome->detail;
+    if (detail[0] == '\0' && outcome->kind == OUTCOME_REFUSED)
+        detail = reason_hint(outcome->reason);
+    if (detail[0] != '\0')
+        json_object_set_new(root, "detail", text_or_null(detail));
     if (outcome->has_readback)
         json_object_set_new(root, "readback", number(outcome->readback));
     json_object_set_new(root, "ts", json_integer(outcome->ts_ms));

@@ -34,6 +34,7 @@ class Commands(flux.Test):
     def refused(self, outcome, reason):
         self.assertEqual((outcome["outcome"], outcome.get("reason")), ("refused", reason), outcome)
         self.assertNotIn("readback", outcome)
+        self.assertTrue(outcome.get("detail"), outcome)  # for whoever has to act on it
 
     def check_unwritten(self):
         self.assertEqual(self.unit.writes, [])
@@ -148,6 +149,7 @@ class Commands(flux.Test):
         outcome = self.mqtt.ask(50, "c1")
         self.assertEqual(outcome["outcome"], "unknown", outcome)
         self.assertNotIn("readback", outcome)
+        self.assertTrue(outcome.get("detail"), outcome)  # for whoever has to act on it
         self.assertEqual(self.unit.writes, [Write(6, 2008, [50])])  # and never again
         # The device comes back: a later poll settles it.
         since = self.mqtt.mark()
