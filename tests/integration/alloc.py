@@ -60,8 +60,8 @@ class Alloc(flux.Test):
 
     def setUp(self):
         super().setUp()
-        self.library = os.path.join(self.directory, "fail.so")
-        subprocess.run(["cc", "-shared", "-fPIC", "-x", "c", "-", "-o", self.library],
+        self.preload = os.path.join(self.directory, "fail.so")
+        subprocess.run(["cc", "-shared", "-fPIC", "-x", "c", "-", "-o", self.preload],
                        input=SOURCE, text=True, check=True)
         self.told = os.path.join(self.directory, "told")
         nowhere = types.SimpleNamespace(host="127.0.0.1", port=flux.free_port())
@@ -77,7 +77,7 @@ class Alloc(flux.Test):
     def environment(self, n):
         if os.path.exists(self.told):
             os.unlink(self.told)
-        return {"LD_PRELOAD": self.library, "FAIL_ALLOCATION": str(n), "FAIL_TOLD": self.told}
+        return {"LD_PRELOAD": self.preload, "FAIL_ALLOCATION": str(n), "FAIL_TOLD": self.told}
 
     def judge(self, n, code, said):
         with self.subTest(allocation=n):
