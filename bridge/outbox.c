@@ -5,34 +5,7 @@
 #include <string.h>
 
 #include "bridge/clock.h"
-#include "bridge/ring.h"
-
-enum state { WAITING, IN_FLIGHT, DONE };
-
-/* Its texts follow one another in `bytes`: topic (with its NUL), correlation,
- * payload. A sample has a payload only. */
-struct record {
-    uint64_t ticket; /* ever growing, over all queues */
-    int64_t row;     /* where it is on disk; 0 = it is not */
-    int64_t taken_ns;
-    unsigned device;
-    enum state state;
-    size_t topic_size, correlation_size, payload_size;
-    unsigned char bytes[];
-};
-
-/* Records in the order they came:
- *
- *     front .. backlog cursor .. [mark] .. live cursor .. end
- *
- * A record whose ticket is below `mark` is backlog. A cursor is where to look
- * for the next waiting record of its kind; NULL = the next to be pushed. */
-struct queue {
-    struct ring *ring;
-    uint64_t mark; /* 0: no backlog, as for outcomes; UINT64_MAX: all is */
-    struct record *backlog, *live;
-    uint64_t waiting, waiting_backlog; /* not DONE */
-};
+#include "bridge/queue.h"
 
 struct flight {
     struct queue *queue; /* NULL = free */
@@ -132,16 +105,6 @@ static void wake_spooler(struct outbox *outbox)
     pthread_cond_signal(&outbox->spool.cond);
 }
 
-static bool is_backlog(const struct queue *queue, const struct record *record)
-{
-    return record->ticket < queue->mark;
-}
-
-static struct record **cursor_of(struct queue *queue, const struct record *record)
-{
-    return is_backlog(queue, record) ? &queue->backlog : &queue->live;
-}
-
 static struct flight *find_flight(struct outbox *outbox, uint64_t ticket)
 {
     for (unsigned i = 0; i < OUTBOX_WINDOW; i++) {
@@ -156,36 +119,9 @@ static struct flight *find_flight(struct outbox *outbox, uint64_t ticket)
 static void land(struct outbox *outbox, struct flight *flight)
 {
     outbox->in_flight--;
-    if (is_backlog(flight->queue, flight->record))
+    if (queue_is_backlog(flight->queue, flight->record))
         outbox->backlog_in_flight--;
     flight->queue = NULL;
-}
-
-/* Counts a record out; it stays in the ring until it is the oldest. */
-static void retire(struct queue *queue, struct record *record)
-{
-    record->state = DONE;
-    queue->waiting--;
-    if (is_backlog(queue, record))
-        queue->waiting_backlog--;
-}
-
-static void pop(struct queue *queue)
-{
-    struct record *record = ring_front(queue->ring);
-    struct record *after = ring_after(queue->ring, record);
-    if (queue->backlog == record)
-        queue->backlog = after;
-    if (queue->live == record)
-        queue->live = after;
-    ring_pop(queue->ring);
-}
-
-static void pop_done(struct queue *queue)
-{
-    const struct record *record;
-    while ((record = ring_front(queue->ring)) != NULL && record->state == DONE)
-        pop(queue);
 }
 
 /* A device that is configured no more has no count of its own. */
@@ -204,35 +140,8 @@ static void drop_oldest(struct outbox *outbox, struct queue *queue)
         land(outbox, find_flight(outbox, record->ticket));
     if (queue == &outbox->samples && record->row == 0)
         count_drop(outbox, record->device);
-    retire(queue, record);
-    pop_done(queue);
-}
-
-static size_t size_of(const struct record *header)
-{
-    return sizeof(*header) + header->topic_size + header->correlation_size + header->payload_size;
-}
-
-/* Copies a record into the room made for it behind the others. `header` has
- * the sizes. */
-static void fill(struct outbox *outbox, struct queue *queue, struct record *record,
-                 const struct record *header, const void *topic, const void *correlation,
-                 const void *payload)
-{
-    *record = *header;
-    record->ticket = outbox->next_ticket++;
-    unsigned char *at = record->bytes;
-    memcpy(at, topic, header->topic_size);
-    memcpy(at += header->topic_size, correlation, header->correlation_size);
-    memcpy(at + header->correlation_size, payload, header->payload_size);
-
-    struct record **cursor = cursor_of(queue, record);
-    if (*cursor == NULL)
-        *cursor = record;
-    queue->waiting++;
-    if (is_backlog(queue, record))
-        queue->waiting_backlog++;
-    wake(outbox);
+    queue_retire(queue, record);
+    queue_pop_done(queue);
 }
 
 /* Puts a record in, dropping from the front until it fits; returns how many
@@ -242,11 +151,12 @@ static unsigned push(struct outbox *outbox, struct queue *queue, const struct re
 {
     unsigned n_dropped = 0;
     struct record *record;
-    while ((record = ring_push(queue->ring, size_of(header))) == NULL) {
+    while ((record = ring_push(queue->ring, queue_size_of(header))) == NULL) {
         drop_oldest(outbox, queue);
         n_dropped++;
     }
-    fill(outbox, queue, record, header, topic, correlation, payload);
+    queue_fill(queue, record, header, outbox->next_ticket++, topic, correlation, payload);
+    wake(outbox);
     return n_dropped;
 }
 
@@ -313,25 +223,17 @@ void outbox_wake(struct outbox *outbox)
     pthread_mutex_unlock(&outbox->mutex);
 }
 
-/* Moves a cursor to the next waiting record below `end`; NULL when there is none. */
-static struct record *seek(const struct queue *queue, struct record **cursor, uint64_t end)
-{
-    while (*cursor != NULL && (*cursor)->ticket < end && (*cursor)->state != WAITING)
-        *cursor = ring_after(queue->ring, *cursor);
-    return *cursor != NULL && (*cursor)->ticket < end ? *cursor : NULL;
-}
-
 /* The next backlog record that may go now. */
 static struct record *seek_backlog(struct outbox *outbox, struct queue **queue, int64_t now_ns)
 {
     if (outbox->backlog_in_flight >= OUTBOX_WINDOW_BACKLOG)
         return NULL;
     *queue = &outbox->spool.queue;
-    struct record *record = seek(*queue, &(*queue)->backlog, UINT64_MAX);
+    struct record *record = queue_seek(*queue, &(*queue)->backlog, UINT64_MAX);
     /* What is on disk is older than what is in memory, and that goes to disk. */
     if (record == NULL && !outbox->spool.good) {
         *queue = &outbox->samples;
-        record = seek(*queue, &(*queue)->backlog, (*queue)->mark);
+        record = queue_seek(*queue, &(*queue)->backlog, (*queue)->mark);
     }
     if (record == NULL)
         return NULL;
@@ -365,7 +267,7 @@ static void take_off(struct outbox *outbox, struct queue *queue, struct record *
     *flight = (struct flight){.queue = queue, .record = record};
     record->state = IN_FLIGHT;
     outbox->in_flight++;
-    if (is_backlog(queue, record))
+    if (queue_is_backlog(queue, record))
         outbox->backlog_in_flight++;
 }
 
@@ -378,11 +280,11 @@ bool outbox_take(struct outbox *outbox, int64_t now_ns, struct outbox_item *item
     if (!outbox->up || outbox->in_flight == OUTBOX_WINDOW)
         goto done;
     item->kind = OUTBOX_OUTCOME;
-    record = seek(queue, &queue->live, UINT64_MAX);
+    record = queue_seek(queue, &queue->live, UINT64_MAX);
     if (record == NULL) {
         queue = &outbox->samples;
         item->kind = OUTBOX_STATE;
-        record = seek(queue, &queue->live, UINT64_MAX);
+        record = queue_seek(queue, &queue->live, UINT64_MAX);
         if (record != NULL)
             outbox->devices[record->device].live = true;
     }
@@ -397,15 +299,6 @@ bool outbox_take(struct outbox *outbox, int64_t now_ns, struct outbox_item *item
 done:
     pthread_mutex_unlock(&outbox->mutex);
     return record != NULL;
-}
-
-/* Back to its place: the cursor returns to it. */
-static void put_back(struct queue *queue, struct record *record)
-{
-    struct record **cursor = cursor_of(queue, record);
-    record->state = WAITING;
-    if (*cursor == NULL || record->ticket < (*cursor)->ticket)
-        *cursor = record;
 }
 
 /* On disk it is no longer wanted. Should nothing be removed there for so long
@@ -440,13 +333,13 @@ void outbox_ack(struct outbox *outbox, uint64_t ticket, enum outbox_fate fate)
     bool was_full = outbox->in_flight == OUTBOX_WINDOW;
     land(outbox, flight);
     if (fate == OUTBOX_RETURNED) {
-        put_back(queue, record);
+        queue_put_back(queue, record);
     } else {
         if (fate == OUTBOX_REFUSED && queue != &outbox->outcomes)
             count_drop(outbox, record->device);
         note_delivered(outbox, record->row);
-        retire(queue, record);
-        pop_done(queue);
+        queue_retire(queue, record);
+        queue_pop_done(queue);
         wake_for_room(outbox, was_full);
     }
 done:
@@ -465,9 +358,9 @@ static void leave_to_disk(struct outbox *outbox)
         for (struct record *record = ring_front(queue->ring); record != NULL;
              record = ring_after(queue->ring, record)) {
             if (record->row != 0 && record->state == WAITING)
-                retire(queue, record);
+                queue_retire(queue, record);
         }
-        pop_done(queue);
+        queue_pop_done(queue);
     }
     outbox->spool.rewind = true;
     wake_spooler(outbox);
@@ -482,7 +375,7 @@ void outbox_lost(struct outbox *outbox)
     for (unsigned i = 0; i < OUTBOX_WINDOW; i++) {
         struct flight *flight = &outbox->flights[i];
         if (flight->queue != NULL) {
-            put_back(flight->queue, flight->record);
+            queue_put_back(flight->queue, flight->record);
             land(outbox, flight);
         }
     }
@@ -678,9 +571,9 @@ void outbox_spilled(struct outbox *outbox, const struct outbox_spilled *list, si
         else
             note_delivered(outbox, list[i].row);
         if (here && record->state == WAITING)
-            retire(queue, record);
+            queue_retire(queue, record);
     }
-    pop_done(queue);
+    queue_pop_done(queue);
     pthread_mutex_unlock(&outbox->mutex);
 }
 
@@ -725,10 +618,12 @@ bool outbox_refill(struct outbox *outbox, int64_t row, unsigned device, const ch
     taken = is_in_flight(outbox, row) || is_delivered(outbox, row);
     if (taken)
         goto done;
-    struct record *record = ring_push(queue->ring, size_of(&header));
+    struct record *record = ring_push(queue->ring, queue_size_of(&header));
     taken = record != NULL;
-    if (taken)
-        fill(outbox, queue, record, &header, topic, "", payload);
+    if (!taken)
+        goto done;
+    queue_fill(queue, record, &header, outbox->next_ticket++, topic, "", payload);
+    wake(outbox);
 done:
     pthread_mutex_unlock(&outbox->mutex);
     return taken;

@@ -46,6 +46,7 @@ bridge/reason
 bridge/command
 bridge/control
 bridge/ring
+bridge/queue
 bridge/mailbox
 bridge/inbox
 bridge/outbox
