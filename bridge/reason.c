@@ -39,12 +39,11 @@ static const char *const hints[REASON_COUNT] = {
     [REASON_TOO_LARGE] = "a command has at most 4096 bytes",
     [REASON_UNKNOWN_DEVICE] = "no device of this name is configured: see bridge/info",
     [REASON_UNKNOWN_POINT] = "the device has no such point: see its info",
-    [REASON_NOT_WRITABLE] = "the point is read-only here: its type must allow writing and the "
-                            "device must have a control group",
+    [REASON_NOT_WRITABLE] = "the point is read-only: by its type, or for want of a control group",
     [REASON_DUPLICATE] = "a command with this id is under way: its own outcome will follow",
     [REASON_SHUTTING_DOWN] = "the bridge is stopping: send it again when bridge/status is online",
-    [REASON_AUDIT_UNAVAILABLE] = "the audit log cannot be written, see the bridge's log: only 0 is "
-                                 "accepted",
+    [REASON_AUDIT_UNAVAILABLE] =
+        "the audit log cannot be written: only 0 is taken, see the bridge's log",
     [REASON_RATE_LIMITED] = "sooner after the last write than min_interval allows",
 };
 
