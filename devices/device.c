@@ -435,8 +435,6 @@ static void check_names(struct cfg *cfg, const config_setting_t *group,
     if (strcasecmp(last->name, "bridge") == 0)
         cfg_problem(cfg, name,
                     "a device cannot be called 'bridge': that topic is the bridge's own");
-    if (last->id[0] && !cfg_is_name(last->id))
-        cfg_problem(cfg, id, "id '%s' is not 1 to 64 of A-Z a-z 0-9 _ -", last->id);
     for (const struct device *other = list->devices; other < last; other++) {
         if (last->name[0] && strcasecmp(other->name, last->name) == 0)
             cfg_problem(cfg, name, "name '%s' is taken by another device, letter case aside",
