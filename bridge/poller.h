@@ -4,7 +4,7 @@
  * of polling: it looks into its mailbox between any two Modbus transactions.
  * A scan is read whole or again (the documented retry: retry_count attempts,
  * n seconds after the n-th failure), but the pauses and timeouts of a silent
- * device never take more than a fifth of the time of its neighbours.
+ * device never take more than a sixth of the time of its neighbours.
  * Every scan ends as one sample in the outbox. Allocates nothing once running.
  */
 #ifndef BRIDGE_POLLER_H
