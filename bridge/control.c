@@ -329,6 +329,10 @@ static void run(struct control *control, struct link *link, const struct order *
                            (int)device->control.command_source);
             return;
         }
+        /* That may have taken a while: the state is read and judged once more. */
+        if (device->control.command_source >= 0 && !stop &&
+            !control_check(control, link, order, report))
+            return;
         fault = link_open(link, device->modbus.timeout_ns);
     }
     if (fault != FAULT_NONE) {

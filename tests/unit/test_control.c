@@ -862,6 +862,25 @@ static void test_the_source_does_not_hold_up_a_stop(void **state)
     stage_end(&s);
 }
 
+/* A battery that leaves its ready state when it hears who commands it. */
+static void leave_ready_at_source(struct fake_link *fake, const struct fake_call *call)
+{
+    if (call->function == FAKE_WRITE && call->address == SOURCE)
+        fake->registers[1][STATUS] = 0;
+}
+
+static void test_the_state_is_judged_again_behind_the_source(void **state)
+{
+    (void)state;
+    struct stage s = stage_with(WITH_SOURCE);
+    s.fake->before = leave_ready_at_source;
+    stage_run(&s);
+    assert_outcome(&s, OUTCOME_REFUSED);
+    assert_int_equal(s.report.reason, REASON_NOT_READY);
+    assert_int_equal(fake_count(s.fake, FAKE_WRITE, TARGET), 0);
+    stage_end(&s);
+}
+
 static void test_without_its_source_only_zero_is_written(void **state)
 {
     (void)state;
@@ -971,6 +990,7 @@ int main(void)
         cmocka_unit_test(test_the_claim_passes_on),
         cmocka_unit_test(test_the_source_is_written_before_the_setpoint),
         cmocka_unit_test(test_the_source_does_not_hold_up_a_stop),
+        cmocka_unit_test(test_the_state_is_judged_again_behind_the_source),
         cmocka_unit_test(test_without_its_source_only_zero_is_written),
         cmocka_unit_test(test_a_refused_setpoint_leaves_the_source_alone),
         cmocka_unit_test(test_another_point_is_written_once_without_interlocks),
