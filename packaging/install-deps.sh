@@ -23,10 +23,12 @@ tests) wanted="$demo $tests" ;;
     ;;
 esac
 
+# A library for another architecture, as a cross-build leaves it, is not the one.
+native=$(dpkg --print-architecture)
 missing=
 for package in $wanted; do
-    status=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) || status=
-    [ "$status" = installed ] || missing="$missing $package"
+    dpkg-query -W -f '${db:Status-Status} ${Architecture}\n' "$package" 2>/dev/null |
+        grep -q -x -e "installed $native" -e 'installed all' || missing="$missing $package"
 done
 [ -n "$missing" ] || exit 0
 
@@ -42,4 +44,5 @@ echo "Installing with apt-get:$missing"
 $as_root apt-get update -q
 # --no-install-recommends keeps a desktop machine's services away.
 # shellcheck disable=SC2086 # a list of words is meant
-$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $missing
+$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
+    -o DPkg::Lock::Timeout=300 $missing

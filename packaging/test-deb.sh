@@ -48,10 +48,9 @@ for package in dpkg-dev fakeroot lintian mmdebstrap qemu-user systemd python3; d
     dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -q '^installed' ||
         missing="$missing $package"
 done
-if ! dpkg --print-foreign-architectures | grep -qx arm64; then
-    dpkg --add-architecture arm64
+dpkg --print-foreign-architectures | grep -qx arm64 || dpkg --add-architecture arm64
+dpkg-query -W -f '${db:Status-Status}\n' libcmocka-dev:arm64 2>/dev/null | grep -q '^installed' ||
     missing="$missing libcmocka-dev:arm64"
-fi
 if [ -n "$missing" ]; then
     apt-get update -q
     # shellcheck disable=SC2086 # a list of words is meant
