@@ -18,10 +18,15 @@ struct device {
     uint64_t dropped;
 };
 
+/* Where one thread sleeps. */
+struct bed {
+    pthread_cond_t cond;
+    bool asleep, woken;
+};
+
 struct outbox {
     pthread_mutex_t mutex;
-    pthread_cond_t cond;
-    bool woken;
+    struct bed publisher, spooler;
     bool up; /* between outbox_resumed() and outbox_lost() */
     int64_t resumed_ns;
     int64_t gate_ns; /* when backlog that is held back may go; CLOCK_NEVER = none is */
@@ -32,8 +37,7 @@ struct outbox {
         bool good;          /* what waits too long in memory goes to disk */
         bool idle;          /* the spooler sleeps until a sample comes */
         bool fresh;         /* one has come since it looked */
-        bool woken, rewind;
-        pthread_cond_t cond;
+        bool rewind;
         uint64_t count; /* samples on disk */
         unsigned n_delivered;
         int64_t *delivered; /* rows to be removed; NULL = there is no spool */
@@ -63,11 +67,11 @@ struct outbox *outbox_new(unsigned n_devices, size_t sample_bytes, size_t outcom
     if (outbox == NULL)
         return NULL;
     pthread_mutex_init(&outbox->mutex, NULL);
-    clock_cond_init(&outbox->cond);
+    clock_cond_init(&outbox->publisher.cond);
+    clock_cond_init(&outbox->spooler.cond);
     outbox->n_devices = n_devices;
     outbox->next_ticket = 1;
     outbox->gate_ns = CLOCK_NEVER;
-    clock_cond_init(&outbox->spool.cond);
     outbox->samples.mark = UINT64_MAX;
     outbox->spool.queue.mark = UINT64_MAX;
     outbox->samples.ring = ring_new(at_least_one(sample_bytes));
@@ -87,22 +91,54 @@ void outbox_free(struct outbox *outbox)
     ring_free(outbox->outcomes.ring);
     ring_free(outbox->spool.queue.ring);
     free(outbox->spool.delivered);
-    pthread_cond_destroy(&outbox->spool.cond);
-    pthread_cond_destroy(&outbox->cond);
+    pthread_cond_destroy(&outbox->spooler.cond);
+    pthread_cond_destroy(&outbox->publisher.cond);
     pthread_mutex_destroy(&outbox->mutex);
     free(outbox);
 }
 
+static void lock(struct outbox *outbox)
+{
+    pthread_mutex_lock(&outbox->mutex);
+}
+
+/* Whether the sleeper is to be signalled, which is done once. */
+static bool is_called(struct bed *bed)
+{
+    bool called = bed->asleep && bed->woken;
+    bed->asleep = bed->asleep && !called;
+    return called;
+}
+
+/* Who has been woken under the lock is signalled after it: else it would wake
+ * only to wait for the lock. */
+static void unlock(struct outbox *outbox)
+{
+    bool publisher = is_called(&outbox->publisher), spooler = is_called(&outbox->spooler);
+    pthread_mutex_unlock(&outbox->mutex);
+    if (publisher)
+        pthread_cond_signal(&outbox->publisher.cond);
+    if (spooler)
+        pthread_cond_signal(&outbox->spooler.cond);
+}
+
+static void lie_down(struct outbox *outbox, struct bed *bed, int64_t until_ns)
+{
+    if (!bed->woken) {
+        bed->asleep = true;
+        clock_cond_wait(&bed->cond, &outbox->mutex, until_ns);
+    }
+    bed->asleep = bed->woken = false;
+}
+
 static void wake(struct outbox *outbox)
 {
-    outbox->woken = true;
-    pthread_cond_signal(&outbox->cond);
+    outbox->publisher.woken = true;
 }
 
 static void wake_spooler(struct outbox *outbox)
 {
-    outbox->spool.woken = true;
-    pthread_cond_signal(&outbox->spool.cond);
+    outbox->spooler.woken = true;
 }
 
 static struct flight *find_flight(struct outbox *outbox, uint64_t ticket)
@@ -164,7 +200,7 @@ void outbox_put_sample(struct outbox *outbox, unsigned device, int64_t taken_ns,
                        const char *payload, size_t size)
 {
     const struct record header = {.device = device, .taken_ns = taken_ns, .payload_size = size};
-    pthread_mutex_lock(&outbox->mutex);
+    lock(outbox);
     if (size <= OUTBOX_PAYLOAD_MAX)
         push(outbox, &outbox->samples, &header, "", "", payload);
     else
@@ -172,7 +208,7 @@ void outbox_put_sample(struct outbox *outbox, unsigned device, int64_t taken_ns,
     outbox->spool.fresh = true;
     if (outbox->spool.idle)
         wake_spooler(outbox);
-    pthread_mutex_unlock(&outbox->mutex);
+    unlock(outbox);
 }
 
 bool outbox_put_outcome(struct outbox *outbox, const char *topic, const void *correlation,
@@ -185,16 +221,16 @@ bool outbox_put_outcome(struct outbox *outbox, const char *topic, const void *co
         size > OUTBOX_PAYLOAD_MAX) {
         return false;
     }
-    pthread_mutex_lock(&outbox->mutex);
+    lock(outbox);
     unsigned n_dropped = push(outbox, &outbox->outcomes, &header, topic,
                               correlation_size > 0 ? correlation : "", payload);
-    pthread_mutex_unlock(&outbox->mutex);
+    unlock(outbox);
     return n_dropped == 0;
 }
 
 void outbox_set_online(struct outbox *outbox, unsigned device, bool online)
 {
-    pthread_mutex_lock(&outbox->mutex);
+    lock(outbox);
     struct device *d = &outbox->devices[device];
     if (d->online != online) {
         d->online = online;
@@ -202,25 +238,23 @@ void outbox_set_online(struct outbox *outbox, unsigned device, bool online)
         d->presence_due = true;
         wake(outbox);
     }
-    pthread_mutex_unlock(&outbox->mutex);
+    unlock(outbox);
 }
 
 void outbox_wait(struct outbox *outbox, int64_t until_ns)
 {
-    pthread_mutex_lock(&outbox->mutex);
+    lock(outbox);
     if (outbox->gate_ns < until_ns)
         until_ns = outbox->gate_ns;
-    if (!outbox->woken)
-        clock_cond_wait(&outbox->cond, &outbox->mutex, until_ns);
-    outbox->woken = false;
-    pthread_mutex_unlock(&outbox->mutex);
+    lie_down(outbox, &outbox->publisher, until_ns);
+    unlock(outbox);
 }
 
 void outbox_wake(struct outbox *outbox)
 {
-    pthread_mutex_lock(&outbox->mutex);
+    lock(outbox);
     wake(outbox);
-    pthread_mutex_unlock(&outbox->mutex);
+    unlock(outbox);
 }
 
 /* The next backlog record that may go now. */
@@ -275,7 +309,7 @@ bool outbox_take(struct outbox *outbox, int64_t now_ns, struct outbox_item *item
 {
     struct queue *queue = &outbox->outcomes;
     struct record *record = NULL;
-    pthread_mutex_lock(&outbox->mutex);
+    lock(outbox);
     outbox->gate_ns = CLOCK_NEVER;
     if (!outbox->up || outbox->in_flight == OUTBOX_WINDOW)
         goto done;
@@ -297,7 +331,7 @@ bool outbox_take(struct outbox *outbox, int64_t now_ns, struct outbox_item *item
         take_off(outbox, queue, record);
     }
 done:
-    pthread_mutex_unlock(&outbox->mutex);
+    unlock(outbox);
     return record != NULL;
 }
 
@@ -313,18 +347,21 @@ static void note_delivered(struct outbox *outbox, int64_t row)
         wake_spooler(outbox);
 }
 
-/* There is room in the window. Backlog goes by half a window at a time: to wake
- * the publisher for each would cost more than to send it. */
+/* There is room in the window. Nobody is woken when nothing waits for it. Backlog
+ * goes by half a window at a time: to wake the publisher for each would cost more
+ * than to send it. */
 static void wake_for_room(struct outbox *outbox, bool was_full)
 {
-    if (was_full || outbox->in_flight == 0 ||
-        outbox->backlog_in_flight <= OUTBOX_WINDOW_BACKLOG / 2)
+    uint64_t left = outbox->samples.waiting + outbox->spool.queue.waiting +
+                    outbox->outcomes.waiting - outbox->in_flight;
+    if (left > 0 && (was_full || outbox->in_flight == 0 ||
+                     outbox->backlog_in_flight <= OUTBOX_WINDOW_BACKLOG / 2))
         wake(outbox);
 }
 
 void outbox_ack(struct outbox *outbox, uint64_t ticket, enum outbox_fate fate)
 {
-    pthread_mutex_lock(&outbox->mutex);
+    lock(outbox);
     struct flight *flight = find_flight(outbox, ticket);
     if (flight == NULL)
         goto done;
@@ -343,7 +380,7 @@ void outbox_ack(struct outbox *outbox, uint64_t ticket, enum outbox_fate fate)
         wake_for_room(outbox, was_full);
     }
 done:
-    pthread_mutex_unlock(&outbox->mutex);
+    unlock(outbox);
 }
 
 /* Nothing is in flight: what is on disk need not be in memory as well, and will
@@ -369,7 +406,7 @@ static void leave_to_disk(struct outbox *outbox)
 void outbox_lost(struct outbox *outbox)
 {
     struct queue *samples = &outbox->samples;
-    pthread_mutex_lock(&outbox->mutex);
+    lock(outbox);
     outbox->up = false;
     outbox->gate_ns = CLOCK_NEVER;
     for (unsigned i = 0; i < OUTBOX_WINDOW; i++) {
@@ -383,13 +420,13 @@ void outbox_lost(struct outbox *outbox)
     samples->waiting_backlog = samples->waiting;
     samples->backlog = ring_front(samples->ring);
     leave_to_disk(outbox);
-    pthread_mutex_unlock(&outbox->mutex);
+    unlock(outbox);
 }
 
 void outbox_resumed(struct outbox *outbox, int64_t now_ns)
 {
     struct queue *samples = &outbox->samples;
-    pthread_mutex_lock(&outbox->mutex);
+    lock(outbox);
     outbox->up = true;
     outbox->resumed_ns = now_ns;
     samples->waiting_backlog = 0;
@@ -403,13 +440,13 @@ void outbox_resumed(struct outbox *outbox, int64_t now_ns)
     for (unsigned i = 0; i < outbox->n_devices; i++)
         outbox->devices[i].live = false;
     wake_spooler(outbox);
-    pthread_mutex_unlock(&outbox->mutex);
+    unlock(outbox);
 }
 
 bool outbox_take_presence(struct outbox *outbox, unsigned *device, bool *online)
 {
     bool found = false;
-    pthread_mutex_lock(&outbox->mutex);
+    lock(outbox);
     for (unsigned i = *device; outbox->n_presence_due > 0 && i < outbox->n_devices; i++) {
         if (outbox->devices[i].presence_due) {
             outbox->devices[i].presence_due = false;
@@ -420,36 +457,36 @@ bool outbox_take_presence(struct outbox *outbox, unsigned *device, bool *online)
             break;
         }
     }
-    pthread_mutex_unlock(&outbox->mutex);
+    unlock(outbox);
     return found;
 }
 
 void outbox_mark_presence(struct outbox *outbox, unsigned device)
 {
-    pthread_mutex_lock(&outbox->mutex);
+    lock(outbox);
     outbox->n_presence_due += !outbox->devices[device].presence_due;
     outbox->devices[device].presence_due = true;
-    pthread_mutex_unlock(&outbox->mutex);
+    unlock(outbox);
 }
 
 struct outbox_depth outbox_depth(struct outbox *outbox)
 {
-    pthread_mutex_lock(&outbox->mutex);
+    lock(outbox);
     const struct outbox_depth depth = {.waiting = outbox->samples.waiting,
                                        .backlog =
                                            outbox->samples.waiting_backlog + outbox->spool.count,
                                        .outcomes = outbox->outcomes.waiting,
                                        .dropped = outbox->dropped,
                                        .in_flight = outbox->in_flight};
-    pthread_mutex_unlock(&outbox->mutex);
+    unlock(outbox);
     return depth;
 }
 
 uint64_t outbox_dropped(struct outbox *outbox, unsigned device)
 {
-    pthread_mutex_lock(&outbox->mutex);
+    lock(outbox);
     uint64_t dropped = outbox->devices[device].dropped;
-    pthread_mutex_unlock(&outbox->mutex);
+    unlock(outbox);
     return dropped;
 }
 
@@ -464,22 +501,22 @@ bool outbox_use_spool(struct outbox *outbox)
         free(delivered);
         return false;
     }
-    pthread_mutex_lock(&outbox->mutex);
+    lock(outbox);
     outbox->spool.queue.ring = ring;
     outbox->spool.delivered = delivered;
     outbox->spool.good = true;
-    pthread_mutex_unlock(&outbox->mutex);
+    unlock(outbox);
     return true;
 }
 
 void outbox_set_spool(struct outbox *outbox, bool good, uint64_t count)
 {
-    pthread_mutex_lock(&outbox->mutex);
+    lock(outbox);
     if (outbox->spool.good && !good)
         wake(outbox); /* the publisher takes the backlog from memory */
     outbox->spool.good = good;
     outbox->spool.count = count;
-    pthread_mutex_unlock(&outbox->mutex);
+    unlock(outbox);
 }
 
 static bool is_delivered(const struct outbox *outbox, int64_t row)
@@ -502,7 +539,7 @@ static struct record *find_row(const struct queue *queue, int64_t row)
 
 void outbox_drop_row(struct outbox *outbox, int64_t row, unsigned device)
 {
-    pthread_mutex_lock(&outbox->mutex);
+    lock(outbox);
     struct record *record = find_row(&outbox->spool.queue, row);
     if (record == NULL)
         record = find_row(&outbox->samples, row);
@@ -510,20 +547,20 @@ void outbox_drop_row(struct outbox *outbox, int64_t row, unsigned device)
         record->row = 0; /* it is still delivered from memory */
     else if (!is_delivered(outbox, row))
         count_drop(outbox, device);
-    pthread_mutex_unlock(&outbox->mutex);
+    unlock(outbox);
 }
 
 void outbox_forget_rows(struct outbox *outbox)
 {
     struct queue *const queues[] = {&outbox->samples, &outbox->spool.queue};
-    pthread_mutex_lock(&outbox->mutex);
+    lock(outbox);
     outbox->spool.n_delivered = 0;
     for (unsigned i = 0; i < 2; i++) {
         struct record *record = ring_front(queues[i]->ring);
         for (; record != NULL; record = ring_after(queues[i]->ring, record))
             record->row = 0;
     }
-    pthread_mutex_unlock(&outbox->mutex);
+    unlock(outbox);
 }
 
 size_t outbox_spill(struct outbox *outbox, int64_t until_ns, struct outbox_spilled *list,
@@ -531,7 +568,7 @@ size_t outbox_spill(struct outbox *outbox, int64_t until_ns, struct outbox_spill
 {
     size_t n = 0;
     *next_ns = CLOCK_NEVER;
-    pthread_mutex_lock(&outbox->mutex);
+    lock(outbox);
     outbox->spool.fresh = false;
     for (struct record *record = ring_front(outbox->samples.ring); record != NULL;
          record = ring_after(outbox->samples.ring, record)) {
@@ -551,7 +588,7 @@ size_t outbox_spill(struct outbox *outbox, int64_t until_ns, struct outbox_spill
         bytes += record->payload_size;
         room -= record->payload_size;
     }
-    pthread_mutex_unlock(&outbox->mutex);
+    unlock(outbox);
     return n;
 }
 
@@ -559,7 +596,7 @@ void outbox_spilled(struct outbox *outbox, const struct outbox_spilled *list, si
 {
     struct queue *queue = &outbox->samples;
     size_t i = 0;
-    pthread_mutex_lock(&outbox->mutex);
+    lock(outbox);
     /* Both are in the order of tickets. One that is gone was acknowledged, or
      * gave way, while it was being written. */
     for (struct record *record = ring_front(queue->ring); i < n; i++) {
@@ -574,25 +611,25 @@ void outbox_spilled(struct outbox *outbox, const struct outbox_spilled *list, si
             queue_retire(queue, record);
     }
     queue_pop_done(queue);
-    pthread_mutex_unlock(&outbox->mutex);
+    unlock(outbox);
 }
 
 size_t outbox_delivered(struct outbox *outbox, int64_t *rows, size_t most)
 {
-    pthread_mutex_lock(&outbox->mutex);
+    lock(outbox);
     size_t n = outbox->spool.n_delivered < most ? outbox->spool.n_delivered : most;
     memcpy(rows, outbox->spool.delivered, n * sizeof(*rows));
-    pthread_mutex_unlock(&outbox->mutex);
+    unlock(outbox);
     return n;
 }
 
 void outbox_removed(struct outbox *outbox, size_t n)
 {
     int64_t *delivered = outbox->spool.delivered;
-    pthread_mutex_lock(&outbox->mutex);
+    lock(outbox);
     outbox->spool.n_delivered -= (unsigned)n;
     memmove(delivered, delivered + n, outbox->spool.n_delivered * sizeof(*delivered));
-    pthread_mutex_unlock(&outbox->mutex);
+    unlock(outbox);
 }
 
 static bool is_in_flight(const struct outbox *outbox, int64_t row)
@@ -611,7 +648,7 @@ bool outbox_refill(struct outbox *outbox, int64_t row, unsigned device, const ch
     const struct record header = {
         .row = row, .device = device, .topic_size = strlen(topic) + 1, .payload_size = size};
     bool taken = false;
-    pthread_mutex_lock(&outbox->mutex);
+    lock(outbox);
     if (!outbox->up || outbox->spool.rewind ||
         queue->waiting + outbox->spool.n_delivered >= DELIVERED_MAX / 2)
         goto done;
@@ -625,34 +662,34 @@ bool outbox_refill(struct outbox *outbox, int64_t row, unsigned device, const ch
     queue_fill(queue, record, &header, outbox->next_ticket++, topic, "", payload);
     wake(outbox);
 done:
-    pthread_mutex_unlock(&outbox->mutex);
+    unlock(outbox);
     return taken;
 }
 
 bool outbox_wants_refill(struct outbox *outbox, bool *rewind)
 {
-    pthread_mutex_lock(&outbox->mutex);
+    lock(outbox);
     *rewind = outbox->spool.rewind;
     outbox->spool.rewind = false;
     bool wants = outbox->up && outbox->spool.queue.waiting < REFILL_BELOW;
-    pthread_mutex_unlock(&outbox->mutex);
+    unlock(outbox);
     return wants;
 }
 
 void outbox_wait_spool(struct outbox *outbox, int64_t until_ns)
 {
-    pthread_mutex_lock(&outbox->mutex);
+    lock(outbox);
     outbox->spool.idle = until_ns == CLOCK_NEVER;
-    if (!outbox->spool.woken && !(outbox->spool.idle && outbox->spool.fresh))
-        clock_cond_wait(&outbox->spool.cond, &outbox->mutex, until_ns);
-    outbox->spool.woken = false;
+    if (outbox->spool.idle && outbox->spool.fresh)
+        wake_spooler(outbox);
+    lie_down(outbox, &outbox->spooler, until_ns);
     outbox->spool.idle = false;
-    pthread_mutex_unlock(&outbox->mutex);
+    unlock(outbox);
 }
 
 void outbox_wake_spool(struct outbox *outbox)
 {
-    pthread_mutex_lock(&outbox->mutex);
+    lock(outbox);
     wake_spooler(outbox);
-    pthread_mutex_unlock(&outbox->mutex);
+    unlock(outbox);
 }

@@ -57,7 +57,8 @@ static void on_delivered(void *context, uint64_t ticket, enum mqtt_fate fate)
     if (fate == MQTT_DELIVERED)
         health_count(&publisher->setup.health->publishes);
     outbox_ack(publisher->setup.outbox, ticket, fates[fate]);
-    if (atomic_load(&publisher->crowded)) /* there is room again for what has no ticket */
+    /* There is room again for what has no ticket; or that was the last word. */
+    if (atomic_load(&publisher->crowded) || atomic_load(&publisher->stopping))
         outbox_wake(publisher->setup.outbox);
 }
 

@@ -1,11 +1,17 @@
 #include "bridge/schedule.h"
 
-void schedule_init(struct schedule *schedule, int64_t period_ns, int64_t origin_ns, unsigned index,
-                   unsigned count)
+static const int64_t STEP_NS = 250000; /* from one link to the next */
+
+void schedule_init(struct schedule *schedule, int64_t period_ns, int64_t origin_ns,
+                   const struct schedule_place *place)
 {
+    int64_t step_ns = period_ns / (int64_t)place->n_links;
+    if (step_ns > STEP_NS)
+        step_ns = STEP_NS;
     *schedule = (struct schedule){
         .period_ns = period_ns,
-        .due_ns = origin_ns + period_ns / (int64_t)count * (int64_t)index,
+        .due_ns = origin_ns + step_ns * (int64_t)place->link +
+                  period_ns / (int64_t)place->n_units * (int64_t)place->unit,
     };
 }
 

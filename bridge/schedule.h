@@ -15,9 +15,19 @@ struct schedule {
     uint64_t missed; /* ticks passed over so far */
 };
 
-/* Device `index` of `count` gets the index-th part of its period as phase. */
-void schedule_init(struct schedule *schedule, int64_t period_ns, int64_t origin_ns, unsigned index,
-                   unsigned count);
+/* Which unit of its link a device is, and which link that is; numbers from 0. */
+struct schedule_place {
+    unsigned unit, n_units;
+    unsigned link, n_links;
+};
+
+/* The units of a link share the period evenly: they have to wait for one
+ * another. The links follow one another 250 us apart, or less where the period
+ * is too short for all: the network does not get all requests at once, and a
+ * processor that was woken for the first is still awake for the last. With a
+ * hundred links spread evenly, a sample cost three times as much. */
+void schedule_init(struct schedule *schedule, int64_t period_ns, int64_t origin_ns,
+                   const struct schedule_place *place);
 
 /* The tick that is due was served, at `now_ns`: moves on to the next one in
  * the future and counts those in between. */

@@ -11,14 +11,16 @@
 static const int64_t PERIOD_NS = 1000000000;
 static const int64_t ORIGIN_NS = 5000000000;
 
+/* Of one unit of `count` on the only link. */
 static struct schedule schedule_of(unsigned index, unsigned count)
 {
     struct schedule schedule;
-    schedule_init(&schedule, PERIOD_NS, ORIGIN_NS, index, count);
+    schedule_init(&schedule, PERIOD_NS, ORIGIN_NS,
+                  &(struct schedule_place){.unit = index, .n_units = count, .n_links = 1});
     return schedule;
 }
 
-static void test_phases_spread_over_the_period(void **state)
+static void test_units_of_a_link_share_the_period(void **state)
 {
     (void)state;
     for (unsigned index = 0; index < 4; index++) {
@@ -28,8 +30,27 @@ static void test_phases_spread_over_the_period(void **state)
     }
     /* A period that does not divide: all phases stay within it. */
     struct schedule last;
-    schedule_init(&last, 1000, 0, 6, 7);
+    schedule_init(&last, 1000, 0, &(struct schedule_place){.unit = 6, .n_units = 7, .n_links = 1});
     assert_true(last.due_ns > 0 && last.due_ns < 1000);
+}
+
+static void test_links_follow_one_another(void **state)
+{
+    (void)state;
+    const struct {
+        unsigned n_links;
+        int64_t step_ns;
+    } rows[] = {{4, 250000}, {4000, 250000}, {8000, 125000}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        for (unsigned unit = 0; unit < 2; unit++) {
+            struct schedule schedule;
+            struct schedule_place place = {
+                .unit = unit, .n_units = 2, .link = 3, .n_links = rows[i].n_links};
+            schedule_init(&schedule, PERIOD_NS, ORIGIN_NS, &place);
+            assert_int_equal(schedule.due_ns,
+                             ORIGIN_NS + 3 * rows[i].step_ns + PERIOD_NS / 2 * unit);
+        }
+    }
 }
 
 static void test_never_drifts(void **state)
@@ -92,7 +113,8 @@ static void test_served_early_keeps_its_place(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_phases_spread_over_the_period),
+        cmocka_unit_test(test_units_of_a_link_share_the_period),
+        cmocka_unit_test(test_links_follow_one_another),
         cmocka_unit_test(test_never_drifts),
         cmocka_unit_test(test_counts_what_it_missed),
         cmocka_unit_test(test_adds_up_what_it_missed),
