@@ -24,8 +24,6 @@ enum { REST_FACTOR = 5 };
 #define REOPEN_MAX_NS (10 * CLOCK_NS_PER_S)
 /* Enough for everything a poller calls, resolving a name included. */
 enum { STACK_BYTES = 192 * 1024 };
-/* Room in a sample per point: name thrice, number, fault word, punctuation. */
-enum { SAMPLE_BYTES = 512, SAMPLE_BYTES_PER_POINT = 3 * POINT_NAME_MAX + 96 };
 
 /* A device and where its polling stands. */
 struct unit {
@@ -372,7 +370,8 @@ static void poller_free(struct poller *poller)
     free(poller);
 }
 
-static bool unit_init(struct unit *unit, const struct poller_setup *setup, unsigned index)
+static bool unit_init(struct unit *unit, const struct poller_setup *setup, unsigned index,
+                      const struct schedule_place *place)
 {
     const struct device *device = &setup->conf->devices.devices[index];
     *unit = (struct unit){
@@ -385,8 +384,7 @@ static bool unit_init(struct unit *unit, const struct poller_setup *setup, unsig
         .change = change_new(device),
         .last_write_ns = INT64_MIN,
     };
-    schedule_init(&unit->schedule, device->poll_ns, setup->origin_ns, index,
-                  setup->conf->devices.n_devices);
+    schedule_init(&unit->schedule, device->poll_ns, setup->origin_ns, place);
     if (unit->control != NULL && !control_is_sole(unit->control))
         log_warning("another fluxbridge writes to this device: commands are refused until it ends "
                     "device=%s",
@@ -399,7 +397,7 @@ static struct poller *poller_new(const struct poller_setup *setup)
 {
     const struct device_list *devices = &setup->conf->devices;
     unsigned n_units = 0;
-    size_t text_size = SAMPLE_BYTES;
+    size_t text_size = 0;
     bool good = true;
 
     for (unsigned i = 0; i < devices->n_devices; i++)
@@ -412,8 +410,12 @@ static struct poller *poller_new(const struct poller_setup *setup)
         const struct device *device = &devices->devices[i];
         if (device->link != setup->link)
             continue;
-        good = unit_init(&poller->units[poller->n_units++], setup, i) && good;
-        size_t size = SAMPLE_BYTES + device->n_points * (size_t)SAMPLE_BYTES_PER_POINT;
+        const struct schedule_place place = {.unit = poller->n_units,
+                                             .n_units = n_units,
+                                             .link = setup->link,
+                                             .n_links = devices->n_links};
+        good = unit_init(&poller->units[poller->n_units++], setup, i, &place) && good;
+        size_t size = wire_sample_room(device);
         text_size = size > text_size ? size : text_size;
     }
     poller->text_size = text_size < OUTBOX_PAYLOAD_MAX ? text_size : OUTBOX_PAYLOAD_MAX;

@@ -14,8 +14,6 @@
 #include "devices/link_new.h"
 
 enum { EXIT_USAGE = 2 };
-/* Room in JSON per point, as in a sample: name thrice, number, fault word. */
-enum { JSON_BYTES = 512, JSON_BYTES_PER_POINT = 3 * POINT_NAME_MAX + 96 };
 
 /* Marks the points that are named, all when none is. */
 static bool choose(const struct device *device, char *const *points, bool *wanted)
@@ -133,7 +131,7 @@ static bool print_json(const struct reading *reading, int64_t ts_ms, bool raw)
     const struct device *device = reading->device;
     const struct wire_sample sample = {
         .device = device, .ts_ms = ts_ms, .run = "", .values = reading->values};
-    const size_t size = JSON_BYTES + device->n_points * (size_t)JSON_BYTES_PER_POINT;
+    const size_t size = wire_sample_room(device);
     char *text = malloc(size + 1);
     const size_t length = text != NULL ? wire_sample(&sample, text, size) : 0;
 

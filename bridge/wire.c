@@ -10,6 +10,9 @@
 #include "bridge/clock.h"
 #include "devices/codec.h"
 
+/* Room in a sample per point, beside its name thrice: label or fault word, number, punctuation. */
+enum { SAMPLE_BYTES = 512, SAMPLE_BYTES_PER_POINT = 96 };
+
 /* ---- topics ---- */
 
 bool wire_topic(char topic[WIRE_TOPIC_MAX + 1], const struct conf *conf, const char *node,
@@ -330,6 +333,14 @@ size_t wire_sample(const struct wire_sample *sample, char *text, size_t size)
     put_errors(&out, sample);
     put(&out, "}");
     return out.full ? 0 : (size_t)(out.at - text);
+}
+
+size_t wire_sample_room(const struct device *device)
+{
+    size_t room = SAMPLE_BYTES;
+    for (unsigned i = 0; i < device->n_points; i++)
+        room += SAMPLE_BYTES_PER_POINT + 3 * strlen(device->points[i].name);
+    return room;
 }
 
 /* ---- everything else goes out ---- */

@@ -59,6 +59,9 @@ struct wire_sample {
 };
 size_t wire_sample(const struct wire_sample *sample, char *text, size_t size);
 
+/* A size that every sample of the device fits into. */
+size_t wire_sample_room(const struct device *device);
+
 /* What became of a command, for the result topic and the audit log. */
 struct outcome {
     char device[WIRE_NAME_MAX + 1];
