@@ -8,12 +8,13 @@ struct change {
     const struct device *device;
     int64_t until_ns; /* the end of the longest silence */
     bool begun;
-    struct value last[]; /* as published */
+    struct value last[]; /* as published; none where every scan is */
 };
 
 struct change *change_new(const struct device *device)
 {
-    struct change *change = calloc(1, sizeof(*change) + device->n_points * sizeof(change->last[0]));
+    const unsigned n_last = device->longest_silence_ns != 0 ? device->n_points : 0;
+    struct change *change = calloc(1, sizeof(*change) + n_last * sizeof(change->last[0]));
     if (change != NULL)
         change->device = device;
     return change;
@@ -36,7 +37,9 @@ static bool differs(const struct point *point, const struct value *last, const s
 bool change_is_news(struct change *change, const struct value *values, int64_t now_ns)
 {
     const struct device *device = change->device;
-    bool news = device->longest_silence_ns == 0 || !change->begun || now_ns >= change->until_ns;
+    if (device->longest_silence_ns == 0)
+        return true;
+    bool news = !change->begun || now_ns >= change->until_ns;
     for (unsigned i = 0; i < device->n_points && !news; i++)
         news = differs(&device->points[i], &change->last[i], &values[i]);
     if (!news)

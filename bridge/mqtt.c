@@ -52,9 +52,12 @@ struct mqtt {
 struct mqtt *mqtt_new(const struct conf_mqtt *conf, const char *client_id, const char *will_topic,
                       const struct mqtt_callbacks *callbacks)
 {
+    MQTTAsync_init_options start = MQTTAsync_init_options_initializer;
     struct mqtt *mqtt = calloc(1, sizeof(*mqtt));
     if (mqtt == NULL)
         return NULL;
+    start.do_openssl_init = conf->tls; /* without TLS it is 1.4 MiB for nothing */
+    MQTTAsync_global_init(&start);
     mqtt->conf = conf;
     mqtt->callbacks = *callbacks;
     pthread_mutex_init(&mqtt->mutex, NULL);

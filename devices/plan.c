@@ -8,15 +8,18 @@
 
 struct plan {
     const struct device *device;
+    uint16_t *words; /* room for the answer to any block */
     unsigned n;
-    unsigned point[PROFILE_POINTS_MAX]; /* position -> index of the device's point */
-    /* Before this position a block must end. */
-    enum cut { CUT_NONE, CUT_FOR_NOW, CUT_FOR_GOOD } cut[PROFILE_POINTS_MAX];
+    struct place {
+        unsigned point; /* index of the device's point */
+        /* Before this position a block must end. */
+        enum cut { CUT_NONE, CUT_FOR_NOW, CUT_FOR_GOOD } cut;
+    } places[]; /* by position */
 };
 
 static const struct point *at(const struct plan *plan, unsigned position)
 {
-    return &plan->device->points[plan->point[position]];
+    return &plan->device->points[plan->places[position].point];
 }
 
 static unsigned end_of(const struct point *point)
@@ -34,9 +37,35 @@ static bool is_before(const struct point *a, const struct point *b)
     return a->table != b->table ? a->table < b->table : a->address < b->address;
 }
 
+/* Most elements that one request may ask for. */
+static unsigned most_of(const struct device *device, enum point_table table)
+{
+    bool bits = table == POINT_COIL || table == POINT_DISCRETE;
+    return bits ? LINK_READ_BITS_MAX : device->profile->max_registers;
+}
+
+/* No block is longer than a request may be, nor than all points of its table. */
+static unsigned longest(const struct plan *plan)
+{
+    unsigned most = 0;
+    for (unsigned first = 0, i = 0, end = 0; i < plan->n; i++) {
+        if (at(plan, i)->table != at(plan, first)->table) {
+            first = i;
+            end = 0;
+        }
+        if (end_of(at(plan, i)) > end)
+            end = end_of(at(plan, i));
+        unsigned length = end - at(plan, first)->address;
+        unsigned limit = most_of(plan->device, at(plan, first)->table);
+        length = length < limit ? length : limit;
+        most = length > most ? length : most;
+    }
+    return most;
+}
+
 struct plan *plan_new(const struct device *device, const bool *wanted)
 {
-    struct plan *plan = calloc(1, sizeof *plan);
+    struct plan *plan = calloc(1, sizeof *plan + device->n_points * sizeof(struct place));
     if (!plan)
         return NULL;
     plan->device = device;
@@ -45,15 +74,27 @@ struct plan *plan_new(const struct device *device, const bool *wanted)
             continue;
         unsigned position = plan->n++;
         for (; position > 0 && is_before(&device->points[i], at(plan, position - 1)); position--)
-            plan->point[position] = plan->point[position - 1];
-        plan->point[position] = i;
+            plan->places[position] = plan->places[position - 1];
+        plan->places[position].point = i;
+    }
+    plan->words = calloc(longest(plan) + 1, sizeof *plan->words);
+    if (!plan->words) {
+        free(plan);
+        return NULL;
     }
     return plan;
 }
 
 void plan_free(struct plan *plan)
 {
+    if (plan)
+        free(plan->words);
     free(plan);
+}
+
+uint16_t *plan_words(const struct plan *plan)
+{
+    return plan->words;
 }
 
 /* Whether the unneeded addresses from..to - 1 may be read along. */
@@ -84,10 +125,9 @@ bool plan_next(const struct plan *plan, unsigned from, uint64_t scan, struct pla
         return false;
 
     const struct point *start = at(plan, first);
-    bool bits = start->table == POINT_COIL || start->table == POINT_DISCRETE;
-    unsigned most = bits ? LINK_READ_BITS_MAX : profile->max_registers;
+    unsigned most = most_of(plan->device, start->table);
     unsigned end = end_of(start), after = first + 1, n = 1;
-    for (unsigned i = first + 1; i < plan->n && plan->cut[i] == CUT_NONE; i++) {
+    for (unsigned i = first + 1; i < plan->n && plan->places[i].cut == CUT_NONE; i++) {
         if (!is_due(plan, i, scan))
             continue;
         const struct point *point = at(plan, i);
@@ -133,15 +173,15 @@ bool plan_cut(struct plan *plan, const struct plan_block *block, bool for_good)
     }
     if (best == 0)
         return false;
-    plan->cut[best] = for_good ? CUT_FOR_GOOD : CUT_FOR_NOW;
+    plan->places[best].cut = for_good ? CUT_FOR_GOOD : CUT_FOR_NOW;
     return true;
 }
 
 void plan_mend(struct plan *plan)
 {
     for (unsigned i = 0; i < plan->n; i++)
-        if (plan->cut[i] == CUT_FOR_NOW)
-            plan->cut[i] = CUT_NONE;
+        if (plan->places[i].cut == CUT_FOR_NOW)
+            plan->places[i].cut = CUT_NONE;
 }
 
 void plan_decode(const struct plan *plan, const struct plan_block *block, const uint16_t *words,
@@ -149,7 +189,7 @@ void plan_decode(const struct plan *plan, const struct plan_block *block, const 
 {
     for (unsigned i = block->first; i < block->end; i++)
         if (is_due(plan, i, block->scan))
-            values[plan->point[i]] =
+            values[plan->places[i].point] =
                 codec_decode(at(plan, i), words + (at(plan, i)->address - block->address));
 }
 
@@ -158,7 +198,7 @@ void plan_copy(const struct plan *plan, const struct plan_block *block, const ui
 {
     for (unsigned i = block->first; i < block->end; i++)
         if (is_due(plan, i, block->scan))
-            memcpy(copies[plan->point[i]], words + (at(plan, i)->address - block->address),
+            memcpy(copies[plan->places[i].point], words + (at(plan, i)->address - block->address),
                    point_width(at(plan, i)) * sizeof *words);
 }
 
@@ -167,5 +207,6 @@ void plan_fail(const struct plan *plan, const struct plan_block *block, enum fau
 {
     for (unsigned i = block->first; i < block->end; i++)
         if (is_due(plan, i, block->scan))
-            values[plan->point[i]] = (struct value){.state = VALUE_FAULT, .fault = (int)fault};
+            values[plan->places[i].point] =
+                (struct value){.state = VALUE_FAULT, .fault = (int)fault};
 }

@@ -41,6 +41,9 @@ void plan_free(struct plan *plan);
 bool plan_next(const struct plan *plan, unsigned from, uint64_t scan, struct plan_block *block,
                unsigned *next);
 
+/* Room for the words that answer any block of the plan: the plan's own. */
+uint16_t *plan_words(const struct plan *plan);
+
 /* Splits `block` at its widest gap, for good or until plan_mend(), so that
  * asking again from block->first gives two. False when it holds one point
  * only: then the refusal is that point's own. */

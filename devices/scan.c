@@ -20,7 +20,7 @@ enum scan_step scan_step(struct scan *scan, struct link *link, enum fault *fault
 {
     struct plan_block block;
     unsigned next;
-    uint16_t words[LINK_READ_BITS_MAX];
+    uint16_t *words = plan_words(scan->plan);
 
     if (!plan_next(scan->plan, scan->next, scan->number, &block, &next)) {
         if (scan->failed == 0)
