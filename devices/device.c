@@ -1,5 +1,6 @@
 #include "devices/device.h"
 
+#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -474,6 +475,39 @@ static void join_link(struct cfg *cfg, const config_setting_t *where, struct dev
         last->link = list->n_links++;
 }
 
+/* A link that has to be waited for on the spot, because it is a serial line or a
+ * command must find nothing in its way, has a thread of its own. */
+static bool is_apart(const struct device_list *list, unsigned link)
+{
+    for (unsigned i = 0; i < list->n_devices; i++) {
+        const struct device *device = &list->devices[i];
+        if (device->link == link && (device->modbus.serial[0] || device->controllable))
+            return true;
+    }
+    return false;
+}
+
+/* One thread serves all other links. */
+static void assign_pollers(struct device_list *list)
+{
+    unsigned shared = UINT_MAX;
+    for (unsigned i = 0; i < list->n_devices; i++) {
+        struct device *device = &list->devices[i];
+        const struct device *first = list->devices;
+        while (first->link != device->link)
+            first++;
+        if (first < device) {
+            device->poller = first->poller;
+        } else if (is_apart(list, device->link)) {
+            device->poller = list->n_pollers++;
+        } else {
+            if (shared == UINT_MAX)
+                shared = list->n_pollers++;
+            device->poller = shared;
+        }
+    }
+}
+
 /* Goes on after a problem, so that one run shows them all. */
 static void read_device(struct cfg *cfg, const config_setting_t *group, bool battery,
                         const char *const *directories, struct device_list *list)
@@ -540,6 +574,7 @@ bool device_list_read(struct cfg *cfg, const config_setting_t *group,
         read_device(cfg, config_setting_get_elem(bess, i), true, directories, list);
     for (unsigned i = 0; i < n_meters; i++)
         read_device(cfg, config_setting_get_elem(meters, i), false, directories, list);
+    assign_pollers(list);
     return cfg->problems == before;
 }
 

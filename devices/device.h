@@ -66,7 +66,8 @@ struct device {
     int64_t longest_silence_ns; /* 0: every scan is published; else on change, and after this */
     bool controllable;          /* has a `control` group */
     struct device_control control;
-    unsigned link; /* index of its link: devices with equal `link` share one */
+    unsigned link;   /* index of its link: devices with equal `link` share one */
+    unsigned poller; /* index of the thread that owns that link */
 };
 
 struct device_list {
@@ -75,6 +76,7 @@ struct device_list {
     unsigned n_profiles;
     struct profile **profiles;
     unsigned n_links;
+    unsigned n_pollers;
 };
 
 /* Reads the `devices` group: both lists, profiles, overrides, every limit and

@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <time.h>
 
 /* Function codes that write; those that read are enum point_table. */
@@ -26,46 +27,98 @@ void link_free(struct link *link)
     link->ops->free(link);
 }
 
-enum fault link_open(struct link *link, int64_t timeout_ns)
+/* Notes how opening has ended, if it has. */
+static enum fault opened(struct link *link, enum fault fault)
+{
+    link->is_open = !link->is_busy && fault == FAULT_NONE;
+    return fault;
+}
+
+enum fault link_begin_open(struct link *link, int64_t timeout_ns)
 {
     if (link->is_open && link->ops->is_stale != NULL && link->ops->is_stale(link))
         link_close(link);
     if (link->is_open)
         return FAULT_NONE;
-    enum fault fault = link->ops->open(link, timeout_ns);
-    link->is_open = fault == FAULT_NONE;
+    return opened(link, link->ops->open(link, timeout_ns));
+}
+
+enum fault link_open(struct link *link, int64_t timeout_ns)
+{
+    enum fault fault = link_begin_open(link, timeout_ns);
+    while (link->is_busy) {
+        link_sleep(link);
+        fault = link_go_on(link, NULL);
+    }
     return fault;
 }
 
 void link_close(struct link *link)
 {
-    if (link->is_open)
+    if (link->is_open || link->is_busy)
         link->ops->close(link);
-    link->is_open = false;
+    link->is_open = link->is_busy = false;
 }
 
-/* Sends `request` and hands over the answer unless it is an exception. */
-static enum fault ask(struct link *link, uint8_t unit, const uint8_t *request, size_t request_size,
-                      uint8_t *reply, size_t *reply_size, int64_t timeout_ns)
+static enum fault send_request(struct link *link, uint8_t unit, const uint8_t *request,
+                               size_t request_size, uint8_t *reply, size_t *reply_size,
+                               int64_t timeout_ns)
 {
     if (!link->is_open)
         return link_fail(link, FAULT_CONNECTION, "unit %u: the link is not open", unit);
-    enum fault fault =
-        link->ops->exchange(link, unit, request, request_size, reply, reply_size, timeout_ns);
+    return link->ops->exchange(link, unit, request, request_size, reply, reply_size, timeout_ns);
+}
+
+static enum fault receive_on(struct link *link, uint8_t *reply, size_t *reply_size)
+{
+    link->is_busy = false; /* unless it awaits more */
+    return link->ops->go_on(link, reply, reply_size);
+}
+
+/* Looks into what came, or did not come, for a request. */
+static enum fault check_answer(struct link *link, enum fault fault, uint8_t unit, uint8_t function,
+                               uint16_t address, const uint8_t *reply, size_t size)
+{
     if (fault != FAULT_NONE) {
         link_close(link);
         return fault;
     }
-    if (*reply_size == 2 && reply[0] == (request[0] | EXCEPTION)) {
+    if (size == 2 && reply[0] == (function | EXCEPTION)) {
         fault = fault_from_exception(reply[1]);
         return link_fail(link, fault, "unit %u refused function %u at %u: exception %u, %s", unit,
-                         request[0], link_get16(request + 1), reply[1], fault_word(fault));
+                         function, address, reply[1], fault_word(fault));
     }
     return FAULT_NONE;
 }
 
-enum fault link_read(struct link *link, uint8_t unit, enum point_table table, uint16_t address,
-                     uint16_t count, uint16_t *words, int64_t timeout_ns)
+/* Gives the words of an answer to the read under way. */
+static enum fault take_words(struct link *link, enum fault fault, const uint8_t *reply, size_t size,
+                             uint16_t *words)
+{
+    const struct link_question *asked = &link->question;
+    fault =
+        check_answer(link, fault, asked->unit, (uint8_t)asked->table, asked->address, reply, size);
+    if (fault != FAULT_NONE)
+        return fault;
+
+    bool bits = asked->table == POINT_COIL || asked->table == POINT_DISCRETE;
+    size_t bytes = bits ? (asked->count + 7U) / 8 : 2U * asked->count;
+    if (size != 2 + bytes || reply[0] != asked->table || reply[1] != bytes) {
+        link_close(link);
+        return link_fail(
+            link, FAULT_BAD_REPLY,
+            "unit %u: asked function %d for %zu bytes at %u, answered function %u with "
+            "%u bytes in a frame of %zu",
+            asked->unit, (int)asked->table, bytes, asked->address, reply[0], reply[1], size);
+    }
+    for (unsigned i = 0; i < asked->count; i++)
+        words[i] = bits ? (uint16_t)(reply[2 + i / 8] >> i % 8 & 1)
+                        : link_get16(reply + 2 + 2 * (size_t)i);
+    return FAULT_NONE;
+}
+
+enum fault link_begin_read(struct link *link, uint8_t unit, enum point_table table,
+                           uint16_t address, uint16_t count, uint16_t *words, int64_t timeout_ns)
 {
     bool bits = table == POINT_COIL || table == POINT_DISCRETE;
     if (count == 0 || count > (bits ? LINK_READ_BITS_MAX : LINK_READ_MAX) ||
@@ -76,25 +129,32 @@ enum fault link_read(struct link *link, uint8_t unit, enum point_table table, ui
     uint8_t request[5] = {(uint8_t)table};
     link_put16(request + 1, address);
     link_put16(request + 3, count);
+    link->question = (struct link_question){table, unit, address, count};
     uint8_t reply[LINK_PDU_MAX] = {0};
     size_t size = 0;
-    enum fault fault = ask(link, unit, request, sizeof request, reply, &size, timeout_ns);
-    if (fault != FAULT_NONE)
-        return fault;
+    enum fault fault = send_request(link, unit, request, sizeof request, reply, &size, timeout_ns);
+    return link->is_busy ? FAULT_NONE : take_words(link, fault, reply, size, words);
+}
 
-    size_t bytes = bits ? (count + 7U) / 8 : 2U * count;
-    if (size != 2 + bytes || reply[0] != table || reply[1] != bytes) {
-        link_close(link);
-        return link_fail(
-            link, FAULT_BAD_REPLY,
-            "unit %u: asked function %d for %zu bytes at %u, answered function %u with "
-            "%u bytes in a frame of %zu",
-            unit, (int)table, bytes, address, reply[0], reply[1], size);
+enum fault link_go_on(struct link *link, uint16_t *words)
+{
+    uint8_t reply[LINK_PDU_MAX] = {0};
+    size_t size = 0;
+    enum fault fault = receive_on(link, reply, &size);
+    if (!link->is_open)
+        return opened(link, fault);
+    return link->is_busy ? FAULT_NONE : take_words(link, fault, reply, size, words);
+}
+
+enum fault link_read(struct link *link, uint8_t unit, enum point_table table, uint16_t address,
+                     uint16_t count, uint16_t *words, int64_t timeout_ns)
+{
+    enum fault fault = link_begin_read(link, unit, table, address, count, words, timeout_ns);
+    while (link->is_busy) {
+        link_sleep(link);
+        fault = link_go_on(link, words);
     }
-    for (unsigned i = 0; i < count; i++)
-        words[i] = bits ? (uint16_t)(reply[2 + i / 8] >> i % 8 & 1)
-                        : link_get16(reply + 2 + 2 * (size_t)i);
-    return FAULT_NONE;
+    return fault;
 }
 
 enum fault link_write(struct link *link, uint8_t unit, enum point_table table, uint16_t address,
@@ -125,7 +185,12 @@ enum fault link_write(struct link *link, uint8_t unit, enum point_table table, u
 
     uint8_t reply[LINK_PDU_MAX] = {0};
     size_t reply_size = 0;
-    enum fault fault = ask(link, unit, request, size, reply, &reply_size, timeout_ns);
+    enum fault fault = send_request(link, unit, request, size, reply, &reply_size, timeout_ns);
+    while (link->is_busy) {
+        link_sleep(link);
+        fault = receive_on(link, reply, &reply_size);
+    }
+    fault = check_answer(link, fault, unit, request[0], address, reply, reply_size);
     if (fault != FAULT_NONE)
         return fault;
     /* The answer to all three is the first five bytes of the request. */
@@ -138,6 +203,32 @@ enum fault link_write(struct link *link, uint8_t unit, enum point_table table, u
                          link_get16(reply + 3), link_get16(reply + 1), reply_size);
     }
     return FAULT_NONE;
+}
+
+void link_init(struct link *link, const struct link_ops *ops)
+{
+    *link = (struct link){.ops = ops, .fd = -1, .epoll_fd = -1};
+}
+
+enum fault link_await(struct link *link, int fd, short events, int64_t until_ns)
+{
+    link->is_busy = true;
+    link->fd = fd;
+    link->events = events;
+    link->until_ns = until_ns;
+    return FAULT_NONE;
+}
+
+bool link_watch(const struct link *link, int fd)
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLET, .data.ptr = link->tag};
+    return link->epoll_fd == -1 || epoll_ctl(link->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0;
+}
+
+void link_sleep(struct link *link)
+{
+    if (!link_wait(link, link->fd, link->events, link->until_ns))
+        link->until_ns = 0; /* over, and be it that the owner is told to stop */
 }
 
 enum fault link_fail(struct link *link, enum fault fault, const char *format, ...)

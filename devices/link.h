@@ -28,6 +28,8 @@ struct link;
 #define LINK_STOP_SIGNAL SIGUSR1
 void link_init_stop(void);
 
+/* open() and exchange() may leave the link busy, by link_await(): then go_on() is
+ * called until it no longer is, and what it returns last is how it ended. */
 struct link_ops {
     /* Connects within timeout_ns. After a fault nothing is left open. */
     enum fault (*open)(struct link *link, int64_t timeout_ns);
@@ -41,14 +43,31 @@ struct link_ops {
     /* Whether an open link is closed by the peer or holds what nobody asked
      * for, so that the next answer read would not be ours. NULL = cannot tell. */
     bool (*is_stale)(struct link *link);
+    /* An open link, or one that is busy opening. */
     void (*close)(struct link *link);
     void (*free)(struct link *link);
+    /* What was awaited may have come, or its time is over. Gives the answer as
+     * exchange() does. NULL for one that is never left busy. */
+    enum fault (*go_on)(struct link *link, uint8_t *reply, size_t *reply_size);
 };
 
 /* Embedded first in an implementation's own structure. */
 struct link {
     const struct link_ops *ops;
     bool is_open;
+    bool is_busy; /* an operation is under way: what it waits for, and until when, is in */
+    int fd;       /* these; read or write, as `events` (poll(2)) says */
+    short events;
+    int64_t until_ns;
+    /* Where its owner waits for many links at once, edge-triggered: each new
+     * descriptor is put in there with `tag`. -1 = it does not. */
+    int epoll_fd;
+    void *tag;
+    struct link_question { /* the read under way */
+        enum point_table table;
+        uint8_t unit;
+        uint16_t address, count;
+    } question;
     /* Set by the owner while its waits may be cut short: once this is true and
      * LINK_STOP_SIGNAL has been sent to its thread, a wait ends as if its time
      * were over. The thread blocks that signal. NULL = never. */
@@ -82,7 +101,31 @@ enum fault link_read(struct link *link, uint8_t unit, enum point_table table, ui
 enum fault link_write(struct link *link, uint8_t unit, enum point_table table, uint16_t address,
                       uint16_t count, const uint16_t *words, int64_t timeout_ns);
 
-/* The rest is for implementations. */
+/* ---- without waiting, for the owner of many links ----
+ *
+ * These do what their namesakes do, but where there is something to wait for
+ * they return with link->is_busy set. Then the owner waits as the link says and
+ * calls link_go_on(), again and again until the link is no longer busy; what
+ * that returns last is the result, and `words` are as in link_read(). Meanwhile
+ * nothing else may be done with the link but to close it. */
+enum fault link_begin_open(struct link *link, int64_t timeout_ns);
+enum fault link_begin_read(struct link *link, uint8_t unit, enum point_table table,
+                           uint16_t address, uint16_t count, uint16_t *words, int64_t timeout_ns);
+enum fault link_go_on(struct link *link, uint16_t *words);
+
+/* Waits on the spot for what a busy link waits for. */
+void link_sleep(struct link *link);
+
+/* ---- for implementations ---- */
+
+/* What every new link begins with. */
+void link_init(struct link *link, const struct link_ops *ops);
+
+/* Leaves the link busy until `fd` has one of `events`, or until_ns. FAULT_NONE. */
+enum fault link_await(struct link *link, int fd, short events, int64_t until_ns);
+
+/* Lets the owner wait for a new descriptor. False, with errno, when that fails. */
+bool link_watch(const struct link *link, int fd);
 
 /* Notes why in link->error and returns `fault`. %m is errno in words. */
 enum fault link_fail(struct link *link, enum fault fault, const char *format, ...)

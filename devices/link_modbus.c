@@ -155,13 +155,18 @@ static void rtu_free(struct link *link)
 
 struct link *link_modbus_new(const struct device_modbus *modbus)
 {
-    static const struct link_ops ops = {rtu_open, rtu_exchange, NULL, rtu_close, rtu_free};
+    static const struct link_ops ops = {
+        .open = rtu_open,
+        .exchange = rtu_exchange,
+        .close = rtu_close,
+        .free = rtu_free,
+    };
     static const char parities[] = {
         [DEVICE_PARITY_NONE] = 'N', [DEVICE_PARITY_EVEN] = 'E', [DEVICE_PARITY_ODD] = 'O'};
     struct link_modbus *rtu = calloc(1, sizeof *rtu);
     if (rtu == NULL)
         return NULL;
-    rtu->link.ops = &ops;
+    link_init(&rtu->link, &ops);
     rtu->context = modbus_new_rtu(modbus->serial, (int)modbus->baud, parities[modbus->parity],
                                   (int)modbus->data_bits, (int)modbus->stop_bits);
     if (rtu->context == NULL) {

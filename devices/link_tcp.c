@@ -37,10 +37,21 @@ struct link_tcp {
     char host[DEVICE_HOST_MAX + 1];
     char port[PORT_TEXT];
     char name[DEVICE_HOST_MAX + 16]; /* host:port, for messages */
-    struct lookup *lookup;           /* a late one; the next open goes on waiting for it */
-    int fd;
+    int fd;                          /* connected, or connecting; -1 = none */
+    int64_t deadline_ns;             /* of the operation under way */
+
+    /* opening */
+    struct lookup *lookup; /* may be late: the next open goes on waiting for it */
+    struct addrinfo *found, *untried;
+    int problem; /* of the address tried last, as errno */
+
+    /* asking */
     uint16_t transaction;
+    uint8_t unit;
     bool awaiting; /* a request has gone out and its answer is not whole */
+    size_t got, size;
+    /* One byte more than any answer has, so that an excess shows. */
+    uint8_t frame[AT_PDU + LINK_PDU_MAX + 1];
 };
 
 static void lookup_leave(struct lookup *lookup)
@@ -72,7 +83,7 @@ static struct lookup *lookup_start(const char *host, const char *port)
     *lookup = (struct lookup){.left = ATOMIC_FLAG_INIT};
     memcpy(lookup->host, host, strlen(host) + 1);
     memcpy(lookup->port, port, strlen(port) + 1);
-    lookup->ready = eventfd(0, EFD_CLOEXEC);
+    lookup->ready = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     pthread_t thread;
     if (lookup->ready == -1 || pthread_create(&thread, NULL, lookup_run, lookup) != 0) {
         atomic_flag_test_and_set(&lookup->left);
@@ -83,61 +94,7 @@ static struct lookup *lookup_start(const char *host, const char *port)
     return lookup;
 }
 
-/* The addresses of the host, for freeaddrinfo(). */
-static enum fault resolve(struct link_tcp *tcp, int64_t deadline_ns, struct addrinfo **found)
-{
-    const struct addrinfo numeric = {.ai_socktype = SOCK_STREAM,
-                                     .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV};
-    if (tcp->lookup == NULL && getaddrinfo(tcp->host, tcp->port, &numeric, found) == 0)
-        return FAULT_NONE;
-
-    if (tcp->lookup == NULL)
-        tcp->lookup = lookup_start(tcp->host, tcp->port);
-    if (tcp->lookup == NULL)
-        return link_fail(&tcp->link, FAULT_CONNECTION, "cannot resolve %s: no thread for it",
-                         tcp->host);
-    eventfd_t one;
-    if (!link_wait(&tcp->link, tcp->lookup->ready, POLLIN, deadline_ns) ||
-        eventfd_read(tcp->lookup->ready, &one) != 0)
-        return link_fail(&tcp->link, FAULT_CONNECTION, "cannot resolve %s: no answer in time",
-                         tcp->host);
-
-    enum fault fault = FAULT_NONE;
-    if (tcp->lookup->result != 0) {
-        fault = link_fail(&tcp->link, FAULT_CONNECTION, "cannot resolve %s: %s", tcp->host,
-                          gai_strerror(tcp->lookup->result));
-    } else {
-        *found = tcp->lookup->found;
-        tcp->lookup->found = NULL;
-    }
-    lookup_leave(tcp->lookup);
-    tcp->lookup = NULL;
-    return fault;
-}
-
-/* A connected socket, or -1 and errno. */
-static int connect_to(struct link *link, const struct addrinfo *address, int64_t deadline_ns)
-{
-    int fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd == -1)
-        return -1;
-    int problem = 0;
-    socklen_t size = sizeof problem;
-    if (connect(fd, address->ai_addr, address->ai_addrlen) == -1) {
-        if (errno != EINPROGRESS)
-            problem = errno;
-        else if (!link_wait(link, fd, POLLOUT, deadline_ns))
-            problem = ETIMEDOUT;
-        else if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &problem, &size) == -1)
-            problem = errno;
-    }
-    if (problem != 0) {
-        close(fd);
-        errno = problem;
-        return -1;
-    }
-    return fd;
-}
+/* ---- opening: resolve, then try one address after the other ---- */
 
 /* Requests leave at once, and a peer that vanished is noticed within half a
  * minute even when nothing is asked. An option that fails costs only that. */
@@ -154,46 +111,136 @@ static void tune(int fd)
         setsockopt(fd, options[i].level, options[i].name, &options[i].value, sizeof(int));
 }
 
+static void drop_socket(struct link_tcp *tcp)
+{
+    if (tcp->fd != -1)
+        close(tcp->fd);
+    tcp->fd = -1;
+}
+
+static void drop_addresses(struct link_tcp *tcp)
+{
+    if (tcp->found != NULL)
+        freeaddrinfo(tcp->found);
+    tcp->found = tcp->untried = NULL;
+}
+
+/* Begins to connect; tcp->problem is EINPROGRESS when that takes a while. */
+static void connect_to(struct link_tcp *tcp, const struct addrinfo *address)
+{
+    tcp->problem = 0;
+    tcp->fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (tcp->fd == -1 || !link_watch(&tcp->link, tcp->fd) ||
+        connect(tcp->fd, address->ai_addr, address->ai_addrlen) == -1)
+        tcp->problem = errno;
+    if (tcp->problem != 0 && tcp->problem != EINPROGRESS)
+        drop_socket(tcp);
+}
+
+/* Whether the connection is there; else why not, or EINPROGRESS. */
+static int connected(const struct link_tcp *tcp)
+{
+    int problem = 0;
+    socklen_t size = sizeof problem;
+    if (!link_wait(NULL, tcp->fd, POLLOUT, 0))
+        return link_now_ns() < tcp->link.until_ns ? EINPROGRESS : ETIMEDOUT;
+    return getsockopt(tcp->fd, SOL_SOCKET, SO_ERROR, &problem, &size) == -1 ? errno : problem;
+}
+
+/* Tries the addresses that are left until one is connected or connecting. A
+ * silent one leaves the others their share of the time. */
+static enum fault try_addresses(struct link_tcp *tcp)
+{
+    while (tcp->fd == -1 && tcp->untried != NULL) {
+        int64_t left = 0, now_ns = link_now_ns();
+        for (const struct addrinfo *at = tcp->untried; at != NULL; at = at->ai_next)
+            left++;
+        connect_to(tcp, tcp->untried);
+        tcp->untried = tcp->untried->ai_next;
+        if (tcp->problem == EINPROGRESS)
+            return link_await(&tcp->link, tcp->fd, POLLOUT,
+                              now_ns + (tcp->deadline_ns - now_ns) / left);
+    }
+    drop_addresses(tcp);
+    if (tcp->fd != -1) {
+        tune(tcp->fd);
+        return FAULT_NONE;
+    }
+    errno = tcp->problem;
+    return link_fail(&tcp->link, errno == ETIMEDOUT ? FAULT_TIMEOUT : FAULT_CONNECTION,
+                     "connect %s: %m", tcp->name);
+}
+
+/* The name server may have answered. */
+static enum fault take_lookup(struct link_tcp *tcp)
+{
+    eventfd_t one;
+    enum fault fault = FAULT_NONE;
+    if (eventfd_read(tcp->lookup->ready, &one) != 0) {
+        if (link_now_ns() < tcp->link.until_ns)
+            return link_await(&tcp->link, tcp->lookup->ready, POLLIN, tcp->deadline_ns);
+        return link_fail(&tcp->link, FAULT_CONNECTION, "cannot resolve %s: no answer in time",
+                         tcp->host);
+    }
+    if (tcp->lookup->result != 0) {
+        fault = link_fail(&tcp->link, FAULT_CONNECTION, "cannot resolve %s: %s", tcp->host,
+                          gai_strerror(tcp->lookup->result));
+    } else {
+        tcp->found = tcp->untried = tcp->lookup->found;
+        tcp->lookup->found = NULL;
+    }
+    lookup_leave(tcp->lookup);
+    tcp->lookup = NULL;
+    return fault != FAULT_NONE ? fault : try_addresses(tcp);
+}
+
 static enum fault tcp_open(struct link *link, int64_t timeout_ns)
 {
+    const struct addrinfo numeric = {.ai_socktype = SOCK_STREAM,
+                                     .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV};
     struct link_tcp *tcp = (struct link_tcp *)link;
-    int64_t deadline_ns = link_now_ns() + timeout_ns;
-    struct addrinfo *found = NULL;
-    enum fault fault = resolve(tcp, deadline_ns, &found);
-    if (fault != FAULT_NONE)
-        return fault;
+    tcp->deadline_ns = link_now_ns() + timeout_ns;
+    tcp->awaiting = false;
+    if (tcp->lookup == NULL && getaddrinfo(tcp->host, tcp->port, &numeric, &tcp->found) == 0) {
+        tcp->untried = tcp->found;
+        return try_addresses(tcp);
+    }
+    tcp->found = NULL;
+    if (tcp->lookup == NULL) {
+        tcp->lookup = lookup_start(tcp->host, tcp->port);
+        if (tcp->lookup == NULL || !link_watch(link, tcp->lookup->ready))
+            return link_fail(link, FAULT_CONNECTION, "cannot resolve %s: no thread for it",
+                             tcp->host);
+    }
+    link->until_ns = tcp->deadline_ns;
+    return take_lookup(tcp);
+}
 
-    int64_t untried = 0;
-    for (const struct addrinfo *at = found; at != NULL; at = at->ai_next)
-        untried++;
-    int fd = -1;
-    for (const struct addrinfo *at = found; at != NULL && fd == -1; at = at->ai_next) {
-        /* A silent address leaves the others their share of the time. */
-        int64_t now_ns = link_now_ns();
-        fd = connect_to(link, at, now_ns + (deadline_ns - now_ns) / untried--);
-    }
-    if (fd == -1)
-        fault = link_fail(link, errno == ETIMEDOUT ? FAULT_TIMEOUT : FAULT_CONNECTION,
-                          "connect %s: %m", tcp->name);
-    freeaddrinfo(found);
-    if (fd != -1) {
-        tune(fd);
-        tcp->fd = fd;
-        tcp->awaiting = false;
-    }
-    return fault;
+static enum fault go_on_opening(struct link_tcp *tcp)
+{
+    if (tcp->fd == -1)
+        return take_lookup(tcp);
+    tcp->problem = connected(tcp);
+    if (tcp->problem == EINPROGRESS)
+        return link_await(&tcp->link, tcp->fd, POLLOUT, tcp->link.until_ns);
+    if (tcp->problem != 0)
+        drop_socket(tcp);
+    return try_addresses(tcp);
 }
 
 static void tcp_close(struct link *link)
 {
     struct link_tcp *tcp = (struct link_tcp *)link;
-    if (tcp->awaiting) {
+    if (tcp->awaiting && tcp->fd != -1) {
         /* Reset: what is still to be sent has been given up. */
         const struct linger reset = {.l_onoff = 1, .l_linger = 0};
         setsockopt(tcp->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
     }
-    close(tcp->fd);
+    drop_addresses(tcp);
+    drop_socket(tcp);
 }
+
+/* ---- asking ---- */
 
 static bool tcp_is_stale(struct link *link)
 {
@@ -201,8 +248,7 @@ static bool tcp_is_stale(struct link *link)
     return recv(((struct link_tcp *)link)->fd, &byte, 1, 0) != -1 || errno != EAGAIN;
 }
 
-static enum fault send_request(struct link_tcp *tcp, uint8_t unit, const uint8_t *request,
-                               size_t request_size)
+static enum fault send_request(struct link_tcp *tcp, const uint8_t *request, size_t request_size)
 {
     uint8_t frame[AT_PDU + LINK_PDU_MAX];
     size_t size = AT_PDU + request_size;
@@ -210,20 +256,21 @@ static enum fault send_request(struct link_tcp *tcp, uint8_t unit, const uint8_t
     link_put16(frame + AT_TRANSACTION, ++tcp->transaction);
     link_put16(frame + AT_PROTOCOL, 0);
     link_put16(frame + AT_LENGTH, (unsigned)(1 + request_size));
-    frame[AT_UNIT] = unit;
+    frame[AT_UNIT] = tcp->unit;
     memcpy(frame + AT_PDU, request, request_size);
     tcp->awaiting = true;
     if (send(tcp->fd, frame, size, MSG_NOSIGNAL) != (ssize_t)size)
-        return link_fail(&tcp->link, FAULT_CONNECTION, "%s unit %u: send: %m", tcp->name, unit);
+        return link_fail(&tcp->link, FAULT_CONNECTION, "%s unit %u: send: %m", tcp->name,
+                         tcp->unit);
     return FAULT_NONE;
 }
 
-/* What is wrong with the first `got` bytes of an answer, or NULL; `*size`
- * becomes the size of the whole frame once the header is there. */
-static const char *misfit(const struct link_tcp *tcp, uint8_t unit, const uint8_t *frame,
-                          size_t got, size_t *size)
+/* What is wrong with what has come so far, or NULL; the size of the whole frame
+ * is known once its header is there. */
+static const char *misfit(struct link_tcp *tcp)
 {
-    if (got < AT_PDU)
+    const uint8_t *frame = tcp->frame;
+    if (tcp->got < AT_PDU)
         return NULL;
     size_t length = link_get16(frame + AT_LENGTH);
     if (link_get16(frame + AT_PROTOCOL) != 0)
@@ -232,10 +279,41 @@ static const char *misfit(const struct link_tcp *tcp, uint8_t unit, const uint8_
         return "impossible length";
     if (link_get16(frame + AT_TRANSACTION) != tcp->transaction)
         return "answer to another request";
-    if (frame[AT_UNIT] != unit)
+    if (frame[AT_UNIT] != tcp->unit)
         return "answer from another unit";
-    *size = AT_UNIT + length;
-    return got > *size ? "more than one answer" : NULL;
+    tcp->size = AT_UNIT + length;
+    return tcp->got > tcp->size ? "more than one answer" : NULL;
+}
+
+/* Takes what has come; the link is left busy while the answer is not whole. */
+static enum fault receive(struct link_tcp *tcp, uint8_t *reply, size_t *reply_size)
+{
+    struct link *link = &tcp->link;
+    while (tcp->got < tcp->size) {
+        ssize_t n = recv(tcp->fd, tcp->frame + tcp->got, sizeof tcp->frame - tcp->got, 0);
+        if (n == -1 && errno == EINTR)
+            continue;
+        if (n == -1 && errno == EAGAIN && link_now_ns() < link->until_ns)
+            return link_await(link, tcp->fd, POLLIN, tcp->deadline_ns);
+        if (n == -1 && errno == EAGAIN)
+            return link_fail(link, FAULT_TIMEOUT, "%s unit %u: no whole answer in time (%zu bytes)",
+                             tcp->name, tcp->unit, tcp->got);
+        if (n == -1)
+            return link_fail(link, FAULT_CONNECTION, "%s unit %u: receive: %m", tcp->name,
+                             tcp->unit);
+        if (n == 0)
+            return link_fail(link, FAULT_CONNECTION, "%s unit %u: closed by the device", tcp->name,
+                             tcp->unit);
+        tcp->got += (size_t)n;
+        const char *problem = misfit(tcp);
+        if (problem != NULL)
+            return link_fail(link, FAULT_BAD_REPLY, "%s unit %u: %s", tcp->name, tcp->unit,
+                             problem);
+    }
+    tcp->awaiting = false;
+    *reply_size = tcp->size - AT_PDU;
+    memcpy(reply, tcp->frame + AT_PDU, *reply_size);
+    return FAULT_NONE;
 }
 
 static enum fault tcp_exchange(struct link *link, uint8_t unit, const uint8_t *request,
@@ -243,37 +321,19 @@ static enum fault tcp_exchange(struct link *link, uint8_t unit, const uint8_t *r
                                int64_t timeout_ns)
 {
     struct link_tcp *tcp = (struct link_tcp *)link;
-    int64_t deadline_ns = link_now_ns() + timeout_ns;
-    enum fault fault = send_request(tcp, unit, request, request_size);
-    if (fault != FAULT_NONE)
-        return fault;
+    (void)reply, (void)reply_size; /* come later */
+    tcp->deadline_ns = link_now_ns() + timeout_ns;
+    tcp->unit = unit;
+    tcp->got = 0;
+    tcp->size = sizeof tcp->frame;
+    enum fault fault = send_request(tcp, request, request_size);
+    return fault != FAULT_NONE ? fault : link_await(link, tcp->fd, POLLIN, tcp->deadline_ns);
+}
 
-    /* One byte more than any answer has, so that an excess shows. */
-    uint8_t frame[AT_PDU + LINK_PDU_MAX + 1];
-    size_t got = 0;
-    size_t size = sizeof frame;
-    while (got < size) {
-        if (!link_wait(&tcp->link, tcp->fd, POLLIN, deadline_ns))
-            return link_fail(link, FAULT_TIMEOUT,
-                             "%s unit %u: no whole answer within %lld ms (%zu bytes)", tcp->name,
-                             unit, (long long)timeout_ns / 1000000, got);
-        ssize_t n = recv(tcp->fd, frame + got, sizeof frame - got, 0);
-        if (n == -1 && (errno == EAGAIN || errno == EINTR))
-            continue;
-        if (n == -1)
-            return link_fail(link, FAULT_CONNECTION, "%s unit %u: receive: %m", tcp->name, unit);
-        if (n == 0)
-            return link_fail(link, FAULT_CONNECTION, "%s unit %u: closed by the device", tcp->name,
-                             unit);
-        got += (size_t)n;
-        const char *problem = misfit(tcp, unit, frame, got, &size);
-        if (problem != NULL)
-            return link_fail(link, FAULT_BAD_REPLY, "%s unit %u: %s", tcp->name, unit, problem);
-    }
-    tcp->awaiting = false;
-    *reply_size = size - AT_PDU;
-    memcpy(reply, frame + AT_PDU, *reply_size);
-    return FAULT_NONE;
+static enum fault tcp_go_on(struct link *link, uint8_t *reply, size_t *reply_size)
+{
+    struct link_tcp *tcp = (struct link_tcp *)link;
+    return link->is_open ? receive(tcp, reply, reply_size) : go_on_opening(tcp);
 }
 
 static void tcp_free(struct link *link)
@@ -286,11 +346,19 @@ static void tcp_free(struct link *link)
 
 struct link *link_tcp_new(const char *host, uint16_t port)
 {
-    static const struct link_ops ops = {tcp_open, tcp_exchange, tcp_is_stale, tcp_close, tcp_free};
+    static const struct link_ops ops = {
+        .open = tcp_open,
+        .exchange = tcp_exchange,
+        .go_on = tcp_go_on,
+        .is_stale = tcp_is_stale,
+        .close = tcp_close,
+        .free = tcp_free,
+    };
     struct link_tcp *tcp = calloc(1, sizeof *tcp);
     if (tcp == NULL)
         return NULL;
-    tcp->link.ops = &ops;
+    link_init(&tcp->link, &ops);
+    tcp->fd = -1;
     snprintf(tcp->host, sizeof tcp->host, "%s", host);
     snprintf(tcp->port, sizeof tcp->port, "%u", port);
     bool colons = strchr(host, ':') != NULL;

@@ -21,6 +21,9 @@ struct scan {
     unsigned next;   /* position in the plan */
     unsigned read;   /* points read so far */
     unsigned failed; /* points refused so far */
+    /* The transaction under way, and where the next one begins. */
+    struct plan_block block;
+    unsigned after;
 };
 
 /* Prepares scan `number`; all values become VALUE_ABSENT. */
@@ -32,10 +35,16 @@ enum scan_step {
     SCAN_DONE,   /* every due point has its value or its fault */
     SCAN_BROKEN, /* the device is silent: *fault, which the points still open carry;
                     a gateway's word for it leaves the link open */
+    SCAN_BUSY,   /* the link is busy with the transaction: scan_go_on() */
 };
 
 /* Does the next transaction on an open link. */
 enum scan_step scan_step(struct scan *scan, struct link *link, enum fault *fault);
+
+/* The same in parts, for who waits for many links at once (devices/link.h):
+ * begins the transaction; goes on with it when what the link waits for is there. */
+enum scan_step scan_begin_step(struct scan *scan, struct link *link, enum fault *fault);
+enum scan_step scan_go_on(struct scan *scan, struct link *link, enum fault *fault);
 
 /* Gives every due point without a value yet this fault. */
 void scan_break(struct scan *scan, enum fault fault);

@@ -190,12 +190,15 @@ static inline void fake_free(struct link *link)
 
 static inline struct fake_link *fake_link_new(void)
 {
-    static const struct link_ops ops = {fake_open, fake_exchange, fake_is_stale, fake_close,
-                                        fake_free};
+    static const struct link_ops ops = {.open = fake_open,
+                                        .exchange = fake_exchange,
+                                        .is_stale = fake_is_stale,
+                                        .close = fake_close,
+                                        .free = fake_free};
     struct fake_link *fake = calloc(1, sizeof *fake);
     if (fake == NULL)
         abort();
-    fake->link.ops = &ops;
+    link_init(&fake->link, &ops);
     return fake;
 }
 

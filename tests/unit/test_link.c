@@ -68,7 +68,11 @@ static void fake_free(struct link *link)
     ((struct fake *)link)->freed++;
 }
 
-static const struct link_ops ops = {fake_open, fake_exchange, fake_is_stale, fake_close, fake_free};
+static const struct link_ops ops = {.open = fake_open,
+                                    .exchange = fake_exchange,
+                                    .is_stale = fake_is_stale,
+                                    .close = fake_close,
+                                    .free = fake_free};
 
 /* An open fake link that answers with the given bytes. */
 #define FAKE(...) fake_with((const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__}))
