@@ -1,6 +1,7 @@
 #include "bridge/clock.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -62,4 +63,21 @@ void clock_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, int64_t until
     const struct timespec until = {.tv_sec = (time_t)(until_ns / CLOCK_NS_PER_S),
                                    .tv_nsec = (long)(until_ns % CLOCK_NS_PER_S)};
     pthread_cond_timedwait(cond, mutex, &until);
+}
+
+int clock_epoll_wait(int epoll_fd, struct epoll_event *events, int most, int64_t until_ns)
+{
+    if (until_ns == CLOCK_NEVER)
+        return epoll_wait(epoll_fd, events, most, -1);
+    int64_t left_ns = until_ns - clock_mono_ns();
+    if (left_ns < 0)
+        left_ns = 0;
+    const struct timespec left = {.tv_sec = (time_t)(left_ns / CLOCK_NS_PER_S),
+                                  .tv_nsec = (long)(left_ns % CLOCK_NS_PER_S)};
+    int n = epoll_pwait2(epoll_fd, events, most, &left, NULL);
+    if (n == -1 && errno == ENOSYS) { /* as under emulators: to the millisecond, then */
+        int64_t left_ms = (left_ns + CLOCK_NS_PER_MS - 1) / CLOCK_NS_PER_MS;
+        n = epoll_wait(epoll_fd, events, most, left_ms < INT_MAX ? (int)left_ms : INT_MAX);
+    }
+    return n;
 }

@@ -6,6 +6,7 @@
 
 #include <pthread.h>
 #include <stdint.h>
+#include <sys/epoll.h>
 
 #define CLOCK_NS_PER_S  INT64_C(1000000000)
 #define CLOCK_NS_PER_MS INT64_C(1000000)
@@ -27,5 +28,8 @@ void clock_pause(int64_t pause_ns);
  * signalled). As with every condition variable, look at the condition again. */
 void clock_cond_init(pthread_cond_t *cond);
 void clock_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, int64_t until_ns);
+
+/* epoll_wait(2) until then. */
+int clock_epoll_wait(int epoll_fd, struct epoll_event *events, int most, int64_t until_ns);
 
 #endif

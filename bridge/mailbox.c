@@ -3,12 +3,12 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "bridge/clock.h"
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 struct mailbox {
+    int fd; /* eventfd */
     pthread_mutex_t mutex;
-    pthread_cond_t cond;
     bool stopped;
     unsigned places;
     unsigned count;        /* orders waiting, longest first */
@@ -21,8 +21,12 @@ struct mailbox *mailbox_new(unsigned places)
     if (mailbox == NULL)
         return NULL;
     mailbox->places = places;
+    mailbox->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     pthread_mutex_init(&mailbox->mutex, NULL);
-    clock_cond_init(&mailbox->cond);
+    if (mailbox->fd == -1) {
+        mailbox_free(mailbox);
+        return NULL;
+    }
     return mailbox;
 }
 
@@ -30,7 +34,8 @@ void mailbox_free(struct mailbox *mailbox)
 {
     if (mailbox == NULL)
         return;
-    pthread_cond_destroy(&mailbox->cond);
+    if (mailbox->fd != -1)
+        close(mailbox->fd);
     pthread_mutex_destroy(&mailbox->mutex);
     free(mailbox);
 }
@@ -57,8 +62,8 @@ bool mailbox_put(struct mailbox *mailbox, const struct order *order, struct orde
         }
     }
     mailbox->orders[mailbox->count++] = *order;
-    pthread_cond_signal(&mailbox->cond);
     pthread_mutex_unlock(&mailbox->mutex);
+    eventfd_write(mailbox->fd, 1);
     return was_waiting;
 }
 
@@ -82,20 +87,23 @@ bool mailbox_take(struct mailbox *mailbox, struct order *order)
     return found;
 }
 
-bool mailbox_wait(struct mailbox *mailbox, int64_t until_ns)
+int mailbox_fd(const struct mailbox *mailbox)
+{
+    return mailbox->fd;
+}
+
+bool mailbox_is_stopped(struct mailbox *mailbox)
 {
     pthread_mutex_lock(&mailbox->mutex);
-    while (mailbox->count == 0 && !mailbox->stopped && clock_mono_ns() < until_ns)
-        clock_cond_wait(&mailbox->cond, &mailbox->mutex, until_ns);
-    bool going_on = !mailbox->stopped;
+    bool stopped = mailbox->stopped;
     pthread_mutex_unlock(&mailbox->mutex);
-    return going_on;
+    return stopped;
 }
 
 void mailbox_stop(struct mailbox *mailbox)
 {
     pthread_mutex_lock(&mailbox->mutex);
     mailbox->stopped = true;
-    pthread_cond_signal(&mailbox->cond);
     pthread_mutex_unlock(&mailbox->mutex);
+    eventfd_write(mailbox->fd, 1);
 }

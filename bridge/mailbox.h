@@ -1,10 +1,9 @@
 /* mailbox: orders for one poller.
  *
- * From the subscriber to the poller of a link. One waiting place per device
- * and writable point, and another for the bridge's own writes of it: a newer
- * order replaces the one still waiting in its place, which the putter gets back. So it is bounded
- * and never full. Also the poller's bed: it sleeps here until the next scan is due, an order comes,
- * or it must end.
+ * From the subscriber to a poller. One waiting place per device and writable
+ * point, and another for the bridge's own writes of it: a newer order replaces
+ * the one still waiting in its place, which the putter gets back. So it is
+ * bounded and never full. The poller is woken through a descriptor.
  */
 #ifndef BRIDGE_MAILBOX_H
 #define BRIDGE_MAILBOX_H
@@ -13,7 +12,7 @@
 
 struct mailbox;
 
-/* `places`: how many (device, writable point) pairs the link has, twice. */
+/* `places`: how many (device, writable point) pairs the poller has, twice. */
 struct mailbox *mailbox_new(unsigned places);
 void mailbox_free(struct mailbox *mailbox);
 
@@ -26,9 +25,12 @@ unsigned mailbox_waiting(struct mailbox *mailbox);
 /* Poller: the longest-waiting order. False when there is none. */
 bool mailbox_take(struct mailbox *mailbox, struct order *order);
 
-/* Poller: sleeps until an order waits, mailbox_stop() was called or
- * `until_ns`. Returns false once stopped. */
-bool mailbox_wait(struct mailbox *mailbox, int64_t until_ns);
+/* Poller: each order, and mailbox_stop(), makes this descriptor readable anew
+ * (an eventfd, to be waited for edge-triggered and never read). */
+int mailbox_fd(const struct mailbox *mailbox);
+
+/* Poller: whether mailbox_stop() was called. */
+bool mailbox_is_stopped(struct mailbox *mailbox);
 
 /* Anybody: the poller is to end. It still carries out what waits. */
 void mailbox_stop(struct mailbox *mailbox);

@@ -123,7 +123,7 @@ void orders_put(struct orders *orders, const struct open_command *judged, int64_
         .own = open->by != BY_DISPATCHER,
         .unless_ns = open->by == BY_DEADMAN ? open->mono_ns : 0,
     };
-    if (mailbox_put(orders->setup.mailboxes[device->link], &order, &replaced)) {
+    if (mailbox_put(orders->setup.mailboxes[device->poller], &order, &replaced)) {
         struct report report = {
             .order = replaced,
             .outcome = OUTCOME_SUPERSEDED,

@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "bridge/backoff.h"
 #include "bridge/change.h"
@@ -22,13 +23,17 @@ enum { REST_FACTOR = 5 };
 /* Pauses between attempts to open a link that cannot be opened. */
 #define REOPEN_MIN_NS (CLOCK_NS_PER_S / 2)
 #define REOPEN_MAX_NS (10 * CLOCK_NS_PER_S)
-/* Enough for everything a poller calls, resolving a name included. */
-enum { STACK_BYTES = 192 * 1024 };
+/* Lines begin one after the other: whoever is due waits so long for the answer
+ * to the request before his. Devices that answer quickly are asked in one go, for
+ * which the thread wakes once each; slow ones hold up nobody. */
+#define PATIENCE_NS (250 * CLOCK_NS_PER_MS / 1000)
+enum { EVENTS = 16, STACK_BYTES = 192 * 1024 };
 
 /* A device and where its polling stands. */
 struct unit {
     unsigned index; /* of the device in the configuration */
     const struct device *device;
+    struct line *line;
     struct plan *plan;
     struct control *control; /* NULL: read-only */
     struct value *values;
@@ -52,18 +57,35 @@ struct unit {
     struct report uncertain; /* its report */
 };
 
-struct poller {
-    struct poller_setup setup;
-    pthread_t thread;
+/* A link, and the attempt at a scan that is under way on it. */
+struct line {
     struct link *link;
     struct backoff reopen;
     int64_t reopen_ns; /* the link is not opened before this time */
+    unsigned n_units;
+    struct unit *units;
+    struct unit *polled; /* NULL = none is */
+    bool opening;        /* before each transaction the link is seen to */
+    struct scan scan;
+    int64_t begun_ns;
+    int64_t taken_ns, ts_ms; /* of the first request; ts_ms 0 = not yet sent */
+};
+
+struct poller {
+    struct poller_setup setup;
+    pthread_t thread;
+    int epoll_fd;
     _Atomic int64_t promise_ns;
     atomic_bool stopping; /* waits of polling, not of orders, are cut short */
     char *text;           /* room for one sample */
     size_t text_size;
+    const struct line *latest; /* of all the one that began last, and until when */
+    int64_t patience_ns;       /* the others wait for it */
+    unsigned n_lines;
+    struct line *lines;
+    int64_t *due_ns; /* per line: its next scan, or the end of what it waits for */
     unsigned n_units;
-    struct unit units[];
+    struct unit units[]; /* line by line */
 };
 
 static void promise(struct poller *poller, int64_t by_ns)
@@ -89,7 +111,8 @@ static bool is_overtaken(const struct unit *unit, const struct order *order)
 }
 
 /* Carries out the orders that wait now; those that come meanwhile have to let
- * a transaction of polling pass. Called between any two transactions. */
+ * a transaction of polling pass. Called between any two transactions: a line
+ * that takes orders is the only one of its poller. */
 static void serve_orders(struct poller *poller)
 {
     struct order order;
@@ -106,9 +129,9 @@ static void serve_orders(struct poller *poller)
          * read-backs, each bounded by a second. */
         promise(poller,
                 clock_mono_ns() + 16 * unit->device->modbus.timeout_ns + 2 * CLOCK_NS_PER_S);
-        poller->link->stop = NULL;
-        control_run(unit->control, poller->link, &order, &unit->last_write_ns, &report);
-        poller->link->stop = &poller->stopping;
+        unit->line->link->stop = NULL;
+        control_run(unit->control, unit->line->link, &order, &unit->last_write_ns, &report);
+        unit->line->link->stop = &poller->stopping;
         if (report.written_ns != 0) {
             unit->unsettled = report.outcome == OUTCOME_UNKNOWN;
             unit->uncertain = report;
@@ -199,9 +222,9 @@ static void publish(struct poller *poller, struct unit *unit, int64_t ts_ms, int
     health_count(&poller->setup.health->samples);
 }
 
-static void note_presence(struct poller *poller, struct unit *unit, const struct scan *scan,
-                          int64_t now_ns)
+static void note_presence(struct poller *poller, struct unit *unit, int64_t now_ns)
 {
+    const struct scan *scan = &unit->line->scan;
     const char *name = unit->device->name;
     bool down = scan->read == 0;
     if (scan->read + scan->failed == 0)
@@ -210,7 +233,7 @@ static void note_presence(struct poller *poller, struct unit *unit, const struct
         health_count(&poller->setup.health->samples_bad);
         if (!unit->down) {
             log_warning("device offline device=%s fault=%s why=\"%s\"", name,
-                        fault_word(unit->fault), poller->link->error);
+                        fault_word(unit->fault), unit->line->link->error);
             unit->since_ns = now_ns;
         }
     } else if (unit->down) {
@@ -230,131 +253,224 @@ static void note_presence(struct poller *poller, struct unit *unit, const struct
     outbox_set_online(poller->setup.outbox, unit->index, !down);
 }
 
-static enum fault open_link(struct poller *poller, const struct unit *unit)
-{
-    if (!poller->link->is_open && clock_mono_ns() < poller->reopen_ns)
-        return FAULT_CONNECTION;
-    enum fault fault = link_open(poller->link, unit->device->modbus.timeout_ns);
-    if (fault != FAULT_NONE)
-        poller->reopen_ns = backoff_down(&poller->reopen, clock_mono_ns());
-    return fault;
-}
-
-/* One attempt at the whole scan. A value read before a failure is not kept for
- * the next attempt: what is published under one time was read at that time. */
-static enum fault attempt(struct poller *poller, struct unit *unit, struct scan *scan,
-                          int64_t *ts_ms, int64_t *taken_ns)
-{
-    enum scan_step step = SCAN_MORE;
-    enum fault fault = FAULT_NONE;
-
-    scan_begin(scan, unit->plan, unit->device, unit->scans, unit->values);
-    *ts_ms = 0;
-    while (step == SCAN_MORE) {
-        promise(poller, clock_mono_ns() + 2 * unit->device->modbus.timeout_ns);
-        fault = open_link(poller, unit);
-        if (*ts_ms == 0) {
-            *ts_ms = clock_utc_ms();
-            *taken_ns = clock_mono_ns();
-        }
-        if (fault != FAULT_NONE) {
-            scan_break(scan, fault);
-            return fault;
-        }
-        step = scan_step(scan, poller->link, &fault);
-        serve_orders(poller);
-    }
-    for (unsigned i = 0; i < unit->device->n_points; i++)
-        plausible_check(&unit->device->points[i], &unit->plausible[i], &unit->values[i]);
-    if (step == SCAN_DONE) {
-        backoff_up(&poller->reopen, clock_mono_ns());
-        fault = scan->read > 0 || scan->failed == 0 ? FAULT_NONE : FAULT_DEVICE_FAILURE;
-    }
-    return fault;
-}
-
-static void poll_unit(struct poller *poller, struct unit *unit)
-{
-    const int64_t begun_ns = clock_mono_ns();
-    struct scan scan;
-    int64_t ts_ms = 0;
-    int64_t taken_ns = begun_ns;
-
-    if (begun_ns < unit->rest_ns) {
-        /* Not asked now, so as not to keep its neighbours waiting. */
-        scan_begin(&scan, unit->plan, unit->device, unit->scans, unit->values);
-        scan_break(&scan, unit->fault);
-        ts_ms = clock_utc_ms();
-    } else {
-        enum fault fault = attempt(poller, unit, &scan, &ts_ms, &taken_ns);
-        if (fault != FAULT_NONE && atomic_load(&poller->stopping))
-            return; /* cut short: says nothing of the device */
-        int64_t now_ns = clock_mono_ns();
-        count_attempt(poller, unit, fault, now_ns - taken_ns);
-        if (fault != FAULT_NONE) {
-            unit->fault = fault;
-            if (poller->n_units > 1)
-                unit->rest_ns = now_ns + REST_FACTOR * (now_ns - begun_ns);
-            unit->attempts++;
-            if (!unit->down && unit->attempts < unit->device->modbus.retry_count) {
-                int64_t pause_ns = unit->attempts * CLOCK_NS_PER_S;
-                unit->retry_ns = now_ns + pause_ns;
-                if (unit->retry_ns < unit->rest_ns)
-                    unit->retry_ns = unit->rest_ns;
-                return;
-            }
-        }
-    }
-    int64_t now_ns = clock_mono_ns();
-    uint64_t missed = unit->schedule.missed;
-    unit->attempts = 0;
-    unit->scans++;
-    publish(poller, unit, ts_ms, taken_ns);
-    note_presence(poller, unit, &scan, now_ns);
-    /* A scan that an order came between may have read what was there before. */
-    if (taken_ns >= unit->ordered_ns) {
-        settle(poller, unit, now_ns);
-        report_found(poller, unit, now_ns);
-    }
-    schedule_served(&unit->schedule, now_ns);
-    atomic_fetch_add_explicit(&poller->setup.health->missed_ticks, unit->schedule.missed - missed,
-                              memory_order_relaxed);
-}
-
-/* ---- the thread ---- */
+/* ---- one scan, as far as it goes without waiting ---- */
 
 static int64_t due_ns(const struct unit *unit)
 {
     return unit->attempts > 0 ? unit->retry_ns : unit->schedule.due_ns;
 }
 
-static struct unit *next_unit(struct poller *poller)
+static struct unit *next_unit(const struct line *line)
 {
-    struct unit *next = &poller->units[0];
-    for (unsigned i = 1; i < poller->n_units; i++) {
-        if (due_ns(&poller->units[i]) < due_ns(next))
-            next = &poller->units[i];
+    struct unit *next = &line->units[0];
+    for (unsigned i = 1; i < line->n_units; i++) {
+        if (due_ns(&line->units[i]) < due_ns(next))
+            next = &line->units[i];
     }
     return next;
+}
+
+static void rest(struct poller *poller, struct line *line)
+{
+    line->polled = NULL;
+    poller->due_ns[line - poller->lines] = due_ns(next_unit(line));
+}
+
+/* Every point has its value or its fault. */
+static void end_scan(struct poller *poller, struct line *line)
+{
+    struct unit *unit = line->polled;
+    int64_t now_ns = clock_mono_ns();
+    uint64_t missed = unit->schedule.missed;
+    unit->attempts = 0;
+    unit->scans++;
+    publish(poller, unit, line->ts_ms, line->taken_ns);
+    note_presence(poller, unit, now_ns);
+    /* A scan that an order came between may have read what was there before. */
+    if (line->taken_ns >= unit->ordered_ns) {
+        settle(poller, unit, now_ns);
+        report_found(poller, unit, now_ns);
+    }
+    schedule_served(&unit->schedule, now_ns);
+    atomic_fetch_add_explicit(&poller->setup.health->missed_ticks, unit->schedule.missed - missed,
+                              memory_order_relaxed);
+    rest(poller, line);
+}
+
+/* Whether the device is to be asked once more before the scan counts as failed. */
+static bool fail_attempt(struct line *line, enum fault fault, int64_t now_ns)
+{
+    struct unit *unit = line->polled;
+    unit->fault = fault;
+    if (line->n_units > 1)
+        unit->rest_ns = now_ns + REST_FACTOR * (now_ns - line->begun_ns);
+    unit->attempts++;
+    if (unit->down || unit->attempts >= unit->device->modbus.retry_count)
+        return false;
+    unit->retry_ns = now_ns + unit->attempts * CLOCK_NS_PER_S;
+    if (unit->retry_ns < unit->rest_ns)
+        unit->retry_ns = unit->rest_ns;
+    return true;
+}
+
+static void end_attempt(struct poller *poller, struct line *line, enum scan_step step,
+                        enum fault fault)
+{
+    struct unit *unit = line->polled;
+    int64_t now_ns = clock_mono_ns();
+    for (unsigned i = 0; i < unit->device->n_points; i++)
+        plausible_check(&unit->device->points[i], &unit->plausible[i], &unit->values[i]);
+    if (step == SCAN_DONE) {
+        backoff_up(&line->reopen, now_ns);
+        fault = line->scan.read > 0 || line->scan.failed == 0 ? FAULT_NONE : FAULT_DEVICE_FAILURE;
+    }
+    if (fault != FAULT_NONE && atomic_load(&poller->stopping)) {
+        rest(poller, line); /* cut short: says nothing of the device */
+        return;
+    }
+    count_attempt(poller, unit, fault, now_ns - line->taken_ns);
+    if (fault != FAULT_NONE && fail_attempt(line, fault, now_ns))
+        rest(poller, line);
+    else
+        end_scan(poller, line);
+}
+
+/* Sees to the link. FAULT_CONNECTION while it rests after a failure. */
+static enum fault see_to_link(struct line *line)
+{
+    struct link *link = line->link;
+    if (!link->is_open && !link->is_busy && clock_mono_ns() < line->reopen_ns)
+        return FAULT_CONNECTION;
+    enum fault fault = link->is_busy
+                           ? link_go_on(link, NULL)
+                           : link_begin_open(link, line->polled->device->modbus.timeout_ns);
+    if (fault != FAULT_NONE)
+        line->reopen_ns = backoff_down(&line->reopen, clock_mono_ns());
+    return fault;
+}
+
+static enum scan_step take_step(struct line *line, enum fault *fault)
+{
+    if (!line->opening)
+        return scan_go_on(&line->scan, line->link, fault);
+    *fault = see_to_link(line);
+    if (line->link->is_busy)
+        return SCAN_BUSY;
+    line->opening = false;
+    if (line->ts_ms == 0) {
+        line->ts_ms = clock_utc_ms();
+        line->taken_ns = clock_mono_ns();
+    }
+    if (*fault == FAULT_NONE)
+        return scan_begin_step(&line->scan, line->link, fault);
+    scan_break(&line->scan, *fault);
+    return SCAN_BROKEN;
+}
+
+static void go_on(struct poller *poller, struct line *line)
+{
+    enum fault fault = FAULT_NONE;
+    enum scan_step step;
+    do {
+        /* A serial line waits on the spot. */
+        promise(poller, clock_mono_ns() + 2 * line->polled->device->modbus.timeout_ns);
+        step = take_step(line, &fault);
+        if (step == SCAN_BUSY) {
+            poller->due_ns[line - poller->lines] = line->link->until_ns;
+            return;
+        }
+        serve_orders(poller);
+        line->opening = true;
+    } while (step == SCAN_MORE);
+    end_attempt(poller, line, step, fault);
+}
+
+/* Begins an attempt at a whole scan. A value read before a failure is not kept
+ * for the next attempt: what is published under one time was read at that time. */
+static void begin(struct poller *poller, struct line *line)
+{
+    struct unit *unit = next_unit(line);
+    int64_t now_ns = clock_mono_ns();
+    line->polled = unit;
+    line->begun_ns = line->taken_ns = now_ns;
+    line->ts_ms = 0;
+    line->opening = true;
+    scan_begin(&line->scan, unit->plan, unit->device, unit->scans, unit->values);
+    if (now_ns < unit->rest_ns) {
+        /* Not asked now, so as not to keep its neighbours waiting. */
+        scan_break(&line->scan, unit->fault);
+        line->ts_ms = clock_utc_ms();
+        end_scan(poller, line);
+        return;
+    }
+    poller->latest = line;
+    poller->patience_ns = now_ns + PATIENCE_NS;
+    go_on(poller, line);
+}
+
+/* ---- the thread ---- */
+
+static struct line *first_due(const struct poller *poller)
+{
+    unsigned first = 0;
+    for (unsigned i = 1; i < poller->n_lines; i++) {
+        if (poller->due_ns[i] < poller->due_ns[first])
+            first = i;
+    }
+    return &poller->lines[first];
+}
+
+/* When there is something to do: what is due first may have to wait its turn. */
+static int64_t wake_ns(const struct poller *poller)
+{
+    const struct line *line = first_due(poller);
+    int64_t line_ns = poller->due_ns[line - poller->lines];
+    bool waits = line->polled == NULL && poller->latest != NULL && poller->latest->link->is_busy &&
+                 line_ns < poller->patience_ns;
+    return waits ? poller->patience_ns : line_ns;
+}
+
+/* Does what is due first, if it is; returns when there will be more. */
+static int64_t work(struct poller *poller)
+{
+    if (wake_ns(poller) <= clock_mono_ns()) {
+        struct line *line = first_due(poller);
+        if (line->polled != NULL)
+            go_on(poller, line); /* what it waited for has not come in time */
+        else
+            begin(poller, line);
+    }
+    return wake_ns(poller);
 }
 
 static void *poller_thread(void *argument)
 {
     struct poller *poller = argument;
-    for (;;) {
-        struct unit *unit = next_unit(poller);
-        promise(poller, due_ns(unit));
-        bool going_on = mailbox_wait(poller->setup.mailbox, due_ns(unit));
-        serve_orders(poller);
-        if (!going_on)
-            break;
-        if (clock_mono_ns() >= due_ns(unit))
-            poll_unit(poller, unit);
+    struct epoll_event events[EVENTS];
+    while (!mailbox_is_stopped(poller->setup.mailbox)) {
+        if (!poller->lines[0].link->is_busy)
+            serve_orders(poller);
+        int64_t until_ns = work(poller);
+        promise(poller, until_ns);
+        int n = clock_epoll_wait(poller->epoll_fd, events, EVENTS, until_ns);
+        for (int i = 0; i < n; i++) {
+            struct line *line = events[i].data.ptr; /* NULL: the mailbox */
+            if (line != NULL && line->link->is_busy)
+                go_on(poller, line);
+        }
     }
+    for (unsigned i = 0; i < poller->n_lines; i++) {
+        if (poller->lines[i].link->is_busy)
+            link_close(poller->lines[i].link);
+    }
+    serve_orders(poller);
     promise(poller, CLOCK_NEVER);
-    link_close(poller->link);
+    for (unsigned i = 0; i < poller->n_lines; i++)
+        link_close(poller->lines[i].link);
     return NULL;
 }
+
+/* ---- start and stop ---- */
 
 static void poller_free(struct poller *poller)
 {
@@ -365,7 +481,12 @@ static void poller_free(struct poller *poller)
         free(poller->units[i].plausible);
         free(poller->units[i].values);
     }
-    link_free(poller->link);
+    for (unsigned i = 0; i < poller->n_lines; i++)
+        link_free(poller->lines[i].link);
+    if (poller->epoll_fd != -1)
+        close(poller->epoll_fd);
+    free(poller->lines);
+    free(poller->due_ns);
     free(poller->text);
     free(poller);
 }
@@ -393,39 +514,78 @@ static bool unit_init(struct unit *unit, const struct poller_setup *setup, unsig
            unit->change != NULL && (unit->control != NULL || !device->controllable);
 }
 
+/* The line of a link with all its units. False when out of memory. */
+static bool line_init(struct poller *poller, struct line *line, unsigned link)
+{
+    const struct device_list *devices = &poller->setup.conf->devices;
+    struct schedule_place place = {.link = link, .n_links = devices->n_links};
+    bool good = true;
+
+    *line = (struct line){.units = &poller->units[poller->n_units]};
+    backoff_init(&line->reopen, REOPEN_MIN_NS, REOPEN_MAX_NS, 0, link + 1);
+    for (unsigned i = 0; i < devices->n_devices; i++)
+        place.n_units += devices->devices[i].link == link;
+    for (unsigned i = 0; i < devices->n_devices; i++) {
+        if (devices->devices[i].link != link)
+            continue;
+        struct unit *unit = &poller->units[poller->n_units++];
+        place.unit = line->n_units++;
+        good = unit_init(unit, &poller->setup, i, &place) && good;
+        unit->line = line;
+    }
+    line->link = link_new(&line->units[0].device->modbus);
+    if (line->link == NULL)
+        return false;
+    line->link->stop = &poller->stopping;
+    line->link->epoll_fd = poller->epoll_fd;
+    line->link->tag = line;
+    rest(poller, line);
+    return good;
+}
+
+static bool lines_init(struct poller *poller)
+{
+    const struct device_list *devices = &poller->setup.conf->devices;
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.ptr = NULL};
+
+    poller->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (poller->epoll_fd == -1 ||
+        epoll_ctl(poller->epoll_fd, EPOLL_CTL_ADD, mailbox_fd(poller->setup.mailbox), &event) != 0)
+        return false;
+    for (unsigned i = 0; i < devices->n_devices; i++) {
+        if (devices->devices[i].poller == poller->setup.poller && device_is_first(devices, i) &&
+            !line_init(poller, &poller->lines[poller->n_lines++], devices->devices[i].link))
+            return false;
+    }
+    return true;
+}
+
 static struct poller *poller_new(const struct poller_setup *setup)
 {
     const struct device_list *devices = &setup->conf->devices;
-    unsigned n_units = 0;
+    unsigned n_units = 0, n_lines = 0;
     size_t text_size = 0;
-    bool good = true;
 
-    for (unsigned i = 0; i < devices->n_devices; i++)
-        n_units += devices->devices[i].link == setup->link;
+    for (unsigned i = 0; i < devices->n_devices; i++) {
+        if (devices->devices[i].poller != setup->poller)
+            continue;
+        size_t size = wire_sample_room(&devices->devices[i]);
+        text_size = size > text_size ? size : text_size;
+        n_units++;
+        n_lines += device_is_first(devices, i);
+    }
     struct poller *poller = calloc(1, sizeof(*poller) + n_units * sizeof(struct unit));
     if (poller == NULL)
         return NULL;
     poller->setup = *setup;
-    for (unsigned i = 0; i < devices->n_devices; i++) {
-        const struct device *device = &devices->devices[i];
-        if (device->link != setup->link)
-            continue;
-        const struct schedule_place place = {.unit = poller->n_units,
-                                             .n_units = n_units,
-                                             .link = setup->link,
-                                             .n_links = devices->n_links};
-        good = unit_init(&poller->units[poller->n_units++], setup, i, &place) && good;
-        size_t size = wire_sample_room(device);
-        text_size = size > text_size ? size : text_size;
-    }
+    poller->epoll_fd = -1;
     poller->text_size = text_size < OUTBOX_PAYLOAD_MAX ? text_size : OUTBOX_PAYLOAD_MAX;
     poller->text = malloc(poller->text_size);
-    poller->link = link_new(&poller->units[0].device->modbus);
-    if (poller->link != NULL)
-        poller->link->stop = &poller->stopping;
-    backoff_init(&poller->reopen, REOPEN_MIN_NS, REOPEN_MAX_NS, 0, setup->link + 1);
+    poller->lines = calloc(n_lines, sizeof(*poller->lines));
+    poller->due_ns = calloc(n_lines, sizeof(*poller->due_ns));
     promise(poller, CLOCK_NEVER);
-    if (!good || poller->text == NULL || poller->link == NULL) {
+    if (poller->text == NULL || poller->lines == NULL || poller->due_ns == NULL ||
+        !lines_init(poller)) {
         poller_free(poller);
         return NULL;
     }
@@ -437,7 +597,7 @@ struct poller *poller_start(const struct poller_setup *setup)
     pthread_attr_t attributes;
     struct poller *poller = poller_new(setup);
     if (poller == NULL) {
-        log_error("out of memory for the poller of link=%u", setup->link);
+        log_error("out of memory or descriptors for poller=%u", setup->poller);
         return NULL;
     }
     pthread_attr_init(&attributes);
@@ -446,7 +606,7 @@ struct poller *poller_start(const struct poller_setup *setup)
     int error = pthread_create(&poller->thread, &attributes, poller_thread, poller);
     pthread_attr_destroy(&attributes);
     if (error != 0) {
-        log_error("cannot start the poller thread of link=%u error=%d", setup->link, error);
+        log_error("cannot start the poller thread poller=%u error=%d", setup->poller, error);
         poller_free(poller);
         return NULL;
     }

@@ -1,11 +1,16 @@
-/* poller: the thread that owns one link and polls the devices on it.
+/* poller: the thread that owns some links and polls the devices on them.
  *
- * Sole owner of the link and of the poll state of its devices. Orders go ahead
- * of polling: it looks into its mailbox between any two Modbus transactions.
- * A scan is read whole or again (the documented retry: retry_count attempts,
- * n seconds after the n-th failure), but the pauses and timeouts of a silent
- * device never take more than a sixth of the time of its neighbours.
- * Every scan ends as one sample in the outbox. Allocates nothing once running.
+ * Sole owner of its links and of the poll state of their devices. A serial line,
+ * and a link with a battery under control, has a poller of its own; all other
+ * links share one, which never waits for one of them alone: a silent device
+ * slows no other link.
+ *
+ * Orders go ahead of polling: it looks into its mailbox between any two Modbus
+ * transactions. A scan is read whole or again (the documented retry:
+ * retry_count attempts, n seconds after the n-th failure), but the pauses and
+ * timeouts of a silent device never take more than a sixth of the time of its
+ * neighbours on the link. Every scan ends as one sample in the outbox.
+ * Allocates nothing once running.
  */
 #ifndef BRIDGE_POLLER_H
 #define BRIDGE_POLLER_H
@@ -20,7 +25,7 @@ struct poller;
 
 struct poller_setup {
     const struct conf *conf;
-    unsigned link; /* which of the configuration's links */
+    unsigned poller; /* of the devices with this number */
     struct mailbox *mailbox;
     struct outbox *outbox;
     struct inbox *inbox;

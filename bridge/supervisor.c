@@ -40,8 +40,8 @@ struct supervisor {
     struct subscriber *subscriber;
     struct publisher *publisher;
     struct http *http; /* NULL: none is wanted */
-    unsigned n_links;
-    struct mailbox **mailboxes; /* this and the next two: one per link */
+    unsigned n_pollers;
+    struct mailbox **mailboxes; /* this and the next two: one per poller */
     struct poller **pollers;
     bool *poller_stuck;
     bool subscriber_stuck, publisher_stuck;
@@ -51,14 +51,14 @@ struct supervisor {
 
 /* ---- start and stop ---- */
 
-/* For every point of a link's devices that a command may name, one place for
+/* For every point of a poller's devices that a command may name, one place for
  * commands and one for the bridge's own writes. */
-static unsigned count_places(const struct device_list *list, unsigned link)
+static unsigned count_places(const struct device_list *list, unsigned poller)
 {
     unsigned places = 0;
     for (unsigned i = 0; i < list->n_devices; i++)
         for (unsigned point = 0; point < list->devices[i].n_points; point++)
-            if (list->devices[i].link == link && device_may_write(&list->devices[i], point))
+            if (list->devices[i].poller == poller && device_may_write(&list->devices[i], point))
                 places += 2;
     return places;
 }
@@ -68,19 +68,19 @@ static bool make_queues(struct supervisor *supervisor)
     const struct device_list *list = &supervisor->conf->devices;
     supervisor->inbox = inbox_new();
     supervisor->outbox = outbox_new(list->n_devices, SAMPLE_BYTES, OUTCOME_BYTES);
-    supervisor->mailboxes = calloc(list->n_links, sizeof *supervisor->mailboxes);
-    supervisor->pollers = calloc(list->n_links, sizeof *supervisor->pollers);
-    supervisor->poller_stuck = calloc(list->n_links, sizeof *supervisor->poller_stuck);
+    supervisor->mailboxes = calloc(list->n_pollers, sizeof *supervisor->mailboxes);
+    supervisor->pollers = calloc(list->n_pollers, sizeof *supervisor->pollers);
+    supervisor->poller_stuck = calloc(list->n_pollers, sizeof *supervisor->poller_stuck);
     bool good = health_init(&supervisor->health, list->n_devices) && supervisor->inbox &&
                 supervisor->outbox && supervisor->mailboxes && supervisor->pollers &&
                 supervisor->poller_stuck;
-    for (unsigned link = 0; good && link < list->n_links; link++) {
-        supervisor->mailboxes[link] = mailbox_new(count_places(list, link));
-        good = supervisor->mailboxes[link];
-        supervisor->n_links += good;
+    for (unsigned poller = 0; good && poller < list->n_pollers; poller++) {
+        supervisor->mailboxes[poller] = mailbox_new(count_places(list, poller));
+        good = supervisor->mailboxes[poller];
+        supervisor->n_pollers += good;
     }
     if (!good)
-        log_error("out of memory");
+        log_error("out of memory or descriptors");
     return good;
 }
 
@@ -132,11 +132,11 @@ static bool start(struct supervisor *supervisor)
     if (supervisor->conf->ha_enabled && !(supervisor->energy = energy_start(supervisor->conf)))
         return false;
     int64_t origin_ns = clock_mono_ns();
-    for (unsigned link = 0; link < supervisor->n_links; link++) {
-        supervisor->pollers[link] = poller_start(&(struct poller_setup){
+    for (unsigned i = 0; i < supervisor->n_pollers; i++) {
+        supervisor->pollers[i] = poller_start(&(struct poller_setup){
             .conf = supervisor->conf,
-            .link = link,
-            .mailbox = supervisor->mailboxes[link],
+            .poller = i,
+            .mailbox = supervisor->mailboxes[i],
             .outbox = supervisor->outbox,
             .inbox = supervisor->inbox,
             .health = &supervisor->health,
@@ -144,7 +144,7 @@ static bool start(struct supervisor *supervisor)
             .run = supervisor->run,
             .origin_ns = origin_ns,
         });
-        if (!supervisor->pollers[link])
+        if (!supervisor->pollers[i])
             return false;
     }
     return true;
@@ -157,10 +157,10 @@ static void stop(struct supervisor *supervisor)
     http_stop(supervisor->http);
     if (supervisor->subscriber)
         subscriber_drain(supervisor->subscriber);
-    for (unsigned link = 0; link < supervisor->n_links; link++)
-        mailbox_stop(supervisor->mailboxes[link]);
-    for (unsigned link = 0; link < supervisor->n_links; link++)
-        poller_stop(supervisor->pollers[link]);
+    for (unsigned i = 0; i < supervisor->n_pollers; i++)
+        mailbox_stop(supervisor->mailboxes[i]);
+    for (unsigned i = 0; i < supervisor->n_pollers; i++)
+        poller_stop(supervisor->pollers[i]);
     energy_stop(supervisor->energy);
     if (supervisor->subscriber)
         subscriber_stop(supervisor->subscriber);
@@ -168,8 +168,8 @@ static void stop(struct supervisor *supervisor)
     if (supervisor->publisher)
         publisher_stop(supervisor->publisher, GRACE_NS);
     spooler_stop(supervisor->spooler);
-    for (unsigned link = 0; link < supervisor->n_links; link++)
-        mailbox_free(supervisor->mailboxes[link]);
+    for (unsigned i = 0; i < supervisor->n_pollers; i++)
+        mailbox_free(supervisor->mailboxes[i]);
     outbox_free(supervisor->outbox);
     inbox_free(supervisor->inbox);
     free(supervisor->mailboxes);
@@ -199,19 +199,23 @@ static void tell(const char *thread, bool stuck)
 
 /* A stuck poller says nothing any more, so its devices are told offline here;
  * its next good read says online again. */
-static void tell_poller(struct supervisor *supervisor, unsigned link)
+static void tell_poller(struct supervisor *supervisor, unsigned poller)
 {
     const struct device_list *list = &supervisor->conf->devices;
-    bool stuck = supervisor->poller_stuck[link];
-    char name[DEVICE_HOST_MAX + 32] = "";
+    bool stuck = supervisor->poller_stuck[poller];
+    char name[DEVICE_HOST_MAX + 64] = "";
+    unsigned n_links = 0;
     for (unsigned i = 0; i < list->n_devices; i++) {
         const struct device_modbus *modbus = &list->devices[i].modbus;
-        if (list->devices[i].link != link)
+        if (list->devices[i].poller != poller)
             continue;
         if (stuck)
             outbox_set_online(supervisor->outbox, i, false);
+        n_links += device_is_first(list, i);
         if (modbus->serial[0])
             snprintf(name, sizeof name, "poller of %s", modbus->serial);
+        else if (n_links > 1)
+            snprintf(name, sizeof name, "poller of %u TCP links", n_links);
         else
             snprintf(name, sizeof name, "poller of %s:%d", modbus->host, (int)modbus->port);
     }
@@ -237,10 +241,10 @@ static int64_t watch(struct supervisor *supervisor, int64_t now_ns)
         tell("publisher", supervisor->publisher_stuck);
     first_ns = sooner(first_ns, promise_ns);
 
-    for (unsigned link = 0; link < supervisor->n_links; link++) {
-        promise_ns = poller_promise_ns(supervisor->pollers[link]);
-        if (has_turned(&supervisor->poller_stuck[link], promise_ns, now_ns))
-            tell_poller(supervisor, link);
+    for (unsigned i = 0; i < supervisor->n_pollers; i++) {
+        promise_ns = poller_promise_ns(supervisor->pollers[i]);
+        if (has_turned(&supervisor->poller_stuck[i], promise_ns, now_ns))
+            tell_poller(supervisor, i);
         first_ns = sooner(first_ns, promise_ns);
     }
     first_ns += SLACK_NS;
@@ -250,8 +254,8 @@ static int64_t watch(struct supervisor *supervisor, int64_t now_ns)
 static bool is_stuck(const struct supervisor *supervisor)
 {
     bool stuck = supervisor->subscriber_stuck || supervisor->publisher_stuck;
-    for (unsigned link = 0; link < supervisor->n_links; link++)
-        stuck = stuck || supervisor->poller_stuck[link];
+    for (unsigned i = 0; i < supervisor->n_pollers; i++)
+        stuck = stuck || supervisor->poller_stuck[i];
     return stuck;
 }
 

@@ -487,17 +487,28 @@ static bool is_apart(const struct device_list *list, unsigned link)
     return false;
 }
 
-/* One thread serves all other links. */
+/* The first device of the link of this one. */
+static const struct device *first_of_link(const struct device_list *list, unsigned index)
+{
+    const struct device *first = list->devices;
+    while (first->link != list->devices[index].link)
+        first++;
+    return first;
+}
+
+bool device_is_first(const struct device_list *list, unsigned index)
+{
+    return first_of_link(list, index) == &list->devices[index];
+}
+
+/* One thread serves all links that have none of their own. */
 static void assign_pollers(struct device_list *list)
 {
     unsigned shared = UINT_MAX;
     for (unsigned i = 0; i < list->n_devices; i++) {
         struct device *device = &list->devices[i];
-        const struct device *first = list->devices;
-        while (first->link != device->link)
-            first++;
-        if (first < device) {
-            device->poller = first->poller;
+        if (!device_is_first(list, i)) {
+            device->poller = first_of_link(list, i)->poller;
         } else if (is_apart(list, device->link)) {
             device->poller = list->n_pollers++;
         } else {

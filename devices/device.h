@@ -92,6 +92,9 @@ int64_t device_silence_ns(const struct device *device);
 /* Index of the point called `name`, or -1. */
 int device_find_point(const struct device *device, const char *name);
 
+/* Whether this is the first device of its link. */
+bool device_is_first(const struct device_list *list, unsigned index);
+
 /* Whether a command may name this point: it is writable in the type and the
  * device has a `control` group. */
 bool device_may_write(const struct device *device, unsigned point);

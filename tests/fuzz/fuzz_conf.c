@@ -45,6 +45,7 @@ static void check_conf(const struct conf *conf)
         const struct device *device = &conf->devices.devices[i];
         check(cfg_is_name(device->name) && device->n_points > 0);
         check(device->link < conf->devices.n_links);
+        check(device->poller < conf->devices.n_pollers);
         check(!device->modbus.host[0] != !device->modbus.serial[0]);
         check(device->modbus.address >= 1 && device->modbus.address <= 255);
         check(device->poll_ns > 0 && device->modbus.timeout_ns > 0);

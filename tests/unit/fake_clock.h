@@ -51,4 +51,12 @@ void clock_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, int64_t until
         fake_now_ns = until_ns;
 }
 
+int clock_epoll_wait(int epoll_fd, struct epoll_event *events, int most, int64_t until_ns)
+{
+    int n = epoll_wait(epoll_fd, events, most, until_ns == CLOCK_NEVER ? -1 : 0);
+    if (n == 0 && until_ns > fake_now_ns)
+        fake_now_ns = until_ns;
+    return n;
+}
+
 #endif

@@ -1,4 +1,4 @@
-/* mailbox: one waiting place per device and point, longest first; a bed too. */
+/* mailbox: one waiting place per device and point, longest first; each wakes its poller. */
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -7,8 +7,10 @@
 
 #include <cmocka.h>
 
-#include "bridge/clock.h"
-#include "bridge/mailbox.h"
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "bed.h"
 
 static struct order order(uint32_t token, unsigned device, unsigned point)
 {
@@ -102,14 +104,24 @@ static void test_never_holds_more_than_its_places(void **state)
     mailbox_free(mailbox);
 }
 
-static void test_waits_until_the_time_given(void **state)
+/* Each order is news of its own, even when the one before was not looked at. */
+static void test_each_order_is_told(void **state)
 {
     (void)state;
-    struct mailbox *mailbox = mailbox_new(1);
-    assert_true(mailbox_wait(mailbox, 0));
-    int64_t until_ns = clock_mono_ns() + 5 * CLOCK_NS_PER_MS;
-    assert_true(mailbox_wait(mailbox, until_ns));
-    assert_true(clock_mono_ns() >= until_ns);
+    struct mailbox *mailbox = mailbox_new(2);
+    struct order replaced;
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET};
+    int epoll_fd = epoll_create1(0);
+    assert_int_equal(epoll_ctl(epoll_fd, EPOLL_CTL_ADD, mailbox_fd(mailbox), &event), 0);
+    assert_int_equal(epoll_wait(epoll_fd, &event, 1, 0), 0);
+    for (uint32_t token = 1; token <= 2; token++) {
+        put(mailbox, token, 0, token, &replaced);
+        assert_int_equal(epoll_wait(epoll_fd, &event, 1, 0), 1);
+        assert_int_equal(epoll_wait(epoll_fd, &event, 1, 0), 0);
+    }
+    mailbox_stop(mailbox);
+    assert_int_equal(epoll_wait(epoll_fd, &event, 1, 0), 1);
+    close(epoll_fd);
     mailbox_free(mailbox);
 }
 
@@ -119,8 +131,8 @@ static void test_does_not_wait_while_an_order_does(void **state)
     struct mailbox *mailbox = mailbox_new(1);
     struct order replaced;
     put(mailbox, 1, 0, 1, &replaced);
-    assert_true(mailbox_wait(mailbox, CLOCK_NEVER));
-    assert_true(mailbox_wait(mailbox, CLOCK_NEVER));
+    assert_true(bed_wait(mailbox));
+    assert_true(bed_wait(mailbox));
     assert_takes(mailbox, 1);
     mailbox_free(mailbox);
 }
@@ -144,7 +156,7 @@ static void test_an_order_wakes_the_sleeper(void **state)
     struct mailbox *mailbox = mailbox_new(1);
     pthread_t thread;
     pthread_create(&thread, NULL, put_from_elsewhere, mailbox);
-    assert_true(mailbox_wait(mailbox, CLOCK_NEVER));
+    assert_true(bed_wait(mailbox));
     assert_takes(mailbox, 1);
     pthread_join(thread, NULL);
     mailbox_free(mailbox);
@@ -157,12 +169,12 @@ static void test_stopping_wakes_and_stays(void **state)
     struct order replaced;
     pthread_t thread;
     pthread_create(&thread, NULL, stop_from_elsewhere, mailbox);
-    assert_false(mailbox_wait(mailbox, CLOCK_NEVER));
+    assert_false(bed_wait(mailbox));
     pthread_join(thread, NULL);
-    assert_false(mailbox_wait(mailbox, CLOCK_NEVER));
+    assert_false(bed_wait(mailbox));
     /* What waits is carried out all the same. */
     put(mailbox, 2, 0, 1, &replaced);
-    assert_false(mailbox_wait(mailbox, CLOCK_NEVER));
+    assert_false(bed_wait(mailbox));
     assert_takes(mailbox, 2);
     mailbox_free(mailbox);
 }
@@ -174,7 +186,7 @@ int main(void)
         cmocka_unit_test(test_a_newer_order_replaces_the_waiting_one),
         cmocka_unit_test(test_a_taken_order_is_not_replaced),
         cmocka_unit_test(test_never_holds_more_than_its_places),
-        cmocka_unit_test(test_waits_until_the_time_given),
+        cmocka_unit_test(test_each_order_is_told),
         cmocka_unit_test(test_does_not_wait_while_an_order_does),
         cmocka_unit_test(test_an_order_wakes_the_sleeper),
         cmocka_unit_test(test_stopping_wakes_and_stays),

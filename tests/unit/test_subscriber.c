@@ -13,6 +13,7 @@
 #include <cmocka.h>
 #include <jansson.h>
 
+#include "bed.h"
 #include "bridge/clock.h"
 #include "bridge/log.h"
 #include "bridge/subscriber.h"
@@ -178,7 +179,7 @@ static void wait_answers(unsigned n)
 static struct order take_order(void)
 {
     struct order order;
-    assert_true(mailbox_wait(stage.mailbox, CLOCK_NEVER));
+    assert_true(bed_wait(stage.mailbox));
     assert_true(mailbox_take(stage.mailbox, &order));
     return order;
 }
@@ -463,7 +464,7 @@ enum { BURST = 900 };
 static void *fast_poller(void *argument)
 {
     (void)argument;
-    while (mailbox_wait(stage.mailbox, CLOCK_NEVER)) {
+    while (bed_wait(stage.mailbox)) {
         struct order order;
         if (!mailbox_take(stage.mailbox, &order))
             continue;

@@ -119,9 +119,9 @@ struct poller *poller_start(const struct poller_setup *setup)
     assert_signals_blocked();
     assert_string_equal(setup->run, plan.run);
     for (unsigned i = 0; i < setup->conf->devices.n_devices; i++)
-        if (setup->conf->devices.devices[i].link == setup->link)
+        if (setup->conf->devices.devices[i].poller == setup->poller)
             outbox_set_online(setup->outbox, i, true);
-    if (!note(setup->link == 0 ? "poller0" : "poller1"))
+    if (!note(setup->poller == 0 ? "poller0" : "poller1"))
         return NULL;
     struct poller *poller = malloc(sizeof *poller);
     poller->setup = *setup;
@@ -132,14 +132,14 @@ void poller_stop(struct poller *poller)
 {
     if (!poller)
         return;
-    assert_false(mailbox_wait(poller->setup.mailbox, CLOCK_NEVER)); /* was stopped */
-    note(poller->setup.link == 0 ? "-poller0" : "-poller1");
+    assert_true(mailbox_is_stopped(poller->setup.mailbox));
+    note(poller->setup.poller == 0 ? "-poller0" : "-poller1");
     free(poller);
 }
 
 int64_t poller_promise_ns(const struct poller *poller)
 {
-    return plan.poller_ns[poller->setup.link];
+    return plan.poller_ns[poller->setup.poller];
 }
 
 /* ---- the daemon in a thread of its own ---- */
@@ -151,8 +151,9 @@ static const char text[] =
     "devices: { meters = (\n"
     "{ id = \"a\"; name = \"A\"; type = \"acuvim2\"; modbus: { host = \"h\"; address = 1; }; },\n"
     "{ id = \"b\"; name = \"B\"; type = \"acuvim2\";\n"
-    "  modbus: { host = \"h\"; port = 503; address = 1; }; },\n"
-    "{ id = \"c\"; name = \"C\"; type = \"acuvim2\"; modbus: { host = \"h\"; address = 2; }; } ); "
+    "  modbus: { serial = \"/dev/tty\"; address = 1; }; },\n"
+    "{ id = \"c\"; name = \"C\"; type = \"acuvim2\"; modbus: { host = \"h\"; address = 2; }; },\n"
+    "{ id = \"d\"; name = \"D\"; type = \"acuvim2\"; modbus: { host = \"i\"; address = 1; }; } ); "
     "};\n";
 
 static struct conf conf;
@@ -185,7 +186,7 @@ static void *run(void *code)
 static void start(int *code)
 {
     assert_int_equal(pthread_create(&daemon_thread, NULL, run, code), 0);
-    assert_true(logged_find(&logged, "fluxbridge is up", "site=demo devices=3 links=2 run="));
+    assert_true(logged_find(&logged, "fluxbridge is up", "site=demo devices=4 links=3 run="));
 }
 
 static void end(int signal)
@@ -240,25 +241,26 @@ static void test_stuck_poller(void **state)
 {
     (void)state;
     int code = -1;
-    bool online[3] = {false, false, false};
+    bool online[4] = {false, false, false, false};
     plan.poller_ns[0] = clock_mono_ns() - 10 * CLOCK_NS_PER_S;
     plan.poller_ns[1] = clock_mono_ns(); /* late, but not by much yet */
     start(&code);
     assert_true(logged_next(&logged));
-    assert_non_null(strstr(logged.line, "error: the poller of h:502 has stopped moving\n"));
+    assert_non_null(strstr(logged.line, "error: the poller of 2 TCP links has stopped moving\n"));
     for (unsigned device = 0; outbox_take_presence(plan.outbox, &device, &online[device]);)
         device++;
     assert_false(online[0]);
     assert_true(online[1]);
     assert_false(online[2]);
+    assert_false(online[3]);
 
     plan.poller_ns[1] = CLOCK_NEVER;
     plan.poller_ns[0] = CLOCK_NEVER;
     assert_true(logged_next(&logged));
-    assert_non_null(strstr(logged.line, "info: the poller of h:502 moves again\n"));
+    assert_non_null(strstr(logged.line, "info: the poller of 2 TCP links moves again\n"));
     plan.poller_ns[1] = 0;
     assert_true(logged_next(&logged));
-    assert_non_null(strstr(logged.line, "error: the poller of h:503 has stopped moving\n"));
+    assert_non_null(strstr(logged.line, "error: the poller of /dev/tty has stopped moving\n"));
     end(SIGTERM);
     assert_false(logged_find(&logged, "moving", ""));
 }
