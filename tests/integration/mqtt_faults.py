@@ -24,9 +24,8 @@ class Relay:
         self.pairs = []
         self.held = False
         self.thread = None
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.host, self.port = probe.getsockname()
+        self.place = flux.Place()
+        self.host, self.port = self.place.host, self.place.port
         self.restore()
 
     def restore(self):
@@ -133,6 +132,7 @@ class MqttFaults(flux.Test):
     def relay(self):
         """A relay to the rig's broker; the bridge is told to use it."""
         relay = Relay(self.mosquitto.port)
+        self.addCleanup(relay.place.close)
         self.addCleanup(relay.cut)
         self.text = self.text.replace(":%d" % self.mosquitto.port, ":%d" % relay.port)
         return relay
@@ -387,7 +387,7 @@ class MqttFaults(flux.Test):
         settings = "cafile %s\ncertfile %s\nkeyfile %s\n" % (client_ca or certificates.ca, *server)
         if client_ca:
             settings += "require_certificate true\n"
-        plain = flux.free_port()
+        plain = self.place().port
         self.rig(settings + "listener %d 127.0.0.1\n" % plain)
         text = {"url": "mqtts://127.0.0.1:%d" % self.mosquitto.port, **(mqtt or {})}
         self.text = flux.config(self.mosquitto, bess=[flux.battery(self.server)], mqtt=text)

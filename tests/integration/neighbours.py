@@ -99,10 +99,8 @@ class Neighbours(flux.Test):
     def test_300_links_at_once(self):
         mosquitto = self.broker()
         client = self.client(mosquitto, subscribe=("+/state",))
-        ports = free_ports(LINKS)
-        meters = [flux.meter(type("Here", (), {"host": "127.0.0.1", "port": port}),
-                             "Meter-%d" % i, poll="1s", modbus={"timeout": "2s"})
-                  for i, port in enumerate(ports)]
+        meters = [flux.meter(self.place(), "Meter-%d" % i, poll="1s", modbus={"timeout": "2s"})
+                  for i in range(LINKS)]
         text = flux.config(mosquitto, meters=meters, mqtt={"device_wills": False},
                            log={"level": "info"})
         simulator = self.simulator(text)
@@ -117,15 +115,6 @@ class Neighbours(flux.Test):
         flux.wait_on(client.changed, all_seen, 30, lambda: "three good samples of each\n" +
                      simulator.log()[-500:] + bridge.log()[-500:])
         self.assertGreater(len(os.listdir("/proc/%d/fd" % bridge.process.pid)), LINKS)
-
-
-def free_ports(count):
-    """All held until the last is known: no two are the same."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
 
 
 class Single:
