@@ -57,6 +57,11 @@ SANITIZER_REPORT = re.compile(r"(ERROR|WARNING): \w*Sanitizer|runtime error:")
 build_dir = None  # set by main()
 
 
+def patient(seconds):
+    """A duration for the configuration that somebody slow must keep to, too."""
+    return "%gs" % (seconds * PATIENCE)
+
+
 class Timeout(AssertionError):
     """What was waited for did not happen."""
 

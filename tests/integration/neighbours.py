@@ -58,7 +58,7 @@ class Neighbours(flux.Test):
         units[3].silent = True
         self.modbus(units, serial=line.ours)
         meters = [flux.meter(None, "Meter-%d" % n, address=n, poll="1s", modbus={
-            "serial": line.theirs, "baud": 9600, "timeout": "300ms", "retry_count": 3})
+            "serial": line.theirs, "baud": 9600, "timeout": flux.patient(0.3), "retry_count": 3})
             for n in units]
         seen = self.rig(meters=meters)
         seen.wait("Meter-1", 1)
@@ -89,7 +89,7 @@ class Neighbours(flux.Test):
         whatever comes on it is never answered. A new one works."""
         server = Single({1: flux.battery_unit().registers}, several=True)
         self.addCleanup(server.close)
-        seen = self.rig(bess=[flux.battery(server, modbus={"timeout": "500ms"})])
+        seen = self.rig(bess=[flux.battery(server, modbus={"timeout": flux.patient(0.5)})])
         seen.wait("Site-BESS-01", 2)
         since = self.client_.mark()
         server.forget()
