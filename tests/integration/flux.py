@@ -379,6 +379,11 @@ class Program:
         with self.changed:
             return "\n".join(self.lines)
 
+    def mark(self):
+        """Number of lines so far, for `since`."""
+        with self.changed:
+            return len(self.lines)
+
     def wait_log(self, pattern, timeout_s=None, since=0):
         """The first line that `pattern` is found in, from line number `since` on."""
 

@@ -165,8 +165,9 @@ class MqttFaults(flux.Test):
         mark = client.mark()
         self.unit.silent = True
         client.wait_text(DEVICE + "/status", "offline", since=mark)
+        mark = client.mark()
         self.unit.silent = False
-        client.wait_text(DEVICE + "/status", "online", since=client.mark() - 1)
+        client.wait_text(DEVICE + "/status", "online", since=mark)
         self.flux.stop()
         client.wait_text(DEVICE + "/status", "offline", since=mark)
         client.wait_text("bridge/status", "offline", since=mark)
@@ -375,13 +376,14 @@ class MqttFaults(flux.Test):
         self.wait_up(client)
         for words in ("connection lost url=",
                       "does another client use the client id fluxbridge-demo[?] url="):
+            mark = self.flux.mark()
             rival = mqtt.Client("fluxbridge-demo", protocol=mqtt.MQTTv5)
             rival.connect(self.mosquitto.host, self.mosquitto.port)
             rival.loop_start()
-            self.flux.wait_log(words)
+            self.flux.wait_log(words, since=mark)
             rival.disconnect()
             rival.loop_stop()
-            self.flux.wait_log("the broker is back", since=len(self.flux.lines))
+            self.flux.wait_log("the broker is back", since=mark)
 
     # ---- TLS ----
 
@@ -409,7 +411,7 @@ class MqttFaults(flux.Test):
     def assert_tls_refused(self, words):
         self.start()
         self.flux.wait_log("no session with the broker: %s url=mqtts://" % words)
-        self.mosquitto.program.wait_log("New connection", since=len(self.mosquitto.program.lines))
+        self.mosquitto.program.wait_log("New connection", since=self.mosquitto.program.mark())
         self.assertEqual(self.count_log("no session with the broker"), 1)
         self.flux.stop()
 
