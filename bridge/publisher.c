@@ -150,7 +150,8 @@ static void publish_documents(struct publisher *publisher)
 }
 
 /* Returns false when some have to wait for room. A device whose session is not
- * up has its turn when it is. */
+ * up has its turn when it is; the session itself is up a little earlier, when
+ * its turn would come twice. */
 static bool publish_presence(struct publisher *publisher)
 {
     unsigned device = 0;
@@ -161,8 +162,9 @@ static bool publish_presence(struct publisher *publisher)
             return true;
         struct session *session =
             sessions->n_devices > 0 ? &sessions->devices[device] : &sessions->bridge;
-        publish_text(publisher, session, publisher->conf->devices.devices[device].name, "status",
-                     online ? "online" : "offline", 1);
+        if (session->state == SESSION_UP)
+            publish_text(publisher, session, publisher->conf->devices.devices[device].name,
+                         "status", online ? "online" : "offline", 1);
         device++;
     }
     return sessions->bridge.state != SESSION_UP;

@@ -52,7 +52,7 @@ class Drain(flux.Test):
         path = os.path.join(self.directory, "spool.db")
         self.fill(path)
         broker = self.broker()
-        nobody = type("Nobody", (), {"host": "127.0.0.1", "port": flux.free_port()})
+        nobody = self.place()
         text = flux.config(
             broker, meters=[flux.meter(nobody, "Meter-%d" % i, address=i + 1, poll="1s")
                             for i in range(DEVICES)],

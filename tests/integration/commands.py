@@ -51,7 +51,7 @@ class Commands(flux.Test):
     def test_confirmed(self):
         self.rig()
         outcome = self.mqtt.ask(50.0, "d-7f3a", fields={
-            "issued_at": utc_ms(), "ttl_s": 5, "source": "dispatch-a"})
+            "issued_at": utc_ms(), "ttl_s": 60, "source": "dispatch-a"})
         latency_ms, ts = outcome.pop("latency_ms"), outcome.pop("ts")
         self.assertEqual(outcome, {
             "id": "d-7f3a", "device": "Site-BESS-01", "point": "target_power", "value": 50,
@@ -144,7 +144,7 @@ class Commands(flux.Test):
         self.check_one_outcome_each()
 
     def test_unknown(self):
-        self.rig(modbus={"timeout": "300ms"})
+        self.rig(modbus={"timeout": flux.patient(0.3)})
         self.unit.dies_on_write = True
         outcome = self.mqtt.ask(50, "c1")
         self.assertEqual(outcome["outcome"], "unknown", outcome)
@@ -160,7 +160,7 @@ class Commands(flux.Test):
         self.assertEqual(self.unit.writes, [Write(6, 2008, [50])])
 
     def test_lost_reply_is_settled_by_reading_back(self):
-        self.rig(modbus={"timeout": "300ms"})
+        self.rig(modbus={"timeout": flux.patient(0.3)})
 
         def lose_the_reply(request, values, answer=self.unit._write):
             answer(request, values)

@@ -429,7 +429,8 @@ class Discovery(flux.Test):
     # -- the setpoint --
 
     def test_setpoint(self):
-        self.start({"ttl": "2500ms"})
+        ttl_s = 2.5 * flux.PATIENCE
+        self.start({"ttl": flux.patient(2.5)})
         self.mqtt.wait_text("Site-BESS-01/status", "online")
         number = self.document(BESS)["components"]["set-target_power"]
         self.assertEqual((number["min"], number["max"], number["step"]), (-250, 250, 1))
@@ -437,7 +438,7 @@ class Discovery(flux.Test):
         for value in (-75, 40, 0):
             command = loads(render_command(number, value))
             self.assertEqual(set(command), {"id", "value", "issued_at", "ttl_s", "source"})
-            self.assertEqual((command["ttl_s"], command["source"]), (2.5, "home-assistant"))
+            self.assertEqual((command["ttl_s"], command["source"]), (ttl_s, "home-assistant"))
             ids.add(command["id"])
             self.mqtt.publish("/" + number["command_topic"], render_command(number, value))
             outcome = self.mqtt.wait("Site-BESS-01/result",

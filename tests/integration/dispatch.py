@@ -97,7 +97,7 @@ class Dispatch(flux.Test):
         return self.mqtt.wait(RESULT, lambda m: m.json.get("source") == "deadman", since=since).json
 
     def test_silence_ends_the_lease(self):
-        self.rig(control={"deadman": {"timeout": "1s", "value": 5.0}})
+        self.rig(control={"deadman": {"timeout": flux.patient(1), "value": 5.0}})
         self.mqtt.ask(50, "l-1")
         outcome = self.deadman()
         self.assertEqual((outcome["outcome"], outcome["value"], outcome["readback"]),
@@ -106,7 +106,7 @@ class Dispatch(flux.Test):
         self.assertIn("deadman", [line.get("source") for line in self.lines()])
 
     def test_fresh_setpoints_renew_it_and_refused_ones_do_not(self):
-        self.rig(control={"deadman": {"timeout": "2s", "value": 0.0}})
+        self.rig(control={"deadman": {"timeout": flux.patient(2), "value": 0.0}})
         self.mqtt.ask(50, "l-2")
         # Refused commands come in all the time: the lease ends all the same.
         since, n = self.mqtt.mark(), 0
@@ -135,20 +135,22 @@ class Dispatch(flux.Test):
         self.rig(control={"deadman": {"timeout": "500ms", "value": 0.0}}, target=0)
         self.mqtt.ask(50, "l-5")
         self.mqtt.ask(0, "l-6")
+        since = self.mqtt.mark()  # between the two the lease may have ended
         fence = self.mqtt.ask(0, "l-7")  # three timeouts' worth of polls later
         self.mqtt.wait_count("Site-BESS-01/state", len(self.mqtt.on("Site-BESS-01/state")) + 8)
         self.assertEqual(fence["outcome"], "confirmed")
-        self.assertEqual([m for m in self.mqtt.on(RESULT) if m.json.get("source") == "deadman"], [])
+        self.assertEqual([m for m in self.mqtt.on(RESULT, since)
+                          if m.json.get("source") == "deadman"], [])
 
     def test_a_fallback_that_is_not_allowed_becomes_zero(self):
-        self.rig(control={"deadman": {"timeout": "1s", "value": 20.0}})
+        self.rig(control={"deadman": {"timeout": flux.patient(2), "value": 20.0}})
         self.mqtt.ask(50, "l-8")
         self.unit.registers[2000] = 9  # not ready any more
         self.server.wait(lambda: Write(6, TARGET, [0]) in self.unit.writes)
         self.assertNotIn(Write(6, TARGET, [20]), self.unit.writes)
 
     def test_it_tries_until_it_is_confirmed(self):
-        self.rig(control={"deadman": {"timeout": "1s", "value": 0.0}})
+        self.rig(control={"deadman": {"timeout": flux.patient(2), "value": 0.0}})
         self.mqtt.ask(50, "l-9")
         self.unit.write_exceptions[TARGET] = 6
         failed = self.deadman()

@@ -1,10 +1,8 @@
 """The examples in etc/, run: only hosts, ports and paths are other ones."""
 
-import contextlib
 import os
 import re
 import shutil
-import socket
 import subprocess
 import time
 import tomllib
@@ -18,14 +16,6 @@ from mqtt_faults import Certificates
 def example(name):
     with open(os.path.join(flux.source_dir(), "etc", name), encoding="utf-8") as file:
         return file.read()
-
-
-def free_ports(count):
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
 
 
 class User(flux.Client):
@@ -68,7 +58,7 @@ class Examples(flux.Test):
         self.lines = {}
         where = r'host = "([^"]+)";(?:\s+port = (\d+);)?'
         places = sorted(set(re.findall(where, text)))
-        ports = dict(zip(places, free_ports(len(places))))
+        ports = {place: self.place().port for place in places}
         text = re.sub(where, lambda match: 'host = "127.0.0.1"; port = %d;' % (
             ports[match.groups(default="")]), text)
         for serial in sorted(set(re.findall(r'serial = "([^"]+)"', text))):
@@ -171,7 +161,7 @@ class Examples(flux.Test):
         subprocess.run(["mosquitto_passwd", "-U", users], check=True, capture_output=True)
         with open(os.path.join(self.directory, "fluxbridge.acl"), "w", encoding="utf-8") as file:
             file.write(example("mosquitto.acl") + "\nuser test\ntopic readwrite #\n")
-        plain, tls = free_ports(2)
+        plain, tls = self.place().port, self.place().port
         text = example("mosquitto.conf")
         for old, new in (("listener 1883 ", "listener %d " % plain),
                          ("listener 8883", "listener %d 127.0.0.1" % tls),

@@ -57,6 +57,11 @@ SANITIZER_REPORT = re.compile(r"(ERROR|WARNING): \w*Sanitizer|runtime error:")
 build_dir = None  # set by main()
 
 
+def patient(seconds):
+    """A duration for the configuration that somebody slow must keep to, too."""
+    return "%gs" % (seconds * PATIENCE)
+
+
 class Timeout(AssertionError):
     """What was waited for did not happen."""
 
@@ -74,6 +79,22 @@ def wait_on(condition, predicate, timeout_s, what):
             if left <= 0:
                 raise Timeout("waited in vain for " + (what() if callable(what) else what))
             condition.wait(left)
+
+
+class Place:
+    """A port of our own. It is bound, but not listened on: a server (which sets
+    SO_REUSEADDR) can listen there, and another after that one has gone, nobody
+    else gets it, and while nobody listens, connections are refused."""
+
+    def __init__(self):
+        self.host = "127.0.0.1"
+        self._hold = socket.socket()
+        self._hold.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._hold.bind((self.host, 0))
+        self.port = self._hold.getsockname()[1]
+
+    def close(self):
+        self._hold.close()
 
 
 # ---- Modbus server -----------------------------------------------------------------------
@@ -187,7 +208,8 @@ class Modbus:
         self.units = units
         self.serial = serial
         self.changed = threading.Condition()
-        self.host, self.port = "127.0.0.1", 0
+        self.place = Place()
+        self.host, self.port = self.place.host, self.place.port
         self.connections = 0
         self._held = None  # answers waiting for release(), None = not holding
         self.loop = asyncio.new_event_loop()
@@ -211,7 +233,6 @@ class Modbus:
             handler=_handler(ModbusConnectedRequestHandler, self))
         self._serving = self.loop.create_task(self.server.serve_forever())
         await self.server.serving
-        self.port = self.server.server.sockets[0].getsockname()[1]
 
     async def _stop(self):
         if self.serial:
@@ -238,6 +259,7 @@ class Modbus:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
         self.loop.close()
+        self.place.close()
 
     async def _drain(self):
         tasks = [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]
@@ -357,6 +379,11 @@ class Program:
         with self.changed:
             return "\n".join(self.lines)
 
+    def mark(self):
+        """Number of lines so far, for `since`."""
+        with self.changed:
+            return len(self.lines)
+
     def wait_log(self, pattern, timeout_s=None, since=0):
         """The first line that `pattern` is found in, from line number `since` on."""
 
@@ -407,45 +434,28 @@ class Program:
         self.wait_end()
 
 
-def free_port():
-    """A port nobody listens on now. Somebody else may take it before it is used:
-    whoever uses it tries again with another one."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 class Broker:
     """A mosquitto of our own; stop() and start() keep its port."""
 
     def __init__(self, directory, settings=""):
-        self.directory = directory
-        self.settings = settings
-        self.host, self.port = "127.0.0.1", None
-        self.program = None
+        self.place = Place()
+        self.host, self.port = self.place.host, self.place.port
+        self.config = os.path.join(directory, "mosquitto-%d.conf" % self.port)
+        with open(self.config, "w") as file:
+            file.write("listener %d 127.0.0.1\npersistence false\nlog_dest stderr\n"
+                       "set_tcp_nodelay true\n" % self.port)
+            if "allow_anonymous" not in settings:
+                file.write("allow_anonymous true\n")
+            file.write(settings)
         self.start()
 
     def start(self):
-        attempts = 1 if self.port else 10
-        for attempt in range(attempts):
-            port = self.port or free_port()
-            path = os.path.join(self.directory, "mosquitto-%d.conf" % port)
-            with open(path, "w") as file:
-                file.write("listener %d 127.0.0.1\npersistence false\nlog_dest stderr\n"
-                           "set_tcp_nodelay true\n" % port)
-                if "allow_anonymous" not in self.settings:
-                    file.write("allow_anonymous true\n")
-                file.write(self.settings)
-            self.program = Program("mosquitto", [_mosquitto(), "-c", path])
-            try:
-                self.program.wait_log(r"mosquitto version \S+ running")
-            except Timeout:
-                self.program.stop(expect=None)
-                if attempt + 1 == attempts:
-                    raise
-                continue
-            self.port = port
-            return
+        self.program = Program("mosquitto", [_mosquitto(), "-c", self.config])
+        try:
+            self.program.wait_log(r"mosquitto version \S+ running")
+        except Timeout:
+            self.program.stop(expect=None)
+            raise
 
     def stop(self):
         self.program.stop(expect=None)
@@ -460,6 +470,7 @@ class Broker:
         if self.program.process.returncode is None:
             self.thaw()
         self.stop()
+        self.place.close()
 
 
 def _mosquitto():
@@ -698,6 +709,11 @@ class Test(unittest.TestCase):
     def setUp(self):
         self.directory = tempfile.mkdtemp(prefix="fluxbridge-test-")
         self.addCleanup(shutil.rmtree, self.directory)
+
+    def place(self):
+        place = Place()
+        self.addCleanup(place.close)
+        return place
 
     def modbus(self, units, serial=None):
         server = Modbus(units, serial)

@@ -103,9 +103,9 @@ class Liveness(flux.Test):
 
     def test_everything_retained_is_said_again_to_an_empty_broker(self):
         self.rig(meters=False)
-        since = self.mqtt.mark()
+        since, line = self.mqtt.mark(), self.flux.mark()
         self.mosquitto.stop()
-        self.flux.wait_log("broker", since=len(self.flux.log().splitlines()))
+        self.flux.wait_log("no session with the broker", since=line)
         self.mosquitto.start()  # it remembers nothing
         for topic in ("bridge/info", "Site-BESS-01/info"):
             self.mqtt.wait(topic, since=since)

@@ -12,7 +12,7 @@ class Http(flux.Test):
         self.server = self.modbus({1: flux.battery_unit(), 2: flux.meter_unit()})
         self.mosquitto = self.broker()
         self.mqtt = self.client(self.mosquitto)
-        self.port = flux.free_port()
+        self.port = self.place().port
         self.flux = self.bridge(flux.config(
             self.mosquitto, [flux.battery(self.server)], [flux.meter(self.server)],
             http={"listen": f"127.0.0.1:{self.port}"}))

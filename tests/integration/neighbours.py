@@ -58,7 +58,7 @@ class Neighbours(flux.Test):
         units[3].silent = True
         self.modbus(units, serial=line.ours)
         meters = [flux.meter(None, "Meter-%d" % n, address=n, poll="1s", modbus={
-            "serial": line.theirs, "baud": 9600, "timeout": "300ms", "retry_count": 3})
+            "serial": line.theirs, "baud": 9600, "timeout": flux.patient(0.3), "retry_count": 3})
             for n in units]
         seen = self.rig(meters=meters)
         seen.wait("Meter-1", 1)
@@ -89,7 +89,7 @@ class Neighbours(flux.Test):
         whatever comes on it is never answered. A new one works."""
         server = Single({1: flux.battery_unit().registers}, several=True)
         self.addCleanup(server.close)
-        seen = self.rig(bess=[flux.battery(server, modbus={"timeout": "500ms"})])
+        seen = self.rig(bess=[flux.battery(server, modbus={"timeout": flux.patient(0.5)})])
         seen.wait("Site-BESS-01", 2)
         since = self.client_.mark()
         server.forget()
@@ -99,10 +99,8 @@ class Neighbours(flux.Test):
     def test_300_links_at_once(self):
         mosquitto = self.broker()
         client = self.client(mosquitto, subscribe=("+/state",))
-        ports = free_ports(LINKS)
-        meters = [flux.meter(type("Here", (), {"host": "127.0.0.1", "port": port}),
-                             "Meter-%d" % i, poll="1s", modbus={"timeout": "2s"})
-                  for i, port in enumerate(ports)]
+        meters = [flux.meter(self.place(), "Meter-%d" % i, poll="1s", modbus={"timeout": "2s"})
+                  for i in range(LINKS)]
         text = flux.config(mosquitto, meters=meters, mqtt={"device_wills": False},
                            log={"level": "info"})
         simulator = self.simulator(text)
@@ -117,15 +115,6 @@ class Neighbours(flux.Test):
         flux.wait_on(client.changed, all_seen, 30, lambda: "three good samples of each\n" +
                      simulator.log()[-500:] + bridge.log()[-500:])
         self.assertGreater(len(os.listdir("/proc/%d/fd" % bridge.process.pid)), LINKS)
-
-
-def free_ports(count):
-    """All held until the last is known: no two are the same."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
 
 
 class Single:

@@ -26,10 +26,9 @@ class Outside(flux.Test):
         for needed in ("mbpoll", "mosquitto_sub", "mosquitto_pub"):
             self.assertTrue(shutil.which(needed), needed + " is not installed")
         self.mosquitto = self.broker()
-        simulated = flux.Modbus({})  # only for a free port that was ours a moment ago
-        simulated.close()
-        self.simulated = simulated
-        self.text = flux.config(self.mosquitto, [flux.battery(simulated, modbus={"timeout": "5s"})])
+        self.simulated = self.place()
+        self.text = flux.config(
+            self.mosquitto, [flux.battery(self.simulated, modbus={"timeout": "5s"})])
         self.simulator(self.text)
         self.mqtt = self.client(self.mosquitto)
 

@@ -20,7 +20,7 @@ class Rtu(flux.Test):
 
     def serial(self, **more):
         return {"serial": os.path.join(self.directory, "tty-bridge"), "baud": 9600,
-                "parity": "none", "data_bits": 8, "stop_bits": 1, "timeout": "400ms", **more}
+                "parity": "none", "data_bits": 8, "stop_bits": 1, "timeout": flux.patient(0.4), **more}
 
     def test_several_units_on_one_line(self):
         self.rig({1: flux.battery_unit(soe=61), 2: flux.meter_unit(voltage=231.5),

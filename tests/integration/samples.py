@@ -173,7 +173,7 @@ class Samples(flux.Test):
         flux.wait_on(self.mqtt.changed, complete, None, "every sample once")
 
     def test_silent_device(self):
-        modbus = {"timeout": "200ms"}
+        modbus = {"timeout": flux.patient(0.2)}
         self.rig({1: flux.battery_unit()}, bess=[lambda s: flux.battery(s, modbus=modbus)])
         self.mqtt.wait("Site-BESS-01/state", is_good)
         since = self.mqtt.mark()
@@ -188,7 +188,7 @@ class Samples(flux.Test):
 
     def test_retries_as_documented(self):
         """Read, and on failure again after 1 s: no sample is lost for one failed read."""
-        modbus = {"timeout": "200ms", "retry_count": 2}
+        modbus = {"timeout": flux.patient(0.2), "retry_count": 2}
         self.rig({1: flux.battery_unit()}, bess=[lambda s: flux.battery(s, modbus=modbus)])
         self.mqtt.wait("Site-BESS-01/state", is_good)
         self.mqtt.wait_text("Site-BESS-01/status", "online")

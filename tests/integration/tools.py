@@ -325,7 +325,7 @@ class Scan(Test):
         self.check(filled.replace("max_kw = ;", "max_kw = 9;"))
 
     def test_simulated_devices(self):
-        place = sim_clients.Place(self)
+        place = self.place()
         path = self.site([flux.battery(place)], [
             flux.meter(place, "Grid-Meter", "acuvim2"),
             flux.meter(place, "PV-Meter", "acuvim2-vendor", 7)])
@@ -425,7 +425,7 @@ class Scan(Test):
         self.assertEqual(unit.requests, len(unit.reads))  # the coil was not asked for
 
     def test_nobody(self):
-        port = str(flux.free_port())
+        port = str(self.place().port)
         self.assertEqual(self.run_tool("scan", "127.0.0.1/30", "-p", port), (
             1, "", "fluxbridge scan: nobody in 127.0.0.1/30 takes connections\n"))
 

@@ -91,7 +91,7 @@ class Reality(flux.Test):
         server = self.modbus({1: unit, 2: meter})
         broker = self.broker()
         mqtt = self.client(broker)
-        modbus = {"timeout": "300ms"}
+        modbus = {"timeout": flux.patient(0.3)}
         bridge = self.bridge(flux.config(
             broker, [flux.battery(server, control={"on_exit": "fallback"}, modbus=modbus)],
             [flux.meter(server, modbus=modbus)],
