@@ -1,6 +1,7 @@
 #include "bridge/schedule.h"
 
-static const int64_t STEP_NS = 250000; /* from one link to the next */
+enum { LINKS_AT_ONCE = 8 };
+static const int64_t STEP_NS = 100000; /* per link */
 
 void schedule_init(struct schedule *schedule, int64_t period_ns, int64_t origin_ns,
                    const struct schedule_place *place)
@@ -10,7 +11,7 @@ void schedule_init(struct schedule *schedule, int64_t period_ns, int64_t origin_
         step_ns = STEP_NS;
     *schedule = (struct schedule){
         .period_ns = period_ns,
-        .due_ns = origin_ns + step_ns * (int64_t)place->link +
+        .due_ns = origin_ns + step_ns * (int64_t)(place->link / LINKS_AT_ONCE * LINKS_AT_ONCE) +
                   period_ns / (int64_t)place->n_units * (int64_t)place->unit,
     };
 }

@@ -22,10 +22,11 @@ struct schedule_place {
 };
 
 /* The units of a link share the period evenly: they have to wait for one
- * another. The links follow one another 250 us apart, or less where the period
- * is too short for all: the network does not get all requests at once, and a
- * processor that was woken for the first is still awake for the last. With a
- * hundred links spread evenly, a sample cost three times as much. */
+ * another. Links are due eight at once, and the next eight 0.8 ms later, or
+ * sooner where the period is too short for all: the poller asks one after the
+ * other, so the network does not get all requests at once, and a processor that
+ * was woken for the first is still awake for the last. With a hundred links
+ * spread evenly, a sample cost five times as much. */
 void schedule_init(struct schedule *schedule, int64_t period_ns, int64_t origin_ns,
                    const struct schedule_place *place);
 

@@ -34,21 +34,23 @@ static void test_units_of_a_link_share_the_period(void **state)
     assert_true(last.due_ns > 0 && last.due_ns < 1000);
 }
 
-static void test_links_follow_one_another(void **state)
+static void test_links_follow_one_another_in_groups(void **state)
 {
     (void)state;
     const struct {
         unsigned n_links;
         int64_t step_ns;
-    } rows[] = {{4, 250000}, {4000, 250000}, {8000, 125000}};
+    } rows[] = {{20, 100000}, {10000, 100000}, {20000, 50000}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        for (unsigned unit = 0; unit < 2; unit++) {
-            struct schedule schedule;
-            struct schedule_place place = {
-                .unit = unit, .n_units = 2, .link = 3, .n_links = rows[i].n_links};
-            schedule_init(&schedule, PERIOD_NS, ORIGIN_NS, &place);
-            assert_int_equal(schedule.due_ns,
-                             ORIGIN_NS + 3 * rows[i].step_ns + PERIOD_NS / 2 * unit);
+        for (unsigned link = 0; link < 20; link++) {
+            for (unsigned unit = 0; unit < 2; unit++) {
+                struct schedule schedule;
+                struct schedule_place place = {
+                    .unit = unit, .n_units = 2, .link = link, .n_links = rows[i].n_links};
+                schedule_init(&schedule, PERIOD_NS, ORIGIN_NS, &place);
+                assert_int_equal(schedule.due_ns,
+                                 ORIGIN_NS + link / 8 * 8 * rows[i].step_ns + PERIOD_NS / 2 * unit);
+            }
         }
     }
 }
@@ -114,7 +116,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_units_of_a_link_share_the_period),
-        cmocka_unit_test(test_links_follow_one_another),
+        cmocka_unit_test(test_links_follow_one_another_in_groups),
         cmocka_unit_test(test_never_drifts),
         cmocka_unit_test(test_counts_what_it_missed),
         cmocka_unit_test(test_adds_up_what_it_missed),
