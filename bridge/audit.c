@@ -411,9 +411,17 @@ static void replay_file(const char *path, void (*line)(void *context, const char
 {
     char *text = NULL;
     size_t size = 0;
-    FILE *file = fopen(path, "re");
-    if (file == NULL)
+    struct stat status;
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (descriptor < 0)
         return;
+    /* A device or a pipe holds nothing of an earlier run, and may have no end. */
+    bool regular = fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode);
+    FILE *file = regular ? fdopen(descriptor, "r") : NULL;
+    if (file == NULL) {
+        close(descriptor);
+        return;
+    }
     /* A line cut in two by the seek is no JSON and goes unheeded. */
     if (fseek(file, -REPLAY_MAX, SEEK_END) != 0)
         rewind(file);

@@ -342,6 +342,12 @@ class Commands(flux.Test):
         self.check_unwritten()
         self.assertEqual(self.mqtt.ask(0, "a2")["outcome"], "confirmed")  # can always be stopped
 
+    def test_full_disk(self):
+        self.rig(audit={"path": "/dev/full"})
+        self.refused(self.mqtt.ask(50, "a1"), "audit_unavailable")
+        self.check_unwritten()
+        self.assertEqual(self.mqtt.ask(0, "a2")["outcome"], "confirmed")
+
     def test_rate_limited(self):
         self.rig(control={"min_interval": "1h"})
         self.assertEqual(self.mqtt.ask(50, "r1")["outcome"], "confirmed")

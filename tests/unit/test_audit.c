@@ -416,6 +416,27 @@ static void test_stop_writes_what_waits(void **state)
     assert_told("result", "two");
 }
 
+static void count_line(void *context, const char *text)
+{
+    (void)text;
+    ++*(unsigned *)context;
+}
+
+/* A device that has no end, and a pipe that nobody writes to, end no start. */
+static void test_replay(void **state)
+{
+    (void)state;
+    unsigned lines = 0;
+    audit_replay("/dev/full", count_line, &lines);
+    assert_int_equal(mkfifo("pipe", 0600), 0);
+    audit_replay("pipe", count_line, &lines);
+    audit_replay("not-there", count_line, &lines);
+    assert_int_equal(lines, 0);
+    given_file(path, "one\ntwo\n");
+    audit_replay(path, count_line, &lines);
+    assert_int_equal(lines, 2);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -435,6 +456,7 @@ int main(void)
         TEST(test_torn_line),
         TEST(test_rotation),
         TEST(test_stop_writes_what_waits),
+        TEST(test_replay),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
