@@ -243,19 +243,20 @@ int64_t orders_run_deadmen(struct orders *orders)
     for (unsigned i = 0; i < list->n_devices; i++) {
         struct seat *seat = &orders->seats[i];
         bool was_firing = seat->deadman.state == DEADMAN_FIRING;
+        /* An attempt can take longer than the pause: the next one follows its end. */
+        bool busy = deadman_next_ns(&seat->deadman) <= now_ns && is_under_way(orders, i);
         double value;
-        if (deadman_due(&seat->deadman, now_ns, &value)) {
+        if (!busy && deadman_due(&seat->deadman, now_ns, &value)) {
             if (!was_firing) {
                 log_warning("deadman: no fresh setpoint, writing the fallback device=%s "
                             "value_kw=%g",
                             list->devices[i].name, value);
                 seat->own_outcome = OUTCOME_COUNT;
             }
-            if (!is_under_way(orders, i))
-                put_own(orders, i, BY_DEADMAN, value);
+            put_own(orders, i, BY_DEADMAN, value);
         }
         firing += seat->deadman.state == DEADMAN_FIRING;
-        if (deadman_next_ns(&seat->deadman) < next_ns)
+        if (!busy && deadman_next_ns(&seat->deadman) < next_ns)
             next_ns = deadman_next_ns(&seat->deadman);
     }
     atomic_store_explicit(&orders->setup.health->deadman_firing, firing, memory_order_relaxed);

@@ -184,6 +184,17 @@ static struct order take_order(void)
     return order;
 }
 
+static void assert_no_order_until(int64_t until_ns)
+{
+    struct pollfd wanted = {.fd = mailbox_fd(stage.mailbox), .events = POLLIN};
+    eventfd_t count;
+    for (int64_t now_ns; (now_ns = clock_mono_ns()) < until_ns;) {
+        if (poll(&wanted, 1, (int)((until_ns - now_ns) / CLOCK_NS_PER_MS) + 1) > 0)
+            eventfd_read(wanted.fd, &count);
+        assert_int_equal(mailbox_waiting(stage.mailbox), 0);
+    }
+}
+
 static void report(const struct order *order, enum outcome_kind outcome)
 {
     struct report report = {.order = *order, .outcome = outcome, .done_ns = clock_mono_ns()};
@@ -718,6 +729,27 @@ static void test_a_confirmed_setpoint_has_a_lease(void **state)
     stage_end();
 }
 
+/* An attempt at it takes longer than the second between two. */
+static void test_a_long_attempt_is_followed_at_once(void **state)
+{
+    (void)state;
+    stage_begin("deadman: { timeout = \"100ms\"; };");
+    command("d-1", 50);
+    struct order order = take_order();
+    report(&order, OUTCOME_CONFIRMED);
+    struct order first = take_order();
+    assert_no_order_until(first.unless_ns + 1200 * CLOCK_NS_PER_MS); /* one at a time */
+    report(&first, OUTCOME_MISMATCH);
+    order = take_order();
+    assert_true(order.own);
+    assert_true(order.unless_ns >= first.unless_ns + 1200 * CLOCK_NS_PER_MS);
+    assert_true(order.unless_ns < first.unless_ns + 2000 * CLOCK_NS_PER_MS);
+    report(&order, OUTCOME_CONFIRMED);
+    wait_answers(3);
+    assert_no_more(3);
+    stage_end();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -740,6 +772,7 @@ int main(void)
         cmocka_unit_test(test_what_was_found_at_start_has_a_lease),
         cmocka_unit_test(test_the_fallback_found_at_start_has_none),
         cmocka_unit_test(test_a_confirmed_setpoint_has_a_lease),
+        cmocka_unit_test(test_a_long_attempt_is_followed_at_once),
     };
     log_set_level(LOG_LEVEL_ERROR);
     return cmocka_run_group_tests(tests, NULL, NULL);
