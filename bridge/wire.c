@@ -98,13 +98,23 @@ static bool parse_text(const json_t *value, char text[4 * COMMAND_TEXT_MAX + 1])
     return true;
 }
 
+/* Whole milliseconds since 1970, however they are written: JSON has one kind of
+ * numbers, and some senders print all of them with a point. */
+static bool parse_time(const json_t *value, int64_t *ms)
+{
+    const double most_ms = 9e12; /* the year 2255 */
+    const double number = json_number_value(value);
+    if (!json_is_number(value) || !(number >= 0.0 && number <= most_ms) || trunc(number) != number)
+        return false;
+    *ms = (int64_t)number;
+    return true;
+}
+
 /* Reads one known field of a command object; false with a detail. */
 static bool parse_field(const char *key, const json_t *value, struct command *command,
                         unsigned *seen, char detail[DETAIL_MAX])
 {
-    /* A year of life and the year 2255 bound what times may be named. */
     const double most_ttl_s = 365.0 * 86400.0;
-    const json_int_t most_ms = INT64_C(9000000000000);
 
     if (strcmp(key, "id") == 0) {
         *seen |= SEEN_ID;
@@ -118,9 +128,7 @@ static bool parse_field(const char *key, const json_t *value, struct command *co
     }
     if (strcmp(key, "issued_at") == 0) {
         *seen |= SEEN_ISSUED_AT;
-        command->issued_at_ms = json_integer_value(value);
-        return (json_is_integer(value) && command->issued_at_ms >= 0 &&
-                command->issued_at_ms <= most_ms) ||
+        return parse_time(value, &command->issued_at_ms) ||
                complain(detail, "issued_at is not a time in whole milliseconds since 1970 UTC");
     }
     if (strcmp(key, "ttl_s") == 0) {
