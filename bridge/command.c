@@ -93,8 +93,10 @@ static enum reason judge_age(const struct command *command, const struct command
 enum reason command_judge(const struct command *command, const struct command_scene *scene,
                           int64_t *expires_ns, char detail[DETAIL_MAX])
 {
-    if (scene->retained)
+    if (scene->retained) {
+        detail[0] = '\0'; /* whatever else is wrong with it */
         return REASON_RETAINED;
+    }
     if (scene->too_large)
         return REASON_TOO_LARGE;
     if (!scene->parsed)

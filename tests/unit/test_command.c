@@ -88,6 +88,18 @@ static void test_a_good_command_passes(void **state)
     assert_string_equal(given.detail, "");
 }
 
+/* What parsing had to say is of no use to whoever has to drop a flag. */
+static void test_a_retained_message_is_told_for_that_alone(void **state)
+{
+    (void)state;
+    struct given_command given = good();
+    given.scene.retained = true;
+    given.scene.parsed = false;
+    strcpy(given.detail, "not JSON");
+    assert_int_equal(judge(&given), REASON_RETAINED);
+    assert_string_equal(given.detail, "");
+}
+
 /* ---- the order of the checks ---- */
 
 static void break_retained(struct given_command *given)
@@ -478,6 +490,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_good_command_passes),
+        cmocka_unit_test(test_a_retained_message_is_told_for_that_alone),
         cmocka_unit_test(test_the_first_failure_in_the_order_wins),
         cmocka_unit_test(test_the_words_are_those_of_the_topics),
         cmocka_unit_test(test_range),
