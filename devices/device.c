@@ -114,6 +114,13 @@ static const struct cfg_field DEADMAN[] = {
     CFG_END,
 };
 
+/* Where a key stands, or else its group. */
+static const config_setting_t *key_or_group(const config_setting_t *group, const char *key)
+{
+    const config_setting_t *setting = config_setting_get_member(group, key);
+    return setting ? setting : group;
+}
+
 static bool read_modbus(struct cfg *cfg, const config_setting_t *group, struct device *device)
 {
     unsigned before = cfg->problems;
@@ -131,7 +138,8 @@ static bool read_modbus(struct cfg *cfg, const config_setting_t *group, struct d
         return false;
     bool tcp = modbus->host[0] != '\0', serial = modbus->serial[0] != '\0';
     if (tcp == serial) {
-        cfg_problem(cfg, group, "modbus needs either host or serial%s", tcp ? ", not both" : "");
+        cfg_problem(cfg, key_or_group(group, "serial"), "modbus needs either host or serial%s",
+                    tcp ? ", not both" : "");
         return false;
     }
     for (const char *const *key = tcp ? SERIAL_KEYS : TCP_KEYS; *key; key++) {
@@ -287,6 +295,11 @@ static int find_point(struct cfg *cfg, const config_setting_t *group, const stru
     return index;
 }
 
+static const config_setting_t *deadman_value(const config_setting_t *group)
+{
+    return key_or_group(config_setting_get_member(group, "deadman"), "value");
+}
+
 /* The setpoint's row speaks in kW, + discharging, within the site's limits. */
 static void turn_setpoint(struct cfg *cfg, const config_setting_t *group, const struct sheet *sheet,
                           struct point *point)
@@ -304,17 +317,19 @@ static void turn_setpoint(struct cfg *cfg, const config_setting_t *group, const 
     uint16_t words[4];
     if (strcmp(point->unit, "kW") != 0)
         cfg_problem(cfg, group, "control speaks kW, and %s is in '%s'", point->name, point->unit);
-    if (codec_encode(point, low, words) == CODEC_OUT_OF_RANGE ||
-        codec_encode(point, high, words) == CODEC_OUT_OF_RANGE)
-        cfg_problem(cfg, group, "min_kw %g and max_kw %g do not both fit the register of %s", low,
-                    high, point->name);
+    const config_setting_t *min = key_or_group(group, "min_kw");
+    const config_setting_t *max = key_or_group(group, "max_kw");
+    if (codec_encode(point, low, words) == CODEC_OUT_OF_RANGE)
+        cfg_problem(cfg, min, "min_kw %g does not fit the register of %s", low, point->name);
+    if (codec_encode(point, high, words) == CODEC_OUT_OF_RANGE)
+        cfg_problem(cfg, max, "max_kw %g does not fit the register of %s", high, point->name);
     if (low < point->min)
-        cfg_problem(cfg, group, "min_kw %g is below the type's own limit %g", low, point->min);
+        cfg_problem(cfg, min, "min_kw %g is below the type's own limit %g", low, point->min);
     if (high > point->max)
-        cfg_problem(cfg, group, "max_kw %g is above the type's own limit %g", high, point->max);
+        cfg_problem(cfg, max, "max_kw %g is above the type's own limit %g", high, point->max);
     if (sheet->control.deadman_timeout_ns != 0 &&
         codec_encode(point, sheet->control.deadman_value, words) == CODEC_OFF_STEP)
-        cfg_problem(cfg, config_setting_get_member(group, "deadman"),
+        cfg_problem(cfg, deadman_value(group),
                     "deadman value %g is finer than the register of %s can hold",
                     sheet->control.deadman_value, point->name);
     point->min = low;
@@ -325,14 +340,17 @@ static void check_control(struct cfg *cfg, const config_setting_t *group,
                           const struct device_control *control)
 {
     if (control->min_kw > 0 || control->max_kw < 0 || control->min_kw >= control->max_kw)
-        cfg_problem(cfg, group, "min_kw and max_kw must span zero, not %g to %g", control->min_kw,
+        cfg_problem(cfg, key_or_group(group, control->min_kw > 0 ? "min_kw" : "max_kw"),
+                    "min_kw and max_kw must span zero, not %g to %g", control->min_kw,
                     control->max_kw);
-    if (control->soe_min >= control->soe_max)
-        cfg_problem(cfg, group, "soe_min %g must be below soe_max %g", control->soe_min,
-                    control->soe_max);
+    if (control->soe_min >= control->soe_max) {
+        bool given = config_setting_get_member(group, "soe_min");
+        cfg_problem(cfg, key_or_group(group, given ? "soe_min" : "soe_max"),
+                    "soe_min %g must be below soe_max %g", control->soe_min, control->soe_max);
+    }
     if (control->deadman_timeout_ns != 0 &&
         (control->deadman_value < control->min_kw || control->deadman_value > control->max_kw))
-        cfg_problem(cfg, config_setting_get_member(group, "deadman"),
+        cfg_problem(cfg, deadman_value(group),
                     "deadman value %g is not within min_kw %g and max_kw %g",
                     control->deadman_value, control->min_kw, control->max_kw);
 }
@@ -365,7 +383,8 @@ static void bind_control(struct cfg *cfg, const config_setting_t *group, struct 
     if (control->command_source >= 0 && control->source >= 0 &&
         codec_encode(&device->points[control->source], (double)control->command_source, words) !=
             CODEC_FITS)
-        cfg_problem(cfg, group, "command_source %lld does not fit its register",
+        cfg_problem(cfg, key_or_group(group, "command_source"),
+                    "command_source %lld does not fit its register",
                     (long long)control->command_source);
 }
 

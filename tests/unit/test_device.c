@@ -433,6 +433,33 @@ static void faulty_modbus(void **state)
         assert_good(battery(NAMES, good[i], "", NULL));
 }
 
+/* A limit that is wrong for the sake of another is told where it stands. */
+static void the_line_of_a_limit(void **state)
+{
+    (void)state;
+    static const char BEGIN[] = "devices: { bess = ( {\n"
+                                "id = \"a\"; name = \"B\"; type = \"powerpack\";\n"
+                                "modbus: { host = \"h\"; address = 1; };\n"
+                                "control: { ready_status = [ 1 ]; positive_is = \"discharge\";\n";
+    static const struct {
+        const char *rest, *said;
+    } rows[] = {
+        {"max_kw = 2;\nmin_kw = 1;\n", "6: min_kw and max_kw must span zero, not 1 to 2"},
+        {"min_kw = -2;\nmax_kw = -1;\n", "6: min_kw and max_kw must span zero, not -2 to -1"},
+        {"min_kw = 0;\nmax_kw = 40000;\n",
+         "6: max_kw 40000 does not fit the register of target_power"},
+        {"min_kw = 0; max_kw = 1;\nsoe_min = 95;\n", "6: soe_min 95 must be below soe_max 90"},
+        {"min_kw = 0; max_kw = 1;\nsoe_max = 5;\n", "6: soe_min 10 must be below soe_max 5"},
+        {"min_kw = 0; max_kw = 1;\ndeadman: {\ntimeout = \"1s\";\nvalue = 2; };\n",
+         "8: deadman value 2 is not within min_kw 0 and max_kw 1"},
+    };
+    for (unsigned i = 0; i < COUNT(rows); i++) {
+        char text[1024];
+        snprintf(text, sizeof text, "%s%s}; } ); };\n", BEGIN, rows[i].rest);
+        assert_bad(text, rows[i].said);
+    }
+}
+
 /* A part of a control group, added to a good one unless it stands alone. */
 static void faulty_control(void **state)
 {
@@ -447,9 +474,9 @@ static void faulty_control(void **state)
          "missing key 'ready_status'\ntest.cfg:5: missing key 'min_kw'\n"
          "test.cfg:5: missing key 'max_kw'\ntest.cfg:5: missing key 'positive_is'"},
         {BASE, "min_kw = -1; max_kw = 32768;",
-         "min_kw -1 and max_kw 32768 do not both fit the register of target_power"},
+         "max_kw 32768 does not fit the register of target_power"},
         {BASE, "min_kw = -32769; max_kw = 1;",
-         "min_kw -32769 and max_kw 1 do not both fit the register of target_power"},
+         "min_kw -32769 does not fit the register of target_power"},
         {BASE, "min_kw = -1; max_kw = 1000001;",
          "max_kw must be from -1000000 to 1000000, not 1000001"},
         {BASE, "min_kw = -1000001; max_kw = 1;",
@@ -774,7 +801,7 @@ static void one_run_shows_all_problems(void **state)
         "\"2h\"\n"
         "test.cfg:5: missing key 'positive_is'\n"
         "test.cfg:5: ready_status must be [ 1 to 16 numbers ], such as [ 1 ]\n"
-        "test.cfg:5: min_kw 0 and max_kw 50000 do not both fit the register of target_power");
+        "test.cfg:5: max_kw 50000 does not fit the register of target_power");
 }
 
 int main(void)
@@ -790,6 +817,7 @@ int main(void)
         cmocka_unit_test(a_turned_range),
         cmocka_unit_test(faulty_devices),
         cmocka_unit_test(faulty_modbus),
+        cmocka_unit_test(the_line_of_a_limit),
         cmocka_unit_test(faulty_control),
         cmocka_unit_test(faulty_ready_status),
         cmocka_unit_test(types_that_cannot_be_controlled),
