@@ -51,19 +51,38 @@ bool wire_parse_topic(const struct conf *conf, const char *topic, char device[WI
     return true;
 }
 
-/* Whether a topic lies below `levels`, e.g. flux/demo. */
-static bool is_below(const char *topic, const char *levels)
+/* What follows `levels`, e.g. flux/demo, in a topic that begins with them: "" or
+ * "/…"; else NULL. */
+static const char *behind(const char *topic, const char *levels)
 {
     size_t length = strlen(levels);
-    return strncmp(topic, levels, length) == 0 && (topic[length] == '/' || topic[length] == '\0');
+    bool below =
+        strncmp(topic, levels, length) == 0 && (topic[length] == '/' || topic[length] == '\0');
+    return below ? topic + length : NULL;
+}
+
+/* Whether a topic, by what follows <base>, is the bridge's, a device's or a
+ * command's. */
+static bool is_ours(const struct conf *conf, const char *rest)
+{
+    if (*rest == '\0' || behind(rest, "/bridge") != NULL)
+        return true;
+    const char *leaf = strchr(rest + 1, '/');
+    bool ours = leaf != NULL && behind(leaf, "/set") != NULL;
+    for (unsigned i = 0; i < conf->devices.n_devices && !ours; i++)
+        ours = behind(rest + 1, conf->devices.devices[i].name) != NULL;
+    return ours;
 }
 
 bool wire_may_answer(const struct conf *conf, const char *topic)
 {
     char base[WIRE_TOPIC_MAX + 1];
     int length = snprintf(base, sizeof(base), "%s/%s", conf->mqtt.prefix, conf->site);
-    return length > 0 && topic[0] != '$' && !is_below(topic, base) &&
-           !(conf->ha_enabled && is_below(topic, conf->ha_prefix));
+    if (length < 0 || topic[0] == '$' ||
+        (conf->ha_enabled && behind(topic, conf->ha_prefix) != NULL))
+        return false;
+    const char *rest = behind(topic, base);
+    return rest == NULL || !is_ours(conf, rest);
 }
 
 /* ---- a command comes in ---- */

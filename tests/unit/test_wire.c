@@ -812,12 +812,23 @@ static void test_outcomes_go_nowhere_the_bridge_speaks(void **state)
         {"flux/demo2/x", true},
         {"flux", true},
         {"flux/demo", false},
+        {"flux/demo/bridge/status", false},
+        {"flux/demo/bridge", false},
         {"flux/demo/Grid-Meter/state", false},
+        {"flux/demo/Grid-Meter/anything", false},
+        {"flux/demo/Grid-Meter", false},
+        {"flux/demo/nobody/set", false},
+        {"flux/demo/nobody/set/target_power", false},
+        {"flux/demo/nobody/sets", true},
+        {"flux/demo/Grid-Meters/state", true},
+        {"flux/demo/replies/dispatch-a", true},
         {"$SYS/x", false},
         {"homeassistant/device/x/config", false},
         {"homeassistants/x", true},
     };
-    struct conf site = {.site = "demo", .ha_enabled = true};
+    struct device meter = {.name = "Grid-Meter"};
+    struct conf site = {
+        .site = "demo", .ha_enabled = true, .devices = {.devices = &meter, .n_devices = 1}};
     (void)state;
     strcpy(site.mqtt.prefix, "flux");
     strcpy(site.ha_prefix, "homeassistant");
