@@ -57,7 +57,7 @@ static const struct cfg_field HOME_ASSISTANT[] = {
 
 static const struct cfg_field SPOOL[] = {
     {"path", TEXT(conf, spool_path), .required = true},
-    {"max_size", CFG_SIZE, FIELD(conf, spool_max_size), .min = 0x1p20, .max = 0x1p50},
+    {"max_size", CFG_SIZE, FIELD(conf, spool_max_size), .min = 0x1p16, .max = 0x1p50},
     CFG_END,
 };
 

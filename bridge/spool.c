@@ -13,8 +13,9 @@
 /* Left free on disk: a full disk would not even let samples be removed. */
 #define RESERVE_BYTES (UINT64_C(4) << 20)
 
-/* Samples given up at a time when the file is full. */
-enum { TRIM_ROWS = 64, NAME_MAX_SIZE = 65 };
+/* Samples given up at a time when the file is full: this part of them, at most
+ * so many. */
+enum { TRIM_PART = 16, TRIM_ROWS = 64, NAME_MAX_SIZE = 65 };
 
 enum statement { BEGIN, COMMIT, ROLLBACK, APPEND, READ, REMOVE, COUNT, OLDEST, PAGES, STATEMENTS };
 
@@ -308,9 +309,10 @@ static size_t give_up(struct spool *spool,
     sqlite3_stmt *statement = spool->statements[OLDEST];
     int64_t rows[TRIM_ROWS];
     char devices[TRIM_ROWS][NAME_MAX_SIZE];
+    const uint64_t part = spool->count / TRIM_PART + 1;
     size_t n = 0;
     int result;
-    sqlite3_bind_int64(statement, 1, TRIM_ROWS);
+    sqlite3_bind_int64(statement, 1, part < TRIM_ROWS ? (int64_t)part : TRIM_ROWS);
     while ((result = sqlite3_step(statement)) == SQLITE_ROW) {
         const struct spool_sample sample = sample_of(statement);
         rows[n] = sample.row;

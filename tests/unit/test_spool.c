@@ -157,6 +157,24 @@ static void test_the_oldest_give_way_and_the_file_stays_small(void **state)
     spool_close(spool);
 }
 
+static void test_a_small_file_is_used_as_well(void **state)
+{
+    (void)state;
+    static char payload[1000];
+    memset(payload, 'p', sizeof payload - 1);
+    struct spool *spool = open_spool(64 << 10);
+    struct dropped dropped = {.a = 0};
+    for (int i = 0; i < 500; i++) {
+        int64_t row;
+        assert_true(append(spool, "a", payload, &row));
+        assert_true(spool_trim(spool, drop, &dropped));
+        assert_int_equal(dropped.a + spool_count(spool), i + 1);
+        assert_true(spool_count(spool) >= 35 || dropped.a == 0);
+    }
+    assert_true(dropped.a > 0);
+    spool_close(spool);
+}
+
 /* ---- what may happen to it ---- */
 
 /* Writes batches for ever and says each number when it is on disk. */
@@ -477,6 +495,7 @@ int main(void)
         TEST(test_samples_come_back_in_order_and_go_when_removed),
         TEST(test_a_payload_is_any_bytes),
         TEST(test_the_oldest_give_way_and_the_file_stays_small),
+        TEST(test_a_small_file_is_used_as_well),
         TEST(test_a_kill_loses_nothing_that_was_taken),
         TEST(test_random_bytes_are_set_aside),
         TEST(test_a_damaged_page_is_set_aside),
