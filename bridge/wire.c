@@ -195,7 +195,9 @@ bool wire_parse_command(const char *payload, size_t size, bool allow_bare, struc
     /* jansson passes over a NUL that follows a number. */
     if (memchr(payload, '\0', size) != NULL)
         return complain(detail, "not JSON: a NUL byte");
-    json_t *root = json_loadb(payload, size, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
+    /* As real, so that 99999999999999999999 is out of range and not malformed. */
+    json_t *root = json_loadb(
+        payload, size, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_DECODE_INT_AS_REAL, &error);
     if (root == NULL) {
         (void)snprintf(detail, DETAIL_MAX, "not JSON: %s", error.text);
     } else if (json_is_object(root)) {

@@ -552,6 +552,8 @@ static void test_values(void **state)
         {"1e308", 1e308},
         {"1e-999", 0},
         {"9223372036854775807", 9223372036854775807.0},
+        {"9223372036854775808", 9223372036854775808.0},
+        {"-99999999999999999999", -1e20},
     };
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         char payload[128];
@@ -566,35 +568,10 @@ static void test_values(void **state)
         assert_false(parse(good[i].text, strlen(good[i].text), false, &command));
     }
     const char *const bad[] = {
-        "1e999",
-        "-1e999",
-        "NaN",
-        "nan",
-        "Infinity",
-        "-Infinity",
-        "inf",
-        "0x32",
-        "050",
-        "+50",
-        ".5",
-        "5.",
-        "5e",
-        "50,0",
-        "\"50\"",
-        "true",
-        "false",
-        "null",
-        "[50]",
-        "{}",
-        "{\"v\":50}",
-        "",
-        "50 50",
-        "50;",
-        "--5",
-        "1_000",
-        "5\xc2\xa0",
-        "9223372036854775808",
-        "-9223372036854775809",
+        "1e999",  "-1e999", "NaN",   "nan",  "Infinity", "-Infinity", "inf",
+        "0x32",   "050",    "+50",   ".5",   "5.",       "5e",        "50,0",
+        "\"50\"", "true",   "false", "null", "[50]",     "{}",        "{\"v\":50}",
+        "",       "50 50",  "50;",   "--5",  "1_000",    "5\xc2\xa0",
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         char payload[128];
