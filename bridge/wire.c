@@ -246,8 +246,18 @@ static void put_integer(struct text *text, int64_t number)
     put_bytes(text, digits, (size_t)length);
 }
 
-/* Names and labels are checked when the configuration is read: no character
- * in them needs an escape. */
+/* Texts of the configuration hold no control characters. */
+static void put_escaped(struct text *text, const char *word)
+{
+    for (size_t length; *word != '\0'; word += length) {
+        length = strcspn(word + 1, "\"\\") + 1;
+        if (*word == '"' || *word == '\\')
+            put(text, "\\");
+        put_bytes(text, word, length);
+    }
+}
+
+/* No character of a name needs an escape. */
 static void put_key(struct text *text, const char *name, const char *suffix)
 {
     put(text, "\"");
@@ -261,7 +271,7 @@ static void put_label(struct text *text, const struct point *point, int64_t raw)
     const char *label = point_label(point, raw);
     put(text, "\"");
     if (label != NULL) {
-        put(text, label);
+        put_escaped(text, label);
     } else {
         put(text, "code_");
         put_integer(text, raw);

@@ -149,8 +149,8 @@ static void test_labels(void **state)
                           .type = POINT_INT16,
                           .scale = 1,
                           .enumerated = true,
-                          .n_labels = 1,
-                          .labels = {{-2, "standby"}}};
+                          .n_labels = 4,
+                          .labels = {{-2, "standby"}, {1, "\\a\"\"b c\""}, {2, "\""}, {3, "x\\"}}};
     struct device device = {.n_points = 1, .points = &point};
     struct value value = {.state = VALUE_READ, .number = -2, .raw = (uint64_t)-2};
     assert_sample(&device, &value,
@@ -161,6 +161,13 @@ static void test_labels(void **state)
     value.raw = (uint64_t)-7;
     assert_sample(&device, &value,
                   HEAD "\"good\",\"data\":{\"mode\":\"code_-7\",\"mode_code\":-7}}");
+    value.raw = 1;
+    assert_sample(&device, &value,
+                  HEAD "\"good\",\"data\":{\"mode\":\"\\\\a\\\"\\\"b c\\\"\",\"mode_code\":1}}");
+    value.raw = 2;
+    assert_sample(&device, &value, HEAD "\"good\",\"data\":{\"mode\":\"\\\"\",\"mode_code\":2}}");
+    value.raw = 3;
+    assert_sample(&device, &value, HEAD "\"good\",\"data\":{\"mode\":\"x\\\\\",\"mode_code\":3}}");
 }
 
 static void test_bools_floats_and_counters(void **state)
