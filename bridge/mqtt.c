@@ -300,10 +300,13 @@ static void subscription_answered(const struct subscription *subscription, int c
 {
     const struct mqtt_callbacks *callbacks = &subscription->mqtt->callbacks;
     char why[MQTT_WHY_MAX];
-    if (code < MQTTREASONCODE_UNSPECIFIED_ERROR)
+    if (code < 0) /* by the library: the connection has ended */
         return;
-    reason_words((enum MQTTReasonCodes)code, why);
-    callbacks->refused(callbacks->context, subscription->filter, why);
+    if (code >= MQTTREASONCODE_UNSPECIFIED_ERROR) {
+        reason_words((enum MQTTReasonCodes)code, why);
+        callbacks->refused(callbacks->context, subscription->filter, why);
+    }
+    callbacks->answered(callbacks->context, subscription->filter);
 }
 
 static void on_subscribed(void *context, MQTTAsync_successData *data)

@@ -66,7 +66,11 @@ struct mqtt_callbacks {
     void (*delivered)(void *context, uint64_t ticket, enum mqtt_fate fate);
     /* The broker refused a message for this topic, or a subscription to it. */
     void (*refused)(void *context, const char *topic, const char *why);
-    /* False: not taken, offer it again. NULL for sessions without subscriptions. */
+    /* The broker has answered a subscription to this filter: by taking it or,
+     * after refused(), by not taking it. */
+    void (*answered)(void *context, const char *filter);
+    /* False: not taken, offer it again. Both are NULL for sessions without
+     * subscriptions. */
     bool (*arrived)(void *context, const struct mqtt_arrival *arrival);
 };
 

@@ -31,6 +31,7 @@ struct publisher {
     pthread_t thread;
     atomic_bool stopping, reloaded;
     atomic_bool crowded; /* something waits for room in the bridge session */
+    atomic_bool hearing; /* the broker has answered the subscription to commands */
     int64_t grace_ns;    /* set before stopping */
     _Atomic int64_t promise_ns;
     struct sessions sessions;
@@ -76,6 +77,17 @@ static void on_refused(void *context, const char *topic, const char *why)
         snprintf(refusal->why, sizeof(refusal->why), "%s", why);
     }
     pthread_mutex_unlock(&publisher->mutex);
+}
+
+static void on_answered(void *context, const char *filter)
+{
+    const struct session *session = context;
+    struct publisher *publisher = session->setup.owner;
+    char commands[WIRE_TOPIC_MAX + 1];
+    if (!wire_command_filter(commands, publisher->conf) || strcmp(filter, commands) != 0)
+        return;
+    atomic_store(&publisher->hearing, true);
+    outbox_wake(publisher->setup.outbox);
 }
 
 static bool on_arrived(void *context, const struct mqtt_arrival *arrival)
@@ -151,7 +163,8 @@ static void publish_documents(struct publisher *publisher)
 
 /* Returns false when some have to wait for room. A device whose session is not
  * up has its turn when it is; the session itself is up a little earlier, when
- * its turn would come twice. */
+ * its turn would come twice. Whoever sees a device online may send it a command
+ * at once: its own session must not say so before the bridge's is heard there. */
 static bool publish_presence(struct publisher *publisher)
 {
     unsigned device = 0;
@@ -162,7 +175,9 @@ static bool publish_presence(struct publisher *publisher)
             return true;
         struct session *session =
             sessions->n_devices > 0 ? &sessions->devices[device] : &sessions->bridge;
-        if (session->state == SESSION_UP)
+        if (online && sessions->n_devices > 0 && !atomic_load(&publisher->hearing))
+            outbox_mark_presence(publisher->setup.outbox, device); /* on_answered() wakes us */
+        else if (session->state == SESSION_UP)
             publish_text(publisher, session, publisher->conf->devices.devices[device].name,
                          "status", online ? "online" : "offline", 1);
         device++;
@@ -249,8 +264,9 @@ static void begin_session(struct publisher *publisher, int64_t now_ns)
         health_count(&publisher->setup.health->reconnects);
     publisher->was_up = true;
     mqtt_hurry(publisher->sessions.bridge.mqtt);
-    if (wire_command_filter(filter, publisher->conf))
-        mqtt_subscribe(publisher->sessions.bridge.mqtt, filter, false);
+    if (!wire_command_filter(filter, publisher->conf) ||
+        !mqtt_subscribe(publisher->sessions.bridge.mqtt, filter, false))
+        atomic_store(&publisher->hearing, true); /* no answer will come */
     herald_begin(&publisher->herald);
     publisher->announced = 0;
     publisher->health_due_ns = now_ns;
@@ -266,10 +282,12 @@ static void run_sessions(struct publisher *publisher, int64_t now_ns)
     if (atomic_exchange(&publisher->reloaded, false))
         sessions_retry(&publisher->sessions, now_ns);
     while ((event = sessions_run_bridge(&publisher->sessions, now_ns)) != SESSION_NOTHING) {
-        if (event == SESSION_CAME_UP)
+        if (event == SESSION_CAME_UP) {
             begin_session(publisher, now_ns);
-        else if (event == SESSION_LOST)
+        } else if (event == SESSION_LOST) {
+            atomic_store(&publisher->hearing, false);
             outbox_lost(publisher->setup.outbox);
+        }
     }
     sessions_run_devices(&publisher->sessions, now_ns);
 }
@@ -357,8 +375,10 @@ static void publisher_free(struct publisher *publisher)
 
 struct publisher *publisher_start(const struct publisher_setup *setup)
 {
-    const struct mqtt_callbacks callbacks = {
-        .delivered = on_delivered, .refused = on_refused, .arrived = on_arrived};
+    const struct mqtt_callbacks callbacks = {.delivered = on_delivered,
+                                             .refused = on_refused,
+                                             .answered = on_answered,
+                                             .arrived = on_arrived};
     const uint32_t seed = (uint32_t)strtoul(setup->run, NULL, 16);
     struct publisher *publisher = calloc(1, sizeof(*publisher));
     if (publisher == NULL)

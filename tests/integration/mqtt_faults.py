@@ -23,6 +23,7 @@ class Relay:
         self.lock = threading.Lock()
         self.pairs = []
         self.held = False
+        self.hushed = None
         self.thread = None
         self.place = flux.Place()
         self.host, self.port = self.place.host, self.place.port
@@ -38,6 +39,24 @@ class Relay:
     def hold(self):
         """From now on nothing comes back from the broker."""
         self.held = True
+
+    def hush(self):
+        """From now on the answer to a subscription is kept back, and what comes behind it."""
+        self.hushed = {}
+
+    def release(self):
+        """Hands on what hush() has kept back."""
+        with self.lock:
+            for end, data in self.hushed.items():
+                end.sendall(data)
+            self.hushed = None
+
+    def _hand_on(self, end, data):
+        with self.lock:
+            if self.hushed is not None and (end in self.hushed or data[0] == 0x90):  # SUBACK
+                self.hushed[end] = self.hushed.get(end, b"") + data
+            else:
+                end.sendall(data)
 
     def cut(self):
         """Ends all connections; new ones are refused."""
@@ -76,7 +95,7 @@ class Relay:
         try:
             data = end.recv(65536)
             if data and not (self.held and key.data == "broker"):
-                other[end].sendall(data)
+                self._hand_on(other[end], data)
         except OSError:
             data = b""
         if not data:
@@ -351,6 +370,17 @@ class MqttFaults(flux.Test):
         self.server.wait(lambda n=self.unit.requests: self.unit.requests >= n + 50)
         self.assertEqual(client.ask(10.0, "c-1")["outcome"], "confirmed")
         self.assertEqual(self.count_log("refuses a topic"), 1)
+
+    def test_a_device_is_online_when_commands_to_it_are_heard(self):
+        self.rig(poll="50ms")
+        relay = self.relay()
+        relay.hush()
+        client = self.client(self.mosquitto)
+        self.start()
+        client.wait_count(DEVICE + "/state", 5)
+        self.assertNotIn("online", [m.text for m in client.on(DEVICE + "/status")])
+        relay.release()
+        client.wait_text(DEVICE + "/status", "online")
 
     def test_who_takes_the_session_over_is_named(self):
         """By a broker that says so; mosquitto 2.0.11 does not."""
