@@ -8,6 +8,7 @@
 #include "bridge/clock.h"
 #include "bridge/deadman.h"
 #include "bridge/log.h"
+#include "devices/codec.h"
 
 /* Per writable point: one order under way, one waiting, one of the bridge's own
  * waiting, one being put, one whose outcome was unknown. */
@@ -63,7 +64,7 @@ static void answer_report(struct orders *orders, const struct report *report)
         .reason = report->reason,
         .fault = report->fault,
         .has_readback = report->has_readback,
-        .readback = report->readback,
+        .readback = codec_decimal(&device->points[open->point], report->readback),
         .correction = report->kind == REPORT_CORRECTION,
     };
     struct wire_trace trace = {
@@ -223,12 +224,13 @@ void orders_take_report(struct orders *orders, const struct report *report)
     }
     if (!setpoint || (report->kind != REPORT_FOUND && open->by != BY_DISPATCHER))
         return;
+    const struct point *row = &device->points[device->control.setpoint];
+    const double held =
+        report->has_readback ? codec_decimal(row, report->readback) : report->order.value;
     if (report->kind == REPORT_FOUND || report->outcome == OUTCOME_CONFIRMED)
-        deadman_holds(&seat->deadman, report->readback, report->done_ns);
+        deadman_holds(&seat->deadman, held, report->done_ns);
     else if (report->written_ns != 0)
-        deadman_may_hold(&seat->deadman,
-                         report->has_readback ? report->readback : report->order.value,
-                         report->done_ns);
+        deadman_may_hold(&seat->deadman, held, report->done_ns);
 }
 
 /* ---- the bridge's own writes ---- */

@@ -132,10 +132,12 @@ static bool tell(const struct device *device, const char *point, const struct co
         .reason = report->reason,
         .fault = report->fault,
         .has_readback = report->has_readback,
-        .readback = report->readback,
         .ts_ms = clock_utc_ms(),
         .latency_ms = (double)(report->done_ns - begun_ns) / (double)CLOCK_NS_PER_MS,
     };
+    if (report->has_readback)
+        outcome.readback =
+            codec_decimal(&device->points[device_find_point(device, point)], report->readback);
     memcpy(trace.words, report->words, sizeof(trace.words));
     (void)snprintf(outcome.device, sizeof(outcome.device), "%s", device->name);
     (void)snprintf(outcome.point, sizeof(outcome.point), "%s", point);

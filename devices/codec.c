@@ -225,3 +225,14 @@ size_t codec_print_number(double number, char text[CODEC_TEXT_MAX])
     memcpy(&value.raw, &number, sizeof value.raw);
     return codec_print(&plain, &value, text);
 }
+
+double codec_decimal(const struct point *point, double number)
+{
+    uint16_t words[4] = {0};
+    char text[CODEC_TEXT_MAX];
+    if (point->type == POINT_BOOL || codec_encode(point, number, words) != CODEC_FITS)
+        return number;
+    const struct value value = codec_decode(point, words);
+    codec_print(point, &value, text);
+    return strtod(text, NULL);
+}

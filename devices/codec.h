@@ -42,4 +42,8 @@ size_t codec_print(const struct point *point, const struct value *value, char te
 /* The same for a bare number in the point's unit, e.g. a limit or a read-back. */
 size_t codec_print_number(double number, char text[CODEC_TEXT_MAX]);
 
+/* What a register held as codec_print() names it, so that it equals the number
+ * that was written: 0.1, and not the float32 next to it, 0.100000001490116. */
+double codec_decimal(const struct point *point, double number);
+
 #endif

@@ -415,6 +415,32 @@ static void bare_numbers(void **state)
     }
 }
 
+/* What is read back equals what was written. */
+static void a_read_back_is_the_number_written(void **state)
+{
+    (void)state;
+    static const struct {
+        enum point_type type;
+        double scale, number;
+    } rows[] = {
+        {POINT_FLOAT32, 1, 0.1},   {POINT_FLOAT32, 1, -249.9}, {POINT_FLOAT32, 0.001, 50.3},
+        {POINT_FLOAT64, 1, 0.1},   {POINT_INT16, 0.1, 0.3},    {POINT_INT16, 0.1, -0.7},
+        {POINT_UINT16, 0.01, 1.1}, {POINT_INT16, 1, -250},     {POINT_BOOL, 1, 1},
+    };
+    for (unsigned i = 0; i < COUNT(rows); i++) {
+        struct point point = a_point(rows[i].type);
+        uint16_t words[4];
+        point.scale = rows[i].scale;
+        if (point.type == POINT_BOOL)
+            point.table = POINT_COIL;
+        assert_int_equal(codec_encode(&point, rows[i].number, words), CODEC_FITS);
+        struct value value = codec_decode(&point, words);
+        assert_true(codec_decimal(&point, value.number) == rows[i].number);
+    }
+    struct point point = a_point(POINT_INT16);
+    assert_true(codec_decimal(&point, 0.5) == 0.5); /* no register can have held it */
+}
+
 /* Floats over the whole range of bit patterns: what is printed leads back. */
 static void printed_floats_lead_back(void **state)
 {
@@ -472,6 +498,7 @@ int main(void)
         cmocka_unit_test(bit_fields_are_never_written),
         cmocka_unit_test(steps),
         cmocka_unit_test(bare_numbers),
+        cmocka_unit_test(a_read_back_is_the_number_written),
         cmocka_unit_test(printed_floats_lead_back),
         cmocka_unit_test(no_locale_has_a_say),
     };
