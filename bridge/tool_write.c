@@ -61,7 +61,8 @@ static bool parse_number(const char *text, double *number)
     char *end;
     errno = 0;
     *number = strtod(text, &end);
-    return end != text && *end == '\0' && errno == 0 && isfinite(*number);
+    bool decimal = text[strspn(text, "+-.0123456789eE")] == '\0';
+    return decimal && end != text && *end == '\0' && errno == 0 && isfinite(*number);
 }
 
 /* The same two judgements and the same sequence as for a command over MQTT. */

@@ -278,7 +278,7 @@ class Write(Test):
         self.assertNotEqual(self.unit.reads, [])
 
     def test_no_number(self):
-        for value in ("fifty", "", "50kW", "nan"):
+        for value in ("fifty", "", "50kW", "nan", "0x10"):
             code, out, err = self.write("target_power", value)
             self.assertEqual((code, out), (2, ""))
             self.assertIn("'%s' is not a number" % value, err)
