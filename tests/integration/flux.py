@@ -478,12 +478,13 @@ def _mosquitto():
 
 
 class Bridge(Program):
-    def __init__(self, text, directory):
+    def __init__(self, text, directory, env=None, before=()):
         self.text = text
         self.config = os.path.join(directory, "fluxbridge.cfg")
         with open(self.config, "w") as file:
             file.write(text)
-        super().__init__("fluxbridge", [program("fluxbridge"), "run", "-c", self.config])
+        super().__init__("fluxbridge", [*before, program("fluxbridge"), "run", "-c", self.config],
+                         env)
 
 
 def program(name):
@@ -735,10 +736,17 @@ class Test(unittest.TestCase):
         self.addCleanup(client.close)
         return client
 
-    def bridge(self, text):
-        bridge = Bridge(text, self.directory)
+    def bridge(self, text, env=None):
+        bridge = Bridge(text, self.directory, env)
         self.addCleanup(bridge.stop)
         return bridge
+
+    def preload(self, source):
+        """A library made of C, to be loaded before all others: its environment."""
+        path = os.path.join(self.directory, "preload.so")
+        subprocess.run(["cc", "-shared", "-fPIC", "-x", "c", "-D_GNU_SOURCE", "-", "-o", path],
+                       input=source, text=True, check=True)
+        return {"LD_PRELOAD": path}
 
     def simulator(self, text, *arguments):
         path = os.path.join(self.directory, "simulator.cfg")
