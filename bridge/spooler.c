@@ -198,6 +198,7 @@ struct spooler *spooler_start(const struct conf *conf, struct outbox *outbox)
     if (spool_count(spooler->spool) > 0)
         log_info("the spool holds samples of an earlier run samples=%llu",
                  (unsigned long long)spool_count(spooler->spool));
+    outbox_set_spool(outbox, true, spool_count(spooler->spool));
     if (pthread_create(&spooler->thread, NULL, spooler_thread, spooler) == 0)
         return spooler;
 

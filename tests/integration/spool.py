@@ -1,0 +1,331 @@
+"""Samples on disk: they outlive a kill, a full disk and a damaged file; a disk that
+cannot be used is said at the start."""
+
+import glob
+import json
+import os
+import re
+import shutil
+import sqlite3
+import urllib.request
+
+import flux
+from mqtt_faults import Relay
+
+DEVICES = ("Site-BESS-01", "Grid-Meter")
+SOURCE = r"""
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+/* The disk refuses what is written to the spool. */
+static int refuses(int fd)
+{
+    char link[64], path[4096];
+    if (access(getenv("DISK_REFUSES"), F_OK) != 0)
+        return 0;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t size = readlink(link, path, sizeof path - 1);
+    path[size > 0 ? size : 0] = '\0';
+    return strstr(path, "/spool.db") != NULL;
+}
+
+#define REAL(type, name, ...) ((type(*)(__VA_ARGS__))dlsym(RTLD_NEXT, name))
+
+ssize_t pwrite(int fd, const void *data, size_t size, off_t at)
+{
+    if (!refuses(fd))
+        return REAL(ssize_t, "pwrite", int, const void *, size_t, off_t)(fd, data, size, at);
+    errno = ENOSPC;
+    return -1;
+}
+
+ssize_t pwrite64(int fd, const void *data, size_t size, off64_t at)
+{
+    return pwrite(fd, data, size, at);
+}
+
+/* It says that it is full. */
+int statvfs(const char *path, struct statvfs *disk)
+{
+    int result = REAL(int, "statvfs", const char *, struct statvfs *)(path, disk);
+    if (access(getenv("DISK_FULL"), F_OK) == 0)
+        disk->f_bavail = 0;
+    return result;
+}
+
+int statvfs64(const char *path, struct statvfs64 *disk)
+{
+    return statvfs(path, (struct statvfs *)disk);
+}
+"""
+
+
+class Test(flux.Test):
+    def rig(self, env=None, max_size="64MiB"):
+        self.units = [flux.battery_unit(), flux.meter_unit()]
+        self.servers = [self.modbus({i + 1: unit}) for i, unit in enumerate(self.units)]
+        self.mosquitto = self.broker("max_queued_messages 0\n")  # or it drops what the test gets
+        self.relay = Relay(self.mosquitto.port)
+        self.addCleanup(self.relay.cut)
+        self.mqtt = self.client(self.mosquitto)
+        self.path = os.path.join(self.directory, "spool.db")
+        self.port = flux.free_port()
+        self.env = env
+        self.text = flux.config(
+            self.relay, [flux.battery(self.servers[0], poll="100ms")],
+            [flux.meter(self.servers[1], poll="100ms")], mqtt={"device_wills": False},
+            spool={"path": self.path, "max_size": max_size},
+            http={"listen": "127.0.0.1:%d" % self.port})
+
+    def start(self):
+        self.flux = self.bridge(self.text, self.env)
+
+    def wait_up(self):
+        for device in DEVICES:
+            self.mqtt.wait(device + "/state")
+
+    def poll(self, scans):
+        """So many scans of the battery, each of two requests at least."""
+        unit = self.units[0]
+        self.servers[0].wait(lambda n=unit.requests: unit.requests >= n + 2 * scans)
+
+    def metric(self, name):
+        with urllib.request.urlopen("http://127.0.0.1:%d/metrics" % self.port) as answer:
+            return int(re.search(r"^fluxbridge_%s (\d+)$" % re.escape(name),
+                                 answer.read().decode(), re.MULTILINE)[1])
+
+    def wait_metric(self, name, value):
+        """Looked at whenever there is a new sample."""
+        flux.wait_on(self.mqtt.changed, lambda: self.metric(name) == value, None,
+                     lambda: "%s %d, it is %d" % (name, value, self.metric(name)))
+
+    def told(self, device, run, leaves=("state", "backfill")):
+        """The numbers of a run's samples, in the order they came."""
+        return [m.json["seq"] for m in self.mqtt.messages
+                if m.topic.split("/")[2:] in [[device, leaf] for leaf in leaves]
+                and m.json["run"] == run]
+
+    def wait_whole(self, since, missing=0):
+        """The live flow is back, and no number is missing before it (from `missing` on)."""
+        for device in DEVICES:
+            live = self.mqtt.wait(device + "/state", since=since).json
+            wanted = set(range(missing + 1, live["seq"] + 1))
+            flux.wait_on(self.mqtt.changed,
+                         lambda d=device, w=wanted: w <= set(self.told(d, live["run"])), None,
+                         lambda d=device, w=wanted: "%s %s" % (
+                             d, sorted(w - set(self.told(d, live["run"])))))
+            backfill = self.told(device, live["run"], ["backfill"])
+            self.assertEqual(backfill, sorted(set(backfill)), device)
+
+    def run_id(self):
+        return re.search(r"is up .* run=(\w+)", self.flux.log())[1]
+
+    def fill(self, samples):
+        """What an earlier run has left."""
+        file = sqlite3.connect(self.path)
+        file.execute("CREATE TABLE sample (id INTEGER PRIMARY KEY AUTOINCREMENT,"
+                     " device TEXT NOT NULL, payload BLOB NOT NULL)")
+        file.executemany("INSERT INTO sample (device, payload) VALUES (?, ?)", (
+            ("Grid-Meter", json.dumps({"ts": n, "run": "earlier", "seq": n,
+                                       "padding": "p" * 350}).encode())
+            for n in range(1, samples + 1)))
+        file.commit()
+        file.close()
+
+
+class Kill(Test):
+    def test_what_was_taken_a_second_ago_is_delivered_by_the_next_run(self):
+        self.rig()
+        self.start()
+        self.wait_up()
+        self.relay.cut()
+        self.flux.wait_log("no session with the broker")
+        self.poll(5)
+        taken, run = self.metric("samples_total"), self.run_id()
+        self.poll(int(15 * flux.PATIENCE))
+        self.flux.kill()
+        self.relay.restore()
+        self.start()
+        self.flux.wait_log("the spool holds samples of an earlier run")
+
+        def count():
+            return sum(len(set(self.told(device, run))) for device in DEVICES)
+
+        flux.wait_on(self.mqtt.changed, lambda: count() >= taken, None,
+                     lambda: "%d samples; there are %d" % (taken, count()))
+        for device in DEVICES:
+            numbers = sorted(set(self.told(device, run)))
+            self.assertEqual(numbers, list(range(1, len(numbers) + 1)), device)
+
+
+class Full(Test):
+    def rig_disk(self, how):
+        self.switch = {name: os.path.join(self.directory, name)
+                       for name in ("DISK_REFUSES", "DISK_FULL")}
+        self.rig({**self.preload(SOURCE), **self.switch})
+        self.how = how
+        self.start()
+        self.wait_up()
+
+    def lose_disk_and_broker(self):
+        """Some samples are on disk then, and some can go nowhere."""
+        self.relay.cut()
+        self.flux.wait_log("no session with the broker", since=len(self.flux.lines))
+        self.poll(8)
+        open(self.switch[self.how], "w").close()
+        self.flux.wait_log("error: the spool cannot be used, samples stay in memory .* "
+                           "why=\"database or disk is full\"")
+        self.poll(10)
+
+    def disk_recovers(self):
+        os.unlink(self.switch[self.how])
+        self.flux.wait_log("the spool works again")
+
+    def check_said_once(self):
+        self.assertEqual(self.flux.log().count("the spool cannot be used"), 1)
+        self.assertEqual(self.flux.log().count("the spool works again"), 1)
+        self.assertEqual(self.flux.log().count("error: "), 1, self.flux.log())
+        self.assertEqual(self.metric("samples_dropped_total"), 0)
+
+    def test_one_that_is_full_and_recovers_before_the_broker(self):
+        self.rig_disk("DISK_FULL")
+        self.lose_disk_and_broker()
+        self.disk_recovers()
+        self.poll(8)
+        since = self.mqtt.mark()
+        self.relay.restore()
+        self.wait_whole(since)
+        self.check_said_once()
+
+    def test_one_that_takes_no_byte_and_recovers_after_the_broker(self):
+        """What is delivered cannot be removed from disk then; it is not sent twice, though."""
+        self.rig_disk("DISK_REFUSES")
+        self.lose_disk_and_broker()
+        since = self.mqtt.mark()
+        self.relay.restore()
+        self.wait_whole(since)
+        self.relay.cut()
+        self.poll(8)
+        self.disk_recovers()
+        since = self.mqtt.mark()
+        self.relay.restore()
+        self.wait_whole(since)
+        self.check_said_once()
+        self.wait_metric("spool_depth", 0)
+        self.flux.kill()
+        self.start()
+        self.flux.wait_log("connected to the broker")
+        self.assertNotIn("an earlier run", self.flux.log())
+
+    def test_more_than_fits_gives_way_and_is_counted(self):
+        self.rig(max_size="1MiB")
+        self.fill(6000)
+        self.start()
+        self.wait_up()
+        self.wait_metric("spool_depth", 0)
+        dropped = self.metric("samples_dropped_total")
+        self.assertGreater(dropped, 1000)
+        flux.wait_on(self.mqtt.changed, lambda: 6000 in self.told("Grid-Meter", "earlier"), None,
+                     "the last sample")
+        self.assertEqual(self.told("Grid-Meter", "earlier"), list(range(dropped + 1, 6001)))
+
+
+class Damage(Test):
+    def kept(self):
+        """What was set aside."""
+        return [path for path in glob.glob(self.path + ".damaged-*")
+                if not path.endswith(("-wal", "-shm"))]
+
+    def use_again(self):
+        """The new file does its work."""
+        self.relay.cut()
+        self.flux.wait_log("no session with the broker", since=len(self.flux.lines))
+        self.poll(8)
+        since = self.mqtt.mark()
+        self.relay.restore()
+        return since
+
+    def test_at_the_start(self):
+        self.rig()
+        self.fill(100)
+        with open(self.path, "r+b") as file:
+            file.seek(5000)
+            file.write(b"damage" * 2000)
+        with open(self.path, "rb") as file:
+            before = file.read()
+        self.start()
+        line = self.flux.wait_log("the spool is damaged: it was set aside and a new one begun")
+        with open(re.search(r"kept_as=(\S+)", line)[1], "rb") as file:
+            self.assertEqual(file.read()[100:], before[100:])  # but for SQLite's header
+        self.assertEqual(len(self.kept()), 1)
+        self.wait_up()
+        self.wait_whole(self.use_again())
+        self.assertEqual(len(self.kept()), 1)
+
+    def test_while_it_runs(self):
+        """It is seen when the broker is back and the samples are read."""
+        self.rig()
+        self.fill(6000)  # more than SQLite keeps in memory
+        self.relay.cut()
+        self.start()
+        self.flux.wait_log("the spool holds samples of an earlier run samples=6000")
+        self.flux.wait_log("no session with the broker")
+        with open(self.path, "r+b") as file:
+            file.seek(20000)
+            file.write(b"damage" * 2000)
+        self.relay.restore()
+        self.flux.wait_log(r"error: the spool fails path=\S+ samples=\d+ "
+                           "why=\"database disk image is malformed\"")
+        self.flux.wait_log("the spool is damaged: it was set aside and a new one begun")
+        self.assertEqual(len(self.kept()), 1)
+        self.wait_up()
+        known = max(self.told(device, self.run_id())[-1] for device in DEVICES)
+        self.wait_whole(self.use_again(), missing=known)
+        self.assertEqual(len(self.kept()), 1)
+        self.assertEqual(self.flux.log().count("error: "), 2, self.flux.log())
+
+
+class Start(Test):
+    def refuse(self, path, why, before=()):
+        self.text = self.text.replace(self.path, path)
+        bridge = flux.Bridge(self.text, self.directory, before=before)
+        self.assertEqual(bridge.wait_end(), 1, bridge.log())
+        self.assertRegex(bridge.log(), "error: cannot open the spool %s: %s" % (path, why))
+        self.assertEqual(sum(server.connections for server in self.servers), 0)
+        self.path = path
+
+    def test_a_place_that_cannot_be(self):
+        self.rig()
+        file = os.path.join(self.directory, "file")
+        open(file, "w").close()
+        why = ".*: its directory must exist and be writable"
+        self.refuse(os.path.join(file, "spool.db"), why)
+        self.refuse(os.path.join(self.directory, "nowhere", "spool.db"), why)
+
+    def test_a_directory_that_may_not_be_written(self):
+        self.rig()
+        closed = os.path.join(self.directory, "closed")
+        os.mkdir(closed, 0o555)
+        # Permissions are nothing to root, but for one who has given up that right.
+        before = [shutil.which("setpriv"), "--bounding-set", "-dac_override"]
+        self.refuse(os.path.join(closed, "spool.db"),
+                    ".*: its directory must exist and be writable",
+                    before if os.geteuid() == 0 else [])
+        self.assertEqual(os.listdir(closed), [])
+
+    def test_one_that_is_in_use(self):
+        self.rig()
+        other = sqlite3.connect(self.path)
+        self.addCleanup(other.close)
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("CREATE TABLE other (id INTEGER)")
+        self.refuse(self.path, "another program uses it")
+
+
+if __name__ == "__main__":
+    flux.main()
