@@ -115,6 +115,11 @@ static void put_devices(FILE *out, const struct http *http)
     for (unsigned i = 0; i < n; i++)
         fprintf(out, "fluxbridge_polls_total{device=\"%s\"} %" PRIu64 "\n", name_of(http, i),
                 health_get(&devices[i].polls));
+    put_head(out, "device_samples_dropped_total", "counter",
+             "Of samples_dropped_total: those of each device.");
+    for (unsigned i = 0; i < n; i++)
+        fprintf(out, "fluxbridge_device_samples_dropped_total{device=\"%s\"} %" PRIu64 "\n",
+                name_of(http, i), outbox_dropped(http->setup.outbox, i));
     put_head(out, "point_errors_total", "counter", "Points without a value, by the word for it.");
     for (unsigned i = 0; i < n; i++) {
         for (int fault = FAULT_NONE + 1; fault < FAULT_COUNT; fault++) {

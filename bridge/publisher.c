@@ -40,6 +40,7 @@ struct publisher {
     unsigned announced; /* retained documents sent since the bridge session is up */
     int64_t health_due_ns;
     struct outbox_item *item;
+    uint64_t *drops; /* of each device, for the health */
 
     pthread_mutex_t mutex; /* guards what follows; never held while calling out */
     unsigned n_refusals, n_logged;
@@ -235,8 +236,12 @@ static void publish_health(struct publisher *publisher, int64_t now_ns)
         return;
     struct outbox_depth depth = outbox_depth(setup->outbox);
     int64_t utc_ms = clock_utc_ms();
+    for (unsigned i = 0; i < publisher->conf->devices.n_devices; i++)
+        publisher->drops[i] = outbox_dropped(setup->outbox, i);
     publish_json(publisher, "bridge", "health",
-                 wire_health(setup->health, &depth, utc_ms, utc_ms - setup->started_ms), 0);
+                 wire_health(publisher->conf, setup->health, &depth, publisher->drops, utc_ms,
+                             utc_ms - setup->started_ms),
+                 0);
     publisher->health_due_ns = now_ns + HEALTH_NS;
 }
 
@@ -370,6 +375,7 @@ static void publisher_free(struct publisher *publisher)
     herald_destroy(&publisher->herald);
     pthread_mutex_destroy(&publisher->mutex);
     free(publisher->item);
+    free(publisher->drops);
     free(publisher);
 }
 
@@ -388,10 +394,11 @@ struct publisher *publisher_start(const struct publisher_setup *setup)
     publisher->promise_ns = clock_mono_ns() + SLACK_NS;
     pthread_mutex_init(&publisher->mutex, NULL);
     publisher->item = malloc(sizeof(*publisher->item));
+    publisher->drops = calloc(setup->conf->devices.n_devices, sizeof(*publisher->drops));
     bool good = sessions_init(&publisher->sessions, setup->conf, setup->outbox, &callbacks,
                               publisher, seed);
     herald_init(&publisher->herald, setup->conf, publisher->sessions.bridge.mqtt, seed);
-    if (publisher->item == NULL || !good ||
+    if (publisher->item == NULL || publisher->drops == NULL || !good ||
         pthread_create(&publisher->thread, NULL, publisher_main, publisher) != 0) {
         goto failed;
     }

@@ -568,7 +568,19 @@ static json_t *command_counters(const struct health *health)
     return commands;
 }
 
-char *wire_health(const struct health *health, const struct outbox_depth *depth, int64_t ts_ms,
+/* Those that have lost samples, by their names. */
+static json_t *drops_by_device(const struct device_list *list, const uint64_t *drops)
+{
+    json_t *devices = json_object();
+    for (unsigned i = 0; i < list->n_devices; i++) {
+        if (drops[i] > 0)
+            json_object_set_new(devices, list->devices[i].name, json_integer((json_int_t)drops[i]));
+    }
+    return devices;
+}
+
+char *wire_health(const struct conf *conf, const struct health *health,
+                  const struct outbox_depth *depth, const uint64_t *drops, int64_t ts_ms,
                   int64_t uptime_ms)
 {
     json_t *root = json_object();
@@ -579,6 +591,7 @@ char *wire_health(const struct health *health, const struct outbox_depth *depth,
     json_object_set_new(root, "missed_ticks", counter(&health->missed_ticks));
     json_object_set_new(root, "publishes", counter(&health->publishes));
     json_object_set_new(root, "drops", json_integer((json_int_t)depth->dropped));
+    json_object_set_new(root, "drops_by_device", drops_by_device(&conf->devices, drops));
     json_object_set_new(root, "spool_depth", json_integer((json_int_t)depth->backlog));
     json_object_set_new(root, "reconnects", counter(&health->reconnects));
     json_object_set_new(root, "commands", command_counters(health));

@@ -103,7 +103,10 @@ bool wire_parse_audit(const char *line, char device[WIRE_NAME_MAX + 1], char id[
                       int64_t *ts_ms, char **payload);
 char *wire_bridge_info(const struct conf *conf, const char *run, int64_t started_ms);
 char *wire_device_info(const struct device *device);
-char *wire_health(const struct health *health, const struct outbox_depth *depth, int64_t ts_ms,
+
+/* `drops`: the samples dropped of each configured device. */
+char *wire_health(const struct conf *conf, const struct health *health,
+                  const struct outbox_depth *depth, const uint64_t *drops, int64_t ts_ms,
                   int64_t uptime_ms);
 
 #endif

@@ -230,6 +230,11 @@ class Full(Test):
         self.wait_metric("spool_depth", 0)
         dropped = self.metric("samples_dropped_total")
         self.assertGreater(dropped, 1000)
+        self.assertEqual(self.metric('device_samples_dropped_total{device="Grid-Meter"}'), dropped)
+        self.relay.cut()
+        self.relay.restore()  # a session begins with its health
+        health = self.mqtt.wait("bridge/health", lambda m: m.json["drops"] == dropped).json
+        self.assertEqual(health["drops_by_device"], {"Grid-Meter": dropped})
         flux.wait_on(self.mqtt.changed, lambda: 6000 in self.told("Grid-Meter", "earlier"), None,
                      "the last sample")
         self.assertEqual(self.told("Grid-Meter", "earlier"), list(range(dropped + 1, 6001)))

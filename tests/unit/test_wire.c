@@ -385,7 +385,9 @@ static void test_health(void **state)
     health.outcomes[OUTCOME_REFUSED] = 3;
     health.refusals[REASON_SOE_LOW] = 2;
     health.refusals[REASON_RETAINED] = 1;
-    char *text = wire_health(&health, &depth, 1763791200000, 90061);
+    uint64_t drops[16] = {0, 4};
+    assert_true(conf.devices.n_devices >= 2 && conf.devices.n_devices <= 16);
+    char *text = wire_health(&conf, &health, &depth, drops, 1763791200000, 90061);
     json_t *json = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
     const char *const numbers[] = {"ts",        "uptime_s", "samples",     "samples_bad",
                                    "publishes", "drops",    "spool_depth", "reconnects"};
@@ -394,6 +396,10 @@ static void test_health(void **state)
         assert_true(json_is_integer(json_object_get(json, numbers[i])));
         assert_int_equal(json_integer_value(json_object_get(json, numbers[i])), expected[i]);
     }
+    json_t *by_device = json_object_get(json, "drops_by_device");
+    assert_int_equal(json_object_size(by_device), 1);
+    assert_int_equal(json_integer_value(json_object_get(by_device, conf.devices.devices[1].name)),
+                     4);
     json_t *commands = json_object_get(json, "commands");
     assert_int_equal(json_integer_value(json_object_get(commands, "received")), 4);
     for (int i = 0; i < OUTCOME_COUNT; i++)
