@@ -9,6 +9,11 @@ void backoff_init(struct backoff *backoff, int64_t min_ns, int64_t max_ns, int64
         .min_ns = min_ns, .max_ns = max_ns, .settle_ns = settle_ns, .seed = seed | 1};
 }
 
+void backoff_reset(struct backoff *backoff)
+{
+    backoff->pause_ns = 0;
+}
+
 void backoff_up(struct backoff *backoff, int64_t now_ns)
 {
     backoff->up_ns = now_ns;

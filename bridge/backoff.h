@@ -18,6 +18,9 @@ struct backoff {
 
 void backoff_init(struct backoff *backoff, int64_t min_ns, int64_t max_ns, int64_t settle_ns,
                   uint32_t seed);
+/* The cause of the failures is gone: the next pause is the shortest again. */
+void backoff_reset(struct backoff *backoff);
+
 void backoff_up(struct backoff *backoff, int64_t now_ns);
 
 /* After a failure or a loss: the time of the next attempt. */

@@ -89,3 +89,9 @@ enum session_event session_step(struct session *session, int64_t now_ns, bool ma
     }
     return event;
 }
+
+void session_retry(struct session *session, int64_t now_ns)
+{
+    session->retry_ns = now_ns;
+    backoff_reset(&session->backoff);
+}

@@ -57,4 +57,8 @@ void session_destroy(struct session *session);
 enum session_event session_step(struct session *session, int64_t now_ns, bool may_connect,
                                 char why[MQTT_WHY_MAX]);
 
+/* It need not wait any longer: when it is down it connects at the next step, and
+ * its pauses begin with the shortest again. */
+void session_retry(struct session *session, int64_t now_ns);
+
 #endif

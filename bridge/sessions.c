@@ -72,14 +72,24 @@ static void bridge_down(struct sessions *sessions, enum session_event event, int
     trouble->logged = true;
 }
 
+/* Or their topics would be wrong for as long as a pause, which can be a minute. */
+static void retry_devices(struct sessions *sessions, int64_t now_ns)
+{
+    for (unsigned i = 0; i < sessions->n_devices; i++)
+        session_retry(&sessions->devices[i], now_ns);
+    sessions->devices_due_ns = now_ns;
+}
+
 enum session_event sessions_run_bridge(struct sessions *sessions, int64_t now_ns)
 {
     char why[MQTT_WHY_MAX];
     enum session_event event = session_step(&sessions->bridge, now_ns, true, why);
-    if (event == SESSION_CAME_UP)
+    if (event == SESSION_CAME_UP) {
         bridge_up(sessions, now_ns);
-    else if (event != SESSION_NOTHING)
+        retry_devices(sessions, now_ns);
+    } else if (event != SESSION_NOTHING) {
         bridge_down(sessions, event, now_ns, why);
+    }
     return event;
 }
 
@@ -160,10 +170,8 @@ int64_t sessions_due_ns(const struct sessions *sessions)
 
 void sessions_retry(struct sessions *sessions, int64_t now_ns)
 {
-    sessions->bridge.retry_ns = now_ns;
-    for (unsigned i = 0; i < sessions->n_devices; i++)
-        sessions->devices[i].retry_ns = now_ns;
-    sessions->devices_due_ns = now_ns;
+    session_retry(&sessions->bridge, now_ns);
+    retry_devices(sessions, now_ns);
 }
 
 static bool make_session(struct session *session, const struct session_setup *setup,

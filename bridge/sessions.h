@@ -41,7 +41,8 @@ bool sessions_init(struct sessions *sessions, const struct conf *conf, struct ou
 void sessions_destroy(struct sessions *sessions);
 
 /* What has happened to the bridge session, one event at a time until
- * SESSION_NOTHING; connects when that is due. */
+ * SESSION_NOTHING; connects when that is due. When it comes up the devices'
+ * sessions wait no longer. */
 enum session_event sessions_run_bridge(struct sessions *sessions, int64_t now_ns);
 
 /* The same for those of the devices; marks the presence of a device whose

@@ -41,6 +41,18 @@ static void test_starts_over_after_a_settled_connection_only(void **state)
     assert_pause(&backoff, 900 * S, 2 * S);
 }
 
+static void test_starts_over_when_told(void **state)
+{
+    (void)state;
+    struct backoff backoff;
+    backoff_init(&backoff, 1 * S, 60 * S, 30 * S, 7);
+    assert_pause(&backoff, 0, 1 * S);
+    assert_pause(&backoff, 0, 2 * S);
+    backoff_reset(&backoff);
+    assert_pause(&backoff, 0, 1 * S);
+    assert_pause(&backoff, 0, 2 * S);
+}
+
 static void test_jitter_uses_the_whole_fifth_and_differs_by_seed(void **state)
 {
     (void)state;
@@ -64,6 +76,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_doubles_up_to_its_maximum),
         cmocka_unit_test(test_starts_over_after_a_settled_connection_only),
+        cmocka_unit_test(test_starts_over_when_told),
         cmocka_unit_test(test_jitter_uses_the_whole_fifth_and_differs_by_seed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
