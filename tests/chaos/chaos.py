@@ -15,8 +15,10 @@ held and what was written to them, and in the end both are compared:
   resources   memory, descriptors and threads are back where they were
 
 Between the broker and the daemon stands a gate that opens only when the
-observer has its subscription: what the broker accepts, the observer gets. A run
-with the same seed injects the same faults, at times that the machine decides.
+observer has its subscription: what the broker accepts, the observer gets. It can
+swallow what either says to the other, so that messages are in flight when the
+connection breaks. Each fault comes once, then any at random. A run with the same
+seed injects the same faults, at times that the machine decides.
 """
 
 import argparse
@@ -51,12 +53,41 @@ METERS = ["Meter-1", "Meter-2"]
 options = None
 
 
+PUBLISH, PUBACK = 3, 4
+
+
+class Packets:
+    """Cuts a stream into the packets of MQTT."""
+
+    def __init__(self):
+        self.data = b""
+
+    def feed(self, data):
+        self.data += data
+        while (size := self._size()) and size <= len(self.data):
+            packet, self.data = self.data[:size], self.data[size:]
+            yield packet
+
+    def _size(self):
+        """Of the first packet; None when even that is not there."""
+        length = 0
+        for i, byte in enumerate(self.data[1:5]):
+            length |= (byte & 0x7F) << 7 * i
+            if byte < 0x80:
+                return 2 + i + length
+        return None
+
+
 class Gate:
-    """A TCP forwarder that can be shut and whose connections can be cut."""
+    """A TCP forwarder that can be shut, whose connections can be cut, and that can
+    swallow packets of one kind after so many of them."""
 
     def __init__(self, port):
         self.to_port = port
         self.is_open = False
+        self.left = {}  # kind of packet -> how many of them still pass
+        self.swallowed = 0
+        self.changed = threading.Condition()
         self.writers = set()
         self.accepted = 0
         self.loop = asyncio.new_event_loop()
@@ -84,29 +115,42 @@ class Gate:
         pair = {writer, far_writer}
         self.writers |= pair
         try:
-            await asyncio.wait([self.loop.create_task(self._pump(reader, far_writer)),
-                                self.loop.create_task(self._pump(far_reader, writer))],
+            await asyncio.wait([self.loop.create_task(self._pump(reader, far_writer, PUBLISH)),
+                                self.loop.create_task(self._pump(far_reader, writer, PUBACK))],
                                return_when=asyncio.FIRST_COMPLETED)
         finally:
             self.writers -= pair
             for end in pair:
                 end.close()
 
-    async def _pump(self, reader, writer):
+    async def _pump(self, reader, writer, kind):
+        packets = Packets()
         try:
-            while True:
-                data = await reader.read(65536)
-                if not data:
-                    return
-                writer.write(data)
+            while data := await reader.read(65536):
+                for packet in packets.feed(data):
+                    if packet[0] >> 4 != kind or self._passes(kind):
+                        writer.write(packet)
                 await writer.drain()
         except (ConnectionError, asyncio.CancelledError):
             pass
 
+    def _passes(self, kind):
+        if kind not in self.left:
+            return True
+        self.left[kind] -= 1
+        if self.left[kind] >= 0:
+            return True
+        with self.changed:
+            self.swallowed += 1
+            self.changed.notify_all()
+        return False
+
     def cut(self):
+        """Ends all connections; on new ones everything passes again."""
         async def abort():
             for writer in list(self.writers):
                 writer.transport.abort()
+            self.left.clear()
         self._call(abort())
 
     def close(self):
@@ -190,7 +234,7 @@ class Chaos(flux.Test):
         """Lets that much time pass: it is the faults' time, not a wait for something."""
         threading.Event().wait(seconds * P)
 
-    def wait_live(self):
+    def wait_live(self, timeout_s=60):
         """Every device is seen at `state`, good, after now."""
         since = time.time()
 
@@ -203,14 +247,10 @@ class Chaos(flux.Test):
                     good.add(topic)
             return len(good) == 4
 
-        flux.wait_on(self.observer.changed, all_good, 60,
+        flux.wait_on(self.observer.changed, all_good, timeout_s,
                      lambda: "good samples of every device\n" + self.flux.log()[-3000:])
 
     # ---- faults ----
-
-    def fault(self, name):
-        self.injected[name] += 1
-        self.faults.append(time.time())
 
     def broker_killed(self):
         self.gate.is_open = False
@@ -226,6 +266,32 @@ class Chaos(flux.Test):
         self.mosquitto.freeze()
         self.last_for(self.random.choice([0.3, 1, 2, 6]))
         self.mosquitto.thaw()
+
+    def broker_frozen_and_killed(self):
+        """What was sent to it meanwhile is gone with it."""
+        self.mosquitto.freeze()
+        self.last_for(self.random.choice([0.3, 1]))
+        self.broker_killed()
+
+    def broken_in_the_backlog(self, kind):
+        """So many packets pass while the backlog is sent, then the connection breaks."""
+        self.gate.is_open = False
+        self.gate.cut()
+        self.last_for(self.random.choice([1.5, 3]))
+        before = self.gate.swallowed
+        self.gate.left = {kind: self.random.randint(0, 30)}
+        self.gate.is_open = True
+        self.flux.signal(signal.SIGHUP)  # a broker that is back is tried at once
+        flux.wait_on(self.gate.changed, lambda: self.gate.swallowed > before, None,
+                     lambda: "something to swallow\n" + self.flux.log()[-3000:])
+        self.last_for(self.random.choice([0, 0.1, 0.5]))
+        self.gate.cut()
+
+    def acknowledgements_swallowed(self):
+        self.broken_in_the_backlog(PUBACK)
+
+    def messages_swallowed(self):
+        self.broken_in_the_backlog(PUBLISH)
 
     def sessions_cut(self):
         self.gate.cut()
@@ -248,6 +314,7 @@ class Chaos(flux.Test):
         self.check_log()
         self.last_for(self.random.choice([0, 0.5]))
         self.flux = self.bridge(self.text)
+        self.flux.wait_log("fluxbridge is up")  # a SIGHUP before that would end it
 
     def daemon_reloads(self):
         self.flux.signal(signal.SIGHUP)
@@ -265,9 +332,10 @@ class Chaos(flux.Test):
     def unit_dies(self):
         self.servers[2].dead_units ^= {3}
 
-    FAULTS = [broker_killed, broker_frozen, sessions_cut, sessions_cut_twice, broker_out_of_reach,
-              daemon_killed, daemon_reloads, unit_dies,
-              devices_lie, devices_lie, devices_lie, devices_lie, devices_behave]
+    FAULTS = [broker_killed, broker_frozen, broker_frozen_and_killed, sessions_cut,
+              sessions_cut_twice, broker_out_of_reach, acknowledgements_swallowed,
+              messages_swallowed, daemon_killed, daemon_killed, daemon_reloads]
+    LIES = [devices_lie, devices_lie, devices_lie, devices_behave, unit_dies]
 
     def command(self):
         """At QoS 0: the observer's library shall not send it again by itself."""
@@ -281,23 +349,45 @@ class Chaos(flux.Test):
         return id, device
 
     def storm(self):
+        """Once each, and then at random. A daemon that is killed finds on disk what it
+        had lost from memory: the last two end without a kill."""
         end = time.monotonic() + options.seconds * P
-        while time.monotonic() < end:
-            action = self.random.choice(self.FAULTS)
-            self.fault(action.__name__)
-            action(self)
-            self.faults.append(time.time())
+        each = list(dict.fromkeys(self.FAULTS))
+        self.random.shuffle(each)
+        while each or time.monotonic() < end:
+            self.inject(self.random.choice(self.LIES))
+            self.inject(each.pop() if each else self.random.choice(self.FAULTS))
+            self.last_for(self.random.uniform(0.05, 0.3))
+            if self.random.random() < 0.7:
+                self.flux.signal(signal.SIGHUP)  # a broker that is back is tried at once
             for _ in range(self.random.randint(1, 4)):
                 self.command()
                 self.last_for(self.random.uniform(0.05, 0.7))
+        self.devices_behave()
+        self.inject(Chaos.messages_swallowed)
+        self.inject(Chaos.acknowledgements_swallowed)
+
+    def inject(self, action):
+        self.injected[action.__name__] += 1
+        self.faults.append(time.time())
+        action(self)
+        self.faults.append(time.time())
 
     # ---- calm ----
 
     def heal(self):
         self.devices_behave()
         self.servers[2].dead_units.clear()
-        self.flux.signal(signal.SIGHUP)  # a broker that is back is tried at once
-        self.wait_live()
+        for attempts in range(20, 0, -1):
+            # A broker that is back is tried at once; but not by who does not yet know that
+            # he has lost it, and his pause can be a minute.
+            self.flux.signal(signal.SIGHUP)
+            try:
+                self.wait_live(3)
+                break
+            except flux.Timeout:
+                if attempts == 1:
+                    raise
         since = len(self.observer.messages)
         self.calm_commands = [self.command() for _ in range(3)]
 
@@ -306,7 +396,16 @@ class Chaos(flux.Test):
                        and json.loads(payload)["spool_depth"] == 0
                        for _, _, topic, payload in self.observer.messages[since:])
 
-        flux.wait_on(self.observer.changed, calm, 60, "an empty spool")
+        try:
+            flux.wait_on(self.observer.changed, calm, 60, "")
+        except flux.Timeout:
+            self.problem("the spool does not become empty")
+        late = flux.Client(self.mosquitto, subscribe=("+/status",))
+        try:
+            for node in ["bridge", *BATTERIES, *METERS]:
+                late.wait_text(node + "/status", "online")
+        finally:
+            late.close()
 
     def resources(self):
         pid = self.flux.process.pid
@@ -522,7 +621,7 @@ def main():
     global options
     parser = argparse.ArgumentParser()
     parser.add_argument("build_dir")
-    parser.add_argument("--seconds", type=float, default=45)
+    parser.add_argument("--seconds", type=float, default=40)
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(3), "big"))
     options = parser.parse_args()
     flux.build_dir = os.path.abspath(options.build_dir)

@@ -122,6 +122,15 @@ class Test(flux.Test):
             backfill = self.told(device, live["run"], ["backfill"])
             self.assertEqual(backfill, sorted(set(backfill)), device)
 
+    def lose_broker(self):
+        """It is away for a while."""
+        self.relay.cut()
+        self.flux.wait_log("no session with the broker", since=len(self.flux.lines))
+        self.poll(8)
+        since = self.mqtt.mark()
+        self.relay.restore()
+        return since
+
     def run_id(self):
         return re.search(r"is up .* run=(\w+)", self.flux.log())[1]
 
@@ -209,6 +218,8 @@ class Full(Test):
         since = self.mqtt.mark()
         self.relay.restore()
         self.wait_whole(since)
+        since = self.lose_broker()
+        self.wait_whole(since)
         self.relay.cut()
         self.poll(8)
         self.disk_recovers()
@@ -246,15 +257,6 @@ class Damage(Test):
         return [path for path in glob.glob(self.path + ".damaged-*")
                 if not path.endswith(("-wal", "-shm"))]
 
-    def use_again(self):
-        """The new file does its work."""
-        self.relay.cut()
-        self.flux.wait_log("no session with the broker", since=len(self.flux.lines))
-        self.poll(8)
-        since = self.mqtt.mark()
-        self.relay.restore()
-        return since
-
     def test_at_the_start(self):
         self.rig()
         self.fill(100)
@@ -269,7 +271,7 @@ class Damage(Test):
             self.assertEqual(file.read()[100:], before[100:])  # but for SQLite's header
         self.assertEqual(len(self.kept()), 1)
         self.wait_up()
-        self.wait_whole(self.use_again())
+        self.wait_whole(self.lose_broker())
         self.assertEqual(len(self.kept()), 1)
 
     def test_while_it_runs(self):
@@ -290,7 +292,7 @@ class Damage(Test):
         self.assertEqual(len(self.kept()), 1)
         self.wait_up()
         known = max(self.told(device, self.run_id())[-1] for device in DEVICES)
-        self.wait_whole(self.use_again(), missing=known)
+        self.wait_whole(self.lose_broker(), missing=known)
         self.assertEqual(len(self.kept()), 1)
         self.assertEqual(self.flux.log().count("error: "), 2, self.flux.log())
 
