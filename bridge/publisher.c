@@ -232,7 +232,7 @@ static void publish_records(struct publisher *publisher)
 static void publish_health(struct publisher *publisher, int64_t now_ns)
 {
     const struct publisher_setup *setup = &publisher->setup;
-    if (publisher->sessions.bridge.state != SESSION_UP || now_ns < publisher->health_due_ns)
+    if (now_ns < publisher->health_due_ns || !has_room(publisher))
         return;
     struct outbox_depth depth = outbox_depth(setup->outbox);
     int64_t utc_ms = clock_utc_ms();
@@ -312,7 +312,9 @@ static int64_t work(struct publisher *publisher)
     int64_t due_ns = sessions_due_ns(&publisher->sessions);
     if (herald_ns < due_ns)
         due_ns = herald_ns;
-    if (publisher->sessions.bridge.state == SESSION_UP && publisher->health_due_ns < due_ns)
+    /* One that is due and not sent waits for room, not for a time. */
+    if (publisher->sessions.bridge.state == SESSION_UP && publisher->health_due_ns > now_ns &&
+        publisher->health_due_ns < due_ns)
         due_ns = publisher->health_due_ns;
     if (now_ns + NAP_MAX_NS < due_ns)
         due_ns = now_ns + NAP_MAX_NS;

@@ -279,6 +279,10 @@ class MqttFaults(flux.Test):
         self.assertGreater(len(numbers), 20)
         self.assertEqual(numbers, sorted(set(numbers)))
         self.assertEqual({(m.qos, m.retain) for m in old}, {(1, False)})
+        # Its health comes with the session, and not when the next one is due.
+        health = client.wait("bridge/health", since=mark)
+        live = [m for m in client.on(DEVICE + "/state", since=mark) if m.time < health.time]
+        self.assertLess(len(live), 50)
 
     def test_nothing_is_lost_with_version_5(self):
         self.lose_and_regain({"version": 5})

@@ -148,16 +148,17 @@ class Test(flux.Test):
 
 
 class Kill(Test):
-    def test_what_was_taken_a_second_ago_is_delivered_by_the_next_run(self):
+    def kill_while(self, broker_is_lost):
+        """What was taken a second before that is delivered by the next run."""
         self.rig()
         self.start()
         self.wait_up()
-        self.relay.cut()
-        self.flux.wait_log("no session with the broker")
+        broker_is_lost()
         self.poll(5)
         taken, run = self.metric("samples_total"), self.run_id()
         self.poll(int(15 * flux.PATIENCE))
         self.flux.kill()
+        self.relay.cut()
         self.relay.restore()
         self.start()
         self.flux.wait_log("the spool holds samples of an earlier run")
@@ -170,6 +171,29 @@ class Kill(Test):
         for device in DEVICES:
             numbers = sorted(set(self.told(device, run)))
             self.assertEqual(numbers, list(range(1, len(numbers) + 1)), device)
+
+    def test_while_the_broker_is_away(self):
+        self.kill_while(lambda: self.relay.cut())
+
+    def test_while_the_broker_does_not_answer(self):
+        self.kill_while(lambda: self.relay.hold())
+
+
+class Backlog(Test):
+    def test_it_delays_neither_commands_nor_live_samples(self):
+        """All of them, and the first health, arrive while it is sent."""
+        self.rig()
+        self.fill(40000)
+        self.mqtt = self.client(self.mosquitto, subscribe=[
+            "+/state", "+/status", "+/result", "bridge/health"])
+        self.start()
+        self.mqtt.wait_text("Site-BESS-01/status", "online")
+        self.wait_up()
+        self.mqtt.wait("bridge/health", lambda m: m.json["spool_depth"] > 0)
+        self.assertEqual(self.mqtt.ask(50, "c-1")["outcome"], "confirmed")
+        for device in DEVICES:
+            self.mqtt.wait_count(device + "/state", 3, since=self.mqtt.mark())
+        self.assertGreater(self.metric("spool_depth"), 1000)
 
 
 class Full(Test):

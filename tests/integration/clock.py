@@ -1,0 +1,88 @@
+"""The machine's clock is set: samples bear the new time, and nothing else minds."""
+
+import os
+import re
+import time
+
+import flux
+from mqtt_faults import Relay
+
+DEVICE = "Grid-Meter"
+HOUR_MS = 3600 * 1000
+SOURCE = r"""
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+/* UTC is wrong by as many seconds as a file says. */
+int clock_gettime(clockid_t clock, struct timespec *now)
+{
+    int result = (int)syscall(SYS_clock_gettime, clock, now);
+    const char *path = getenv("CLOCK_WRONG_BY");
+    char text[32] = "";
+    if (clock != CLOCK_REALTIME || path == NULL)
+        return result;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        if (read(fd, text, sizeof text - 1) > 0)
+            now->tv_sec += atol(text);
+        close(fd);
+    }
+    return result;
+}
+"""
+
+
+class Clock(flux.Test):
+    def set_wrong_by(self, seconds):
+        with open(self.wrong_by + ".new", "w") as file:
+            file.write(str(seconds))
+        os.rename(self.wrong_by + ".new", self.wrong_by)
+
+    def wait_sample(self, since, wrong_by_ms):
+        """The first sample of that clock."""
+        def of_that_clock(message):
+            by_ms = message.json["ts"] - time.time() * 1000
+            return abs(by_ms - wrong_by_ms) < HOUR_MS / 2
+
+        return self.mqtt.wait(DEVICE + "/state", of_that_clock, since=since)
+
+    def test_forth_and_back(self):
+        self.wrong_by = os.path.join(self.directory, "wrong-by")
+        server = self.modbus({1: flux.battery_unit(), 2: flux.meter_unit()})
+        broker = self.broker()
+        relay = Relay(broker.port)
+        self.addCleanup(relay.cut)
+        self.mqtt = self.client(broker)
+        bess = flux.battery(server, control={"deadman": {"timeout": "60s", "value": 0.0}})
+        self.flux = self.bridge(flux.config(relay, [bess], [flux.meter(server)]),
+                                {**self.preload(SOURCE), "CLOCK_WRONG_BY": self.wrong_by})
+        first = self.wait_sample(0, 0).json
+        self.mqtt.wait_text("Site-BESS-01/status", "online")
+        self.assertEqual(self.mqtt.ask(50, "c-1")["outcome"], "confirmed")
+        for hours, by_hours in ((2, 2), (-1, -3)):
+            since, known = self.mqtt.mark(), len(self.flux.lines)
+            self.set_wrong_by(3600 * hours)
+            self.wait_sample(since, hours * HOUR_MS)
+            line = self.flux.wait_log("the clock has jumped", since=known)
+            by_ms = int(re.search(r"by_ms=(-?\d+)", line)[1])
+            self.assertLess(abs(by_ms - by_hours * HOUR_MS), HOUR_MS / 2)
+        last = self.mqtt.wait_count(DEVICE + "/state", 3, since=self.mqtt.mark())[-1].json
+        since = self.mqtt.mark()
+        relay.cut()
+        relay.restore()  # a session begins with its health
+        health = self.mqtt.wait("bridge/health", since=since).json
+        self.assertEqual(health["clock_jumps"], 2)
+        self.assertEqual(health["samples_bad"], 0)
+        # By the schedule: a sample for each tick, but for those that a busy machine misses.
+        left_out = (last["ts"] + HOUR_MS - first["ts"]) / 200 - (last["seq"] - first["seq"])
+        self.assertGreater(left_out, -1)
+        self.assertLess(left_out, health["missed_ticks"] + 1)
+        # The lease of a minute did not run out within hours that were none.
+        self.assertEqual([w.values for w in server.units[1].writes], [[50]])
+
+
+if __name__ == "__main__":
+    flux.main()
