@@ -3,6 +3,8 @@
 import os
 import re
 import selectors
+import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -225,6 +227,24 @@ class MqttFaults(flux.Test):
         self.start()
         self.flux.wait_log("no session with the broker: cannot connect: Connection refused")
         self.flux.stop()
+
+    def test_a_broker_out_of_reach_holds_up_neither_polls_nor_the_end(self):
+        """Nothing answers, not even with a no: as where there is no route."""
+        with socket.socket() as hole:
+            hole.bind(("127.0.0.1", 0))
+            hole.listen(0)
+            fillers = [socket.socket() for _ in range(8)]
+            for filler in fillers:  # what comes after these is not answered
+                filler.setblocking(False)
+                filler.connect_ex(hole.getsockname())
+                self.addCleanup(filler.close)
+            self.rig(port=hole.getsockname()[1])
+            self.start()
+            self.server.wait(lambda: self.unit.requests >= 40)
+            self.assertEqual(self.count_log("stopped moving"), 0)
+            self.flux.wait_log("no session with the broker: no answer within 10 s", 30)
+            self.server.wait(lambda n=self.unit.requests: self.unit.requests >= n + 20)
+            self.flux.stop()
 
     # ---- the broker goes and comes ----
 
@@ -467,6 +487,26 @@ class MqttFaults(flux.Test):
         self.tls_rig(authority, authority.sign("server", "IP:127.0.0.1", days=-1),
                      mqtt={"tls": {"ca_file": authority.ca}})
         self.assert_tls_refused("certificate verify failed: certificate has expired")
+
+    def test_certificates_that_were_replaced_are_taken_over_on_hangup(self):
+        """The old one has run out: it is said, and the new one needs no restart."""
+        authority = Certificates(self.directory, "site")
+        server = authority.sign("server", "IP:127.0.0.1")
+        old, old_key = authority.sign("old", "DNS:bridge", days=-1)
+        new, new_key = authority.sign("new", "DNS:bridge")
+        used, used_key = (os.path.join(self.directory, "used." + end) for end in ("crt", "key"))
+        shutil.copy(old, used)
+        shutil.copy(old_key, used_key)
+        plain = self.tls_rig(authority, server, authority.ca, {
+            "tls": {"ca_file": authority.ca, "cert_file": used, "key_file": used_key}})
+        client = self.client(plain)
+        self.start()
+        self.flux.wait_log("no session with the broker: .*expired")
+        shutil.copy(new, used)
+        shutil.copy(new_key, used_key)
+        self.flux.signal(signal.SIGHUP)
+        self.wait_up(client)
+        self.flux.wait_log("the broker is back")
 
     def test_a_missing_client_certificate_is_named(self):
         authority = Certificates(self.directory, "site")

@@ -244,6 +244,89 @@ class Samples(flux.Test):
         units = {p["name"]: p["unit"] for p in info["points"]}
         self.assertEqual(units["energy_import"], "Wh")
 
+    # ---- values that cannot be ----
+
+    def test_a_value_out_of_its_range_and_a_sentinel_are_null(self):
+        points = [{"name": "soe", "low": 0, "high": 100, "sentinels": [0xFFFF]},
+                  {"name": "available_blocks", "sentinels": [0x8000]}]
+        self.rig({1: flux.battery_unit(soe=54)},
+                 bess=[lambda s: flux.battery(s, points=points)])
+        unit = self.server.units[1]
+        self.mqtt.wait("Site-BESS-01/state", is_good)
+        for register, content, name in ((2026, 101, "soe"), (2026, 0xFFFF, "soe"),
+                                        (2028, 0x8000, "available_blocks")):
+            before, unit.registers[register] = unit.registers[register], content
+            sample = self.mqtt.wait("Site-BESS-01/state", lambda m: not is_good(m),
+                                    since=self.mqtt.mark()).json
+            self.assertIsNone(sample["data"][name])
+            self.assertEqual(sample["errors"], {name: "implausible"})
+            self.assertEqual(sample["quality"], "partial")
+            unit.registers[register] = before
+            self.mqtt.wait("Site-BESS-01/state", is_good, since=self.mqtt.mark())
+
+    def test_a_counter_that_dips_is_held_back_and_one_that_was_reset_is_not(self):
+        self.rig({2: flux.meter_unit(energy=1000.0)}, meters=[lambda s: flux.meter(
+            s, poll="500ms", points=[{"name": "energy_import", "counter": True}])])
+        unit = self.server.units[2]
+
+        def set_energy(value):
+            unit.registers.update(flux.registers(0x0100, flux.float_words(value)))
+
+        def wait_energy(value):
+            return self.mqtt.wait("Grid-Meter/state",
+                                  lambda m: m.json["data"]["energy_import"] == value)
+
+        wait_energy(1000)
+        set_energy(5)
+        dip = self.mqtt.wait("Grid-Meter/state", lambda m: not is_good(m)).json
+        self.assertEqual(dip["errors"], {"energy_import": "implausible"})
+        set_energy(1001)  # before the third scan that would have seen less
+        wait_energy(1001)
+        set_energy(7)
+        wait_energy(7)
+        seen = [m.json["data"]["energy_import"] for m in self.mqtt.on("Grid-Meter/state")]
+        self.assertNotIn(5, seen)
+        self.assertEqual(seen[-3:], [None, None, 7])
+
+    # ---- on change ----
+
+    def test_on_change_with_a_deadband(self):
+        """Only what has moved enough is published; no number is left out."""
+        self.rig({2: flux.meter_unit(voltage=230.0)}, meters=[lambda s: flux.meter(
+            s, poll="50ms", longest_silence="1h",
+            points=[{"name": "voltage_l1_n", "deadband": 2.0}])])
+        unit = self.server.units[2]
+
+        def told():
+            return [(m.json["seq"], m.json["data"]["voltage_l1_n"])
+                    for leaf in ("backfill", "state") for m in self.mqtt.on("Grid-Meter/" + leaf)]
+
+        def wait_told(count):
+            flux.wait_on(self.mqtt.changed, lambda: len(told()) >= count, None,
+                         lambda: "%d samples: %s" % (count, told()))
+
+        wait_told(1)
+
+        def poll(scans):
+            self.server.wait(lambda n=len(unit.reads): len(unit.reads) >= n + 4 * scans)
+
+        def set_voltage(value):
+            unit.registers.update(flux.registers(0x0000, flux.float_words(value)))
+
+        poll(5)
+        set_voltage(231.5)
+        poll(5)
+        set_voltage(233.0)
+        wait_told(2)
+        poll(5)
+        self.assertEqual(told(), [(1, 230), (2, 233)])
+
+    def test_the_longest_silence(self):
+        self.rig({2: flux.meter_unit()},
+                 meters=[lambda s: flux.meter(s, poll="50ms", longest_silence="500ms")])
+        first, second = [m.json for m in self.mqtt.wait_count("Grid-Meter/state", 3)[1:3]]
+        self.assertGreaterEqual(second["ts"] - first["ts"], 450)
+
     def test_version_4(self):
         self.rig({1: flux.battery_unit()}, bess=[flux.battery], mqtt={"version": 4})
         sample = self.mqtt.wait("Site-BESS-01/state", is_good)
