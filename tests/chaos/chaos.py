@@ -12,7 +12,8 @@ held and what was written to them, and in the end both are compared:
               reconnect; backfill oldest first
   values      every one was held by its register when the sample was taken
   commands    one outcome each, and no register written twice for one
-  resources   memory, descriptors and threads are back where they were
+  resources   memory, descriptors and threads are back where they were, and the
+              daemon has slept most of the time
 
 Between the broker and the daemon stands a gate that opens only when the
 observer has its subscription: what the broker accepts, the observer gets. It can
@@ -87,6 +88,7 @@ class Gate:
         self.is_open = False
         self.left = {}  # kind of packet -> how many of them still pass
         self.swallowed = 0
+        self.backfill = []  # (connection, topic, ts) of each that was sent
         self.changed = threading.Condition()
         self.writers = set()
         self.accepted = 0
@@ -107,6 +109,7 @@ class Gate:
             writer.transport.abort()
             return
         self.accepted += 1
+        number = self.accepted
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.to_port)
         except OSError:
@@ -115,7 +118,8 @@ class Gate:
         pair = {writer, far_writer}
         self.writers |= pair
         try:
-            await asyncio.wait([self.loop.create_task(self._pump(reader, far_writer, PUBLISH)),
+            await asyncio.wait([self.loop.create_task(
+                                    self._pump(reader, far_writer, PUBLISH, number)),
                                 self.loop.create_task(self._pump(far_reader, writer, PUBACK))],
                                return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -123,16 +127,23 @@ class Gate:
             for end in pair:
                 end.close()
 
-    async def _pump(self, reader, writer, kind):
+    async def _pump(self, reader, writer, kind, number=None):
         packets = Packets()
         try:
             while data := await reader.read(65536):
                 for packet in packets.feed(data):
+                    if kind == PUBLISH and packet[0] >> 4 == PUBLISH:
+                        self._note(number, packet)
                     if packet[0] >> 4 != kind or self._passes(kind):
                         writer.write(packet)
                 await writer.drain()
         except (ConnectionError, asyncio.CancelledError):
             pass
+
+    def _note(self, number, packet):
+        found = re.search(rb"/([\w-]+)/backfill.{3}\{\"ts\":(\d+),", packet, re.DOTALL)
+        if found:
+            self.backfill.append((number, found[1].decode(), int(found[2])))
 
     def _passes(self, kind):
         if kind not in self.left:
@@ -164,23 +175,18 @@ class Gate:
         self.thread.join()
 
 
-Seen = collections.namedtuple("Seen", "time epoch leaf body")
+Seen = collections.namedtuple("Seen", "time leaf body")
 
 
 class Observer(flux.Client):
     """At QoS 0: a broker that is killed still sends what it has put on the wire."""
-
-    def __init__(self, broker):
-        self.gate = None
-        super().__init__(broker)
 
     def _on_connect(self, client, userdata, flags, code, properties=None):
         client.subscribe(self.topic("#"), options=flux.SubscribeOptions(qos=0, retainHandling=2))
 
     def _on_message(self, client, userdata, message):
         with self.changed:
-            self.messages.append((time.time(), self.gate.accepted if self.gate else 0,
-                                  message.topic, message.payload))
+            self.messages.append((time.time(), message.topic, message.payload))
             self.changed.notify_all()
 
 
@@ -201,7 +207,6 @@ class Chaos(flux.Test):
         self.addCleanup(self.gate.close)
         self.observer = Observer(self.mosquitto)
         self.addCleanup(self.observer.close)
-        self.observer.gate = self.gate
         self.gate.is_open = True
         self.units = {
             name: hostile.Unit(hostile.battery_registers, writable=[2008]) for name in BATTERIES}
@@ -240,7 +245,7 @@ class Chaos(flux.Test):
 
         def all_good():
             good = set()
-            for at, _, topic, payload in reversed(self.observer.messages):
+            for at, topic, payload in reversed(self.observer.messages):
                 if at < since:
                     break
                 if topic.endswith("/state") and b'"quality":"good"' in payload:
@@ -394,7 +399,7 @@ class Chaos(flux.Test):
         def calm():
             return any(topic.endswith("/bridge/health")
                        and json.loads(payload)["spool_depth"] == 0
-                       for _, _, topic, payload in self.observer.messages[since:])
+                       for _, topic, payload in self.observer.messages[since:])
 
         try:
             flux.wait_on(self.observer.changed, calm, 60, "")
@@ -411,7 +416,13 @@ class Chaos(flux.Test):
         pid = self.flux.process.pid
         with open("/proc/%d/status" % pid) as file:
             status = file.read()
-        return {"descriptors": len(os.listdir("/proc/%d/fd" % pid)),
+        with open("/proc/%d/stat" % pid) as file:
+            fields = file.read().rpartition(")")[2].split()
+        ticks = os.sysconf("SC_CLK_TCK")
+        used = (int(fields[11]) + int(fields[12])) / ticks
+        lived = time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / ticks
+        return {"processor": "%.1f of %.0f s" % (used, lived), "busy": used / lived,
+                "descriptors": len(os.listdir("/proc/%d/fd" % pid)),
                 "threads": int(re.search(r"Threads:\s+(\d+)", status)[1]),
                 "kilobytes": int(re.search(r"VmRSS:\s+(\d+)", status)[1])}
 
@@ -430,19 +441,18 @@ class Chaos(flux.Test):
         """Samples per (device, run), outcomes per id, from what the observer has seen."""
         self.samples = collections.defaultdict(lambda: collections.defaultdict(list))
         self.outcomes = collections.defaultdict(list)
-        for at, epoch, topic, payload in self.observer.messages:
+        for at, topic, payload in self.observer.messages:
             _, _, device, leaf = topic.split("/", 3)
             if leaf in ("state", "backfill"):
                 body = json.loads(payload)
-                self.samples[device, body["run"]][body["seq"]].append(
-                    Seen(at, epoch, leaf, body))
+                self.samples[device, body["run"]][body["seq"]].append(Seen(at, leaf, body))
             elif leaf == "result":
                 body = json.loads(payload)
-                self.outcomes[body["id"]].append(Seen(at, epoch, leaf, body))
+                self.outcomes[body["id"]].append(Seen(at, leaf, body))
         for device, payload in self.left_on_disk():
             body = json.loads(payload)
             self.samples[device, body["run"]][body["seq"]].append(
-                Seen(time.time(), None, "disk", body))
+                Seen(time.time(), "disk", body))
 
     def check_gaps(self, runs):
         for (device, run), seen in self.samples.items():
@@ -487,14 +497,13 @@ class Chaos(flux.Test):
 
     def check_order(self):
         last = {}
-        for at, epoch, topic, payload in self.observer.messages:
-            if topic.endswith("/backfill"):
-                body = json.loads(payload)
-                key = topic, epoch
-                if body["ts"] < last.get(key, 0):
-                    self.problem("%s: backfill of %s after %s in one connection", topic,
-                                 body["ts"], last[key])
-                last[key] = body["ts"]
+        if not self.gate.backfill:
+            self.problem("no backfill was seen")
+        for number, device, ts in self.gate.backfill:
+            if ts < last.get((number, device), 0):
+                self.problem("%s: backfill of %d after %s in one connection", device, ts,
+                             last[number, device])
+            last[number, device] = ts
 
     def check_values(self):
         taken = 0
@@ -537,7 +546,7 @@ class Chaos(flux.Test):
         with open(os.path.join(self.directory, "audit.jsonl")) as file:
             lines = [json.loads(line) for line in file if line.endswith("\n")]
         audited = collections.Counter(line["id"] for line in lines if not line.get("correction"))
-        live = sorted(at for at, _, topic, _ in self.observer.messages if topic.endswith("/state"))
+        live = sorted(at for at, topic, _ in self.observer.messages if topic.endswith("/state"))
         for id, device, value in self.commands:
             bodies = {json.dumps(s.body, sort_keys=True): s for s in self.outcomes[id]
                       if not s.body.get("correction")}
@@ -573,13 +582,15 @@ class Chaos(flux.Test):
         for what in ("descriptors", "threads"):
             if before[what] != after[what]:
                 self.problem("%s: %d before, %d after", what, before[what], after[what])
+        if P == 1 and after["busy"] > 0.2:
+            self.problem("it is busy for %s", after["processor"])
         if P == 1 and after["kilobytes"] > before["kilobytes"] + 20 * 1024:
             self.problem("memory: %d KiB before, %d after", before["kilobytes"],
                          after["kilobytes"])
 
     def drops(self):
         return sum(json.loads(payload)["drops"]
-                   for _, _, topic, payload in self.observer.messages
+                   for _, topic, payload in self.observer.messages
                    if topic.endswith("/bridge/health"))
 
     def test_chaos(self):
@@ -612,7 +623,8 @@ class Chaos(flux.Test):
                   options.seed, sum(self.injected.values()), dict(self.injected),
                   sum(lies.values()), dict(lies), len(runs), len(self.kills), taken,
                   taken + duplicates, duplicates, self.wrong, len(self.commands), dict(outcomes),
-                  before, after), flush=True)
+                  {k: v for k, v in before.items() if k != "busy"}, {
+                      k: v for k, v in after.items() if k != "busy"}), flush=True)
         self.assertEqual(self.problems[:20], [], "%d problems, seed %d" % (
             len(self.problems), options.seed))
 
