@@ -54,6 +54,7 @@ class Clock(flux.Test):
         server = self.modbus({1: flux.battery_unit(), 2: flux.meter_unit()})
         broker = self.broker()
         relay = Relay(broker.port)
+        self.addCleanup(relay.place.close)
         self.addCleanup(relay.cut)
         self.mqtt = self.client(broker)
         bess = flux.battery(server, control={"deadman": {"timeout": "60s", "value": 0.0}})

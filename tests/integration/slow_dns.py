@@ -90,7 +90,7 @@ class SlowDns(flux.Test):
         self.servers = [self.modbus({1: self.battery}), self.modbus({2: self.grid})]
         self.mosquitto = self.broker()
         self.mqtt = self.client(self.mosquitto)
-        self.port = flux.free_port()
+        self.port = self.place().port
         text = flux.config(
             self.mosquitto, [flux.battery(self.servers[0], poll="100ms", control=control)],
             [flux.meter(self.servers[1], poll="100ms")],

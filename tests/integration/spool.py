@@ -100,10 +100,11 @@ class Test(flux.Test):
         self.servers = [self.modbus({i + 1: unit}) for i, unit in enumerate(self.units)]
         self.mosquitto = self.broker("max_queued_messages 0\n")  # or it drops what the test gets
         self.relay = Relay(self.mosquitto.port)
+        self.addCleanup(self.relay.place.close)
         self.addCleanup(self.relay.cut)
         self.mqtt = self.client(self.mosquitto)
         self.path = os.path.join(self.directory, "spool.db")
-        self.port = flux.free_port()
+        self.port = self.place().port
         self.env = env
         self.text = flux.config(
             self.relay, [flux.battery(self.servers[0], poll="100ms")],
