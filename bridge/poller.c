@@ -353,9 +353,12 @@ static enum scan_step take_step(struct line *line, enum fault *fault)
 {
     if (!line->opening)
         return scan_go_on(&line->scan, line->link, fault);
+    bool waited = line->link->is_busy;
     *fault = see_to_link(line);
     if (line->link->is_busy)
         return SCAN_BUSY;
+    if (waited && *fault == FAULT_NONE)
+        return SCAN_MORE; /* an order that came meanwhile goes first */
     line->opening = false;
     if (line->ts_ms == 0) {
         line->ts_ms = clock_utc_ms();
@@ -451,7 +454,8 @@ static void *poller_thread(void *argument)
         if (!poller->lines[0].link->is_busy)
             serve_orders(poller);
         int64_t until_ns = work(poller);
-        promise(poller, until_ns);
+        int64_t now_ns = clock_mono_ns();
+        promise(poller, until_ns > now_ns ? until_ns : now_ns); /* what is overdue is so no less */
         int n = clock_epoll_wait(poller->epoll_fd, events, EVENTS, until_ns);
         for (int i = 0; i < n; i++) {
             struct line *line = events[i].data.ptr; /* NULL: the mailbox */

@@ -9,6 +9,7 @@
 #define TESTS_UNIT_FAKE_CLOCK_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 
 #include "bridge/clock.h"
 
@@ -18,9 +19,14 @@
 
 static _Atomic int64_t fake_now_ns = FAKE_MONO_NS;
 
+/* What happens by itself as time passes: called when nothing else does until
+ * then, moves the clock on to what is next, does it and says so. NULL = nothing. */
+static bool (*fake_happens)(int64_t until_ns);
+
 static inline void fake_clock_reset(void)
 {
     fake_now_ns = FAKE_MONO_NS;
+    fake_happens = NULL;
 }
 
 int64_t clock_mono_ns(void)
@@ -53,7 +59,10 @@ void clock_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, int64_t until
 
 int clock_epoll_wait(int epoll_fd, struct epoll_event *events, int most, int64_t until_ns)
 {
-    int n = epoll_wait(epoll_fd, events, most, until_ns == CLOCK_NEVER ? -1 : 0);
+    int n;
+    do {
+        n = epoll_wait(epoll_fd, events, most, until_ns == CLOCK_NEVER ? -1 : 0);
+    } while (n == 0 && fake_happens != NULL && fake_happens(until_ns));
     if (n == 0 && until_ns > fake_now_ns)
         fake_now_ns = until_ns;
     return n;

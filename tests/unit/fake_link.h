@@ -6,10 +6,13 @@
 #ifndef TESTS_UNIT_FAKE_LINK_H
 #define TESTS_UNIT_FAKE_LINK_H
 
+#include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "devices/link.h"
 
@@ -50,6 +53,15 @@ struct fake_link {
     bool stale;
     _Atomic int64_t *clock_ns; /* moved on by every call; NULL = none */
     int64_t cost_ns;           /* how long an answer takes */
+    /* The next `n_busy` calls leave the link busy; each answer is there busy_ns
+     * later, INT64_MAX = never. fake_answers() tells the poller so. */
+    unsigned n_busy;
+    int64_t busy_ns, answers_ns;
+    int event; /* eventfd, as long as it is open; -1 = none */
+    uint8_t reply[LINK_PDU_MAX];
+    size_t reply_size;
+    enum fault answer;
+    unsigned n_closed;
     /* Before each call is carried out, e.g. to do something between two. */
     void (*before)(struct fake_link *fake, const struct fake_call *call);
     void *context;
@@ -97,14 +109,64 @@ static inline const struct fake_rule *fake_call(struct fake_link *fake, struct f
     return rule;
 }
 
+/* Gives the answer, or keeps it for later. */
+static inline enum fault fake_finish(struct fake_link *fake, enum fault answer, int64_t timeout_ns)
+{
+    if (fake->n_busy == 0)
+        return answer;
+    fake->n_busy--;
+    fake->answer = answer;
+    fake->answers_ns = fake->busy_ns == INT64_MAX ? INT64_MAX : *fake->clock_ns + fake->busy_ns;
+    return link_await(&fake->link, fake->event, POLLIN, *fake->clock_ns + timeout_ns);
+}
+
+static inline void fake_close(struct link *link)
+{
+    struct fake_link *fake = (struct fake_link *)link;
+    fake->n_closed++;
+    fake->answers_ns = INT64_MAX;
+    if (fake->event != -1)
+        close(fake->event);
+    fake->event = -1;
+}
+
+static inline enum fault fake_go_on(struct link *link, uint8_t *reply, size_t *reply_size)
+{
+    struct fake_link *fake = (struct fake_link *)link;
+    if (*fake->clock_ns < fake->answers_ns && *fake->clock_ns < link->until_ns)
+        return link_await(link, fake->event, POLLIN, link->until_ns);
+    if (*fake->clock_ns < fake->answers_ns) {
+        if (!link->is_open)
+            fake_close(link);
+        return link_fail(link, FAULT_TIMEOUT, "fake: no answer");
+    }
+    fake->answers_ns = INT64_MAX;
+    memcpy(reply, fake->reply, fake->reply_size);
+    *reply_size = fake->reply_size;
+    return fake->answer;
+}
+
+/* There is something to read, be it the answer or only a part of it. */
+static inline void fake_answers(struct fake_link *fake)
+{
+    eventfd_write(fake->event, 1);
+}
+
 static inline enum fault fake_open(struct link *link, int64_t timeout_ns)
 {
     struct fake_link *fake = (struct fake_link *)link;
     struct fake_call call = {.function = FAKE_OPEN};
     fake->n_opened++;
     fake->stale = false;
+    fake->reply_size = 0;
+    fake->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (fake->event == -1 || !link_watch(link, fake->event))
+        abort();
     (void)fake_call(fake, &call, timeout_ns);
-    return call.fault != FAULT_NONE ? link_fail(link, call.fault, "fake: not opened") : FAULT_NONE;
+    if (call.fault == FAULT_NONE)
+        return fake_finish(fake, FAULT_NONE, timeout_ns);
+    fake_close(link);
+    return link_fail(link, call.fault, "fake: not opened");
 }
 
 static inline size_t fake_answer_read(struct fake_link *fake, const struct fake_call *call,
@@ -161,25 +223,20 @@ static inline enum fault fake_exchange(struct link *link, uint8_t unit, const ui
         reply[0] = request[0] | 0x80;
         reply[1] = (uint8_t)call.fault;
         *reply_size = 2;
-        return FAULT_NONE;
-    }
-    if (call.fault != FAULT_NONE)
+    } else if (call.fault != FAULT_NONE) {
         return link_fail(link, call.fault, "fake: nobody there");
-    if (writes)
+    } else if (writes) {
         memcpy(reply, request, *reply_size = 5);
-    else
+    } else {
         *reply_size = fake_answer_read(fake, &call, reply);
-    return FAULT_NONE;
+    }
+    memcpy(fake->reply, reply, fake->reply_size = *reply_size);
+    return fake_finish(fake, FAULT_NONE, timeout_ns);
 }
 
 static inline bool fake_is_stale(struct link *link)
 {
     return ((struct fake_link *)link)->stale;
-}
-
-static inline void fake_close(struct link *link)
-{
-    (void)link;
 }
 
 /* The test's own: freed with free(). */
@@ -194,10 +251,13 @@ static inline struct fake_link *fake_link_new(void)
                                         .exchange = fake_exchange,
                                         .is_stale = fake_is_stale,
                                         .close = fake_close,
-                                        .free = fake_free};
+                                        .free = fake_free,
+                                        .go_on = fake_go_on};
     struct fake_link *fake = calloc(1, sizeof *fake);
     if (fake == NULL)
         abort();
+    fake->answers_ns = INT64_MAX;
+    fake->event = -1;
     link_init(&fake->link, &ops);
     return fake;
 }
