@@ -30,7 +30,7 @@ struct publisher {
     const struct conf *conf;
     pthread_t thread;
     atomic_bool stopping, reloaded;
-    atomic_bool crowded; /* something waits for room in the bridge session */
+    atomic_bool crowded; /* something found no room in the bridge session */
     atomic_bool hearing; /* the broker has answered the subscription to commands */
     int64_t grace_ns;    /* set before stopping */
     _Atomic int64_t promise_ns;
@@ -120,11 +120,13 @@ static bool publish_text(struct publisher *publisher, struct session *session, c
  * itself is up a little earlier than begin_session(). */
 static bool has_room(struct publisher *publisher)
 {
-    atomic_store(&publisher->crowded, true); /* before looking, so that none is missed */
-    bool room = publisher->sessions.bridge.state == SESSION_UP &&
-                mqtt_room(publisher->sessions.bridge.mqtt) > 0;
-    atomic_store(&publisher->crowded, !room);
-    return room;
+    struct mqtt *mqtt = publisher->sessions.bridge.mqtt;
+    if (publisher->sessions.bridge.state != SESSION_UP)
+        return false;
+    if (mqtt_room(mqtt) > 0)
+        return true;
+    atomic_store(&publisher->crowded, true); /* before looking again, so that none is missed */
+    return mqtt_room(mqtt) > 0;
 }
 
 /* Takes a text made by wire and frees it. */
@@ -220,8 +222,7 @@ static bool publish_item(struct publisher *publisher, const struct outbox_item *
 static void publish_records(struct publisher *publisher)
 {
     struct outbox *outbox = publisher->setup.outbox;
-    while (mqtt_room(publisher->sessions.bridge.mqtt) > 0 &&
-           outbox_take(outbox, clock_mono_ns(), publisher->item)) {
+    while (has_room(publisher) && outbox_take(outbox, clock_mono_ns(), publisher->item)) {
         if (!publish_item(publisher, publisher->item)) {
             outbox_ack(outbox, publisher->item->ticket, OUTBOX_RETURNED);
             break;
@@ -297,16 +298,29 @@ static void run_sessions(struct publisher *publisher, int64_t now_ns)
     sessions_run_devices(&publisher->sessions, now_ns);
 }
 
+/* It goes on until there is no room, and does not say so. */
+static int64_t run_herald(struct publisher *publisher, int64_t now_ns)
+{
+    if (!has_room(publisher))
+        return CLOCK_NEVER;
+    bool crowded = atomic_exchange(&publisher->crowded, true);
+    int64_t due_ns = herald_run(&publisher->herald, now_ns);
+    bool full = mqtt_room(publisher->sessions.bridge.mqtt) == 0;
+    atomic_store(&publisher->crowded, crowded || full);
+    return due_ns;
+}
+
 /* Does everything that can be done now and returns when there is more. */
 static int64_t work(struct publisher *publisher)
 {
     int64_t now_ns = clock_mono_ns();
+    atomic_store(&publisher->crowded, false);
     run_sessions(publisher, now_ns);
     publish_records(publisher);
     publish_documents(publisher);
     publish_presence(publisher);
     publish_health(publisher, now_ns);
-    int64_t herald_ns = has_room(publisher) ? herald_run(&publisher->herald, now_ns) : CLOCK_NEVER;
+    int64_t herald_ns = run_herald(publisher, now_ns);
     log_refusals(publisher);
 
     int64_t due_ns = sessions_due_ns(&publisher->sessions);
