@@ -16,6 +16,8 @@
 
 enum { CONNECT_TIMEOUT_S = 10 };
 
+#define NUDGE_NS (100 * CLOCK_NS_PER_MS) /* a broker far away takes half of it */
+
 /* In IDLE the callbacks of the old handle are ignored. */
 enum state { IDLE, CONNECTING, UP };
 
@@ -45,7 +47,9 @@ struct mqtt {
     pthread_cond_t landed;
     enum state state;
     unsigned n_flights;
-    unsigned window; /* most flights at once: MQTT_WINDOW, or less if the broker says so */
+    unsigned window;  /* most flights at once: MQTT_WINDOW, or less if the broker says so */
+    int64_t moved_ns; /* when the last one landed, or the first one since took off */
+    bool nudged;      /* since then */
     struct flight flights[MQTT_WINDOW];
 };
 
@@ -103,7 +107,8 @@ static struct flight *take_off(struct mqtt *mqtt, const char *topic, uint64_t ti
             flight++;
         flight->ticket = ticket;
         flight->topic = copy;
-        mqtt->n_flights++;
+        if (mqtt->n_flights++ == 0)
+            mqtt->moved_ns = clock_mono_ns();
         copy = NULL;
     }
     pthread_mutex_unlock(&mqtt->mutex);
@@ -119,6 +124,8 @@ static bool land(struct flight *flight, const char *why)
     pthread_mutex_lock(&mqtt->mutex);
     char *topic = flight->topic;
     flight->topic = NULL;
+    mqtt->moved_ns = clock_mono_ns();
+    mqtt->nudged = false;
     if (topic != NULL && --mqtt->n_flights == 0)
         pthread_cond_signal(&mqtt->landed);
     pthread_mutex_unlock(&mqtt->mutex);
@@ -588,6 +595,21 @@ bool mqtt_publish(struct mqtt *mqtt, const struct mqtt_message *message, uint64_
     /* Such as a topic that is no UTF-8: another time would be no better. */
     tell(flight, MQTT_REFUSED, MQTTAsync_strerror(code));
     return true;
+}
+
+/* What wakes the library's sender is any further packet; this one changes
+ * nothing, for nobody subscribes to that topic here. */
+int64_t mqtt_nudge(struct mqtt *mqtt, int64_t now_ns)
+{
+    pthread_mutex_lock(&mqtt->mutex);
+    bool waits = mqtt->state == UP && mqtt->n_flights > 0 && !mqtt->nudged;
+    int64_t due_ns = waits ? mqtt->moved_ns + NUDGE_NS : CLOCK_NEVER;
+    mqtt->nudged = mqtt->nudged || now_ns >= due_ns;
+    pthread_mutex_unlock(&mqtt->mutex);
+    if (now_ns < due_ns)
+        return due_ns;
+    MQTTAsync_unsubscribe(mqtt->handle, mqtt->will_topic, NULL);
+    return CLOCK_NEVER;
 }
 
 void mqtt_disconnect(struct mqtt *mqtt, int64_t until_ns)

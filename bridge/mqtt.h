@@ -102,6 +102,14 @@ unsigned mqtt_room(struct mqtt *mqtt);
 /* Hands a message to the library. False: not taken, delivered() is not called. */
 bool mqtt_publish(struct mqtt *mqtt, const struct mqtt_message *message, uint64_t ticket);
 
+/* To be called after publishing, and again at the time that it returns. The
+ * library's sender does not notice what it is handed in the moment before it
+ * falls asleep, and then sleeps for a second (MQTTAsync_sendThread() looks at its
+ * queue and waits under two different locks); with the whole window handed over
+ * in such a moment nothing more would be. Sends one packet of no consequence when
+ * for 100 ms no message has been acknowledged. */
+int64_t mqtt_nudge(struct mqtt *mqtt, int64_t now_ns);
+
 /* Ends the session in order (the Will is not sent), waiting for what is in
  * flight until `until_ns` at most. */
 void mqtt_disconnect(struct mqtt *mqtt, int64_t until_ns);

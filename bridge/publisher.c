@@ -326,6 +326,9 @@ static int64_t work(struct publisher *publisher)
     int64_t due_ns = sessions_due_ns(&publisher->sessions);
     if (herald_ns < due_ns)
         due_ns = herald_ns;
+    int64_t nudge_ns = mqtt_nudge(publisher->sessions.bridge.mqtt, now_ns);
+    if (nudge_ns < due_ns)
+        due_ns = nudge_ns;
     /* One that is due and not sent waits for room, not for a time. */
     if (publisher->sessions.bridge.state == SESSION_UP && publisher->health_due_ns > now_ns &&
         publisher->health_due_ns < due_ns)
