@@ -766,6 +766,69 @@ static void links_are_numbered_in_order(void **state)
     device_list_free(&list);
 }
 
+/* Links of their own have serial lines and batteries under control, whichever
+ * device of the link that is; all others share one thread. */
+static void who_has_a_poller_of_his_own(void **state)
+{
+    (void)state;
+    static const char control[] = "control: { " CONTROL " };";
+    static const struct {
+        const char *bess[3], *meters[3]; /* modbus; one that begins with '!' is under control */
+        unsigned pollers[6];
+        unsigned n;
+    } rows[] = {
+        {{"host = \"a\"; address = 1;"}, {"host = \"b\"; address = 1;"}, {0, 0}, 1},
+        {{"!host = \"a\"; address = 1;"}, {"host = \"b\"; address = 1;"}, {0, 1}, 2},
+        {{"!host = \"a\"; address = 1;", "!host = \"b\"; address = 1;"}, {NULL}, {0, 1}, 2},
+        /* a meter behind the battery's gateway */
+        {{"!host = \"a\"; address = 1;"},
+         {"host = \"b\"; address = 1;", "host = \"a\"; address = 2;", "host = \"c\"; address = 1;"},
+         {0, 1, 0, 1},
+         2},
+        /* the second battery of a link is the one under control */
+        {{"host = \"a\"; address = 1;", "host = \"b\"; address = 1;",
+          "!host = \"a\"; address = 2;"},
+         {"host = \"c\"; address = 1;"},
+         {0, 1, 0, 1},
+         2},
+        {{NULL},
+         {"serial = \"/dev/a\"; address = 1;", "host = \"b\"; address = 1;",
+          "serial = \"/dev/a\"; address = 2;"},
+         {0, 1, 0},
+         2},
+        {{"host = \"a\"; address = 1;"},
+         {"serial = \"/dev/a\"; address = 1;", "serial = \"/dev/b\"; address = 1;",
+          "host = \"a\"; port = 503; address = 1;"},
+         {0, 1, 2, 0},
+         3},
+    };
+    for (unsigned row = 0; row < COUNT(rows); row++) {
+        char text[4096] = "devices: { bess = ( ";
+        struct device_list list;
+        unsigned n = 0;
+        for (unsigned i = 0; i < 6; i++) {
+            const char *modbus = i < 3 ? rows[row].bess[i] : rows[row].meters[i - 3];
+            size_t size = strlen(text);
+            if (i == 3)
+                size += (size_t)snprintf(text + size, sizeof text - size, " ); meters = ( ");
+            if (modbus == NULL)
+                continue;
+            bool controlled = modbus[0] == '!';
+            snprintf(text + size, sizeof text - size,
+                     "%s{ id = \"d%u\"; name = \"d%u\"; type = \"powerpack\"; modbus: { %s }; %s }",
+                     i % 3 == 0 ? "" : ", ", i, i, modbus + controlled, controlled ? control : "");
+            n++;
+        }
+        strcat(text, " ); };");
+        assert_true(read_devices(text, &list, ""));
+        assert_int_equal(list.n_devices, n);
+        for (unsigned i = 0; i < n; i++)
+            assert_int_equal(list.devices[i].poller, rows[row].pollers[i]);
+        assert_int_equal(list.n_pollers, rows[row].n);
+        device_list_free(&list);
+    }
+}
+
 static void faulty_lists(void **state)
 {
     (void)state;
@@ -827,6 +890,7 @@ int main(void)
         cmocka_unit_test(who_shares_a_link),
         cmocka_unit_test(a_serial_line_has_one_setting),
         cmocka_unit_test(links_are_numbered_in_order),
+        cmocka_unit_test(who_has_a_poller_of_his_own),
         cmocka_unit_test(faulty_lists),
         cmocka_unit_test(one_run_shows_all_problems),
     };

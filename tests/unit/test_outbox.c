@@ -1,3 +1,4 @@
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -289,6 +290,85 @@ static void test_wait_ends_at_every_cause(void **state)
     outbox_wait(f->outbox, clock_mono_ns());
 }
 
+/* Sleeps for as long as a failing test takes; whether somebody woke it before. */
+static bool is_woken(struct fixture *f)
+{
+    int64_t until_ns = clock_mono_ns() + 20 * CLOCK_NS_PER_MS;
+    outbox_wait(f->outbox, until_ns);
+    return clock_mono_ns() < until_ns;
+}
+
+static void test_an_acknowledgement_wakes_only_for_what_waits(void **state)
+{
+    struct fixture *f = *state;
+    resume(f);
+    put(f, 0, "a");
+    put(f, 0, "b");
+    outbox_put_outcome(f->outbox, "t", NULL, 0, "{}", 2);
+    uint64_t outcome = expect(f, OUTBOX_OUTCOME, "{}");
+    uint64_t a = expect(f, OUTBOX_STATE, "a"), b = expect(f, OUTBOX_STATE, "b");
+    outbox_wait(f->outbox, CLOCK_NEVER); /* for what was put */
+    outbox_ack(f->outbox, a, OUTBOX_DELIVERED);
+    outbox_ack(f->outbox, outcome, OUTBOX_REFUSED);
+    assert_false(is_woken(f)); /* all is on its way */
+    put(f, 0, "c");
+    outbox_wait(f->outbox, CLOCK_NEVER);
+    outbox_ack(f->outbox, b, OUTBOX_DELIVERED);
+    outbox_wait(f->outbox, CLOCK_NEVER);
+    deliver(f, OUTBOX_STATE, "c");
+    assert_false(is_woken(f));
+}
+
+/* The window is full and everything in it acknowledged at once, while the
+ * publisher sleeps: it is woken, and nothing is left lying. */
+static void *acknowledge_all(void *context)
+{
+    struct fixture *f = context;
+    for (uint64_t ticket = 1; ticket <= OUTBOX_WINDOW; ticket++)
+        outbox_ack(f->outbox, ticket, OUTBOX_DELIVERED);
+    return NULL;
+}
+
+static void test_a_full_window_that_empties_wakes(void **state)
+{
+    struct fixture *f = *state;
+    pthread_t thread;
+    resume(f);
+    for (int i = 0; i < OUTBOX_WINDOW; i++) {
+        put(f, 0, "x");
+        assert_in_range(expect(f, OUTBOX_STATE, "x"), 1, OUTBOX_WINDOW);
+    }
+    put(f, 0, "waits");
+    expect_nothing(f);
+    outbox_wait(f->outbox, CLOCK_NEVER); /* for what was put */
+    assert_int_equal(pthread_create(&thread, NULL, acknowledge_all, f), 0);
+    outbox_wait(f->outbox, CLOCK_NEVER);
+    deliver(f, OUTBOX_STATE, "waits");
+    pthread_join(thread, NULL);
+}
+
+/* One at a time would wake the publisher for each. */
+static void test_backlog_is_called_by_half_a_window(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t tickets[OUTBOX_WINDOW_BACKLOG];
+    for (int i = 0; i <= OUTBOX_WINDOW_BACKLOG; i++)
+        put(f, 0, "old");
+    resume(f);
+    f->now_ns += OUTBOX_RESUME_NS;
+    for (int i = 0; i < OUTBOX_WINDOW_BACKLOG; i++)
+        tickets[i] = expect(f, OUTBOX_BACKFILL, "old");
+    expect_nothing(f);
+    outbox_wait(f->outbox, CLOCK_NEVER); /* for what was put */
+    int i = 0;
+    while (OUTBOX_WINDOW_BACKLOG - i > OUTBOX_WINDOW_BACKLOG / 2 + 1)
+        outbox_ack(f->outbox, tickets[i++], OUTBOX_DELIVERED);
+    assert_false(is_woken(f));
+    outbox_ack(f->outbox, tickets[i], OUTBOX_DELIVERED);
+    outbox_wait(f->outbox, CLOCK_NEVER);
+    deliver(f, OUTBOX_BACKFILL, "old");
+}
+
 static void test_window_keeps_room_for_the_living(void **state)
 {
     struct fixture *f = *state;
@@ -481,6 +561,9 @@ int main(void)
         TEST(test_wait_ends_when_backlog_may_go),
         TEST(test_wait_does_not_end_for_what_cannot_go),
         TEST(test_wait_ends_at_every_cause),
+        TEST(test_an_acknowledgement_wakes_only_for_what_waits),
+        TEST(test_a_full_window_that_empties_wakes),
+        TEST(test_backlog_is_called_by_half_a_window),
         TEST(test_window_keeps_room_for_the_living),
         TEST(test_the_oldest_gives_way_and_is_counted_for_its_device),
         TEST(test_the_oldest_gives_way_even_in_flight),
