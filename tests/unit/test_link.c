@@ -17,6 +17,7 @@ struct fake {
     enum fault open_fault;
     enum fault fault;
     bool stale;
+    unsigned busy; /* how often it waits before it opens or answers */
     uint8_t reply[LINK_PDU_MAX];
     size_t reply_size;
     /* What link.c did. */
@@ -32,7 +33,24 @@ static enum fault fake_open(struct link *link, int64_t timeout_ns)
     struct fake *fake = (struct fake *)link;
     fake->opened++;
     fake->timeout_ns = timeout_ns;
-    return fake->open_fault;
+    return fake->busy > 0 ? link_await(link, -1, 0, 0) : fake->open_fault;
+}
+
+static enum fault fake_answer(struct fake *fake, uint8_t *reply, size_t *reply_size)
+{
+    if (fake->fault != FAULT_NONE)
+        return link_fail(&fake->link, fake->fault, "fake");
+    memcpy(reply, fake->reply, fake->reply_size);
+    *reply_size = fake->reply_size;
+    return FAULT_NONE;
+}
+
+static enum fault fake_go_on(struct link *link, uint8_t *reply, size_t *reply_size)
+{
+    struct fake *fake = (struct fake *)link;
+    if (--fake->busy > 0)
+        return link_await(link, -1, 0, 0);
+    return link->is_open ? fake_answer(fake, reply, reply_size) : fake->open_fault;
 }
 
 static enum fault fake_exchange(struct link *link, uint8_t unit, const uint8_t *request,
@@ -46,11 +64,7 @@ static enum fault fake_exchange(struct link *link, uint8_t unit, const uint8_t *
     assert_true(request_size <= sizeof fake->request);
     memcpy(fake->request, request, request_size);
     fake->request_size = request_size;
-    if (fake->fault != FAULT_NONE)
-        return link_fail(link, fake->fault, "fake");
-    memcpy(reply, fake->reply, fake->reply_size);
-    *reply_size = fake->reply_size;
-    return FAULT_NONE;
+    return fake->busy > 0 ? link_await(link, -1, 0, 0) : fake_answer(fake, reply, reply_size);
 }
 
 static bool fake_is_stale(struct link *link)
@@ -72,7 +86,8 @@ static const struct link_ops ops = {.open = fake_open,
                                     .exchange = fake_exchange,
                                     .is_stale = fake_is_stale,
                                     .close = fake_close,
-                                    .free = fake_free};
+                                    .free = fake_free,
+                                    .go_on = fake_go_on};
 
 /* An open fake link that answers with the given bytes. */
 #define FAKE(...) fake_with((const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__}))
@@ -394,6 +409,128 @@ static void test_a_stale_link_is_opened_anew(void **state)
     assert_false(fake.link.is_open);
 }
 
+/* ---- without waiting ---- */
+
+static enum fault begin_read(struct fake *fake, uint16_t count, uint16_t *words)
+{
+    return link_begin_read(&fake->link, UNIT, POINT_HOLDING, 2000, count, words, TIMEOUT_NS);
+}
+
+static void test_a_read_under_way_gives_its_words_at_the_end(void **state)
+{
+    (void)state;
+    struct fake fake = FAKE(3, 4, 0x12, 0x34, 0xab, 0xcd);
+    uint16_t words[2] = {99, 99};
+    fake.busy = 3;
+    assert_int_equal(begin_read(&fake, 2, words), FAULT_NONE);
+    for (int i = 0; i < 2; i++) {
+        assert_true(fake.link.is_busy);
+        assert_int_equal(link_go_on(&fake.link, words), FAULT_NONE);
+        assert_int_equal(words[0], 99);
+    }
+    assert_true(fake.link.is_busy);
+    assert_int_equal(link_go_on(&fake.link, words), FAULT_NONE);
+    assert_false(fake.link.is_busy);
+    assert_int_equal(words[0], 0x1234);
+    assert_int_equal(words[1], 0xabcd);
+    assert_int_equal(fake.asked, 1);
+    /* At once, when there is nothing to wait for. */
+    words[0] = 99;
+    assert_int_equal(begin_read(&fake, 2, words), FAULT_NONE);
+    assert_false(fake.link.is_busy);
+    assert_int_equal(words[0], 0x1234);
+}
+
+static void test_a_read_under_way_fails_as_any_other(void **state)
+{
+    (void)state;
+    uint16_t word = 99;
+    struct fake fake = FAKE(3, 4, 0, 0, 0, 0); /* two registers */
+    fake.busy = 1;
+    assert_int_equal(begin_read(&fake, 1, &word), FAULT_NONE);
+    assert_int_equal(link_go_on(&fake.link, &word), FAULT_BAD_REPLY);
+    assert_int_equal(fake.closed, 1);
+
+    fake = FAKE(0x83, 2);
+    fake.busy = 1;
+    assert_int_equal(begin_read(&fake, 1, &word), FAULT_NONE);
+    assert_int_equal(link_go_on(&fake.link, &word), FAULT_ILLEGAL_ADDRESS);
+    assert_false(fake.link.is_busy);
+    assert_true(fake.link.is_open);
+
+    fake.fault = FAULT_TIMEOUT;
+    fake.busy = 1;
+    assert_int_equal(begin_read(&fake, 1, &word), FAULT_NONE);
+    assert_int_equal(link_go_on(&fake.link, &word), FAULT_TIMEOUT);
+    assert_int_equal(fake.closed, 1);
+    assert_false(fake.link.is_open || fake.link.is_busy);
+    assert_int_equal(begin_read(&fake, 1, &word), FAULT_CONNECTION);
+    assert_false(fake.link.is_busy);
+    assert_int_equal(word, 99);
+}
+
+static void test_opening_under_way(void **state)
+{
+    (void)state;
+    struct fake fake = {.link = {.ops = &ops}, .busy = 2};
+    assert_int_equal(link_begin_open(&fake.link, 5), FAULT_NONE);
+    assert_int_equal(link_go_on(&fake.link, NULL), FAULT_NONE);
+    assert_true(fake.link.is_busy);
+    assert_false(fake.link.is_open);
+    assert_int_equal(link_go_on(&fake.link, NULL), FAULT_NONE);
+    assert_false(fake.link.is_busy);
+    assert_true(fake.link.is_open);
+    assert_int_equal(link_begin_open(&fake.link, 5), FAULT_NONE);
+    assert_int_equal(fake.opened, 1);
+
+    link_close(&fake.link);
+    fake.busy = 1;
+    fake.open_fault = FAULT_CONNECTION;
+    assert_int_equal(link_begin_open(&fake.link, 5), FAULT_NONE);
+    assert_int_equal(link_go_on(&fake.link, NULL), FAULT_CONNECTION);
+    assert_false(fake.link.is_open || fake.link.is_busy);
+    assert_int_equal(fake.closed, 1); /* a link that did not open has nothing to close */
+}
+
+static void test_what_is_under_way_may_be_given_up(void **state)
+{
+    (void)state;
+    struct fake fake = {.link = {.ops = &ops}, .busy = 1};
+    uint16_t word = 99;
+    assert_int_equal(link_begin_open(&fake.link, 5), FAULT_NONE);
+    link_close(&fake.link);
+    assert_int_equal(fake.closed, 1);
+    assert_false(fake.link.is_busy);
+    fake.busy = 0;
+    assert_int_equal(link_open(&fake.link, 5), FAULT_NONE);
+    fake.busy = 1;
+    assert_int_equal(begin_read(&fake, 1, &word), FAULT_NONE);
+    link_close(&fake.link);
+    link_close(&fake.link);
+    assert_int_equal(fake.closed, 2);
+    assert_false(fake.link.is_open || fake.link.is_busy);
+}
+
+/* The calls that wait are loops over the parts. */
+static void test_who_waits_needs_no_parts(void **state)
+{
+    (void)state;
+    struct fake fake = {.link = {.ops = &ops}, .busy = 3};
+    const uint8_t answer[] = {3, 2, 0, 5}, echo[] = {6, 0x07, 0xd8, 0, 100};
+    uint16_t word = 100;
+    assert_int_equal(link_open(&fake.link, 5), FAULT_NONE);
+    assert_true(fake.link.is_open);
+    fake.busy = 3;
+    memcpy(fake.reply, echo, fake.reply_size = sizeof echo);
+    assert_int_equal(write_registers(&fake, 1, &word), FAULT_NONE);
+    fake.busy = 3;
+    memcpy(fake.reply, answer, fake.reply_size = sizeof answer);
+    assert_int_equal(read_registers(&fake, 1, &word), FAULT_NONE);
+    assert_int_equal(word, 5);
+    assert_int_equal(fake.asked, 2);
+    assert_false(fake.link.is_busy);
+}
+
 static void test_a_long_reason_is_cut(void **state)
 {
     (void)state;
@@ -420,6 +557,11 @@ int main(void)
         cmocka_unit_test(test_a_failed_exchange_closes_and_is_not_repeated),
         cmocka_unit_test(test_opens_and_closes_once),
         cmocka_unit_test(test_a_stale_link_is_opened_anew),
+        cmocka_unit_test(test_a_read_under_way_gives_its_words_at_the_end),
+        cmocka_unit_test(test_a_read_under_way_fails_as_any_other),
+        cmocka_unit_test(test_opening_under_way),
+        cmocka_unit_test(test_what_is_under_way_may_be_given_up),
+        cmocka_unit_test(test_who_waits_needs_no_parts),
         cmocka_unit_test(test_a_long_reason_is_cut),
     };
     return cmocka_run_group_tests_name("link", tests, NULL, NULL);

@@ -217,6 +217,102 @@ static void test_silence_ends_the_scan(void **state)
     }
 }
 
+/* ---- in parts ---- */
+
+static _Atomic int64_t now_ns;
+
+/* Every answer takes 10 ns, of a timeout of 1000. */
+static void answers_take_time(struct stage *stage)
+{
+    now_ns = 0;
+    stage->fake->clock_ns = &now_ns;
+    stage->fake->n_busy = UINT32_MAX;
+    stage->fake->busy_ns = 10;
+}
+
+/* A whole scan by its parts; `n` transactions, each begun once. */
+static enum scan_step scan_in_parts(struct stage *stage, unsigned n)
+{
+    unsigned before = stage->fake->n_calls;
+    enum scan_step step = SCAN_MORE;
+    scan_begin(&stage->scan, stage->plan, &stage->device, 0, stage->values);
+    stage->fault = FAULT_NONE;
+    for (unsigned i = 0; i < n; i++) {
+        assert_int_equal(step, SCAN_MORE);
+        step = scan_begin_step(&stage->scan, &stage->fake->link, &stage->fault);
+        assert_int_equal(step, SCAN_BUSY);
+        step = scan_go_on(&stage->scan, &stage->fake->link, &stage->fault); /* for nothing */
+        assert_int_equal(step, SCAN_BUSY);
+        assert_int_equal(stage->fake->n_calls - before, i + 1);
+        now_ns = stage->fake->answers_ns < stage->fake->link.until_ns ? stage->fake->answers_ns
+                                                                      : stage->fake->link.until_ns;
+        step = scan_go_on(&stage->scan, &stage->fake->link, &stage->fault);
+    }
+    if (step == SCAN_MORE)
+        step = scan_begin_step(&stage->scan, &stage->fake->link, &stage->fault);
+    assert_int_equal(stage->fake->n_calls - before, n);
+    return step;
+}
+
+static void test_reads_everything_in_parts(void **state)
+{
+    (void)state;
+    struct stage s;
+    stage_begin(&s);
+    answers_take_time(&s);
+    assert_int_equal(scan_in_parts(&s, 2), SCAN_DONE);
+    for (unsigned i = 0; i < N_POINTS; i++)
+        assert_read(&s, i);
+    assert_int_equal(s.scan.read, N_POINTS);
+    stage_end(&s);
+}
+
+static void test_a_refusal_in_parts(void **state)
+{
+    (void)state;
+    struct stage s;
+    stage_begin(&s);
+    answers_take_time(&s);
+    fake_rule_add(s.fake,
+                  (struct fake_rule){.function = FAKE_READ, .address = E, .fault = FAULT_BUSY});
+    assert_int_equal(scan_in_parts(&s, 2), SCAN_DONE);
+    for (unsigned i = 0; i < 4; i++)
+        assert_read(&s, i);
+    assert_fault(&s, 4, FAULT_BUSY);
+    fake_rule_add(s.fake, (struct fake_rule){
+                              .function = FAKE_READ, .address = B, .fault = FAULT_ILLEGAL_ADDRESS});
+    /* A B C D, its two halves, A, B: the position stays until all of it is read. */
+    scan_begin(&s.scan, s.plan, &s.device, 0, s.values);
+    enum scan_step step = SCAN_MORE;
+    while (step != SCAN_DONE) {
+        step = step == SCAN_BUSY ? scan_go_on(&s.scan, &s.fake->link, &s.fault)
+                                 : scan_begin_step(&s.scan, &s.fake->link, &s.fault);
+        now_ns += 10;
+        assert_true(s.fake->n_calls < 20);
+    }
+    assert_read(&s, 0);
+    assert_fault(&s, 1, FAULT_ILLEGAL_ADDRESS);
+    assert_read(&s, 2);
+    assert_read(&s, 3);
+    stage_end(&s);
+}
+
+static void test_silence_in_parts(void **state)
+{
+    (void)state;
+    struct stage s;
+    stage_begin(&s);
+    answers_take_time(&s);
+    s.fake->busy_ns = INT64_MAX;
+    assert_int_equal(scan_in_parts(&s, 1), SCAN_BROKEN);
+    assert_int_equal(s.fault, FAULT_TIMEOUT);
+    assert_int_equal(now_ns, 1000);
+    for (unsigned i = 0; i < N_POINTS; i++)
+        assert_fault(&s, i, FAULT_TIMEOUT);
+    assert_false(s.fake->link.is_open || s.fake->link.is_busy);
+    stage_end(&s);
+}
+
 /* A value of the scan before never passes for one of this scan. */
 static void test_nothing_old_is_left(void **state)
 {
@@ -243,6 +339,9 @@ int main(void)
         cmocka_unit_test(test_blocks_grow_together_again_after_a_failure_that_passed),
         cmocka_unit_test(test_what_no_split_can_help),
         cmocka_unit_test(test_silence_ends_the_scan),
+        cmocka_unit_test(test_reads_everything_in_parts),
+        cmocka_unit_test(test_a_refusal_in_parts),
+        cmocka_unit_test(test_silence_in_parts),
         cmocka_unit_test(test_nothing_old_is_left),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
