@@ -481,6 +481,16 @@ class Discovery(flux.Test):
         for topic in (BRIDGE, BESS, METER, VENDOR):
             later.wait(topic)
 
+    def test_a_broker_that_takes_one_at_a_time(self):
+        """The documents follow one another, and wait for nothing else to happen."""
+        self.mosquitto = self.broker("max_inflight_messages 1\n")
+        self.mqtt = self.client(self.mosquitto, subscribe=("/#",))
+        meters = [flux.meter(self.server, "Meter-%d" % i, poll="1h") for i in range(120)]
+        self.bridge(flux.config(self.mosquitto, [], meters, home_assistant={"enabled": True},
+                                audit={"path": os.path.join(self.directory, "audit.jsonl")}))
+        self.mqtt.wait("/homeassistant/device/fluxbridge-demo-Meter-119/config")
+        self.assertLess(len(self.mqtt.on("bridge/health")), 2)  # there is one every 10 s
+
     def removed(self, **more):
         self.mqtt.publish("/homeassistant/device/fluxbridge-demo-Foreign/config", "{}", retain=True)
         first = self.start_house(**more)
