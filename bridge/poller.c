@@ -568,7 +568,7 @@ static struct poller *poller_new(const struct poller_setup *setup)
 {
     const struct device_list *devices = &setup->conf->devices;
     unsigned n_units = 0, n_lines = 0;
-    size_t text_size = 0;
+    size_t text_size = 1; /* never nothing */
 
     for (unsigned i = 0; i < devices->n_devices; i++) {
         if (devices->devices[i].poller != setup->poller)
