@@ -69,6 +69,7 @@ bridge/arrival
 bridge/herald
 bridge/publisher
 bridge/http
+bridge/unit
 bridge/poller
 bridge/subscriber
 bridge/supervisor
