@@ -359,7 +359,7 @@ static struct poller *poller_new(const struct poller_setup *setup)
         n_units++;
         n_lines += device_is_first(devices, i);
     }
-    if (n_lines == 0 || text_size == 0)
+    if (n_lines == 0)
         return NULL; /* no such poller */
     struct poller *poller = calloc(1, sizeof(*poller) + n_units * sizeof(struct unit));
     if (poller == NULL)
