@@ -9,11 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bridge/clock.h"
-#include "bridge/conf.h"
-#include "bridge/guard.h"
+#include "bridge/base/clock.h"
+#include "bridge/base/guard.h"
+#include "bridge/cli/cli.h"
+#include "bridge/site/conf.h"
 #include "bridge/supervisor.h"
-#include "bridge/tool.h"
 
 enum { EXIT_USAGE = 2, MAX_ARGUMENTS = PROFILE_POINTS_MAX + 1 };
 

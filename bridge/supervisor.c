@@ -9,17 +9,17 @@
 #include <sys/resource.h>
 #include <time.h>
 
-#include "bridge/audit.h"
-#include "bridge/clock.h"
-#include "bridge/energy.h"
-#include "bridge/http.h"
-#include "bridge/log.h"
-#include "bridge/notify.h"
-#include "bridge/poller.h"
-#include "bridge/publisher.h"
-#include "bridge/spooler.h"
-#include "bridge/subscriber.h"
-#include "devices/link.h"
+#include "bridge/base/clock.h"
+#include "bridge/base/log.h"
+#include "bridge/base/notify.h"
+#include "bridge/commands/audit.h"
+#include "bridge/commands/subscriber.h"
+#include "bridge/ops/http.h"
+#include "bridge/publish/publisher.h"
+#include "bridge/store/spooler.h"
+#include "bridge/telemetry/energy.h"
+#include "bridge/telemetry/poller.h"
+#include "devices/lines/link.h"
 
 enum { SAMPLE_BYTES = 8 << 20, OUTCOME_BYTES = 4 << 20 };
 

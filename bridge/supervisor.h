@@ -7,7 +7,7 @@
 #ifndef BRIDGE_SUPERVISOR_H
 #define BRIDGE_SUPERVISOR_H
 
-#include "bridge/conf.h"
+#include "bridge/site/conf.h"
 
 /* Runs until SIGTERM or SIGINT; SIGHUP re-reads the log level from `path`,
  * reopens the audit log and reloads certificates. Returns the exit code. */

@@ -11,90 +11,90 @@ import re
 import sys
 
 ORDER = """
-devices/fault
-devices/point
-devices/codec
-devices/plausible
-devices/cfg
-devices/profile
-devices/device
-devices/claim
-devices/link
-devices/plan
-devices/bustime
-devices/scan
-devices/link_tcp
-devices/link_modbus
-devices/link_new
+devices/lines/fault
+devices/registers/point
+devices/registers/codec
+devices/registers/plausible
+devices/registers/cfg
+devices/registers/profile
+devices/registers/device
+devices/lines/claim
+devices/lines/link
+devices/registers/plan
+devices/registers/bustime
+devices/registers/scan
+devices/lines/link_tcp
+devices/lines/link_rtu
+devices/lines/link_new
 devices/simulator/plant
 devices/simulator/image
 devices/simulator/rtu
 devices/simulator/server
 devices/simulator/main
-bridge/clock
-bridge/log
-bridge/guard
-bridge/table
-bridge/types
-bridge/notify
-bridge/conf
-bridge/schedule
-bridge/backoff
-bridge/change
-bridge/energy
-bridge/reason
-bridge/command
-bridge/control
-bridge/ring
-bridge/queue
-bridge/mailbox
-bridge/inbox
-bridge/outbox
-bridge/spool
-bridge/health
-bridge/wire
-bridge/spooler
-bridge/audit
-bridge/deadman
-bridge/recall
-bridge/reply
-bridge/orders
-bridge/quantity
-bridge/discovery
-bridge/mqtt
-bridge/probe
-bridge/session
-bridge/sessions
-bridge/arrival
-bridge/herald
-bridge/publisher
-bridge/http
-bridge/unit
-bridge/poller
-bridge/subscriber
+bridge/base/clock
+bridge/base/log
+bridge/base/guard
+bridge/cli/table
+bridge/cli/types
+bridge/base/notify
+bridge/site/conf
+bridge/telemetry/due
+bridge/base/backoff
+bridge/telemetry/on_change
+bridge/telemetry/energy
+bridge/model/reason
+bridge/battery/command
+bridge/battery/control
+bridge/base/ring
+bridge/store/queue
+bridge/commands/mailbox
+bridge/commands/inbox
+bridge/store/outbox
+bridge/store/spool
+bridge/model/health
+bridge/wire/wire
+bridge/store/spooler
+bridge/commands/audit
+bridge/battery/deadman
+bridge/commands/answered
+bridge/commands/answers
+bridge/commands/orders
+bridge/publish/ha_units
+bridge/publish/ha_document
+bridge/mqtt/mqtt
+bridge/mqtt/cause
+bridge/mqtt/session
+bridge/mqtt/sessions
+bridge/mqtt/arrival
+bridge/publish/ha_announce
+bridge/publish/publisher
+bridge/ops/http
+bridge/telemetry/polled
+bridge/telemetry/poller
+bridge/commands/subscriber
 bridge/supervisor
-bridge/range
-bridge/reading
-bridge/guess
-bridge/survey
-bridge/ratio
-bridge/tool
+bridge/cli/address_range
+bridge/cli/reading
+bridge/cli/recognise
+bridge/cli/survey
+bridge/cli/power_check
+bridge/cli/cli
 bridge/main
 """.split()
 
 # Libraries that exactly one file may know.
 SOLE_USERS = {
-    "modbus.h": "devices/link_modbus.c",
-    "MQTTAsync.h": "bridge/mqtt.c",
+    "modbus.h": "devices/lines/link_rtu.c",
+    "MQTTAsync.h": "bridge/mqtt/mqtt.c",
 }
 
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]', re.M)
 
 
 def module_of(path):
-    """The module that a file belongs to; a large one may have several: tool_read.c
-    and tool_write.c are parts of tool."""
-    return re.sub(r"^(bridge/tool)_\w+$", r"\1", os.path.splitext(path)[0])
+    """The module that a file belongs to. The subcommands, a file each, are one: cli."""
+    return re.sub(r"^bridge/cli/(check|points|read|scan|write)$", "bridge/cli/cli",
+                  os.path.splitext(path)[0])
 
 
 def sources(root):
@@ -134,16 +134,16 @@ def check(files):
 def can_fail():
     """The check itself, checked: each kind of offence is seen."""
     bad = [
-        ("devices/point.c", '#include "bridge/log.h"\n'),
-        ("devices/point.c", '#include "devices/codec.h"\n'),
-        ("devices/link_tcp.c", "#include <modbus.h>\n"),
-        ("bridge/wire.c", "# include <MQTTAsync.h>\n"),
-        ("bridge/wire.c", '#include "wire.h"\n'),
+        ("devices/registers/point.c", '#include "bridge/base/log.h"\n'),
+        ("devices/registers/point.c", '#include "devices/registers/codec.h"\n'),
+        ("devices/lines/link_tcp.c", "#include <modbus.h>\n"),
+        ("bridge/wire/wire.c", "# include <MQTTAsync.h>\n"),
+        ("bridge/wire/wire.c", '#include "wire.h"\n'),
         ("bridge/stray.c", "\n"),
     ]
     good = [
-        ("bridge/wire.c", '#include "bridge/wire.h"\n#include "devices/fault.h"\n'),
-        ("devices/link_modbus.c", "#include <modbus.h>\n"),
+        ("bridge/wire/wire.c", '#include "bridge/wire/wire.h"\n#include "devices/lines/fault.h"\n'),
+        ("devices/lines/link_rtu.c", "#include <modbus.h>\n"),
     ]
     return all(check([one]) for one in bad) and not check(good)
 

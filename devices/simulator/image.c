@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "devices/codec.h"
+#include "devices/registers/codec.h"
 
 enum { READABLE = 1, WRITABLE = 2 };
 enum { TABLES = 4, WRITE_BITS_MAX = 1968, COIL_ON = 0xff00 };

@@ -14,9 +14,9 @@
 #ifndef DEVICES_SIMULATOR_IMAGE_H
 #define DEVICES_SIMULATOR_IMAGE_H
 
-#include "devices/device.h"
-#include "devices/fault.h"
-#include "devices/link.h"
+#include "devices/lines/fault.h"
+#include "devices/lines/link.h"
+#include "devices/registers/device.h"
 
 struct image;
 

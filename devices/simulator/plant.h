@@ -25,7 +25,7 @@
 #ifndef DEVICES_SIMULATOR_PLANT_H
 #define DEVICES_SIMULATOR_PLANT_H
 
-#include "devices/device.h"
+#include "devices/registers/device.h"
 
 struct plant;
 

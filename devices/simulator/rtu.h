@@ -6,7 +6,7 @@
 #ifndef DEVICES_SIMULATOR_RTU_H
 #define DEVICES_SIMULATOR_RTU_H
 
-#include "devices/link.h"
+#include "devices/lines/link.h"
 
 enum { RTU_CRC_SIZE = 2, RTU_SIZE_MIN = 4, RTU_SIZE_MAX = 1 + LINK_PDU_MAX + RTU_CRC_SIZE };
 

@@ -12,7 +12,7 @@
 #ifndef DEVICES_SIMULATOR_SERVER_H
 #define DEVICES_SIMULATOR_SERVER_H
 
-#include "devices/device.h"
+#include "devices/registers/device.h"
 
 enum { SERVER_ERROR_MAX = 400 };
 

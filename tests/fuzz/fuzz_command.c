@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bridge/clock.h"
-#include "bridge/wire.h"
+#include "bridge/base/clock.h"
+#include "bridge/wire/wire.h"
 
 enum { SETPOINT, SOURCE, N_POINTS };
 

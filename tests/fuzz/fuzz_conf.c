@@ -7,9 +7,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "bridge/clock.h"
-#include "bridge/conf.h"
-#include "bridge/log.h"
+#include "bridge/base/clock.h"
+#include "bridge/base/log.h"
+#include "bridge/site/conf.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -7,9 +7,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "devices/codec.h"
-#include "devices/link.h"
-#include "devices/plan.h"
+#include "devices/lines/link.h"
+#include "devices/registers/codec.h"
+#include "devices/registers/plan.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -67,14 +67,14 @@ def words(source, prefix):
 class Words(flux.Test):
     def test_reasons(self):
         self.assertEqual(table("Reasons"),
-                         [w for w in words("bridge/reason.c", "REASON") if w != "none"])
+                         [w for w in words("bridge/model/reason.c", "REASON") if w != "none"])
 
     def test_outcomes(self):
-        self.assertEqual(table("Outcomes"), words("bridge/reason.c", "OUTCOME"))
+        self.assertEqual(table("Outcomes"), words("bridge/model/reason.c", "OUTCOME"))
 
     def test_errors(self):
         self.assertEqual(table("Errors of values"),
-                         [w for w in words("devices/fault.c", "FAULT") if w != "ok"])
+                         [w for w in words("devices/lines/fault.c", "FAULT") if w != "ok"])
 
     def test_health(self):
         """Every counter of the example is explained."""

@@ -5,7 +5,7 @@
 #include <poll.h>
 #include <sys/eventfd.h>
 
-#include "bridge/mailbox.h"
+#include "bridge/commands/mailbox.h"
 
 /* Until an order waits or the mailbox is stopped; false once it is. */
 static inline bool bed_wait(struct mailbox *mailbox)

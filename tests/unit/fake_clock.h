@@ -1,6 +1,6 @@
 /* fake_clock: the clock module over a time that only the test moves.
  *
- * A program that includes this has these functions instead of bridge/clock.c.
+ * A program that includes this has these functions instead of bridge/base/clock.c.
  * Whoever pauses or waits for a time moves the clock there at once, so a test
  * of seconds takes microseconds and is the same every time. One thread at a
  * time may wait for a time; a wait for ever is a real one.
@@ -11,7 +11,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-#include "bridge/clock.h"
+#include "bridge/base/clock.h"
 
 /* UTC begins at the example of topics.md. */
 #define FAKE_UTC_MS  INT64_C(1763791200000)

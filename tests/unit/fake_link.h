@@ -14,7 +14,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "devices/link.h"
+#include "devices/lines/link.h"
 
 enum { FAKE_UNITS = 4, FAKE_REGISTERS = 4096, FAKE_CALLS = 20000, FAKE_RULES = 8 };
 

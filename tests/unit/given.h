@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#include "devices/cfg.h"
+#include "devices/registers/cfg.h"
 
 /* Enters a new empty directory, so that files have short names in messages. */
 static inline int given_directory(void **state)

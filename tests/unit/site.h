@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "bridge/conf.h"
+#include "bridge/site/conf.h"
 
 /* `devices` is the inside of the group of that name. Ends the program when the
  * configuration is not good: then the test is wrong. */

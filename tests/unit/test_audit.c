@@ -1,5 +1,5 @@
 /* The order of disk and telling, and what happens when the disk says no. */
-#include "bridge/audit.h"
+#include "bridge/commands/audit.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -8,7 +8,7 @@
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
 
-#include "bridge/clock.h"
+#include "bridge/base/clock.h"
 #include "tests/unit/given.h"
 #include "tests/unit/logged.h"
 

@@ -5,8 +5,8 @@
 
 #include <cmocka.h>
 
-#include "bridge/backoff.h"
-#include "bridge/clock.h"
+#include "bridge/base/backoff.h"
+#include "bridge/base/clock.h"
 
 #define S CLOCK_NS_PER_S
 

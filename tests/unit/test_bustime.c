@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "devices/bustime.h"
+#include "devices/registers/bustime.h"
 
 #define MS INT64_C(1000000)
 

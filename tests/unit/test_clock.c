@@ -5,7 +5,7 @@
 
 #include <cmocka.h>
 
-#include "bridge/clock.h"
+#include "bridge/base/clock.h"
 
 static void test_a_jump_is_more_than_slewing(void **state)
 {

@@ -4,7 +4,7 @@
 #include <locale.h>
 #include <math.h>
 
-#include "devices/codec.h"
+#include "devices/registers/codec.h"
 
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
 

@@ -8,8 +8,8 @@
 
 #include <cmocka.h>
 
-#include "bridge/clock.h"
-#include "bridge/command.h"
+#include "bridge/base/clock.h"
+#include "bridge/battery/command.h"
 #include "site.h"
 
 static const int64_t NOW_MS = 1763791200000;

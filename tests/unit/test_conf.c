@@ -1,9 +1,9 @@
 /* Every rule of the configuration file, each with the message and line a user
  * gets, and the values that a good one gives. */
-#include "bridge/conf.h"
+#include "bridge/site/conf.h"
 
-#include "bridge/clock.h"
-#include "bridge/log.h"
+#include "bridge/base/clock.h"
+#include "bridge/base/log.h"
 #include "tests/unit/given.h"
 
 /* A good file, line by line; a case puts its own text in place of one of them. */

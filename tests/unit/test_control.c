@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "bridge/control.h"
+#include "bridge/battery/control.h"
 #include "fake_clock.h"
 #include "fake_link.h"
 #include "site.h"

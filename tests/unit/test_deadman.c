@@ -5,7 +5,7 @@
 
 #include <cmocka.h>
 
-#include "bridge/deadman.h"
+#include "bridge/battery/deadman.h"
 
 #define SECOND INT64_C(1000000000)
 

@@ -2,8 +2,8 @@
 
 #include <math.h>
 
-#include "devices/codec.h"
-#include "devices/device.h"
+#include "devices/registers/codec.h"
+#include "devices/registers/device.h"
 
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
 

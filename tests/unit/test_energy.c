@@ -4,7 +4,7 @@
 
 #include <jansson.h>
 
-#include "bridge/energy.h"
+#include "bridge/telemetry/energy.h"
 #include "fake_clock.h"
 #include "given.h"
 #include "site.h"

@@ -9,8 +9,8 @@
 
 #include <cmocka.h>
 
-#include "bridge/clock.h"
-#include "bridge/inbox.h"
+#include "bridge/base/clock.h"
+#include "bridge/commands/inbox.h"
 
 /* Too large for a stack that sanitizers have grown. */
 static struct inbox_message message;

@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "devices/link.h"
+#include "devices/lines/link.h"
 
 enum { UNIT = 7 };
 static const int64_t TIMEOUT_NS = 1000000000;

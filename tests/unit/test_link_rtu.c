@@ -25,7 +25,7 @@
 #include <termios.h>
 #include <unistd.h>
 
-#include "devices/link_modbus.h"
+#include "devices/lines/link_rtu.h"
 
 enum { UNIT = 7, FRAME_MAX = 256, CRC = 2 };
 

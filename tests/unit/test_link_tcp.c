@@ -30,7 +30,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#include "devices/link_tcp.h"
+#include "devices/lines/link_tcp.h"
 
 enum { UNIT = 7, HEADER = 7, FRAME_MAX = 260 };
 

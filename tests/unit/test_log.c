@@ -1,6 +1,6 @@
 /* What arrives on stderr: whole lines of bounded length, which nothing from
  * outside can forge. */
-#include "bridge/log.h"
+#include "bridge/base/log.h"
 
 #include <errno.h>
 #include <setjmp.h>

@@ -2,15 +2,15 @@
  * configuration: every key, its kind, its range and its default, in the order of
  * the code, and nothing else. */
 /* For their tables, which nobody else sees. */
-#include "bridge/conf.c"
+#include "bridge/site/conf.c"
 #undef FIELD
-#include "devices/device.c"
+#include "devices/registers/device.c"
 
 #include "tests/unit/given.h"
 
 #define PAGE   TESTS_DIR "/../packaging/man/fluxbridge.conf.5"
-#define CONF   TESTS_DIR "/../bridge/conf.c"
-#define DEVICE TESTS_DIR "/../devices/device.c"
+#define CONF   TESTS_DIR "/../bridge/site/conf.c"
+#define DEVICE TESTS_DIR "/../devices/registers/device.c"
 
 enum { LINE = 512 };
 

@@ -16,8 +16,8 @@
 #include <string.h>
 #include <time.h>
 
-#include "bridge/control.h"
-#include "bridge/wire.h"
+#include "bridge/battery/control.h"
+#include "bridge/wire/wire.h"
 #include "tests/unit/fake_clock.h"
 #include "tests/unit/fake_link.h"
 #include "tests/unit/site.h"

@@ -9,7 +9,7 @@
 
 #include <MQTTAsync.h>
 
-#include "bridge/mqtt.h"
+#include "bridge/mqtt/mqtt.h"
 #include "fake_clock.h"
 
 enum { SENT_MOST = 8 };

@@ -9,8 +9,8 @@
 
 #include <cmocka.h>
 
-#include "bridge/clock.h"
-#include "bridge/outbox.h"
+#include "bridge/base/clock.h"
+#include "bridge/store/outbox.h"
 
 #define S CLOCK_NS_PER_S
 

@@ -1,7 +1,7 @@
 #include "given.h"
 
-#include "devices/codec.h"
-#include "devices/plan.h"
+#include "devices/registers/codec.h"
+#include "devices/registers/plan.h"
 
 /* A device of uint16 points, one register each unless a row says otherwise. */
 struct site {

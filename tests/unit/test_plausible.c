@@ -6,8 +6,8 @@
 #include <cmocka.h>
 #include <math.h>
 
-#include "devices/fault.h"
-#include "devices/plausible.h"
+#include "devices/lines/fault.h"
+#include "devices/registers/plausible.h"
 
 static struct point a_point(void)
 {

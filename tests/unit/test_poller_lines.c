@@ -13,9 +13,9 @@
 
 #include <cmocka.h>
 
-#include "bridge/log.h"
-#include "bridge/poller.h"
-#include "devices/link_new.h"
+#include "bridge/base/log.h"
+#include "bridge/telemetry/poller.h"
+#include "devices/lines/link_new.h"
 #include "fake_clock.h"
 #include "fake_link.h"
 #include "site.h"

@@ -4,8 +4,8 @@
 #include <inttypes.h>
 #include <math.h>
 
-#include "devices/codec.h"
-#include "devices/profile.h"
+#include "devices/registers/codec.h"
+#include "devices/registers/profile.h"
 
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
 

@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "bridge/reading.h"
+#include "bridge/cli/reading.h"
 #include "tests/unit/fake_link.h"
 
 enum { A, LONG, RARE, FAR, N };

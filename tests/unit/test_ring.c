@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "bridge/ring.h"
+#include "bridge/base/ring.h"
 
 static void test_empty(void **state)
 {

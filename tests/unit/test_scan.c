@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "devices/scan.h"
+#include "devices/registers/scan.h"
 #include "fake_link.h"
 
 enum { N_POINTS = 5, A = 100, B = 101, C = 102, D = 110, E = 300 };

@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#include "bridge/spool.h"
+#include "bridge/store/spool.h"
 #include "tests/unit/logged.h"
 
 #define MIB (INT64_C(1) << 20)

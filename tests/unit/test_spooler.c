@@ -10,9 +10,9 @@
 
 #include <cmocka.h>
 
-#include "bridge/clock.h"
-#include "bridge/spool.h"
-#include "bridge/spooler.h"
+#include "bridge/base/clock.h"
+#include "bridge/store/spool.h"
+#include "bridge/store/spooler.h"
 #include "tests/unit/logged.h"
 #include "tests/unit/site.h"
 

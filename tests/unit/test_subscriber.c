@@ -14,9 +14,9 @@
 #include <jansson.h>
 
 #include "bed.h"
-#include "bridge/clock.h"
-#include "bridge/log.h"
-#include "bridge/subscriber.h"
+#include "bridge/base/clock.h"
+#include "bridge/base/log.h"
+#include "bridge/commands/subscriber.h"
 #include "site.h"
 
 enum { ANSWERS_MOST = 1000 };

@@ -7,10 +7,10 @@
 #include <signal.h>
 #include <stdatomic.h>
 
-#include "bridge/clock.h"
-#include "bridge/poller.h"
-#include "bridge/publisher.h"
-#include "bridge/subscriber.h"
+#include "bridge/base/clock.h"
+#include "bridge/commands/subscriber.h"
+#include "bridge/publish/publisher.h"
+#include "bridge/telemetry/poller.h"
 #include "tests/unit/given.h"
 #include "tests/unit/logged.h"
 

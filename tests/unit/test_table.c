@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "bridge/table.h"
+#include "bridge/cli/table.h"
 
 static void assert_printed(const struct table *table, const char *expected)
 {

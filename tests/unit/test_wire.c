@@ -11,9 +11,9 @@
 #include <cmocka.h>
 #include <jansson.h>
 
-#include "bridge/clock.h"
-#include "bridge/wire.h"
-#include "devices/codec.h"
+#include "bridge/base/clock.h"
+#include "bridge/wire/wire.h"
+#include "devices/registers/codec.h"
 #include "site.h"
 
 static struct conf conf;

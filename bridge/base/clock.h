@@ -1,0 +1,35 @@
+/* clock: the two clocks. Everything that waits or measures uses the monotonic
+ * one; UTC only names moments to the outside. Rules take time as an argument
+ * and never call this module. Any thread. */
+#ifndef BRIDGE_BASE_CLOCK_H
+#define BRIDGE_BASE_CLOCK_H
+
+#include <pthread.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+
+#define CLOCK_NS_PER_S  INT64_C(1000000000)
+#define CLOCK_NS_PER_MS INT64_C(1000000)
+#define CLOCK_NEVER     INT64_MAX
+
+int64_t clock_mono_ns(void);
+int64_t clock_utc_ms(void);
+
+/* How far UTC has jumped since it was last looked at: 0 for less than half a
+ * second, which slewing may do. Pure; `*ahead_ms` is UTC less the monotonic
+ * clock, kept by the caller from look to look. */
+int64_t clock_jump_ms(int64_t *ahead_ms, int64_t utc_ms, int64_t mono_ns);
+
+/* Does nothing for so long. */
+void clock_pause(int64_t pause_ns);
+
+/* A condition variable that waits on the monotonic clock, and the wait:
+ * returns when signalled or when `until_ns` has passed (CLOCK_NEVER: only when
+ * signalled). As with every condition variable, look at the condition again. */
+void clock_cond_init(pthread_cond_t *cond);
+void clock_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, int64_t until_ns);
+
+/* epoll_wait(2) until then. */
+int clock_epoll_wait(int epoll_fd, struct epoll_event *events, int most, int64_t until_ns);
+
+#endif

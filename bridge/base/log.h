@@ -1,0 +1,23 @@
+/* log: one line per event on stderr.
+ *
+ * A sentence, then key=value pairs. Each failure is logged once, by the module
+ * that ends it, at its beginning and at its end. On journald (JOURNAL_STREAM
+ * names stderr) lines begin with the level as <3>..<7>, elsewhere with the UTC
+ * time. Any thread; a line is one write() of at most 1 KiB, cut off with "...",
+ * and its control characters are replaced. errno stays as it was, %m is its text.
+ */
+#ifndef BRIDGE_BASE_LOG_H
+#define BRIDGE_BASE_LOG_H
+
+enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
+
+extern const char *const log_level_words[]; /* "error" ... "debug", NULL */
+
+void log_set_level(enum log_level level);
+
+void log_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void log_warning(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void log_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void log_debug(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+#endif

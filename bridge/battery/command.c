@@ -1,0 +1,131 @@
+#include "bridge/battery/command.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+
+#include "bridge/base/clock.h"
+#include "devices/registers/codec.h"
+
+bool command_is_stop(const struct device *device, unsigned point, double value)
+{
+    return value == 0.0 && (int)point == device->control.setpoint;
+}
+
+bool command_too_soon(const struct device *device, unsigned point, double value, int64_t mono_ns,
+                      int64_t last_write_ns)
+{
+    const int64_t interval_ns = device->control.min_interval_ns;
+    /* A command that waited its turn may be older than the last write. */
+    return interval_ns > 0 && (int)point == device->control.setpoint &&
+           !command_is_stop(device, point, value) && last_write_ns != INT64_MIN &&
+           mono_ns - last_write_ns < interval_ns;
+}
+
+/* Limits of a point: the site's for the setpoint, else the type's own. */
+static void limits(const struct device *device, unsigned point, double *min, double *max)
+{
+    bool setpoint = (int)point == device->control.setpoint;
+    *min = setpoint ? device->control.min_kw : device->points[point].min;
+    *max = setpoint ? device->control.max_kw : device->points[point].max;
+}
+
+static enum reason judge_value(const struct device *device, unsigned point, double value,
+                               char detail[DETAIL_MAX])
+{
+    const struct point *row = &device->points[point];
+    char asked[CODEC_TEXT_MAX];
+    char bound[CODEC_TEXT_MAX];
+    double min;
+    double max;
+    uint16_t words[4];
+
+    codec_print_number(value, asked);
+    limits(device, point, &min, &max);
+    if (value < min || value > max) {
+        codec_print_number(value < min ? min : max, bound);
+        (void)snprintf(detail, DETAIL_MAX, "%s %s is %s %s %s", asked, row->unit,
+                       value < min ? "below the minimum of" : "above the maximum of", bound,
+                       row->unit);
+        return REASON_OUT_OF_RANGE;
+    }
+    switch (codec_encode(row, value, words)) {
+    case CODEC_FITS:
+        return REASON_NONE;
+    case CODEC_OUT_OF_RANGE:
+        (void)snprintf(detail, DETAIL_MAX, "%s %s does not fit the register's type %s", asked,
+                       row->unit, point_type_word(row->type));
+        return REASON_OUT_OF_RANGE;
+    case CODEC_OFF_STEP:
+        break;
+    }
+    codec_print_number(codec_step(row), bound);
+    (void)snprintf(detail, DETAIL_MAX, "%s is finer than the register's step of %s %s", asked,
+                   bound, row->unit);
+    return REASON_OFF_STEP;
+}
+
+/* Age of the command against its life; on success its monotonic end. */
+static enum reason judge_age(const struct command *command, const struct command_scene *scene,
+                             int64_t *expires_ns, char detail[DETAIL_MAX])
+{
+    const struct device_control *control = &scene->device->control;
+    if (!command->dated) {
+        *expires_ns = scene->mono_ns + control->ttl_ns;
+        return REASON_NONE;
+    }
+    /* Both are milliseconds of UTC since 1970 and below 2^53: no overflow. */
+    int64_t age_ms = scene->utc_ms - command->issued_at_ms;
+    if (-age_ms > control->max_clock_skew_ns / CLOCK_NS_PER_MS) {
+        (void)snprintf(detail, DETAIL_MAX, "issued %" PRId64 " ms ahead of this clock", -age_ms);
+        return REASON_FUTURE_DATED;
+    }
+    int64_t left_ms = command->ttl_ns / CLOCK_NS_PER_MS - age_ms;
+    if (left_ms <= 0) {
+        (void)snprintf(detail, DETAIL_MAX, "issued %" PRId64 " ms ago, lived %" PRId64 " ms",
+                       age_ms, command->ttl_ns / CLOCK_NS_PER_MS);
+        return REASON_EXPIRED;
+    }
+    *expires_ns = scene->mono_ns + left_ms * CLOCK_NS_PER_MS;
+    return REASON_NONE;
+}
+
+enum reason command_judge(const struct command *command, const struct command_scene *scene,
+                          int64_t *expires_ns, char detail[DETAIL_MAX])
+{
+    if (scene->retained) {
+        detail[0] = '\0'; /* whatever else is wrong with it */
+        return REASON_RETAINED;
+    }
+    if (scene->too_large)
+        return REASON_TOO_LARGE;
+    if (!scene->parsed)
+        return REASON_MALFORMED;
+    if (scene->device == NULL)
+        return REASON_UNKNOWN_DEVICE;
+    if (scene->point < 0)
+        return REASON_UNKNOWN_POINT;
+
+    const struct device *device = scene->device;
+    unsigned point = (unsigned)scene->point;
+    detail[0] = '\0';
+    if (!device_may_write(device, point))
+        return REASON_NOT_WRITABLE;
+    if (scene->duplicate)
+        return REASON_DUPLICATE;
+    int64_t end_ns = 0;
+    enum reason reason = judge_age(command, scene, &end_ns, detail);
+    if (reason != REASON_NONE)
+        return reason;
+    if (scene->shutting_down)
+        return REASON_SHUTTING_DOWN;
+    if (scene->audit_unavailable && !command_is_stop(device, point, command->value))
+        return REASON_AUDIT_UNAVAILABLE;
+    if ((scene->crowded && !command_is_stop(device, point, command->value)) ||
+        command_too_soon(device, point, command->value, scene->mono_ns, scene->last_write_ns))
+        return REASON_RATE_LIMITED;
+    reason = judge_value(device, point, command->value, detail);
+    if (reason == REASON_NONE)
+        *expires_ns = end_ns;
+    return reason;
+}

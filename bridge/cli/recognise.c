@@ -1,0 +1,109 @@
+#include "bridge/cli/recognise.h"
+
+#include <math.h>
+#include <string.h>
+
+/* What no installation reaches, in units as the profiles write them. */
+static const struct {
+    const char *unit;
+    double low, high;
+} ranges[] = {
+    {"V", 0, 1e6},         {"A", -1e5, 1e5},   {"Hz", 0, 500},       {"%", -100, 100},
+    {"W", -1e9, 1e9},      {"var", -1e9, 1e9}, {"VA", -1e9, 1e9},    {"kW", -1e6, 1e6},
+    {"kvar", -1e6, 1e6},   {"kVA", -1e6, 1e6}, {"kWh", -1e10, 1e10}, {"kvarh", -1e10, 1e10},
+    {"kVAh", -1e10, 1e10},
+};
+
+/* Two small integers read as a float give numbers such as 9e-41. */
+static const double LEAST_FLOAT = 1e-9, MOST_FLOAT = 1e12;
+
+bool guess_is_believable(const struct point *point, double number)
+{
+    const bool is_float = point->type == POINT_FLOAT32 || point->type == POINT_FLOAT64;
+    if (is_float && number != 0 && (fabs(number) < LEAST_FLOAT || fabs(number) > MOST_FLOAT))
+        return false;
+    for (size_t i = 0; i < sizeof(ranges) / sizeof(*ranges); i++)
+        if (strcmp(ranges[i].unit, point->unit) == 0)
+            return number >= ranges[i].low && number <= ranges[i].high;
+    return true;
+}
+
+struct guess guess_judge(const struct profile *profile, const struct value *values)
+{
+    struct guess guess = {.profile = profile};
+    for (unsigned i = 0; i < profile->n_points; i++) {
+        const struct value *value = &values[i];
+        if (value->state == VALUE_ABSENT)
+            continue;
+        const bool read = value->state == VALUE_READ;
+        const bool good = read && guess_is_believable(&profile->points[i], value->number);
+        guess.of++;
+        guess.good += good;
+        guess.telling += good && value->number != 0;
+        guess.wrong += !good && (read || value->fault == FAULT_IMPLAUSIBLE ||
+                                 value->fault == FAULT_NOT_FINITE);
+    }
+    return guess;
+}
+
+bool guess_fits(const struct guess *guess)
+{
+    return 4 * guess->good >= 3 * guess->of && 8 * guess->wrong <= guess->of && guess->telling > 0;
+}
+
+bool guess_is_better(const struct guess *a, const struct guess *b)
+{
+    const unsigned share_a = a->good * b->of, share_b = b->good * a->of;
+    return share_a != share_b ? share_a > share_b : a->telling > b->telling;
+}
+
+/* Reads what registers the type has, as long as it may still fit. */
+static bool try_type(struct link *link, const struct device_modbus *modbus,
+                     const struct profile *profile, struct guess *guess)
+{
+    const struct device device = {
+        .profile = profile,
+        .n_points = profile->n_points,
+        .points = profile->points,
+        .modbus = *modbus,
+    };
+    bool wanted[PROFILE_POINTS_MAX];
+    struct reading reading;
+
+    for (unsigned i = 0; i < profile->n_points; i++) {
+        const enum point_table table = profile->points[i].table;
+        wanted[i] = table == POINT_HOLDING || table == POINT_INPUT;
+    }
+    bool fits = reading_init(&reading, &device, wanted);
+    reading.most_failed = profile->n_points / 4;
+    if (fits && reading_take(&reading, link) == FAULT_NONE &&
+        reading.failed <= reading.most_failed) {
+        *guess = guess_judge(profile, reading.values);
+        fits = guess_fits(guess);
+    } else {
+        fits = false;
+    }
+    reading_free(&reading);
+    return fits;
+}
+
+enum fault guess_unit(struct link *link, const struct device_modbus *modbus,
+                      struct profile *const *profiles, unsigned n_profiles, struct guess *best)
+{
+    uint16_t word;
+    enum fault fault = link_open(link, modbus->timeout_ns);
+    /* Any answer but a gateway's excuse will do: there is somebody. */
+    if (fault == FAULT_NONE)
+        fault = link_read(link, (uint8_t)modbus->address, POINT_HOLDING, 0, 1, &word,
+                          modbus->timeout_ns);
+    if (fault_is_silence(fault))
+        return fault;
+    *best = (struct guess){0};
+    for (unsigned i = 0; i < n_profiles; i++) {
+        struct guess guess;
+        if (try_type(link, modbus, profiles[i], &guess) &&
+            (best->profile == NULL || guess_is_better(&guess, best)))
+            *best = guess;
+    }
+    return FAULT_NONE;
+}

@@ -1,0 +1,27 @@
+#include "bridge/model/health.h"
+
+#include <stdlib.h>
+
+const uint32_t health_class_us[HEALTH_CLASSES] = {500,   1000,   2500,   5000,    10000,  25000,
+                                                  50000, 100000, 250000, 1000000, 5000000};
+
+bool health_init(struct health *health, unsigned n_devices)
+{
+    health->devices = calloc(n_devices, sizeof(*health->devices));
+    return health->devices != NULL;
+}
+
+void health_free(struct health *health)
+{
+    free(health->devices);
+}
+
+void health_duration(struct health_device *device, int64_t duration_ns)
+{
+    const uint64_t us = (uint64_t)(duration_ns / 1000);
+    unsigned class = 0;
+    while (class < HEALTH_CLASSES && us > health_class_us[class])
+        class ++;
+    health_count(&device->durations[class]);
+    atomic_fetch_add_explicit(&device->duration_us, us, memory_order_relaxed);
+}

@@ -1,0 +1,49 @@
+/* reason: the closed vocabulary of a command's fate.
+ *
+ * Maps one to one onto the tables in topics.md; a test compares them.
+ */
+#ifndef BRIDGE_MODEL_REASON_H
+#define BRIDGE_MODEL_REASON_H
+
+/* Why a command is refused, in the order of the checks: the first that fails
+ * gives the reason. */
+enum reason {
+    REASON_NONE = 0,
+    REASON_RETAINED,
+    REASON_TOO_LARGE,
+    REASON_MALFORMED,
+    REASON_UNKNOWN_DEVICE,
+    REASON_UNKNOWN_POINT,
+    REASON_NOT_WRITABLE,
+    REASON_DUPLICATE,
+    REASON_FUTURE_DATED,
+    REASON_EXPIRED,
+    REASON_SHUTTING_DOWN,
+    REASON_AUDIT_UNAVAILABLE,
+    REASON_RATE_LIMITED,
+    REASON_OUT_OF_RANGE,
+    REASON_OFF_STEP,
+    REASON_DEVICE_OFFLINE,
+    REASON_NOT_READY,
+    REASON_SOE_LOW,
+    REASON_SOE_HIGH,
+    REASON_BLOCKS,
+    REASON_STEP_TOO_LARGE,
+    REASON_COUNT
+};
+
+enum outcome_kind {
+    OUTCOME_CONFIRMED,  /* written and read back */
+    OUTCOME_MISMATCH,   /* written, reads back otherwise */
+    OUTCOME_UNKNOWN,    /* the write's reply was lost and the read-back could not settle it */
+    OUTCOME_FAILED,     /* the device refused; the exception's word is the reason */
+    OUTCOME_REFUSED,    /* not written; see enum reason */
+    OUTCOME_SUPERSEDED, /* not written; a newer setpoint took its place */
+    OUTCOME_COUNT
+};
+
+const char *reason_word(enum reason reason);         /* "soe_low" */
+const char *reason_hint(enum reason reason);         /* what to do, when there is no more to say */
+const char *outcome_word(enum outcome_kind outcome); /* "confirmed" */
+
+#endif

@@ -1,0 +1,49 @@
+/* herald: announces bridge and devices to Home Assistant.
+ *
+ * Part of the publisher, in the bridge's session: at every connect, and again
+ * when Home Assistant has started, sends the retained documents of discovery;
+ * a little later then, because every bridge of a house hears that at once.
+ * Removes what an earlier run announced and this one does not have: the
+ * bridge/info that the broker has kept names the devices of that run.
+ *
+ * herald_arrived() is called by the MQTT library's threads, copies and returns;
+ * all else is the publisher's. Does nothing unless home_assistant is enabled.
+ */
+#ifndef BRIDGE_PUBLISH_HA_ANNOUNCE_H
+#define BRIDGE_PUBLISH_HA_ANNOUNCE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "bridge/mqtt/mqtt.h"
+
+struct herald {
+    const struct conf *conf;
+    struct mqtt *mqtt;
+    uint32_t seed;
+    unsigned sent;  /* documents, of the bridge and every device */
+    int64_t due_ns; /* when to send them all again; CLOCK_NEVER = not asked for */
+    char *info;     /* an earlier bridge/info that is being compared with now */
+    unsigned compared;
+
+    atomic_bool born;      /* Home Assistant has said that it is there */
+    pthread_mutex_t mutex; /* guards what follows */
+    char *arrived;         /* a bridge/info not yet looked at */
+};
+
+/* `seed` sets its pauses apart from those of other bridges. */
+void herald_init(struct herald *herald, const struct conf *conf, struct mqtt *mqtt, uint32_t seed);
+void herald_destroy(struct herald *herald);
+
+/* The session has come up: begins to listen, and everything is to be sent. To
+ * be called before this run's bridge/info is published. */
+void herald_begin(struct herald *herald);
+
+/* True when the message was for it; then herald_run() has something to do. */
+bool herald_arrived(struct herald *herald, const struct mqtt_arrival *arrival);
+
+/* Sends what is due as long as the session takes messages;
+ * returns when to be called again if nothing happens. */
+int64_t herald_run(struct herald *herald, int64_t now_ns);
+
+#endif

@@ -1,0 +1,42 @@
+/* discovery: what Home Assistant is told about the bridge and its devices.
+ *
+ * Pure. One retained document per device, in the form of device discovery
+ * (home-assistant.io/integrations/mqtt, "Device discovery payload"): the
+ * bridge's first, to which all others refer. Its root is closed: one key too
+ * many and Home Assistant drops it whole.
+ *
+ *   number          sensor with what quantity says of it
+ *   enumeration     enum sensor of its labels, unknown when the code has none;
+ *                   <name>_code tells the code then. Without any label: plain text
+ *   bool            binary sensor
+ *   target_power    of a battery under control: a number as well
+ *   status          connectivity; there while the bridge is. All else is there
+ *                   while both the bridge and the device are
+ *
+ * A value that is null is unknown. One that is not in this sample (its poll
+ * class is not due) stays as it is.
+ */
+#ifndef BRIDGE_PUBLISH_HA_DOCUMENT_H
+#define BRIDGE_PUBLISH_HA_DOCUMENT_H
+
+#include "bridge/wire/wire.h"
+
+/* Here Home Assistant says `online` when it has started: then everything is
+ * announced again. This topic does not follow the discovery prefix. */
+#define DISCOVERY_BIRTH_TOPIC "homeassistant/status"
+
+/* Where the document goes; `node` as for wire_topic(). False when it does not
+ * fit. */
+bool discovery_topic(char topic[WIRE_TOPIC_MAX + 1], const struct conf *conf, const char *node);
+
+/* JSON texts, malloc'ed (free with free()); NULL when out of memory. */
+char *discovery_bridge(const struct conf *conf);
+char *discovery_device(const struct conf *conf, const struct device *device);
+
+/* A bridge/info of an earlier run names the devices that were announced then.
+ * From `*index` on, the topic of the next one that is no device any more: an
+ * empty retained message there removes its entities. False when there is none. */
+bool discovery_next_gone(const struct conf *conf, const char *info, unsigned *index,
+                         char topic[WIRE_TOPIC_MAX + 1]);
+
+#endif

@@ -1,0 +1,47 @@
+/* publisher: the thread that owns all MQTT sessions.
+ *
+ * The only thread that sends. Takes from the outbox, keeps a small window in
+ * flight, reconnects with growing pauses (1 s to 60 s), announces everything
+ * retained again on every connect, and publishes bridge/health every 10 s.
+ * Announces to Home Assistant (herald).
+ * With device_wills every device has a session of its own, which carries its
+ * status and its Will and nothing else.
+ */
+#ifndef BRIDGE_PUBLISH_PUBLISHER_H
+#define BRIDGE_PUBLISH_PUBLISHER_H
+
+#include "bridge/commands/inbox.h"
+#include "bridge/model/health.h"
+#include "bridge/site/conf.h"
+#include "bridge/store/outbox.h"
+
+struct publisher;
+
+struct publisher_setup {
+    const struct conf *conf;
+    struct outbox *outbox; /* taken from */
+    struct inbox *inbox;   /* arriving commands are put here */
+    struct health *health;
+    const char *run; /* 8 hex digits, new at each start */
+    int64_t started_ms;
+};
+
+/* Makes the sessions and starts the thread. NULL with a logged reason. */
+struct publisher *publisher_start(const struct publisher_setup *setup);
+
+/* Sends what waits for at most `grace_ns`, publishes every status as offline,
+ * disconnects, joins the thread and frees. */
+void publisher_stop(struct publisher *publisher, int64_t grace_ns);
+
+/* By when the thread promised to be back (monotonic); for the supervisor. */
+int64_t publisher_promise_ns(const struct publisher *publisher);
+
+/* Whether, and since when, the broker has not been reachable: monotonic time
+ * of the loss, 0 while connected. Any thread. */
+int64_t publisher_down_since_ns(const struct publisher *publisher);
+
+/* The next connect reads certificates and the password file anew; a standing
+ * connection is kept. Any thread. */
+void publisher_reload(struct publisher *publisher);
+
+#endif

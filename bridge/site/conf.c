@@ -1,0 +1,363 @@
+#include "bridge/site/conf.h"
+
+#include <arpa/inet.h>
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bridge/base/clock.h"
+#include "bridge/base/log.h"
+
+#define FIELD(structure, member) .offset = offsetof(struct structure, member)
+#define TEXT(structure, member)                                                                    \
+    CFG_TEXT, FIELD(structure, member), .size = sizeof((struct structure *)NULL)->member, .min = 1
+
+static const struct cfg_field ROOT[] = {
+    {"site", TEXT(conf, site), .required = true},
+    {.key = "mqtt", .kind = CFG_OTHER, .required = true},
+    {.key = "home_assistant", .kind = CFG_OTHER},
+    {.key = "spool", .kind = CFG_OTHER},
+    {.key = "audit", .kind = CFG_OTHER},
+    {.key = "log", .kind = CFG_OTHER},
+    {.key = "http", .kind = CFG_OTHER},
+    {.key = "devices", .kind = CFG_OTHER, .required = true},
+    CFG_END,
+};
+
+static const struct cfg_field MQTT[] = {
+    {"url", TEXT(conf_mqtt, url), .required = true},
+    {"version", CFG_INTEGER, FIELD(conf_mqtt, version), .min = 4, .max = 5},
+    /* Two bytes on the wire, and 0 would turn it off. */
+    {"keepalive", CFG_DURATION, FIELD(conf_mqtt, keepalive_ns), .min = 1, .max = 65535},
+    {"qos", CFG_INTEGER, FIELD(conf_mqtt, qos), .min = 0, .max = 1},
+    {"prefix", TEXT(conf_mqtt, prefix)},
+    {"client_id", TEXT(conf_mqtt, client_id)},
+    {"username", TEXT(conf_mqtt, username)},
+    {"password_file", TEXT(conf_mqtt, password_file)},
+    {"device_wills", CFG_BOOLEAN, FIELD(conf_mqtt, device_wills)},
+    {.key = "tls", .kind = CFG_OTHER},
+    CFG_END,
+};
+
+static const struct cfg_field TLS[] = {
+    {"ca_file", TEXT(conf_mqtt, ca_file)},
+    {"cert_file", TEXT(conf_mqtt, cert_file)},
+    {"key_file", TEXT(conf_mqtt, key_file)},
+    CFG_END,
+};
+
+static const struct cfg_field HOME_ASSISTANT[] = {
+    {"enabled", CFG_BOOLEAN, FIELD(conf, ha_enabled)},
+    {"prefix", TEXT(conf, ha_prefix)},
+    CFG_END,
+};
+
+static const struct cfg_field SPOOL[] = {
+    {"path", TEXT(conf, spool_path), .required = true},
+    {"max_size", CFG_SIZE, FIELD(conf, spool_max_size), .min = 0x1p16, .max = 0x1p50},
+    CFG_END,
+};
+
+static const struct cfg_field AUDIT[] = {
+    {"path", TEXT(conf, audit_path), .required = true},
+    CFG_END,
+};
+
+static const struct cfg_field HTTP[] = {
+    {"listen", TEXT(conf, http_listen), .required = true},
+    CFG_END,
+};
+
+static const struct cfg_field LOG[] = {
+    {"level", CFG_CHOICE, FIELD(conf, log_level), .choices = log_level_words},
+    CFG_END,
+};
+
+/* The setting of a text key when cfg_read() has taken it over, else NULL: what
+ * is absent or already reported is not judged any further. */
+static const config_setting_t *conf_taken(const config_setting_t *group, const char *key,
+                                          const char *value)
+{
+    const config_setting_t *setting = config_setting_get_member(group, key);
+    const char *text = setting ? config_setting_get_string(setting) : NULL;
+    return text && *text && strcmp(text, value) == 0 ? setting : NULL;
+}
+
+/* Reads an optional group. Returns it when it was given. */
+static const config_setting_t *conf_group(struct cfg *cfg, const config_setting_t *parent,
+                                          const char *key, const struct cfg_field *fields,
+                                          void *into)
+{
+    const config_setting_t *group = config_setting_get_member(parent, key);
+    if (!group)
+        return NULL;
+    cfg_read(cfg, group, fields, into);
+    return config_setting_is_group(group) ? group : NULL;
+}
+
+/* Host and port from what follows the scheme. Returns what is wrong, or NULL. */
+static const char *conf_split_authority(const char *authority, struct conf_mqtt *mqtt)
+{
+    unsigned char address[sizeof(struct in6_addr)];
+    bool bracketed = *authority == '[';
+    const char *host = bracketed ? authority + 1 : authority;
+    size_t size = strcspn(host, bracketed ? "]" : ":");
+    const char *rest = host + size;
+    if (bracketed && *rest++ != ']')
+        return "has no closing bracket";
+    memcpy(mqtt->host, host, size); /* the whole url fits, so its part does */
+    mqtt->host[size] = '\0';
+    if (size == 0)
+        return "names no host";
+    if (bracketed && inet_pton(AF_INET6, mqtt->host, address) != 1)
+        return "has no IPv6 address in its brackets";
+    if (!bracketed && strchr(rest + (*rest == ':'), ':'))
+        return "must have an IPv6 address in brackets, such as mqtt://[fd00::1]:1883";
+    if (!bracketed && strspn(mqtt->host, "0123456789.") == size &&
+        inet_pton(AF_INET, mqtt->host, address) != 1)
+        return "has no IPv4 address of four numbers from 0 to 255";
+    if (!bracketed && strspn(mqtt->host, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                         "0123456789.-_") != size)
+        return "must name a host of letters, digits, dots and dashes";
+    if (*rest == '\0')
+        return NULL;
+    size_t digits = strspn(rest + 1, "0123456789");
+    long port = strtol(rest + 1, NULL, 10);
+    if (*rest != ':' || digits == 0 || rest[1 + digits] || port < 1 || port > 65535)
+        return "must end with a port from 1 to 65535";
+    mqtt->port = port;
+    return NULL;
+}
+
+/* Takes mqtt.url apart. Returns what is wrong with it, or NULL. The URL itself
+ * is never repeated in a message: it may hold a password that is not meant to
+ * be there. */
+static const char *conf_split_url(struct conf_mqtt *mqtt)
+{
+    static const char plain[] = "mqtt://", tls[] = "mqtts://";
+    const char *authority;
+    if (strncmp(mqtt->url, plain, strlen(plain)) == 0) {
+        authority = mqtt->url + strlen(plain);
+        mqtt->port = 1883;
+    } else if (strncmp(mqtt->url, tls, strlen(tls)) == 0) {
+        authority = mqtt->url + strlen(tls);
+        mqtt->port = 8883;
+        mqtt->tls = true;
+    } else {
+        return "must begin with mqtt:// or mqtts://";
+    }
+    if (strchr(authority, '@'))
+        return "must hold no user name: there are username and password_file for it";
+    if (strpbrk(authority, "/?#"))
+        return "must end after host and port: MQTT knows no path";
+    return conf_split_authority(authority, mqtt);
+}
+
+/* A topic's beginning: anything but wildcards, `$` in front (the broker's own
+ * topics) and empty levels (MQTT 5.0, section 4.7). */
+static void conf_check_prefix(struct cfg *cfg, const config_setting_t *where, const char *prefix)
+{
+    size_t length = strlen(prefix);
+    if (strpbrk(prefix, "+#"))
+        cfg_problem(cfg, where, "prefix must hold no wildcard + or #");
+    else if (prefix[0] == '$')
+        cfg_problem(cfg, where, "prefix must not begin with $: these topics are the broker's own");
+    else if (prefix[0] == '/' || prefix[length - 1] == '/' || strstr(prefix, "//"))
+        cfg_problem(cfg, where, "prefix must hold no empty level");
+}
+
+/* Device sessions append "-<device>" to it, and the whole still has to be
+ * CONF_TEXT_MAX. */
+enum { CONF_CLIENT_ID_MAX = CONF_TEXT_MAX - 1 - DEVICE_NAME_MAX };
+
+static void conf_check_client_id(struct cfg *cfg, const config_setting_t *where, const char *id)
+{
+    size_t length = strlen(id);
+    bool printable = true;
+    for (size_t i = 0; i < length; i++)
+        printable = printable && id[i] > ' ' && id[i] < 0x7f;
+    if (length > CONF_CLIENT_ID_MAX || !printable) {
+        cfg_problem(cfg, where, "client_id must be 1 to %d printable ASCII characters, no spaces",
+                    CONF_CLIENT_ID_MAX);
+    }
+}
+
+/* Reads at most `size` bytes of a file; -1 with errno. One read() is enough for
+ * files as small as these, and tells a directory from a file. */
+static ssize_t conf_peek(const char *path, char *text, size_t size)
+{
+    int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (file < 0)
+        return -1;
+    ssize_t got = read(file, text, size);
+    int error = errno;
+    close(file);
+    errno = error;
+    return got;
+}
+
+const char *conf_load_password(const char *path, char password[CONF_TEXT_MAX + 1])
+{
+    char text[CONF_TEXT_MAX + 3]; /* one byte too many, and "\r\n" */
+    ssize_t got = conf_peek(path, text, sizeof text - 1);
+    if (got < 0)
+        return strerror(errno);
+    text[got] = '\0';
+    size_t length = strcspn(text, "\n");
+    if (length > 0 && text[length - 1] == '\r')
+        length--;
+    if (length == 0)
+        return "no password in its first line";
+    if (length > CONF_TEXT_MAX)
+        return "a password too long to be one";
+    memcpy(password, text, length);
+    password[length] = '\0';
+    return NULL;
+}
+
+static void conf_read_tls(struct cfg *cfg, const config_setting_t *parent, struct conf_mqtt *mqtt)
+{
+    const config_setting_t *group = conf_group(cfg, parent, "tls", TLS, mqtt);
+    if (!group)
+        return;
+    if (!mqtt->tls && mqtt->host[0])
+        cfg_problem(cfg, group, "tls needs a url that begins with mqtts://");
+    const struct {
+        const char *key, *path;
+    } files[] = {
+        {"ca_file", mqtt->ca_file}, {"cert_file", mqtt->cert_file}, {"key_file", mqtt->key_file}};
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        const config_setting_t *setting = conf_taken(group, files[i].key, files[i].path);
+        char byte;
+        if (setting && conf_peek(files[i].path, &byte, 1) < 0)
+            cfg_problem(cfg, setting, "%s: %s", files[i].key, strerror(errno));
+    }
+    if (!config_setting_get_member(group, "cert_file") !=
+        !config_setting_get_member(group, "key_file"))
+        cfg_problem(cfg, group, "cert_file and key_file go together");
+}
+
+static void conf_read_mqtt(struct cfg *cfg, const config_setting_t *root, struct conf *conf)
+{
+    struct conf_mqtt *mqtt = &conf->mqtt;
+    const config_setting_t *group = conf_group(cfg, root, "mqtt", MQTT, mqtt);
+    if (!group)
+        return;
+    const config_setting_t *setting = conf_taken(group, "url", mqtt->url);
+    const char *wrong = setting ? conf_split_url(mqtt) : NULL;
+    if (wrong)
+        cfg_problem(cfg, setting, "url %s", wrong);
+    if (mqtt->keepalive_ns % CLOCK_NS_PER_S != 0) {
+        cfg_problem(cfg, config_setting_get_member(group, "keepalive"),
+                    "keepalive must be whole seconds");
+    }
+    if ((setting = conf_taken(group, "prefix", mqtt->prefix)))
+        conf_check_prefix(cfg, setting, mqtt->prefix);
+    if ((setting = conf_taken(group, "client_id", mqtt->client_id)))
+        conf_check_client_id(cfg, setting, mqtt->client_id);
+    else
+        snprintf(mqtt->client_id, sizeof mqtt->client_id, "fluxbridge-%s", conf->site);
+    if ((setting = conf_taken(group, "password_file", mqtt->password_file))) {
+        wrong = conf_load_password(mqtt->password_file, mqtt->password);
+        if (wrong)
+            cfg_problem(cfg, setting, "password_file: %s", wrong);
+        if (!config_setting_get_member(group, "username"))
+            cfg_problem(cfg, setting, "password_file needs a username");
+    }
+    conf_read_tls(cfg, group, mqtt);
+}
+
+/* ADDRESS:PORT or [ADDRESS]:PORT; a name would leave open where it listens. */
+static bool conf_split_listen(struct conf *conf)
+{
+    struct in6_addr number;
+    char *end;
+    const char *colon = strrchr(conf->http_listen, ':');
+    if (!colon || !isdigit((unsigned char)colon[1]))
+        return false;
+    long port = strtol(colon + 1, &end, 10);
+    size_t length = (size_t)(colon - conf->http_listen);
+    const char *address = conf->http_listen;
+    bool brackets = length >= 2 && address[0] == '[' && address[length - 1] == ']';
+    snprintf(conf->http_address, sizeof conf->http_address, "%.*s",
+             (int)(brackets ? length - 2 : length), brackets ? address + 1 : address);
+    conf->http_port = (uint16_t)port;
+    return *end == '\0' && port >= 1 && port <= 65535 &&
+           inet_pton(brackets ? AF_INET6 : AF_INET, conf->http_address, &number) == 1;
+}
+
+/* The groups that are no more than a few keys. */
+static void conf_read_rest(struct cfg *cfg, const config_setting_t *root, struct conf *conf)
+{
+    const config_setting_t *group, *setting;
+    if ((group = conf_group(cfg, root, "home_assistant", HOME_ASSISTANT, conf)) &&
+        (setting = conf_taken(group, "prefix", conf->ha_prefix)))
+        conf_check_prefix(cfg, setting, conf->ha_prefix);
+    (void)conf_group(cfg, root, "spool", SPOOL, conf);
+    if ((group = conf_group(cfg, root, "audit", AUDIT, conf)) &&
+        (setting = conf_taken(group, "path", conf->audit_path)) &&
+        strcmp(conf->audit_path, conf->spool_path) == 0)
+        cfg_problem(cfg, setting, "audit and spool cannot share one path");
+    if ((group = conf_group(cfg, root, "http", HTTP, conf)) &&
+        (setting = conf_taken(group, "listen", conf->http_listen)) && !conf_split_listen(conf))
+        cfg_problem(cfg, setting,
+                    "listen must be an address and a port, such as \"127.0.0.1:9464\"");
+    conf_group(cfg, root, "log", LOG, conf);
+}
+
+static void conf_read_devices(struct cfg *cfg, const config_setting_t *root, struct conf *conf)
+{
+    const config_setting_t *group = config_setting_get_member(root, "devices");
+    if (!group)
+        return;
+    device_list_read(cfg, group, profile_directories(), &conf->devices);
+    for (unsigned i = 0; i < conf->devices.n_devices; i++) {
+        if (conf->devices.devices[i].controllable && !config_setting_get_member(root, "audit")) {
+            cfg_warning(cfg, group, "commands are not logged: there is no audit group");
+            return;
+        }
+    }
+}
+
+static bool conf_read_root(struct cfg *cfg, const config_setting_t *root, struct conf *conf)
+{
+    unsigned before = cfg->problems;
+    *conf = (struct conf){
+        .mqtt = {.version = 5,
+                 .keepalive_ns = 15 * CLOCK_NS_PER_S,
+                 .qos = 1,
+                 .prefix = "flux",
+                 .device_wills = true},
+        .ha_prefix = "homeassistant",
+        .spool_max_size = INT64_C(256) << 20,
+        .log_level = LOG_LEVEL_INFO,
+    };
+    cfg_read(cfg, root, ROOT, conf);
+    const config_setting_t *site = conf_taken(root, "site", conf->site);
+    if (site && !cfg_is_name(conf->site))
+        cfg_problem(cfg, site, "site must be 1 to 64 letters, digits, _ or -");
+    conf_read_mqtt(cfg, root, conf);
+    conf_read_rest(cfg, root, conf);
+    conf_read_devices(cfg, root, conf);
+    return cfg->problems == before;
+}
+
+bool conf_read(struct cfg *cfg, const char *path, struct conf *conf)
+{
+    *conf = (struct conf){0};
+    config_t config;
+    cfg->file = path;
+    if (!cfg_open(cfg, &config, path))
+        return false;
+    bool good = conf_read_root(cfg, config_root_setting(&config), conf);
+    config_destroy(&config);
+    return good;
+}
+
+void conf_free(struct conf *conf)
+{
+    device_list_free(&conf->devices);
+}

@@ -1,0 +1,58 @@
+/* conf: the whole configuration, validated before a thread starts.
+ *
+ * Read once from one libconfig file (with @include); every problem is printed
+ * as `FILE:LINE: message` in one run. Fixed from then on and shared read-only;
+ * SIGHUP re-reads the file but takes over the log level alone.
+ */
+#ifndef BRIDGE_SITE_CONF_H
+#define BRIDGE_SITE_CONF_H
+
+#include "devices/registers/device.h"
+
+enum { CONF_PATH_MAX = 1023, CONF_TEXT_MAX = 255, CONF_NAME_MAX = 64 };
+
+struct conf_mqtt {
+    char url[CONF_TEXT_MAX + 1];  /* mqtt://host[:1883] or mqtts://host[:8883], required */
+    char host[CONF_TEXT_MAX + 1]; /* taken apart from url; IPv6 without brackets */
+    int64_t port;
+    bool tls;                       /* mqtts:// */
+    int64_t version;                /* 5, or 4 for MQTT 3.1.1 */
+    int64_t keepalive_ns;           /* 15 s, whole seconds */
+    int64_t qos;                    /* of samples: 0 or 1 */
+    char prefix[CONF_TEXT_MAX + 1]; /* "flux"; topic levels without wildcards */
+    /* Default fluxbridge-<site>; device sessions append -<device>, and the
+     * whole fits CONF_TEXT_MAX. */
+    char client_id[CONF_TEXT_MAX + 1];
+    char username[CONF_TEXT_MAX + 1]; /* "" = none */
+    char password_file[CONF_PATH_MAX + 1];
+    char password[CONF_TEXT_MAX + 1]; /* first line of password_file */
+    char ca_file[CONF_PATH_MAX + 1];
+    char cert_file[CONF_PATH_MAX + 1];
+    char key_file[CONF_PATH_MAX + 1];
+    bool device_wills; /* true */
+};
+
+struct conf {
+    char site[CONF_NAME_MAX + 1];
+    struct conf_mqtt mqtt;
+    bool ha_enabled; /* false unless the group is given */
+    char ha_prefix[CONF_TEXT_MAX + 1];
+    char spool_path[CONF_PATH_MAX + 1]; /* "" = memory only */
+    int64_t spool_max_size;
+    char audit_path[CONF_PATH_MAX + 1];   /* "" = no audit log */
+    char http_listen[CONF_TEXT_MAX + 1];  /* "127.0.0.1:9464"; "" = no http */
+    char http_address[CONF_TEXT_MAX + 1]; /* taken apart from it, IPv6 without brackets */
+    uint16_t http_port;
+    int log_level; /* enum log_level */
+    struct device_list devices;
+};
+
+/* Reads and validates `path`, which becomes cfg->file. Returns false after any
+ * problem; conf_free() in either case. */
+bool conf_read(struct cfg *cfg, const char *path, struct conf *conf);
+void conf_free(struct conf *conf);
+
+/* Reads the first line of a password file. Returns NULL, or what is wrong. */
+const char *conf_load_password(const char *path, char password[CONF_TEXT_MAX + 1]);
+
+#endif

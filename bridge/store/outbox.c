@@ -1,0 +1,695 @@
+#include "bridge/store/outbox.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bridge/base/clock.h"
+#include "bridge/store/queue.h"
+
+struct flight {
+    struct queue *queue; /* NULL = free */
+    struct record *record;
+};
+
+struct device {
+    bool online, presence_due;
+    bool live; /* had a live sample since the broker is back */
+    uint64_t dropped;
+};
+
+/* Where one thread sleeps. */
+struct bed {
+    pthread_cond_t cond;
+    bool asleep, woken;
+};
+
+struct outbox {
+    pthread_mutex_t mutex;
+    struct bed publisher, spooler;
+    bool up; /* between outbox_resumed() and outbox_lost() */
+    int64_t resumed_ns;
+    int64_t gate_ns; /* when backlog that is held back may go; CLOCK_NEVER = none is */
+    uint64_t next_ticket;
+    struct queue samples, outcomes;
+    struct {
+        struct queue queue; /* read back from disk: backlog, all of it */
+        bool good;          /* what waits too long in memory goes to disk */
+        bool idle;          /* the spooler sleeps until a sample comes */
+        bool fresh;         /* one has come since it looked */
+        bool rewind;
+        uint64_t count; /* samples on disk */
+        unsigned n_delivered;
+        int64_t *delivered; /* rows to be removed; NULL = there is no spool */
+    } spool;
+    unsigned in_flight, backlog_in_flight;
+    struct flight flights[OUTBOX_WINDOW];
+    uint64_t dropped;
+    unsigned n_presence_due;
+    unsigned n_devices;
+    struct device devices[];
+};
+
+/* Rows delivered and not yet removed, with those in memory, are never more. */
+enum { DELIVERED_MAX = 8192, REFILL_BYTES = 2 << 20, REFILL_BELOW = 1024, REMOVE_AT_ONCE = 1024 };
+
+/* More than the largest record takes in a ring. */
+static size_t at_least_one(size_t bytes)
+{
+    size_t largest =
+        2 * sizeof(struct record) + OUTBOX_TOPIC_MAX + OUTBOX_CORRELATION_MAX + OUTBOX_PAYLOAD_MAX;
+    return bytes > largest ? bytes : largest;
+}
+
+struct outbox *outbox_new(unsigned n_devices, size_t sample_bytes, size_t outcome_bytes)
+{
+    struct outbox *outbox = calloc(1, sizeof(*outbox) + n_devices * sizeof(struct device));
+    if (outbox == NULL)
+        return NULL;
+    pthread_mutex_init(&outbox->mutex, NULL);
+    clock_cond_init(&outbox->publisher.cond);
+    clock_cond_init(&outbox->spooler.cond);
+    outbox->n_devices = n_devices;
+    outbox->next_ticket = 1;
+    outbox->gate_ns = CLOCK_NEVER;
+    outbox->samples.mark = UINT64_MAX;
+    outbox->spool.queue.mark = UINT64_MAX;
+    outbox->samples.ring = ring_new(at_least_one(sample_bytes));
+    outbox->outcomes.ring = ring_new(at_least_one(outcome_bytes));
+    if (outbox->samples.ring == NULL || outbox->outcomes.ring == NULL) {
+        outbox_free(outbox);
+        return NULL;
+    }
+    return outbox;
+}
+
+void outbox_free(struct outbox *outbox)
+{
+    if (outbox == NULL)
+        return;
+    ring_free(outbox->samples.ring);
+    ring_free(outbox->outcomes.ring);
+    ring_free(outbox->spool.queue.ring);
+    free(outbox->spool.delivered);
+    pthread_cond_destroy(&outbox->spooler.cond);
+    pthread_cond_destroy(&outbox->publisher.cond);
+    pthread_mutex_destroy(&outbox->mutex);
+    free(outbox);
+}
+
+static void lock(struct outbox *outbox)
+{
+    pthread_mutex_lock(&outbox->mutex);
+}
+
+/* Whether the sleeper is to be signalled, which is done once. */
+static bool is_called(struct bed *bed)
+{
+    bool called = bed->asleep && bed->woken;
+    bed->asleep = bed->asleep && !called;
+    return called;
+}
+
+/* Who has been woken under the lock is signalled after it: else it would wake
+ * only to wait for the lock. */
+static void unlock(struct outbox *outbox)
+{
+    bool publisher = is_called(&outbox->publisher), spooler = is_called(&outbox->spooler);
+    pthread_mutex_unlock(&outbox->mutex);
+    if (publisher)
+        pthread_cond_signal(&outbox->publisher.cond);
+    if (spooler)
+        pthread_cond_signal(&outbox->spooler.cond);
+}
+
+static void lie_down(struct outbox *outbox, struct bed *bed, int64_t until_ns)
+{
+    if (!bed->woken) {
+        bed->asleep = true;
+        clock_cond_wait(&bed->cond, &outbox->mutex, until_ns);
+    }
+    bed->asleep = bed->woken = false;
+}
+
+static void wake(struct outbox *outbox)
+{
+    outbox->publisher.woken = true;
+}
+
+static void wake_spooler(struct outbox *outbox)
+{
+    outbox->spooler.woken = true;
+}
+
+static struct flight *find_flight(struct outbox *outbox, uint64_t ticket)
+{
+    for (unsigned i = 0; i < OUTBOX_WINDOW; i++) {
+        struct flight *flight = &outbox->flights[i];
+        if (flight->queue != NULL && flight->record->ticket == ticket)
+            return flight;
+    }
+    return NULL;
+}
+
+/* Takes a record out of the window. */
+static void land(struct outbox *outbox, struct flight *flight)
+{
+    outbox->in_flight--;
+    if (queue_is_backlog(flight->queue, flight->record))
+        outbox->backlog_in_flight--;
+    flight->queue = NULL;
+}
+
+/* A device that is configured no more has no count of its own. */
+static void count_drop(struct outbox *outbox, unsigned device)
+{
+    if (device < outbox->n_devices)
+        outbox->devices[device].dropped++;
+    outbox->dropped++;
+}
+
+/* Gives up the oldest record, in flight or not, to make room. */
+static void drop_oldest(struct outbox *outbox, struct queue *queue)
+{
+    struct record *record = ring_front(queue->ring);
+    if (record->state == IN_FLIGHT)
+        land(outbox, find_flight(outbox, record->ticket));
+    if (queue == &outbox->samples && record->row == 0)
+        count_drop(outbox, record->device);
+    queue_retire(queue, record);
+    queue_pop_done(queue);
+}
+
+/* Puts a record in, dropping from the front until it fits; returns how many
+ * were dropped. */
+static unsigned push(struct outbox *outbox, struct queue *queue, const struct record *header,
+                     const void *topic, const void *correlation, const void *payload)
+{
+    unsigned n_dropped = 0;
+    struct record *record;
+    while ((record = ring_push(queue->ring, queue_size_of(header))) == NULL) {
+        drop_oldest(outbox, queue);
+        n_dropped++;
+    }
+    queue_fill(queue, record, header, outbox->next_ticket++, topic, correlation, payload);
+    wake(outbox);
+    return n_dropped;
+}
+
+void outbox_put_sample(struct outbox *outbox, unsigned device, int64_t taken_ns,
+                       const char *payload, size_t size)
+{
+    const struct record header = {.device = device, .taken_ns = taken_ns, .payload_size = size};
+    lock(outbox);
+    if (size <= OUTBOX_PAYLOAD_MAX)
+        push(outbox, &outbox->samples, &header, "", "", payload);
+    else
+        count_drop(outbox, device);
+    outbox->spool.fresh = true;
+    if (outbox->spool.idle)
+        wake_spooler(outbox);
+    unlock(outbox);
+}
+
+bool outbox_put_outcome(struct outbox *outbox, const char *topic, const void *correlation,
+                        size_t correlation_size, const char *payload, size_t size)
+{
+    const struct record header = {.topic_size = strlen(topic) + 1,
+                                  .correlation_size = correlation_size,
+                                  .payload_size = size};
+    if (header.topic_size > OUTBOX_TOPIC_MAX + 1 || correlation_size > OUTBOX_CORRELATION_MAX ||
+        size > OUTBOX_PAYLOAD_MAX) {
+        return false;
+    }
+    lock(outbox);
+    unsigned n_dropped = push(outbox, &outbox->outcomes, &header, topic,
+                              correlation_size > 0 ? correlation : "", payload);
+    unlock(outbox);
+    return n_dropped == 0;
+}
+
+void outbox_set_online(struct outbox *outbox, unsigned device, bool online)
+{
+    lock(outbox);
+    struct device *d = &outbox->devices[device];
+    if (d->online != online) {
+        d->online = online;
+        outbox->n_presence_due += !d->presence_due;
+        d->presence_due = true;
+        wake(outbox);
+    }
+    unlock(outbox);
+}
+
+void outbox_wait(struct outbox *outbox, int64_t until_ns)
+{
+    lock(outbox);
+    if (outbox->gate_ns < until_ns)
+        until_ns = outbox->gate_ns;
+    lie_down(outbox, &outbox->publisher, until_ns);
+    unlock(outbox);
+}
+
+void outbox_wake(struct outbox *outbox)
+{
+    lock(outbox);
+    wake(outbox);
+    unlock(outbox);
+}
+
+/* The next backlog record that may go now. */
+static struct record *seek_backlog(struct outbox *outbox, struct queue **queue, int64_t now_ns)
+{
+    if (outbox->backlog_in_flight >= OUTBOX_WINDOW_BACKLOG)
+        return NULL;
+    *queue = &outbox->spool.queue;
+    struct record *record = queue_seek(*queue, &(*queue)->backlog, UINT64_MAX);
+    /* What is on disk is older than what is in memory, and that goes to disk. */
+    if (record == NULL && !outbox->spool.good) {
+        *queue = &outbox->samples;
+        record = queue_seek(*queue, &(*queue)->backlog, (*queue)->mark);
+    }
+    if (record == NULL)
+        return NULL;
+    int64_t open_ns = outbox->resumed_ns + OUTBOX_RESUME_NS;
+    bool configured = record->device < outbox->n_devices;
+    if (configured && !outbox->devices[record->device].live && now_ns < open_ns) {
+        outbox->gate_ns = open_ns;
+        return NULL;
+    }
+    return record;
+}
+
+static void copy_out(const struct record *record, struct outbox_item *item)
+{
+    const unsigned char *at = record->bytes;
+    item->ticket = record->ticket;
+    item->device = record->device;
+    item->taken_ns = record->taken_ns;
+    item->correlation_size = record->correlation_size;
+    item->payload_size = record->payload_size;
+    memcpy(item->topic, at, record->topic_size);
+    memcpy(item->correlation, at += record->topic_size, record->correlation_size);
+    memcpy(item->payload, at + record->correlation_size, record->payload_size);
+}
+
+static void take_off(struct outbox *outbox, struct queue *queue, struct record *record)
+{
+    struct flight *flight = outbox->flights;
+    while (flight->queue != NULL)
+        flight++;
+    *flight = (struct flight){.queue = queue, .record = record};
+    record->state = IN_FLIGHT;
+    outbox->in_flight++;
+    if (queue_is_backlog(queue, record))
+        outbox->backlog_in_flight++;
+}
+
+bool outbox_take(struct outbox *outbox, int64_t now_ns, struct outbox_item *item)
+{
+    struct queue *queue = &outbox->outcomes;
+    struct record *record = NULL;
+    lock(outbox);
+    outbox->gate_ns = CLOCK_NEVER;
+    if (!outbox->up || outbox->in_flight == OUTBOX_WINDOW)
+        goto done;
+    item->kind = OUTBOX_OUTCOME;
+    record = queue_seek(queue, &queue->live, UINT64_MAX);
+    if (record == NULL) {
+        queue = &outbox->samples;
+        item->kind = OUTBOX_STATE;
+        record = queue_seek(queue, &queue->live, UINT64_MAX);
+        if (record != NULL)
+            outbox->devices[record->device].live = true;
+    }
+    if (record == NULL) {
+        item->kind = OUTBOX_BACKFILL;
+        record = seek_backlog(outbox, &queue, now_ns);
+    }
+    if (record != NULL) {
+        copy_out(record, item);
+        take_off(outbox, queue, record);
+    }
+done:
+    unlock(outbox);
+    return record != NULL;
+}
+
+/* On disk it is no longer wanted. Should nothing be removed there for so long
+ * that the list is full, it is sent once more one day. */
+static void note_delivered(struct outbox *outbox, int64_t row)
+{
+    if (row == 0 || outbox->spool.n_delivered == DELIVERED_MAX)
+        return;
+    outbox->spool.delivered[outbox->spool.n_delivered++] = row;
+    if (outbox->spool.n_delivered % REMOVE_AT_ONCE == 0 ||
+        outbox->spool.queue.waiting == REFILL_BELOW)
+        wake_spooler(outbox);
+}
+
+/* There is room in the window. Nobody is woken when nothing waits for it. Backlog
+ * goes by half a window at a time: to wake the publisher for each would cost more
+ * than to send it. */
+static void wake_for_room(struct outbox *outbox, bool was_full)
+{
+    uint64_t left = outbox->samples.waiting + outbox->spool.queue.waiting +
+                    outbox->outcomes.waiting - outbox->in_flight;
+    if (left > 0 && (was_full || outbox->in_flight == 0 ||
+                     outbox->backlog_in_flight <= OUTBOX_WINDOW_BACKLOG / 2))
+        wake(outbox);
+}
+
+void outbox_ack(struct outbox *outbox, uint64_t ticket, enum outbox_fate fate)
+{
+    lock(outbox);
+    struct flight *flight = find_flight(outbox, ticket);
+    if (flight == NULL)
+        goto done;
+    struct queue *queue = flight->queue;
+    struct record *record = flight->record;
+    bool was_full = outbox->in_flight == OUTBOX_WINDOW;
+    land(outbox, flight);
+    if (fate == OUTBOX_RETURNED) {
+        queue_put_back(queue, record);
+    } else {
+        if (fate == OUTBOX_REFUSED && queue != &outbox->outcomes)
+            count_drop(outbox, record->device);
+        note_delivered(outbox, record->row);
+        queue_retire(queue, record);
+        queue_pop_done(queue);
+        wake_for_room(outbox, was_full);
+    }
+done:
+    unlock(outbox);
+}
+
+/* Nothing is in flight: what is on disk need not be in memory as well, and will
+ * be read again from its beginning. */
+static void leave_to_disk(struct outbox *outbox)
+{
+    struct queue *const queues[] = {&outbox->samples, &outbox->spool.queue};
+    if (outbox->spool.delivered == NULL)
+        return;
+    for (unsigned i = 0; i < 2; i++) {
+        struct queue *queue = queues[i];
+        for (struct record *record = ring_front(queue->ring); record != NULL;
+             record = ring_after(queue->ring, record)) {
+            if (record->row != 0 && record->state == WAITING)
+                queue_retire(queue, record);
+        }
+        queue_pop_done(queue);
+    }
+    outbox->spool.rewind = true;
+    wake_spooler(outbox);
+}
+
+void outbox_lost(struct outbox *outbox)
+{
+    struct queue *samples = &outbox->samples;
+    lock(outbox);
+    outbox->up = false;
+    outbox->gate_ns = CLOCK_NEVER;
+    for (unsigned i = 0; i < OUTBOX_WINDOW; i++) {
+        struct flight *flight = &outbox->flights[i];
+        if (flight->queue != NULL) {
+            queue_put_back(flight->queue, flight->record);
+            land(outbox, flight);
+        }
+    }
+    samples->mark = UINT64_MAX;
+    samples->waiting_backlog = samples->waiting;
+    samples->backlog = ring_front(samples->ring);
+    leave_to_disk(outbox);
+    unlock(outbox);
+}
+
+void outbox_resumed(struct outbox *outbox, int64_t now_ns)
+{
+    struct queue *samples = &outbox->samples;
+    lock(outbox);
+    outbox->up = true;
+    outbox->resumed_ns = now_ns;
+    samples->waiting_backlog = 0;
+    struct record *record = ring_front(samples->ring);
+    while (record != NULL && record->taken_ns <= now_ns - OUTBOX_FRESH_NS) {
+        samples->waiting_backlog += record->state == WAITING;
+        record = ring_after(samples->ring, record);
+    }
+    samples->mark = record != NULL ? record->ticket : outbox->next_ticket;
+    samples->live = record;
+    for (unsigned i = 0; i < outbox->n_devices; i++)
+        outbox->devices[i].live = false;
+    wake_spooler(outbox);
+    unlock(outbox);
+}
+
+bool outbox_take_presence(struct outbox *outbox, unsigned *device, bool *online)
+{
+    bool found = false;
+    lock(outbox);
+    for (unsigned i = *device; outbox->n_presence_due > 0 && i < outbox->n_devices; i++) {
+        if (outbox->devices[i].presence_due) {
+            outbox->devices[i].presence_due = false;
+            outbox->n_presence_due--;
+            *device = i;
+            *online = outbox->devices[i].online;
+            found = true;
+            break;
+        }
+    }
+    unlock(outbox);
+    return found;
+}
+
+void outbox_mark_presence(struct outbox *outbox, unsigned device)
+{
+    lock(outbox);
+    outbox->n_presence_due += !outbox->devices[device].presence_due;
+    outbox->devices[device].presence_due = true;
+    unlock(outbox);
+}
+
+struct outbox_depth outbox_depth(struct outbox *outbox)
+{
+    lock(outbox);
+    const struct outbox_depth depth = {.waiting = outbox->samples.waiting,
+                                       .backlog =
+                                           outbox->samples.waiting_backlog + outbox->spool.count,
+                                       .outcomes = outbox->outcomes.waiting,
+                                       .dropped = outbox->dropped,
+                                       .in_flight = outbox->in_flight};
+    unlock(outbox);
+    return depth;
+}
+
+uint64_t outbox_dropped(struct outbox *outbox, unsigned device)
+{
+    lock(outbox);
+    uint64_t dropped = outbox->devices[device].dropped;
+    unlock(outbox);
+    return dropped;
+}
+
+/* ---- the spooler's side ---- */
+
+bool outbox_use_spool(struct outbox *outbox)
+{
+    struct ring *ring = ring_new(at_least_one(REFILL_BYTES));
+    int64_t *delivered = calloc(DELIVERED_MAX, sizeof(*delivered));
+    if (ring == NULL || delivered == NULL) {
+        ring_free(ring);
+        free(delivered);
+        return false;
+    }
+    lock(outbox);
+    outbox->spool.queue.ring = ring;
+    outbox->spool.delivered = delivered;
+    outbox->spool.good = true;
+    unlock(outbox);
+    return true;
+}
+
+void outbox_set_spool(struct outbox *outbox, bool good, uint64_t count)
+{
+    lock(outbox);
+    if (outbox->spool.good && !good)
+        wake(outbox); /* the publisher takes the backlog from memory */
+    outbox->spool.good = good;
+    outbox->spool.count = count;
+    unlock(outbox);
+}
+
+static bool is_delivered(const struct outbox *outbox, int64_t row)
+{
+    for (unsigned i = 0; i < outbox->spool.n_delivered; i++) {
+        if (outbox->spool.delivered[i] == row)
+            return true;
+    }
+    return false;
+}
+
+/* The record in memory of a row, or NULL. */
+static struct record *find_row(const struct queue *queue, int64_t row)
+{
+    struct record *record = ring_front(queue->ring);
+    while (record != NULL && (record->row != row || record->state == DONE))
+        record = ring_after(queue->ring, record);
+    return record;
+}
+
+void outbox_drop_row(struct outbox *outbox, int64_t row, unsigned device)
+{
+    lock(outbox);
+    struct record *record = find_row(&outbox->spool.queue, row);
+    if (record == NULL)
+        record = find_row(&outbox->samples, row);
+    if (record != NULL)
+        record->row = 0; /* it is still delivered from memory */
+    else if (!is_delivered(outbox, row))
+        count_drop(outbox, device);
+    unlock(outbox);
+}
+
+void outbox_forget_rows(struct outbox *outbox)
+{
+    struct queue *const queues[] = {&outbox->samples, &outbox->spool.queue};
+    lock(outbox);
+    outbox->spool.n_delivered = 0;
+    for (unsigned i = 0; i < 2; i++) {
+        struct record *record = ring_front(queues[i]->ring);
+        for (; record != NULL; record = ring_after(queues[i]->ring, record))
+            record->row = 0;
+    }
+    unlock(outbox);
+}
+
+size_t outbox_spill(struct outbox *outbox, int64_t until_ns, struct outbox_spilled *list,
+                    size_t most, char *bytes, size_t room, int64_t *next_ns)
+{
+    size_t n = 0;
+    *next_ns = CLOCK_NEVER;
+    lock(outbox);
+    outbox->spool.fresh = false;
+    for (struct record *record = ring_front(outbox->samples.ring); record != NULL;
+         record = ring_after(outbox->samples.ring, record)) {
+        if (record->state == DONE || record->row != 0)
+            continue;
+        if (record->taken_ns > until_ns || n == most || record->payload_size > room) {
+            *next_ns = record->taken_ns;
+            break;
+        }
+        memcpy(bytes, record->bytes, record->payload_size);
+        list[n++] = (struct outbox_spilled){
+            .ticket = record->ticket,
+            .device = record->device,
+            .payload = bytes,
+            .payload_size = record->payload_size,
+        };
+        bytes += record->payload_size;
+        room -= record->payload_size;
+    }
+    unlock(outbox);
+    return n;
+}
+
+void outbox_spilled(struct outbox *outbox, const struct outbox_spilled *list, size_t n)
+{
+    struct queue *queue = &outbox->samples;
+    size_t i = 0;
+    lock(outbox);
+    /* Both are in the order of tickets. One that is gone was acknowledged, or
+     * gave way, while it was being written. */
+    for (struct record *record = ring_front(queue->ring); i < n; i++) {
+        while (record != NULL && record->ticket < list[i].ticket)
+            record = ring_after(queue->ring, record);
+        bool here = record != NULL && record->ticket == list[i].ticket;
+        if (here && record->state != DONE)
+            record->row = list[i].row;
+        else
+            note_delivered(outbox, list[i].row);
+        if (here && record->state == WAITING)
+            queue_retire(queue, record);
+    }
+    queue_pop_done(queue);
+    unlock(outbox);
+}
+
+size_t outbox_delivered(struct outbox *outbox, int64_t *rows, size_t most)
+{
+    lock(outbox);
+    size_t n = outbox->spool.n_delivered < most ? outbox->spool.n_delivered : most;
+    memcpy(rows, outbox->spool.delivered, n * sizeof(*rows));
+    unlock(outbox);
+    return n;
+}
+
+void outbox_removed(struct outbox *outbox, size_t n)
+{
+    int64_t *delivered = outbox->spool.delivered;
+    lock(outbox);
+    outbox->spool.n_delivered -= (unsigned)n;
+    memmove(delivered, delivered + n, outbox->spool.n_delivered * sizeof(*delivered));
+    unlock(outbox);
+}
+
+static bool is_in_flight(const struct outbox *outbox, int64_t row)
+{
+    for (unsigned i = 0; i < OUTBOX_WINDOW; i++) {
+        if (outbox->flights[i].queue != NULL && outbox->flights[i].record->row == row)
+            return true;
+    }
+    return false;
+}
+
+bool outbox_refill(struct outbox *outbox, int64_t row, unsigned device, const char *topic,
+                   const char *payload, size_t size)
+{
+    struct queue *queue = &outbox->spool.queue;
+    const struct record header = {
+        .row = row, .device = device, .topic_size = strlen(topic) + 1, .payload_size = size};
+    bool taken = false;
+    lock(outbox);
+    if (!outbox->up || outbox->spool.rewind ||
+        queue->waiting + outbox->spool.n_delivered >= DELIVERED_MAX / 2)
+        goto done;
+    taken = is_in_flight(outbox, row) || is_delivered(outbox, row);
+    if (taken)
+        goto done;
+    struct record *record = ring_push(queue->ring, queue_size_of(&header));
+    taken = record != NULL;
+    if (!taken)
+        goto done;
+    queue_fill(queue, record, &header, outbox->next_ticket++, topic, "", payload);
+    wake(outbox);
+done:
+    unlock(outbox);
+    return taken;
+}
+
+bool outbox_wants_refill(struct outbox *outbox, bool *rewind)
+{
+    lock(outbox);
+    *rewind = outbox->spool.rewind;
+    outbox->spool.rewind = false;
+    bool wants = outbox->up && outbox->spool.queue.waiting < REFILL_BELOW;
+    unlock(outbox);
+    return wants;
+}
+
+void outbox_wait_spool(struct outbox *outbox, int64_t until_ns)
+{
+    lock(outbox);
+    outbox->spool.idle = until_ns == CLOCK_NEVER;
+    if (outbox->spool.idle && outbox->spool.fresh)
+        wake_spooler(outbox);
+    lie_down(outbox, &outbox->spooler, until_ns);
+    outbox->spool.idle = false;
+    unlock(outbox);
+}
+
+void outbox_wake_spool(struct outbox *outbox)
+{
+    lock(outbox);
+    wake_spooler(outbox);
+    unlock(outbox);
+}

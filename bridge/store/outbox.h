@@ -1,0 +1,169 @@
+/* outbox: everything that is to be published, until the broker has it.
+ *
+ * From pollers, subscriber and audit to the publisher thread. Three things in it:
+ *   samples   a bounded ring in memory, the oldest dropped and counted when it
+ *             is full. Live samples go to <device>/state. What was not
+ *             acknowledged when the broker was lost, and what is taken while
+ *             it is away, becomes backlog: it goes to <device>/backfill, oldest
+ *             first, once the device's live flow has resumed.
+ *   outcomes  a ring of their own, sent before samples, kept until acknowledged.
+ *   presence  online or offline per device: the latest only.
+ * A record counts as delivered on its acknowledgement and not before; what was
+ * in flight when the broker was lost goes back to its place.
+ *
+ * Any thread may put; take, lost and resumed are the publisher's; ack may come
+ * from MQTT callbacks (it only marks). Never calls out while locked. Time is an
+ * argument.
+ */
+#ifndef BRIDGE_STORE_OUTBOX_H
+#define BRIDGE_STORE_OUTBOX_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { OUTBOX_TOPIC_MAX = 512, OUTBOX_CORRELATION_MAX = 256, OUTBOX_PAYLOAD_MAX = 80 * 1024 };
+
+/* Most records in flight at once, and most of these that are backlog, so that
+ * live samples and outcomes always find room. */
+enum { OUTBOX_WINDOW = 18, OUTBOX_WINDOW_BACKLOG = 14 };
+
+enum outbox_kind {
+    OUTBOX_STATE,    /* a live sample */
+    OUTBOX_BACKFILL, /* a sample from the backlog */
+    OUTBOX_OUTCOME,  /* to `topic`, QoS 1 */
+};
+
+struct outbox_item {
+    enum outbox_kind kind;
+    uint64_t ticket;                  /* names it in outbox_ack() */
+    unsigned device;                  /* STATE, BACKFILL */
+    int64_t taken_ns;                 /* STATE, BACKFILL: monotonic time of the sample */
+    char topic[OUTBOX_TOPIC_MAX + 1]; /* OUTCOME; BACKFILL of a device that is configured no more */
+    size_t correlation_size;          /* OUTCOME with a response topic */
+    unsigned char correlation[OUTBOX_CORRELATION_MAX];
+    size_t payload_size;
+    char payload[OUTBOX_PAYLOAD_MAX];
+};
+
+struct outbox_depth {
+    uint64_t waiting;   /* samples not yet acknowledged, in flight included */
+    uint64_t backlog;   /* of these: backlog */
+    uint64_t outcomes;  /* not yet acknowledged, in flight included */
+    uint64_t dropped;   /* samples dropped or refused since start, all devices */
+    unsigned in_flight; /* samples and outcomes */
+};
+
+struct outbox;
+
+/* Both sizes are raised to hold at least one record of the largest kind. */
+struct outbox *outbox_new(unsigned n_devices, size_t sample_bytes, size_t outcome_bytes);
+void outbox_free(struct outbox *outbox);
+
+/* Pollers. When the ring is full the oldest sample gives way, in flight or
+ * not. One larger than OUTBOX_PAYLOAD_MAX is dropped itself. */
+void outbox_put_sample(struct outbox *outbox, unsigned device, int64_t taken_ns,
+                       const char *payload, size_t size);
+
+/* An outcome for a topic; correlation may be empty. When the ring is full the
+ * oldest outcome gives way, in flight or not, and false is returned; also for
+ * one whose parts are larger than the bounds above, which is not taken. */
+bool outbox_put_outcome(struct outbox *outbox, const char *topic, const void *correlation,
+                        size_t correlation_size, const char *payload, size_t size);
+
+/* Pollers and the supervisor. Starts offline. */
+void outbox_set_online(struct outbox *outbox, unsigned device, bool online);
+
+/* Publisher: sleeps until there may be something to do or `until_ns`. */
+void outbox_wait(struct outbox *outbox, int64_t until_ns);
+void outbox_wake(struct outbox *outbox);
+
+/* Publisher: the next record to send, copied out and marked in flight:
+ * outcomes, then live samples, then backlog. Backlog waits until its device
+ * has had a live sample since outbox_resumed(), at most OUTBOX_RESUME_NS
+ * (outbox_wait() wakes for it). False when there is nothing, the window is
+ * full, or the broker is away. */
+#define OUTBOX_RESUME_NS INT64_C(5000000000)
+bool outbox_take(struct outbox *outbox, int64_t now_ns, struct outbox_item *item);
+
+enum outbox_fate {
+    OUTBOX_DELIVERED, /* the broker has it: forget it */
+    OUTBOX_REFUSED,   /* the broker does not want it: forget it, and count it as dropped */
+    OUTBOX_RETURNED,  /* it could not be sent: back to its place; wakes nobody */
+};
+
+/* What became of a record that was taken. An unknown ticket is ignored. */
+void outbox_ack(struct outbox *outbox, uint64_t ticket, enum outbox_fate fate);
+
+/* Publisher: the broker is gone: all that waits is backlog; or is back: what
+ * was taken less than OUTBOX_FRESH_NS ago is live all the same. It counts as
+ * gone at first. */
+#define OUTBOX_FRESH_NS INT64_C(1000000000)
+void outbox_lost(struct outbox *outbox);
+void outbox_resumed(struct outbox *outbox, int64_t now_ns);
+
+/* Publisher: a device whose presence has changed since it was last taken, from
+ * index `*device` on; false when there is none. outbox_mark_presence() makes it
+ * due again (after a reconnect, or when sending failed). */
+bool outbox_take_presence(struct outbox *outbox, unsigned *device, bool *online);
+void outbox_mark_presence(struct outbox *outbox, unsigned device);
+
+struct outbox_depth outbox_depth(struct outbox *outbox);
+uint64_t outbox_dropped(struct outbox *outbox, unsigned device);
+
+/* ---- the spooler's side (bridge/store/spooler.h) ----
+ *
+ * With a spool, a sample that waits too long moves from memory to disk, and
+ * all backlog comes back from there, through a ring of its own. Disk is the
+ * truth: when the broker is lost, what is there is no longer kept in memory.
+ */
+
+/* Before any thread starts. False when out of memory. */
+bool outbox_use_spool(struct outbox *outbox);
+
+/* Whether the disk takes samples, and how many it holds. While it does not,
+ * backlog is sent from memory. */
+void outbox_set_spool(struct outbox *outbox, bool good, uint64_t count);
+
+/* A sample was given up on disk. It counts as dropped when it is not in memory
+ * as well; `device` is their number for one that is configured no more. */
+void outbox_drop_row(struct outbox *outbox, int64_t row, unsigned device);
+
+/* All that was on disk is there no more: what is in memory counts again. */
+void outbox_forget_rows(struct outbox *outbox);
+
+struct outbox_spilled {
+    uint64_t ticket;
+    unsigned device;
+    const char *payload;
+    size_t payload_size;
+    int64_t row; /* the spooler's, for outbox_spilled() */
+};
+
+/* Copies out the samples taken until then that are neither delivered nor on
+ * disk, oldest first, and tells when the next one was taken. */
+size_t outbox_spill(struct outbox *outbox, int64_t until_ns, struct outbox_spilled *list,
+                    size_t most, char *bytes, size_t room, int64_t *next_ns);
+
+/* These are on disk now: they leave memory, unless they are in flight. */
+void outbox_spilled(struct outbox *outbox, const struct outbox_spilled *list, size_t n);
+
+/* Tells rows that are delivered and can be removed from disk; and that this
+ * has been done with the first `n`. */
+size_t outbox_delivered(struct outbox *outbox, int64_t *rows, size_t most);
+void outbox_removed(struct outbox *outbox, size_t n);
+
+/* Whether more can be read back; `*rewind` says that this has to begin at the
+ * first row again. */
+bool outbox_wants_refill(struct outbox *outbox, bool *rewind);
+
+/* One sample read back; `topic` is "" for a configured device. False: no room. */
+bool outbox_refill(struct outbox *outbox, int64_t row, unsigned device, const char *topic,
+                   const char *payload, size_t size);
+
+/* Sleeps until there may be something to do or `until_ns`; with CLOCK_NEVER
+ * the next sample ends it too. */
+void outbox_wait_spool(struct outbox *outbox, int64_t until_ns);
+void outbox_wake_spool(struct outbox *outbox);
+
+#endif

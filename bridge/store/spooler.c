@@ -1,0 +1,222 @@
+#include "bridge/store/spooler.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bridge/base/clock.h"
+#include "bridge/base/log.h"
+#include "bridge/store/spool.h"
+#include "bridge/wire/wire.h"
+
+/* A sample is on disk a second after it was taken: half of it to wait for the
+ * broker, half to write. */
+#define PATIENCE_NS (CLOCK_NS_PER_S / 2)
+/* Until a failing disk is tried again. */
+#define RETRY_NS CLOCK_NS_PER_S
+/* Deliveries are gathered for so long before they are removed from disk. */
+#define GATHER_NS (CLOCK_NS_PER_S / 5)
+/* A disk that damages one file after the other is not filled with them. */
+#define RENEW_NS (60 * CLOCK_NS_PER_S)
+
+enum { AT_ONCE = 1024, BYTES_AT_ONCE = 1 << 20 };
+
+/* What can fail. */
+enum work { APPEND = 1, REMOVE = 2, TRIM = 4, READ = 8 };
+
+struct spooler {
+    const struct conf *conf;
+    struct outbox *outbox;
+    struct spool *spool;
+    pthread_t thread;
+    atomic_bool stopping;
+    unsigned failing; /* enum work */
+    int64_t renewable_ns;
+    int64_t read_row; /* rows up to this one have been read back */
+    bool read_full;   /* the outbox took no more */
+    struct outbox_spilled spilled[AT_ONCE];
+    struct spool_sample samples[AT_ONCE];
+    int64_t rows[AT_ONCE];
+    char bytes[BYTES_AT_ONCE];
+};
+
+/* A damaged spool is replaced. What memory still holds goes to the new one. */
+static bool renew(struct spooler *spooler)
+{
+    const uint64_t count = spool_count(spooler->spool);
+    const int64_t now_ns = clock_mono_ns();
+    if (!spool_is_damaged(spooler->spool) || now_ns < spooler->renewable_ns)
+        return false;
+    spooler->renewable_ns = now_ns + RENEW_NS;
+    log_error("the spool fails path=%s samples=%llu why=\"%s\"", spooler->conf->spool_path,
+              (unsigned long long)count, spool_error(spooler->spool));
+    outbox_forget_rows(spooler->outbox);
+    spooler->read_row = 0;
+    return spool_renew(spooler->spool);
+}
+
+/* Says once that the disk fails, and once that all of it works again. */
+static bool check(struct spooler *spooler, enum work work, bool good)
+{
+    const unsigned before = spooler->failing;
+    spooler->failing = good ? before & ~(unsigned)work : before | work;
+    if (!good && renew(spooler))
+        spooler->failing = 0;
+    if (before == 0 && spooler->failing != 0)
+        log_error("the spool cannot be used, samples stay in memory path=%s why=\"%s\"",
+                  spooler->conf->spool_path, spool_error(spooler->spool));
+    if (before != 0 && spooler->failing == 0)
+        log_info("the spool works again path=%s", spooler->conf->spool_path);
+    return good;
+}
+
+static const char *name_of(const struct spooler *spooler, unsigned device)
+{
+    return spooler->conf->devices.devices[device].name;
+}
+
+/* Puts what has waited too long on disk; returns when to look again. */
+static int64_t spill(struct spooler *spooler, int64_t until_ns)
+{
+    int64_t next_ns;
+    size_t n;
+    while ((n = outbox_spill(spooler->outbox, until_ns, spooler->spilled, AT_ONCE, spooler->bytes,
+                             BYTES_AT_ONCE, &next_ns)) > 0) {
+        for (size_t i = 0; i < n; i++)
+            spooler->samples[i] = (struct spool_sample){
+                .device = name_of(spooler, spooler->spilled[i].device),
+                .payload = spooler->spilled[i].payload,
+                .payload_size = spooler->spilled[i].payload_size,
+            };
+        if (!check(spooler, APPEND, spool_append(spooler->spool, spooler->samples, n)))
+            return clock_mono_ns() + RETRY_NS;
+        for (size_t i = 0; i < n; i++)
+            spooler->spilled[i].row = spooler->samples[i].row;
+        outbox_spilled(spooler->outbox, spooler->spilled, n);
+    }
+    return next_ns == CLOCK_NEVER ? CLOCK_NEVER : next_ns + PATIENCE_NS;
+}
+
+static bool remove_delivered(struct spooler *spooler)
+{
+    size_t n;
+    while ((n = outbox_delivered(spooler->outbox, spooler->rows, AT_ONCE)) > 0) {
+        if (!check(spooler, REMOVE, spool_remove(spooler->spool, spooler->rows, n)))
+            return false;
+        outbox_removed(spooler->outbox, n);
+    }
+    return true;
+}
+
+/* The device's index, or their number for one that is configured no more. */
+static unsigned find_device(const struct spooler *spooler, const char *name)
+{
+    const struct device_list *list = &spooler->conf->devices;
+    unsigned i = 0;
+    while (i < list->n_devices && strcmp(list->devices[i].name, name) != 0)
+        i++;
+    return i;
+}
+
+static void count_dropped(void *context, const struct spool_sample *sample)
+{
+    struct spooler *spooler = context;
+    outbox_drop_row(spooler->outbox, sample->row, find_device(spooler, sample->device));
+}
+
+/* Hands one sample back to the outbox. A device that is configured no more
+ * still has a topic. */
+static void hand_back(void *context, const struct spool_sample *sample)
+{
+    struct spooler *spooler = context;
+    char topic[WIRE_TOPIC_MAX + 1] = "";
+    const unsigned device = find_device(spooler, sample->device);
+    if (spooler->read_full)
+        return;
+    if (device == spooler->conf->devices.n_devices)
+        (void)wire_topic(topic, spooler->conf, sample->device, "backfill");
+    if (outbox_refill(spooler->outbox, sample->row, device, topic, sample->payload,
+                      sample->payload_size))
+        spooler->read_row = sample->row;
+    else
+        spooler->read_full = true;
+}
+
+static void refill(struct spooler *spooler)
+{
+    bool rewind;
+    while (outbox_wants_refill(spooler->outbox, &rewind) || rewind) {
+        int64_t before = spooler->read_row;
+        if (rewind)
+            spooler->read_row = before = 0;
+        spooler->read_full = false;
+        if (!check(spooler, READ,
+                   spool_read(spooler->spool, before, AT_ONCE, hand_back, spooler)) ||
+            spooler->read_full || spooler->read_row == before)
+            return;
+    }
+}
+
+static void *spooler_thread(void *argument)
+{
+    struct spooler *spooler = argument;
+    for (;;) {
+        bool stopping = atomic_load(&spooler->stopping);
+        int64_t now_ns = clock_mono_ns();
+        int64_t next_ns = spill(spooler, stopping ? CLOCK_NEVER : now_ns - PATIENCE_NS);
+        if (!remove_delivered(spooler))
+            next_ns = now_ns + RETRY_NS;
+        if (spool_count(spooler->spool) > 0) {
+            (void)check(spooler, TRIM, spool_trim(spooler->spool, count_dropped, spooler));
+            refill(spooler);
+        }
+        outbox_set_spool(spooler->outbox, spooler->failing == 0, spool_count(spooler->spool));
+        if (stopping)
+            break;
+        if (spool_count(spooler->spool) > 0 && next_ns > now_ns + GATHER_NS)
+            next_ns = now_ns + GATHER_NS;
+        outbox_wait_spool(spooler->outbox, next_ns);
+    }
+    if (spooler->failing & APPEND)
+        log_error("samples are lost: they are neither delivered nor on disk samples=%llu",
+                  (unsigned long long)outbox_depth(spooler->outbox).waiting);
+    return NULL;
+}
+
+struct spooler *spooler_start(const struct conf *conf, struct outbox *outbox)
+{
+    char why[256] = "out of memory or threads";
+    struct spooler *spooler = calloc(1, sizeof(*spooler));
+    if (spooler == NULL || !outbox_use_spool(outbox))
+        goto failed;
+    spooler->conf = conf;
+    spooler->outbox = outbox;
+    spooler->spool = spool_open(conf->spool_path, conf->spool_max_size, why);
+    if (spooler->spool == NULL)
+        goto failed;
+    if (spool_count(spooler->spool) > 0)
+        log_info("the spool holds samples of an earlier run samples=%llu",
+                 (unsigned long long)spool_count(spooler->spool));
+    outbox_set_spool(outbox, true, spool_count(spooler->spool));
+    if (pthread_create(&spooler->thread, NULL, spooler_thread, spooler) == 0)
+        return spooler;
+
+failed:
+    log_error("%s", why);
+    if (spooler != NULL)
+        spool_close(spooler->spool);
+    free(spooler);
+    return NULL;
+}
+
+void spooler_stop(struct spooler *spooler)
+{
+    if (spooler == NULL)
+        return;
+    atomic_store(&spooler->stopping, true);
+    outbox_wake_spool(spooler->outbox);
+    pthread_join(spooler->thread, NULL);
+    spool_close(spooler->spool);
+    free(spooler);
+}

@@ -1,0 +1,82 @@
+/* unit: one device as its poller sees it: where its polling stands, and what is
+ * told of it.
+ *
+ * Owned by the poller of its link, and touched by that thread only. Makes no
+ * request itself but for an order; when and how it is asked is the poller's.
+ */
+#ifndef BRIDGE_TELEMETRY_POLLED_H
+#define BRIDGE_TELEMETRY_POLLED_H
+
+#include "bridge/commands/inbox.h"
+#include "bridge/model/health.h"
+#include "bridge/store/outbox.h"
+#include "bridge/telemetry/due.h"
+#include "bridge/telemetry/energy.h"
+#include "bridge/telemetry/on_change.h"
+#include "devices/registers/plausible.h"
+#include "devices/registers/scan.h"
+
+/* A device and where its polling stands. */
+struct unit {
+    unsigned index; /* of the device in the configuration */
+    const struct device *device;
+    struct plan *plan;
+    struct control *control; /* NULL: read-only */
+    struct value *values;
+    struct plausible *plausible; /* per point */
+    struct change *change;
+    struct schedule schedule;
+    uint64_t scans; /* done */
+    uint64_t seq;
+    int64_t attempts; /* failed, of the scan under way */
+    int64_t retry_ns; /* when the next attempt is due, with attempts > 0 */
+    int64_t rest_ns;  /* not to be asked before this time */
+    enum fault fault; /* of the last attempt that failed */
+    bool down;        /* declared offline */
+    bool seen;        /* has answered at least once */
+    int64_t since_ns; /* of the last change of `down` */
+    unsigned refused; /* points refused in the last scan */
+    int64_t last_write_ns;
+    int64_t ordered_ns;      /* when the last order ended */
+    bool found;              /* the setpoint held at start has been reported */
+    bool unsettled;          /* the last order ended as unknown: */
+    struct report uncertain; /* its report */
+};
+
+/* Where what is told goes; one for all units of a poller. */
+struct unit_desk {
+    struct outbox *outbox;
+    struct inbox *inbox;
+    struct health *health;
+    struct energy *energy; /* NULL = none is counted */
+    const char *run;
+    char *text; /* room for one sample */
+    size_t text_size;
+};
+
+/* All but its schedule. False when out of memory; unit_destroy() in either case. */
+bool unit_init(struct unit *unit, const struct device *device, unsigned index);
+void unit_destroy(struct unit *unit);
+
+/* When it is to be asked: the next scan, or the next attempt at this one. */
+int64_t unit_due_ns(const struct unit *unit);
+
+/* Carries out one order, on the spot, and reports. */
+void unit_obey(struct unit *unit, const struct unit_desk *desk, struct link *link,
+               const struct order *order);
+
+/* An attempt at a scan has ended: what is not believable becomes a fault; */
+void unit_check_values(struct unit *unit);
+/* it is counted; */
+void unit_count_attempt(const struct unit *unit, const struct unit_desk *desk, enum fault fault,
+                        int64_t duration_ns);
+/* and when it failed: whether the device is asked once more before the scan is
+ * over (the documented retry: n seconds after the n-th failure). */
+bool unit_fail_attempt(struct unit *unit, enum fault fault, int64_t now_ns);
+
+/* The scan is over, every point has its value or its fault: tells it all.
+ * `why` is the link's word on its last failure. */
+void unit_end_scan(struct unit *unit, const struct unit_desk *desk, const struct scan *scan,
+                   int64_t ts_ms, int64_t taken_ns, const char *why);
+
+#endif

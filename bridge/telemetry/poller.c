@@ -1,0 +1,423 @@
+#include "bridge/telemetry/poller.h"
+
+#include <limits.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "bridge/base/backoff.h"
+#include "bridge/base/clock.h"
+#include "bridge/base/log.h"
+#include "bridge/telemetry/polled.h"
+#include "bridge/wire/wire.h"
+#include "devices/lines/link_new.h"
+
+/* A silent device on a shared link rests this many times as long as it made
+ * the others wait: it takes at most a sixth of their time. */
+enum { REST_FACTOR = 5 };
+/* Pauses between attempts to open a link that cannot be opened. */
+#define REOPEN_MIN_NS (CLOCK_NS_PER_S / 2)
+#define REOPEN_MAX_NS (10 * CLOCK_NS_PER_S)
+/* Lines begin one after the other: whoever is due waits so long for the answer
+ * to the request before his. Devices that answer quickly are asked in one go, for
+ * which the thread wakes once each; slow ones hold up nobody. */
+#define PATIENCE_NS (250 * CLOCK_NS_PER_MS / 1000)
+enum { EVENTS = 16, STACK_BYTES = 192 * 1024 };
+
+/* A link, and the attempt at a scan that is under way on it. */
+struct line {
+    struct link *link;
+    struct backoff reopen;
+    int64_t reopen_ns; /* the link is not opened before this time */
+    unsigned n_units;
+    struct unit *units;
+    struct unit *polled; /* NULL = none is */
+    bool opening;        /* before each transaction the link is seen to */
+    struct scan scan;
+    int64_t begun_ns;
+    int64_t taken_ns, ts_ms; /* of the first request; ts_ms 0 = not yet sent */
+};
+
+struct poller {
+    struct poller_setup setup;
+    pthread_t thread;
+    int epoll_fd;
+    _Atomic int64_t promise_ns;
+    atomic_bool stopping; /* waits of polling, not of orders, are cut short */
+    struct unit_desk desk;
+    const struct line *latest; /* of all the one that began last, and until when */
+    int64_t patience_ns;       /* the others wait for it */
+    unsigned n_lines;
+    struct line *lines;
+    int64_t *due_ns; /* per line: its next scan, or the end of what it waits for */
+    unsigned n_units;
+    struct unit units[]; /* line by line */
+};
+
+static void promise(struct poller *poller, int64_t by_ns)
+{
+    atomic_store_explicit(&poller->promise_ns, by_ns, memory_order_relaxed);
+}
+
+/* ---- orders ---- */
+
+static struct unit *unit_of(struct poller *poller, unsigned device)
+{
+    for (unsigned i = 0; i < poller->n_units; i++) {
+        if (poller->units[i].index == device)
+            return &poller->units[i];
+    }
+    return NULL;
+}
+
+/* Carries out the orders that wait now; those that come meanwhile have to let
+ * a transaction of polling pass. Called between any two transactions: a line
+ * that takes orders is the only one of its poller. */
+static void serve_orders(struct poller *poller)
+{
+    struct link *link = poller->lines[0].link;
+    struct order order;
+    for (unsigned n = mailbox_waiting(poller->setup.mailbox);
+         n > 0 && mailbox_take(poller->setup.mailbox, &order); n--) {
+        struct unit *unit = unit_of(poller, order.device);
+        /* Open, state, source and write, each bounded by the timeout, and the
+         * read-backs, each bounded by a second. */
+        promise(poller,
+                clock_mono_ns() + 16 * unit->device->modbus.timeout_ns + 2 * CLOCK_NS_PER_S);
+        link->stop = NULL;
+        unit_obey(unit, &poller->desk, link, &order);
+        link->stop = &poller->stopping;
+    }
+}
+
+/* ---- one scan, as far as it goes without waiting ---- */
+
+static struct unit *next_unit(const struct line *line)
+{
+    struct unit *next = &line->units[0];
+    for (unsigned i = 1; i < line->n_units; i++) {
+        if (unit_due_ns(&line->units[i]) < unit_due_ns(next))
+            next = &line->units[i];
+    }
+    return next;
+}
+
+static void rest(struct poller *poller, struct line *line)
+{
+    line->polled = NULL;
+    poller->due_ns[line - poller->lines] = unit_due_ns(next_unit(line));
+}
+
+/* Every point has its value or its fault. */
+static void end_scan(struct poller *poller, struct line *line)
+{
+    unit_end_scan(line->polled, &poller->desk, &line->scan, line->ts_ms, line->taken_ns,
+                  line->link->error);
+    rest(poller, line);
+}
+
+static void end_attempt(struct poller *poller, struct line *line, enum scan_step step,
+                        enum fault fault)
+{
+    struct unit *unit = line->polled;
+    int64_t now_ns = clock_mono_ns();
+    unit_check_values(unit);
+    if (step == SCAN_DONE) {
+        backoff_up(&line->reopen, now_ns);
+        fault = line->scan.read > 0 || line->scan.failed == 0 ? FAULT_NONE : FAULT_DEVICE_FAILURE;
+    }
+    if (fault != FAULT_NONE && atomic_load(&poller->stopping)) {
+        rest(poller, line); /* cut short: says nothing of the device */
+        return;
+    }
+    unit_count_attempt(unit, &poller->desk, fault, now_ns - line->taken_ns);
+    if (fault == FAULT_NONE) {
+        end_scan(poller, line);
+        return;
+    }
+    if (line->n_units > 1) /* a silent one takes at most a sixth of the others' time */
+        unit->rest_ns = now_ns + REST_FACTOR * (now_ns - line->begun_ns);
+    if (unit_fail_attempt(unit, fault, now_ns))
+        rest(poller, line);
+    else
+        end_scan(poller, line);
+}
+
+/* Sees to the link. FAULT_CONNECTION while it rests after a failure. */
+static enum fault see_to_link(struct line *line)
+{
+    struct link *link = line->link;
+    if (!link->is_open && !link->is_busy && clock_mono_ns() < line->reopen_ns)
+        return FAULT_CONNECTION;
+    enum fault fault = link->is_busy
+                           ? link_go_on(link, NULL)
+                           : link_begin_open(link, line->polled->device->modbus.timeout_ns);
+    if (fault != FAULT_NONE)
+        line->reopen_ns = backoff_down(&line->reopen, clock_mono_ns());
+    return fault;
+}
+
+static enum scan_step take_step(struct line *line, enum fault *fault)
+{
+    if (!line->opening)
+        return scan_go_on(&line->scan, line->link, fault);
+    bool waited = line->link->is_busy;
+    *fault = see_to_link(line);
+    if (line->link->is_busy)
+        return SCAN_BUSY;
+    if (waited && *fault == FAULT_NONE)
+        return SCAN_MORE; /* an order that came meanwhile goes first */
+    line->opening = false;
+    if (line->ts_ms == 0) {
+        line->ts_ms = clock_utc_ms();
+        line->taken_ns = clock_mono_ns();
+    }
+    if (*fault == FAULT_NONE)
+        return scan_begin_step(&line->scan, line->link, fault);
+    scan_break(&line->scan, *fault);
+    return SCAN_BROKEN;
+}
+
+static void go_on(struct poller *poller, struct line *line)
+{
+    enum fault fault = FAULT_NONE;
+    enum scan_step step;
+    do {
+        /* A serial line waits on the spot. */
+        promise(poller, clock_mono_ns() + 2 * line->polled->device->modbus.timeout_ns);
+        step = take_step(line, &fault);
+        if (step == SCAN_BUSY) {
+            poller->due_ns[line - poller->lines] = line->link->until_ns;
+            return;
+        }
+        serve_orders(poller);
+        line->opening = true;
+    } while (step == SCAN_MORE);
+    end_attempt(poller, line, step, fault);
+}
+
+/* Begins an attempt at a whole scan. A value read before a failure is not kept
+ * for the next attempt: what is published under one time was read at that time. */
+static void begin(struct poller *poller, struct line *line)
+{
+    struct unit *unit = next_unit(line);
+    int64_t now_ns = clock_mono_ns();
+    line->polled = unit;
+    line->begun_ns = line->taken_ns = now_ns;
+    line->ts_ms = 0;
+    line->opening = true;
+    scan_begin(&line->scan, unit->plan, unit->device, unit->scans, unit->values);
+    if (now_ns < unit->rest_ns) {
+        /* Not asked now, so as not to keep its neighbours waiting. */
+        scan_break(&line->scan, unit->fault);
+        line->ts_ms = clock_utc_ms();
+        end_scan(poller, line);
+        return;
+    }
+    poller->latest = line;
+    poller->patience_ns = now_ns + PATIENCE_NS;
+    go_on(poller, line);
+}
+
+/* ---- the thread ---- */
+
+static struct line *first_due(const struct poller *poller)
+{
+    unsigned first = 0;
+    for (unsigned i = 1; i < poller->n_lines; i++) {
+        if (poller->due_ns[i] < poller->due_ns[first])
+            first = i;
+    }
+    return &poller->lines[first];
+}
+
+/* When there is something to do: what is due first may have to wait its turn. */
+static int64_t wake_ns(const struct poller *poller)
+{
+    const struct line *line = first_due(poller);
+    int64_t line_ns = poller->due_ns[line - poller->lines];
+    bool waits = line->polled == NULL && poller->latest != NULL && poller->latest->link->is_busy &&
+                 line_ns < poller->patience_ns;
+    return waits ? poller->patience_ns : line_ns;
+}
+
+/* Does what is due first, if it is; returns when there will be more. */
+static int64_t work(struct poller *poller)
+{
+    if (wake_ns(poller) <= clock_mono_ns()) {
+        struct line *line = first_due(poller);
+        if (line->polled != NULL)
+            go_on(poller, line); /* what it waited for has not come in time */
+        else
+            begin(poller, line);
+    }
+    return wake_ns(poller);
+}
+
+static void *poller_thread(void *argument)
+{
+    struct poller *poller = argument;
+    struct epoll_event events[EVENTS];
+    while (!mailbox_is_stopped(poller->setup.mailbox)) {
+        if (!poller->lines[0].link->is_busy)
+            serve_orders(poller);
+        int64_t until_ns = work(poller);
+        int64_t now_ns = clock_mono_ns();
+        promise(poller, until_ns > now_ns ? until_ns : now_ns); /* what is overdue is so no less */
+        int n = clock_epoll_wait(poller->epoll_fd, events, EVENTS, until_ns);
+        for (int i = 0; i < n; i++) {
+            struct line *line = events[i].data.ptr; /* NULL: the mailbox */
+            if (line != NULL && line->link->is_busy)
+                go_on(poller, line);
+        }
+    }
+    for (unsigned i = 0; i < poller->n_lines; i++) {
+        if (poller->lines[i].link->is_busy)
+            link_close(poller->lines[i].link);
+    }
+    serve_orders(poller);
+    promise(poller, CLOCK_NEVER);
+    for (unsigned i = 0; i < poller->n_lines; i++)
+        link_close(poller->lines[i].link);
+    return NULL;
+}
+
+/* ---- start and stop ---- */
+
+static void poller_free(struct poller *poller)
+{
+    for (unsigned i = 0; i < poller->n_units; i++)
+        unit_destroy(&poller->units[i]);
+    for (unsigned i = 0; i < poller->n_lines; i++)
+        link_free(poller->lines[i].link);
+    if (poller->epoll_fd != -1)
+        close(poller->epoll_fd);
+    free(poller->lines);
+    free(poller->due_ns);
+    free(poller->desk.text);
+    free(poller);
+}
+
+/* The line of a link with all its units. False when out of memory. */
+static bool line_init(struct poller *poller, struct line *line, unsigned link)
+{
+    const struct device_list *devices = &poller->setup.conf->devices;
+    struct schedule_place place = {.link = link, .n_links = devices->n_links};
+    bool good = true;
+
+    *line = (struct line){.units = &poller->units[poller->n_units]};
+    backoff_init(&line->reopen, REOPEN_MIN_NS, REOPEN_MAX_NS, 0, link + 1);
+    for (unsigned i = 0; i < devices->n_devices; i++)
+        place.n_units += devices->devices[i].link == link;
+    for (unsigned i = 0; i < devices->n_devices; i++) {
+        if (devices->devices[i].link != link)
+            continue;
+        struct unit *unit = &poller->units[poller->n_units++];
+        place.unit = line->n_units++;
+        good = unit_init(unit, &devices->devices[i], i) && good;
+        schedule_init(&unit->schedule, unit->device->poll_ns, poller->setup.origin_ns, &place);
+    }
+    line->link = link_new(&line->units[0].device->modbus);
+    if (line->link == NULL)
+        return false;
+    line->link->stop = &poller->stopping;
+    line->link->epoll_fd = poller->epoll_fd;
+    line->link->tag = line;
+    rest(poller, line);
+    return good;
+}
+
+static bool lines_init(struct poller *poller)
+{
+    const struct device_list *devices = &poller->setup.conf->devices;
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.ptr = NULL};
+
+    poller->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (poller->epoll_fd == -1 ||
+        epoll_ctl(poller->epoll_fd, EPOLL_CTL_ADD, mailbox_fd(poller->setup.mailbox), &event) != 0)
+        return false;
+    for (unsigned i = 0; i < devices->n_devices; i++) {
+        if (devices->devices[i].poller == poller->setup.poller && device_is_first(devices, i) &&
+            !line_init(poller, &poller->lines[poller->n_lines++], devices->devices[i].link))
+            return false;
+    }
+    return true;
+}
+
+static struct poller *poller_new(const struct poller_setup *setup)
+{
+    const struct device_list *devices = &setup->conf->devices;
+    unsigned n_units = 0, n_lines = 0;
+    size_t text_size = 1; /* never nothing */
+
+    for (unsigned i = 0; i < devices->n_devices; i++) {
+        if (devices->devices[i].poller != setup->poller)
+            continue;
+        size_t size = wire_sample_room(&devices->devices[i]);
+        text_size = size > text_size ? size : text_size;
+        n_units++;
+        n_lines += device_is_first(devices, i);
+    }
+    if (n_lines == 0)
+        return NULL; /* no such poller */
+    struct poller *poller = calloc(1, sizeof(*poller) + n_units * sizeof(struct unit));
+    if (poller == NULL)
+        return NULL;
+    poller->setup = *setup;
+    poller->epoll_fd = -1;
+    poller->desk = (struct unit_desk){
+        .outbox = setup->outbox,
+        .inbox = setup->inbox,
+        .health = setup->health,
+        .energy = setup->energy,
+        .run = setup->run,
+        .text_size = text_size < OUTBOX_PAYLOAD_MAX ? text_size : OUTBOX_PAYLOAD_MAX,
+    };
+    poller->desk.text = malloc(poller->desk.text_size);
+    poller->lines = calloc(n_lines, sizeof(*poller->lines));
+    poller->due_ns = calloc(n_lines, sizeof(*poller->due_ns));
+    promise(poller, CLOCK_NEVER);
+    if (poller->desk.text == NULL || poller->lines == NULL || poller->due_ns == NULL ||
+        !lines_init(poller)) {
+        poller_free(poller);
+        return NULL;
+    }
+    return poller;
+}
+
+struct poller *poller_start(const struct poller_setup *setup)
+{
+    pthread_attr_t attributes;
+    struct poller *poller = poller_new(setup);
+    if (poller == NULL) {
+        log_error("out of memory or descriptors for poller=%u", setup->poller);
+        return NULL;
+    }
+    pthread_attr_init(&attributes);
+    size_t stack = STACK_BYTES > PTHREAD_STACK_MIN ? STACK_BYTES : (size_t)PTHREAD_STACK_MIN;
+    pthread_attr_setstacksize(&attributes, stack);
+    int error = pthread_create(&poller->thread, &attributes, poller_thread, poller);
+    pthread_attr_destroy(&attributes);
+    if (error != 0) {
+        log_error("cannot start the poller thread poller=%u error=%d", setup->poller, error);
+        poller_free(poller);
+        return NULL;
+    }
+    return poller;
+}
+
+void poller_stop(struct poller *poller)
+{
+    if (poller == NULL)
+        return;
+    atomic_store(&poller->stopping, true);
+    pthread_kill(poller->thread, LINK_STOP_SIGNAL);
+    pthread_join(poller->thread, NULL);
+    poller_free(poller);
+}
+
+int64_t poller_promise_ns(const struct poller *poller)
+{
+    return atomic_load_explicit(&poller->promise_ns, memory_order_relaxed);
+}

@@ -1,0 +1,47 @@
+/* poller: the thread that owns some links and polls the devices on them.
+ *
+ * Sole owner of its links and of the poll state of their devices. A serial line,
+ * and a link with a battery under control, has a poller of its own; all other
+ * links share one, which never waits for one of them alone: a silent device
+ * slows no other link.
+ *
+ * Orders go ahead of polling: it looks into its mailbox between any two Modbus
+ * transactions. A scan is read whole or again (the documented retry:
+ * retry_count attempts, n seconds after the n-th failure), but the pauses and
+ * timeouts of a silent device never take more than a sixth of the time of its
+ * neighbours on the link. Every scan ends as one sample in the outbox.
+ * Allocates nothing once running.
+ */
+#ifndef BRIDGE_TELEMETRY_POLLER_H
+#define BRIDGE_TELEMETRY_POLLER_H
+
+#include "bridge/commands/inbox.h"
+#include "bridge/commands/mailbox.h"
+#include "bridge/model/health.h"
+#include "bridge/store/outbox.h"
+#include "bridge/telemetry/energy.h"
+
+struct poller;
+
+struct poller_setup {
+    const struct conf *conf;
+    unsigned poller; /* of the devices with this number */
+    struct mailbox *mailbox;
+    struct outbox *outbox;
+    struct inbox *inbox;
+    struct health *health;
+    struct energy *energy; /* NULL = none is counted */
+    const char *run;       /* 8 hex digits */
+    int64_t origin_ns;     /* monotonic start of all schedules */
+};
+
+/* NULL with a logged reason. */
+struct poller *poller_start(const struct poller_setup *setup);
+
+/* After mailbox_stop(): joins and frees. */
+void poller_stop(struct poller *poller);
+
+/* By when the thread promised to be back (monotonic); for the supervisor. */
+int64_t poller_promise_ns(const struct poller *poller);
+
+#endif

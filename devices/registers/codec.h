@@ -1,0 +1,49 @@
+/* codec: registers to values and back.
+ *
+ * Pure functions. libmodbus's float helpers are not used: in Debian 12
+ * modbus_set_float_abcd emits BADC and modbus_get_float reads CDAB.
+ */
+#ifndef DEVICES_REGISTERS_CODEC_H
+#define DEVICES_REGISTERS_CODEC_H
+
+#include <stddef.h>
+
+#include "devices/lines/fault.h"
+#include "devices/registers/point.h"
+
+/* Decodes a point from `words`, point_width() registers as read (host order of
+ * each 16-bit word), or one element 0/1 for a coil or discrete input. The
+ * result is VALUE_READ, or VALUE_FAULT with FAULT_NOT_FINITE. */
+struct value codec_decode(const struct point *point, const uint16_t *words);
+
+enum codec_fit {
+    CODEC_FITS,
+    CODEC_OUT_OF_RANGE, /* the register's type cannot hold it */
+    CODEC_OFF_STEP,     /* finer than the register can hold */
+};
+
+/* Encodes `number` (in the point's unit) into point_width() registers. `words`
+ * is untouched unless the result is CODEC_FITS. Bit fields are read-only and
+ * never fit: writing one would need a read-modify-write, which can undo what
+ * another master wrote in between. */
+enum codec_fit codec_encode(const struct point *point, double number, uint16_t *words);
+
+/* The smallest step of the point in its unit: |scale| for integers and bits,
+ * 0 for floats. */
+double codec_step(const struct point *point);
+
+enum { CODEC_TEXT_MAX = 32 };
+
+/* Writes a VALUE_READ value as a JSON number (or true/false for POINT_BOOL):
+ * integers exactly, everything else in the fewest digits that name the
+ * register's value. Not the label of an enumeration. Returns the length. */
+size_t codec_print(const struct point *point, const struct value *value, char text[CODEC_TEXT_MAX]);
+
+/* The same for a bare number in the point's unit, e.g. a limit or a read-back. */
+size_t codec_print_number(double number, char text[CODEC_TEXT_MAX]);
+
+/* What a register held as codec_print() names it, so that it equals the number
+ * that was written: 0.1, and not the float32 next to it, 0.100000001490116. */
+double codec_decimal(const struct point *point, double number);
+
+#endif

@@ -1,0 +1,640 @@
+#include "devices/registers/device.h"
+
+#include <limits.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "devices/registers/codec.h"
+
+#define FIELD(structure, member) .offset = offsetof(struct structure, member)
+
+static const char *const PARITY[] = {"none", "even", "odd", NULL};
+static const char *const ON_EXIT[] = {"hold", "fallback", NULL};
+static const char *const POSITIVE_IS[] = {"discharge", "charge", NULL};
+enum { POSITIVE_IS_DISCHARGE, POSITIVE_IS_CHARGE };
+
+static const struct cfg_field LISTS[] = {
+    {.key = "bess", .kind = CFG_OTHER},
+    {.key = "meters", .kind = CFG_OTHER},
+    CFG_END,
+};
+
+/* The texts and numbers of a device's own group. */
+struct head {
+    char id[DEVICE_ID_MAX + 1], name[DEVICE_NAME_MAX + 1], type[POINT_NAME_MAX + 1];
+    int64_t poll_ns, longest_silence_ns;
+};
+
+static const struct cfg_field HEAD[] = {
+    {"id", CFG_TEXT, FIELD(head, id), .size = DEVICE_ID_MAX + 1, .required = true, .min = 1},
+    {"name", CFG_TEXT, FIELD(head, name), .size = DEVICE_NAME_MAX + 1, .required = true, .min = 1},
+    {"type", CFG_TEXT, FIELD(head, type), .size = POINT_NAME_MAX + 1, .required = true, .min = 1},
+    {"poll", CFG_DURATION, FIELD(head, poll_ns), .min = 0.01, .max = 3600},
+    {"longest_silence", CFG_DURATION, FIELD(head, longest_silence_ns), .min = 0.01, .max = 86400},
+    {.key = "modbus", .kind = CFG_OTHER, .required = true},
+    {.key = "control", .kind = CFG_OTHER},
+    {.key = "points", .kind = CFG_OTHER},
+    CFG_END,
+};
+
+static const struct cfg_field MODBUS[] = {
+    {"host", CFG_TEXT, FIELD(device_modbus, host), .size = DEVICE_HOST_MAX + 1, .min = 1},
+    {"port", CFG_INTEGER, FIELD(device_modbus, port), .min = 1, .max = 65535},
+    {"serial", CFG_TEXT, FIELD(device_modbus, serial), .size = DEVICE_HOST_MAX + 1, .min = 1},
+    {"baud", CFG_INTEGER, FIELD(device_modbus, baud), .min = 300, .max = 921600},
+    {"parity", CFG_CHOICE, FIELD(device_modbus, parity), .choices = PARITY},
+    {"data_bits", CFG_INTEGER, FIELD(device_modbus, data_bits), .min = 8, .max = 8},
+    {"stop_bits", CFG_INTEGER, FIELD(device_modbus, stop_bits), .min = 1, .max = 2},
+    {"address", CFG_INTEGER, FIELD(device_modbus, address), .required = true},
+    {"timeout", CFG_DURATION, FIELD(device_modbus, timeout_ns), .min = 0.01, .max = 60},
+    {"retry_count", CFG_INTEGER, FIELD(device_modbus, retry_count), .min = 1, .max = 10},
+    CFG_END,
+};
+
+/* The rates that termios knows; libmodbus takes 9600 for any other. */
+static const int64_t BAUDS[] = {300,   600,   1200,   2400,   4800,   9600,  19200,
+                                38400, 57600, 115200, 230400, 460800, 921600};
+
+/* Keys that make sense on one kind of link only. */
+static const char *const TCP_KEYS[] = {"port", NULL};
+static const char *const SERIAL_KEYS[] = {"baud", "parity", "data_bits", "stop_bits", NULL};
+
+struct override {
+    char name[POINT_NAME_MAX + 1], unit[POINT_UNIT_MAX + 1];
+    double scale, low, high, deadband;
+    bool counter;
+};
+
+static const struct cfg_field OVERRIDE[] = {
+    {"name", CFG_TEXT, FIELD(override, name), .size = POINT_NAME_MAX + 1, .required = true},
+    {"scale", CFG_NUMBER, FIELD(override, scale)},
+    {"unit", CFG_TEXT, FIELD(override, unit), .size = POINT_UNIT_MAX + 1},
+    {"low", CFG_NUMBER, FIELD(override, low)},
+    {"high", CFG_NUMBER, FIELD(override, high)},
+    {"counter", CFG_BOOLEAN, FIELD(override, counter)},
+    {.key = "sentinels", .kind = CFG_OTHER},
+    {"deadband", CFG_NUMBER, FIELD(override, deadband), .min = 0, .max = 1e12},
+    CFG_END,
+};
+
+/* The control group as written: with positive_is, which only turns a sign. */
+struct sheet {
+    struct device_control control;
+    int positive_is;
+};
+
+static const struct cfg_field CONTROL[] = {
+    {.key = "ready_status", .kind = CFG_OTHER, .required = true},
+    {"min_kw", CFG_NUMBER, FIELD(sheet, control.min_kw), .required = true, .min = -1e6, .max = 1e6},
+    {"max_kw", CFG_NUMBER, FIELD(sheet, control.max_kw), .required = true, .min = -1e6, .max = 1e6},
+    {"positive_is", CFG_CHOICE, FIELD(sheet, positive_is), .required = true,
+     .choices = POSITIVE_IS},
+    {"soe_min", CFG_NUMBER, FIELD(sheet, control.soe_min), .min = 0, .max = 100},
+    {"soe_max", CFG_NUMBER, FIELD(sheet, control.soe_max), .min = 0, .max = 100},
+    {"ttl", CFG_DURATION, FIELD(sheet, control.ttl_ns), .min = 0.1, .max = 86400},
+    {"max_clock_skew", CFG_DURATION, FIELD(sheet, control.max_clock_skew_ns), .min = 0,
+     .max = 3600},
+    {"allow_bare", CFG_BOOLEAN, FIELD(sheet, control.allow_bare)},
+    {"on_exit", CFG_CHOICE, FIELD(sheet, control.on_exit), .choices = ON_EXIT},
+    {"kw_per_block", CFG_NUMBER, FIELD(sheet, control.kw_per_block), .min = 1e-3, .max = 1e6},
+    {"max_step_kw", CFG_NUMBER, FIELD(sheet, control.max_step_kw), .min = 1e-3, .max = 1e6},
+    {"min_interval", CFG_DURATION, FIELD(sheet, control.min_interval_ns), .min = 0, .max = 86400},
+    {"command_source", CFG_INTEGER, FIELD(sheet, control.command_source), .min = 0, .max = 65535},
+    {.key = "status_labels", .kind = CFG_OTHER},
+    {.key = "deadman", .kind = CFG_OTHER},
+    CFG_END,
+};
+
+static const struct cfg_field DEADMAN[] = {
+    {"timeout", CFG_DURATION, FIELD(device_control, deadman_timeout_ns), .required = true,
+     .min = 0.1, .max = 86400},
+    {"value", CFG_NUMBER, FIELD(device_control, deadman_value)},
+    CFG_END,
+};
+
+/* Where a key stands, or else its group. */
+static const config_setting_t *key_or_group(const config_setting_t *group, const char *key)
+{
+    const config_setting_t *setting = config_setting_get_member(group, key);
+    return setting ? setting : group;
+}
+
+static bool read_modbus(struct cfg *cfg, const config_setting_t *group, struct device *device)
+{
+    unsigned before = cfg->problems;
+    struct device_modbus *modbus = &device->modbus;
+    *modbus = (struct device_modbus){
+        .port = 502,
+        .baud = 9600,
+        .parity = DEVICE_PARITY_NONE,
+        .data_bits = 8,
+        .stop_bits = 1,
+        .timeout_ns = 5000000000,
+        .retry_count = 3,
+    };
+    if (!cfg_read(cfg, group, MODBUS, modbus))
+        return false;
+    bool tcp = modbus->host[0] != '\0', serial = modbus->serial[0] != '\0';
+    if (tcp == serial) {
+        cfg_problem(cfg, key_or_group(group, "serial"), "modbus needs either host or serial%s",
+                    tcp ? ", not both" : "");
+        return false;
+    }
+    for (const char *const *key = tcp ? SERIAL_KEYS : TCP_KEYS; *key; key++) {
+        const config_setting_t *setting = config_setting_get_member(group, *key);
+        if (setting)
+            cfg_problem(cfg, setting, "%s has no meaning together with %s", *key,
+                        tcp ? "host" : "serial");
+    }
+    bool known = false;
+    for (size_t i = 0; i < sizeof BAUDS / sizeof BAUDS[0]; i++)
+        known = known || BAUDS[i] == modbus->baud;
+    if (!known)
+        cfg_problem(cfg, config_setting_get_member(group, "baud"),
+                    "baud %lld is not a rate of serial lines", (long long)modbus->baud);
+    const config_setting_t *address = config_setting_get_member(group, "address");
+    int64_t last = tcp ? 255 : 247;
+    if (modbus->address == 0)
+        cfg_problem(cfg, address,
+                    "address 0 is the broadcast: every device would obey and none would answer");
+    else if (modbus->address < 0 || modbus->address > last)
+        cfg_problem(cfg, address, "address must be from 1 to %d, not %lld", (int)last,
+                    (long long)modbus->address);
+    return cfg->problems == before;
+}
+
+static void read_override(struct cfg *cfg, const config_setting_t *group, struct device *device,
+                          bool *seen)
+{
+    struct override override = {.scale = NAN, .low = NAN, .high = NAN};
+    if (!cfg_read(cfg, group, OVERRIDE, &override))
+        return;
+    int index = device_find_point(device, override.name);
+    if (index < 0) {
+        cfg_problem(cfg, group, "type '%s' has no point '%s'", device->profile->type,
+                    override.name);
+        return;
+    }
+    struct point *point = &device->points[index];
+    if (seen[index])
+        cfg_problem(cfg, group, "point '%s' stands here twice", point->name);
+    seen[index] = true;
+    bool limited = !isnan(point->min) || !isnan(point->max);
+    if (limited && (!isnan(override.scale) || config_setting_get_member(group, "unit")))
+        cfg_problem(cfg, group, "%s has write limits in %s: its scale and unit are fixed",
+                    point->name, point->unit);
+    if (!isnan(override.scale)) {
+        if (override.scale == 0)
+            cfg_problem(cfg, group, "%s: scale must not be 0", point->name);
+        if (point->type == POINT_BOOL || point->enumerated)
+            cfg_problem(cfg, group, "%s: a bool or an enumeration has no scale", point->name);
+        point->scale = override.scale;
+    }
+    if (config_setting_get_member(group, "unit"))
+        strcpy(point->unit, override.unit);
+    if (config_setting_get_member(group, "low"))
+        point->low = override.low;
+    if (config_setting_get_member(group, "high"))
+        point->high = override.high;
+    if (point->low > point->high)
+        cfg_problem(cfg, group, "%s: low %g is above high %g", point->name, point->low,
+                    point->high);
+    if (config_setting_get_member(group, "counter"))
+        point->counter = override.counter;
+    profile_read_sentinels(cfg, group, point);
+    point->deadband = override.deadband;
+}
+
+/* The profile's rows, or the device's own copy where `points` or `control`
+ * change something in them: a site of hundreds of meters has them once. */
+static void read_points(struct cfg *cfg, const config_setting_t *group, struct device *device)
+{
+    const config_setting_t *list = config_setting_get_member(group, "points");
+    bool seen[PROFILE_POINTS_MAX] = {false};
+    device->n_points = device->profile->n_points;
+    if (!list && !config_setting_get_member(group, "control")) {
+        device->points = device->profile->points;
+        return;
+    }
+    device->points = calloc(device->n_points, sizeof *device->points);
+    if (!device->points) {
+        cfg_problem(cfg, group, "out of memory");
+        return;
+    }
+    memcpy(device->points, device->profile->points, device->n_points * sizeof *device->points);
+    if (!list)
+        return;
+    if (!config_setting_is_list(list)) {
+        cfg_problem(cfg, list, "points must be a list: ( { name = \"...\"; scale = 0.1; } )");
+        return;
+    }
+    for (unsigned i = 0; i < (unsigned)config_setting_length(list); i++)
+        read_override(cfg, config_setting_get_elem(list, i), device, seen);
+}
+
+/* Labels of the site, and "ready" for what is ready and has none. */
+static void read_statuses(struct cfg *cfg, const config_setting_t *group,
+                          struct device_control *control, struct point *status)
+{
+    const config_setting_t *labels = config_setting_get_member(group, "status_labels");
+    if (labels)
+        profile_read_labels(cfg, labels, status);
+    status->enumerated = true;
+
+    const config_setting_t *ready = config_setting_get_member(group, "ready_status");
+    if (!ready)
+        return;
+    unsigned n = config_setting_is_array(ready) || config_setting_is_list(ready)
+                     ? (unsigned)config_setting_length(ready)
+                     : 0;
+    if (n < 1 || n > DEVICE_STATUSES_MAX) {
+        cfg_problem(cfg, ready, "ready_status must be [ 1 to %d numbers ], such as [ 1 ]",
+                    DEVICE_STATUSES_MAX);
+        return;
+    }
+    for (unsigned i = 0; i < n; i++) {
+        int64_t value;
+        uint16_t words[4];
+        if (!cfg_integer(config_setting_get_elem(ready, i), &value) ||
+            codec_encode(status, (double)value, words) != CODEC_FITS) {
+            cfg_problem(cfg, ready, "ready_status must hold whole numbers that fit %s",
+                        point_type_word(status->type));
+            return;
+        }
+        for (unsigned k = 0; k < control->n_ready; k++)
+            if (control->ready_status[k] == value)
+                cfg_problem(cfg, ready, "ready_status names %lld twice", (long long)value);
+        control->ready_status[control->n_ready++] = value;
+        if (point_label(status, value))
+            continue;
+        if (status->n_labels == POINT_LABELS_MAX) {
+            cfg_problem(cfg, ready, "more than %d labels", POINT_LABELS_MAX);
+            return;
+        }
+        status->labels[status->n_labels++] = (struct point_label){.value = value, .label = "ready"};
+    }
+}
+
+static bool is_integer(const struct point *point)
+{
+    return codec_step(point) == 1 && point->offset == 0 && point->type != POINT_BOOL;
+}
+
+static int find_point(struct cfg *cfg, const config_setting_t *group, const struct device *device,
+                      const char *name, bool writable)
+{
+    int index = device_find_point(device, name);
+    if (index < 0)
+        cfg_problem(cfg, group, "control needs a point '%s', and type '%s' has none", name,
+                    device->profile->type);
+    else if (writable && !device->points[index].writable)
+        cfg_problem(cfg, group, "control needs to write '%s', and type '%s' only reads it", name,
+                    device->profile->type);
+    return index;
+}
+
+static const config_setting_t *deadman_value(const config_setting_t *group)
+{
+    return key_or_group(config_setting_get_member(group, "deadman"), "value");
+}
+
+/* The setpoint's row speaks in kW, + discharging, within the site's limits. */
+static void turn_setpoint(struct cfg *cfg, const config_setting_t *group, const struct sheet *sheet,
+                          struct point *point)
+{
+    double low = sheet->control.min_kw, high = sheet->control.max_kw;
+    if (sheet->positive_is == POSITIVE_IS_CHARGE) {
+        double min = point->min, lowest = point->low;
+        point->scale = -point->scale;
+        point->offset = -point->offset;
+        point->min = -point->max;
+        point->max = -min;
+        point->low = -point->high;
+        point->high = -lowest;
+    }
+    uint16_t words[4];
+    if (strcmp(point->unit, "kW") != 0)
+        cfg_problem(cfg, group, "control speaks kW, and %s is in '%s'", point->name, point->unit);
+    const config_setting_t *min = key_or_group(group, "min_kw");
+    const config_setting_t *max = key_or_group(group, "max_kw");
+    if (codec_encode(point, low, words) == CODEC_OUT_OF_RANGE)
+        cfg_problem(cfg, min, "min_kw %g does not fit the register of %s", low, point->name);
+    if (codec_encode(point, high, words) == CODEC_OUT_OF_RANGE)
+        cfg_problem(cfg, max, "max_kw %g does not fit the register of %s", high, point->name);
+    if (low < point->min)
+        cfg_problem(cfg, min, "min_kw %g is below the type's own limit %g", low, point->min);
+    if (high > point->max)
+        cfg_problem(cfg, max, "max_kw %g is above the type's own limit %g", high, point->max);
+    if (sheet->control.deadman_timeout_ns != 0 &&
+        codec_encode(point, sheet->control.deadman_value, words) == CODEC_OFF_STEP)
+        cfg_problem(cfg, deadman_value(group),
+                    "deadman value %g is finer than the register of %s can hold",
+                    sheet->control.deadman_value, point->name);
+    point->min = low;
+    point->max = high;
+}
+
+static void check_control(struct cfg *cfg, const config_setting_t *group,
+                          const struct device_control *control)
+{
+    if (control->min_kw > 0 || control->max_kw < 0 || control->min_kw >= control->max_kw)
+        cfg_problem(cfg, key_or_group(group, control->min_kw > 0 ? "min_kw" : "max_kw"),
+                    "min_kw and max_kw must span zero, not %g to %g", control->min_kw,
+                    control->max_kw);
+    if (control->soe_min >= control->soe_max) {
+        bool given = config_setting_get_member(group, "soe_min");
+        cfg_problem(cfg, key_or_group(group, given ? "soe_min" : "soe_max"),
+                    "soe_min %g must be below soe_max %g", control->soe_min, control->soe_max);
+    }
+    if (control->deadman_timeout_ns != 0 &&
+        (control->deadman_value < control->min_kw || control->deadman_value > control->max_kw))
+        cfg_problem(cfg, deadman_value(group),
+                    "deadman value %g is not within min_kw %g and max_kw %g",
+                    control->deadman_value, control->min_kw, control->max_kw);
+}
+
+/* Finds the rows that the control sequence uses and fits them to the site. */
+static void bind_control(struct cfg *cfg, const config_setting_t *group, struct device *device,
+                         const struct sheet *sheet)
+{
+    struct device_control *control = &device->control;
+    uint16_t words[4];
+    control->status = find_point(cfg, group, device, "status", false);
+    control->soe = find_point(cfg, group, device, "soe", false);
+    control->setpoint = find_point(cfg, group, device, "target_power", true);
+    control->blocks = isnan(control->kw_per_block)
+                          ? device_find_point(device, "available_blocks")
+                          : find_point(cfg, group, device, "available_blocks", false);
+    control->source = control->command_source < 0
+                          ? device_find_point(device, "command_source")
+                          : find_point(cfg, group, device, "command_source", true);
+
+    if (control->status >= 0 && !is_integer(&device->points[control->status]))
+        cfg_problem(cfg, group, "control needs 'status' to be an integer");
+    else if (control->status >= 0)
+        read_statuses(cfg, group, control, &device->points[control->status]);
+    if (control->soe >= 0 && strcmp(device->points[control->soe].unit, "%") != 0)
+        cfg_problem(cfg, group, "control needs 'soe' in %%, not in '%s'",
+                    device->points[control->soe].unit);
+    if (control->setpoint >= 0)
+        turn_setpoint(cfg, group, sheet, &device->points[control->setpoint]);
+    if (control->command_source >= 0 && control->source >= 0 &&
+        codec_encode(&device->points[control->source], (double)control->command_source, words) !=
+            CODEC_FITS)
+        cfg_problem(cfg, key_or_group(group, "command_source"),
+                    "command_source %lld does not fit its register",
+                    (long long)control->command_source);
+}
+
+static void read_control(struct cfg *cfg, const config_setting_t *group, struct device *device)
+{
+    struct sheet sheet = {
+        .control =
+            {
+                .soe_min = 10,
+                .soe_max = 90,
+                .ttl_ns = 10000000000,
+                .max_clock_skew_ns = 2000000000,
+                .kw_per_block = NAN,
+                .max_step_kw = NAN,
+                .command_source = -1,
+                .on_exit = DEVICE_HOLD,
+            },
+    };
+    bool good = cfg_read(cfg, group, CONTROL, &sheet);
+    const config_setting_t *deadman = config_setting_get_member(group, "deadman");
+    if (deadman)
+        good = cfg_read(cfg, deadman, DEADMAN, &sheet.control) && good;
+    if (good)
+        check_control(cfg, group, &sheet.control);
+    if (!config_setting_is_group(group))
+        return;
+    device->controllable = true;
+    device->control = sheet.control;
+    bind_control(cfg, group, device, &sheet);
+}
+
+/* The profile of a type, read once. A type that could not be read is kept as
+ * an empty one, so that its problems are told once. */
+static const struct profile *find_profile(struct cfg *cfg, const config_setting_t *where,
+                                          const char *const *directories, const char *type,
+                                          struct device_list *list)
+{
+    for (unsigned i = 0; i < list->n_profiles; i++)
+        if (strcmp(list->profiles[i]->type, type) == 0)
+            return list->profiles[i];
+
+    struct profile **more =
+        realloc(list->profiles, (list->n_profiles + 1) * sizeof(struct profile *));
+    if (more)
+        list->profiles = more;
+    struct profile *profile = more ? profile_read(cfg, where, directories, type) : NULL;
+    if (!profile)
+        profile = calloc(1, sizeof *profile);
+    if (!more || !profile) {
+        cfg_problem(cfg, where, "out of memory");
+        free(profile);
+        return NULL;
+    }
+    strcpy(profile->type, type);
+    list->profiles[list->n_profiles++] = profile;
+    return profile;
+}
+
+/* The last device's name and id against the rules and the devices before it. */
+static void check_names(struct cfg *cfg, const config_setting_t *group,
+                        const struct device_list *list)
+{
+    const struct device *last = &list->devices[list->n_devices - 1];
+    const config_setting_t *name = config_setting_get_member(group, "name");
+    const config_setting_t *id = config_setting_get_member(group, "id");
+    if (last->name[0] && !cfg_is_name(last->name))
+        cfg_problem(cfg, name, "name '%s' is not 1 to 64 of A-Z a-z 0-9 _ -", last->name);
+    if (strcasecmp(last->name, "bridge") == 0)
+        cfg_problem(cfg, name,
+                    "a device cannot be called 'bridge': that topic is the bridge's own");
+    for (const struct device *other = list->devices; other < last; other++) {
+        if (last->name[0] && strcasecmp(other->name, last->name) == 0)
+            cfg_problem(cfg, name, "name '%s' is taken by another device, letter case aside",
+                        last->name);
+        if (last->id[0] && strcasecmp(other->id, last->id) == 0)
+            cfg_problem(cfg, id, "id '%s' is taken by device '%s'", last->id, other->name);
+    }
+}
+
+static bool same_link(const struct device_modbus *a, const struct device_modbus *b)
+{
+    return strcasecmp(a->host, b->host) == 0 && strcmp(a->serial, b->serial) == 0 &&
+           (a->serial[0] || a->port == b->port);
+}
+
+/* Numbers the last device's link, and compares it with its neighbours there. */
+static void join_link(struct cfg *cfg, const config_setting_t *where, struct device_list *list)
+{
+    struct device *last = &list->devices[list->n_devices - 1];
+    bool joined = false;
+    for (struct device *other = list->devices; other < last; other++) {
+        const struct device_modbus *a = &other->modbus, *b = &last->modbus;
+        if (!same_link(a, b))
+            continue;
+        if (!joined && (a->baud != b->baud || a->parity != b->parity ||
+                        a->data_bits != b->data_bits || a->stop_bits != b->stop_bits))
+            cfg_problem(cfg, where,
+                        "%s is set otherwise by device '%s': baud, parity and bits must agree",
+                        b->serial, other->name);
+        if (a->address == b->address)
+            cfg_warning(cfg, where, "device '%s' has the same link and address %lld", other->name,
+                        (long long)b->address);
+        last->link = other->link;
+        joined = true;
+    }
+    if (!joined)
+        last->link = list->n_links++;
+}
+
+/* A link that has to be waited for on the spot, because it is a serial line or a
+ * command must find nothing in its way, has a thread of its own. */
+static bool is_apart(const struct device_list *list, unsigned link)
+{
+    for (unsigned i = 0; i < list->n_devices; i++) {
+        const struct device *device = &list->devices[i];
+        if (device->link == link && (device->modbus.serial[0] || device->controllable))
+            return true;
+    }
+    return false;
+}
+
+/* The first device of the link of this one. */
+static const struct device *first_of_link(const struct device_list *list, unsigned index)
+{
+    const struct device *first = list->devices;
+    while (first->link != list->devices[index].link)
+        first++;
+    return first;
+}
+
+bool device_is_first(const struct device_list *list, unsigned index)
+{
+    return first_of_link(list, index) == &list->devices[index];
+}
+
+/* One thread serves all links that have none of their own. */
+static void assign_pollers(struct device_list *list)
+{
+    unsigned shared = UINT_MAX;
+    for (unsigned i = 0; i < list->n_devices; i++) {
+        struct device *device = &list->devices[i];
+        if (!device_is_first(list, i)) {
+            device->poller = first_of_link(list, i)->poller;
+        } else if (is_apart(list, device->link)) {
+            device->poller = list->n_pollers++;
+        } else {
+            if (shared == UINT_MAX)
+                shared = list->n_pollers++;
+            device->poller = shared;
+        }
+    }
+}
+
+/* Goes on after a problem, so that one run shows them all. */
+static void read_device(struct cfg *cfg, const config_setting_t *group, bool battery,
+                        const char *const *directories, struct device_list *list)
+{
+    struct head head = {.poll_ns = 1000000000};
+    struct device *device = &list->devices[list->n_devices++];
+    cfg_read(cfg, group, HEAD, &head);
+    if (!config_setting_is_group(group))
+        return;
+    device->battery = battery;
+    device->poll_ns = head.poll_ns;
+    device->longest_silence_ns = head.longest_silence_ns;
+    strcpy(device->id, head.id);
+    strcpy(device->name, head.name);
+    check_names(cfg, group, list);
+
+    const config_setting_t *modbus = config_setting_get_member(group, "modbus");
+    if (modbus && read_modbus(cfg, modbus, device))
+        join_link(cfg, modbus, list);
+
+    const config_setting_t *control = config_setting_get_member(group, "control");
+    if (control && !battery)
+        cfg_problem(cfg, control, "a meter takes no commands: control is for devices in bess");
+
+    if (head.type[0])
+        device->profile = find_profile(cfg, config_setting_get_member(group, "type"), directories,
+                                       head.type, list);
+    if (!device->profile || device->profile->n_points == 0)
+        return;
+    read_points(cfg, group, device);
+    if (control && battery && device->points)
+        read_control(cfg, control, device);
+}
+
+/* Elements of one of the two lists; 0 when it is absent. */
+static unsigned count(struct cfg *cfg, const config_setting_t *list)
+{
+    if (!list || config_setting_is_list(list))
+        return list ? (unsigned)config_setting_length(list) : 0;
+    cfg_problem(cfg, list, "%s must be a list: ( { ... }, { ... } )", config_setting_name(list));
+    return 0;
+}
+
+bool device_list_read(struct cfg *cfg, const config_setting_t *group,
+                      const char *const *directories, struct device_list *list)
+{
+    unsigned before = cfg->problems;
+    *list = (struct device_list){0};
+    if (!cfg_read(cfg, group, LISTS, list) && !config_setting_is_group(group))
+        return false;
+    const config_setting_t *bess = config_setting_get_member(group, "bess");
+    const config_setting_t *meters = config_setting_get_member(group, "meters");
+    unsigned n_bess = count(cfg, bess), n_meters = count(cfg, meters);
+    if (n_bess + n_meters == 0) {
+        cfg_problem(cfg, group, "no devices: bess and meters are both empty");
+        return false;
+    }
+    list->devices = calloc(n_bess + n_meters, sizeof *list->devices);
+    if (!list->devices) {
+        cfg_problem(cfg, group, "out of memory");
+        return false;
+    }
+    for (unsigned i = 0; i < n_bess; i++)
+        read_device(cfg, config_setting_get_elem(bess, i), true, directories, list);
+    for (unsigned i = 0; i < n_meters; i++)
+        read_device(cfg, config_setting_get_elem(meters, i), false, directories, list);
+    assign_pollers(list);
+    return cfg->problems == before;
+}
+
+void device_list_free(struct device_list *list)
+{
+    for (unsigned i = 0; i < list->n_devices; i++)
+        if (list->devices[i].profile && list->devices[i].points != list->devices[i].profile->points)
+            free(list->devices[i].points);
+    for (unsigned i = 0; i < list->n_profiles; i++)
+        profile_free(list->profiles[i]);
+    free(list->devices);
+    free(list->profiles);
+    *list = (struct device_list){0};
+}
+
+int64_t device_silence_ns(const struct device *device)
+{
+    return device->longest_silence_ns > device->poll_ns ? device->longest_silence_ns
+                                                        : device->poll_ns;
+}
+
+int device_find_point(const struct device *device, const char *name)
+{
+    for (unsigned i = 0; i < device->n_points; i++)
+        if (strcmp(device->points[i].name, name) == 0)
+            return (int)i;
+    return -1;
+}
+
+bool device_may_write(const struct device *device, unsigned point)
+{
+    return device->controllable && point < device->n_points && device->points[point].writable;
+}

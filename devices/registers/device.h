@@ -1,0 +1,102 @@
+/* device: one configured device, as plain data.
+ *
+ * What it is (type), where it is (modbus), when it is read (poll), what may be
+ * written to it (control). Read from the `devices` group of the configuration
+ * and fixed from then on: threads share it read-only.
+ */
+#ifndef DEVICES_REGISTERS_DEVICE_H
+#define DEVICES_REGISTERS_DEVICE_H
+
+#include <stdint.h>
+
+#include "devices/registers/cfg.h"
+#include "devices/registers/point.h"
+#include "devices/registers/profile.h"
+
+enum { DEVICE_NAME_MAX = 64, DEVICE_ID_MAX = 64, DEVICE_HOST_MAX = 255, DEVICE_STATUSES_MAX = 16 };
+
+/* Where a device is reached. Equal host:port or equal serial line = one link. */
+struct device_modbus {
+    char host[DEVICE_HOST_MAX + 1];   /* name, IPv4 or IPv6; "" = serial */
+    int64_t port;                     /* 502 */
+    char serial[DEVICE_HOST_MAX + 1]; /* "/dev/ttyUSB0"; "" = TCP */
+    int64_t baud;                     /* 9600 */
+    int parity;                       /* enum device_parity */
+    int64_t data_bits, stop_bits;     /* 8, 1 */
+    int64_t address;                  /* unit id, 1..247; 1..255 on TCP */
+    int64_t timeout_ns;               /* "5s": for connecting, and for one whole answer */
+    int64_t retry_count;              /* 3: attempts of a read, the documented loop */
+};
+enum device_parity { DEVICE_PARITY_NONE, DEVICE_PARITY_EVEN, DEVICE_PARITY_ODD };
+
+enum device_on_exit { DEVICE_HOLD, DEVICE_FALLBACK };
+
+/* The `control` group of a battery: without it the battery is read-only. */
+struct device_control {
+    unsigned n_ready;
+    int64_t ready_status[DEVICE_STATUSES_MAX]; /* raw values of `status` */
+    double min_kw, max_kw;                     /* + discharges, - charges */
+    double soe_min, soe_max;                   /* percent: 10, 90 */
+    int64_t ttl_ns;                            /* 10 s: life of a command without its own */
+    int64_t max_clock_skew_ns;                 /* 2 s */
+    bool allow_bare;                           /* false: only JSON commands */
+    int on_exit;                               /* enum device_on_exit */
+    double kw_per_block;                       /* NAN = rule off */
+    double max_step_kw;                        /* NAN = rule off */
+    int64_t min_interval_ns;                   /* 0 = rule off */
+    int64_t command_source;                    /* -1 = not written */
+    int64_t deadman_timeout_ns;                /* 0 = no deadman */
+    double deadman_value;                      /* kW */
+    /* Indices into `points` of the rows that the control sequence reads and
+     * writes, found by name: status soe target_power available_blocks
+     * command_source. -1 = the type has none. */
+    int status, soe, setpoint, blocks, source;
+};
+
+struct device {
+    char id[DEVICE_ID_MAX + 1];
+    char name[DEVICE_NAME_MAX + 1];
+    bool battery; /* from devices.bess; false: from devices.meters */
+    const struct profile *profile;
+    unsigned n_points;
+    struct point *points; /* the profile's own rows, or a copy with this device's scales, labels,
+                             sign, limits */
+    struct device_modbus modbus;
+    int64_t poll_ns;
+    int64_t longest_silence_ns; /* 0: every scan is published; else on change, and after this */
+    bool controllable;          /* has a `control` group */
+    struct device_control control;
+    unsigned link;   /* index of its link: devices with equal `link` share one */
+    unsigned poller; /* index of the thread that owns that link */
+};
+
+struct device_list {
+    unsigned n_devices;
+    struct device *devices;
+    unsigned n_profiles;
+    struct profile **profiles;
+    unsigned n_links;
+    unsigned n_pollers;
+};
+
+/* Reads the `devices` group: both lists, profiles, overrides, every limit and
+ * clash. Problems are reported through `cfg`. Call device_list_free() also
+ * after a false return. */
+bool device_list_read(struct cfg *cfg, const config_setting_t *group,
+                      const char *const *directories, struct device_list *list);
+void device_list_free(struct device_list *list);
+
+/* The longest that a healthy device goes without a sample. */
+int64_t device_silence_ns(const struct device *device);
+
+/* Index of the point called `name`, or -1. */
+int device_find_point(const struct device *device, const char *name);
+
+/* Whether this is the first device of its link. */
+bool device_is_first(const struct device_list *list, unsigned index);
+
+/* Whether a command may name this point: it is writable in the type and the
+ * device has a `control` group. */
+bool device_may_write(const struct device *device, unsigned point);
+
+#endif

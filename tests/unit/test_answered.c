@@ -1,0 +1,100 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+
+#include "bridge/commands/answered.h"
+
+static struct recall *recall;
+
+static int setup(void **state)
+{
+    (void)state;
+    recall = recall_new();
+    return recall == NULL;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    recall_free(recall);
+    return 0;
+}
+
+static void add(unsigned from, unsigned to, int64_t utc_ms)
+{
+    char id[16];
+    for (unsigned i = from; i < to; i++) {
+        snprintf(id, sizeof(id), "id-%u", i);
+        assert_true(recall_add(recall, id, id, utc_ms));
+    }
+}
+
+static void assert_kept(unsigned number, bool kept)
+{
+    char id[16];
+    snprintf(id, sizeof(id), "id-%u", number);
+    if (kept)
+        assert_string_equal(recall_find(recall, id), id);
+    else
+        assert_null(recall_find(recall, id));
+}
+
+static void test_the_first_outcome_stays(void **state)
+{
+    (void)state;
+    assert_null(recall_find(recall, "a"));
+    assert_true(recall_add(recall, "a", "first", 0));
+    assert_true(recall_add(recall, "a", "second", 1));
+    assert_string_equal(recall_find(recall, "a"), "first");
+    assert_null(recall_find(recall, "b"));
+}
+
+static void test_the_last_thousand_stay_however_old(void **state)
+{
+    (void)state;
+    add(0, RECALL_LAST, 0);
+    add(RECALL_LAST, RECALL_LAST + 1, 1000 * RECALL_MS);
+    assert_kept(0, false);
+    assert_kept(1, true);
+    assert_kept(RECALL_LAST, true);
+}
+
+static void test_ten_minutes_stay_however_many(void **state)
+{
+    (void)state;
+    add(0, 3 * RECALL_LAST, 0);
+    add(3 * RECALL_LAST, 3 * RECALL_LAST + 1, RECALL_MS);
+    assert_kept(0, true);
+    add(3 * RECALL_LAST + 1, 3 * RECALL_LAST + 2, RECALL_MS + 1);
+    assert_kept(0, false);
+    assert_kept(2 * RECALL_LAST + 1, false);
+    assert_kept(2 * RECALL_LAST + 2, true);
+}
+
+static void test_it_is_full_only_of_what_is_young(void **state)
+{
+    (void)state;
+    add(0, RECALL_MOST - 1, 0);
+    assert_false(recall_full(recall, 0));
+    add(RECALL_MOST - 1, RECALL_MOST, 0);
+    assert_true(recall_full(recall, RECALL_MS));
+    assert_false(recall_full(recall, RECALL_MS + 1));
+    add(RECALL_MOST, RECALL_MOST + 1, 1); /* what must be taken is, and the oldest goes */
+    assert_kept(0, false);
+    assert_kept(1, true);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_the_first_outcome_stays, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_the_last_thousand_stay_however_old, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_ten_minutes_stay_however_many, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_it_is_full_only_of_what_is_young, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
