@@ -95,7 +95,7 @@ static int run_run(const struct options *options)
 
 static int run_check(const struct options *options)
 {
-    return tool_check(options->values[OPTION_CONFIG], options->values[OPTION_ONLINE] != NULL);
+    return cli_check(options->values[OPTION_CONFIG], options->values[OPTION_ONLINE] != NULL);
 }
 
 static bool parse_seconds(const char *text, int64_t *period_ns)
@@ -111,7 +111,7 @@ static bool parse_seconds(const char *text, int64_t *period_ns)
 static int run_read(const struct options *options)
 {
     const char *seconds = options->values[OPTION_WATCH];
-    struct tool_read_options how = {
+    struct cli_read_options how = {
         .json = options->values[OPTION_JSON] != NULL,
         .raw = options->values[OPTION_RAW] != NULL,
         .watch = seconds != NULL,
@@ -124,7 +124,7 @@ static int run_read(const struct options *options)
         return EXIT_USAGE;
     }
     if (open_conf(options, &conf))
-        code = tool_read(&conf, options->arguments[0], options->arguments + 1, &how);
+        code = cli_read(&conf, options->arguments[0], options->arguments + 1, &how);
     conf_free(&conf);
     return code;
 }
@@ -135,21 +135,21 @@ static int run_write(const struct options *options)
     char *const *arguments = options->arguments;
     int code = EXIT_USAGE;
     if (open_conf(options, &conf))
-        code = tool_write(&conf, arguments[0], arguments[1], arguments[2],
-                          options->values[OPTION_DRY_RUN] != NULL);
+        code = cli_write(&conf, arguments[0], arguments[1], arguments[2],
+                         options->values[OPTION_DRY_RUN] != NULL);
     conf_free(&conf);
     return code;
 }
 
 static int run_points(const struct options *options)
 {
-    return tool_points(options->arguments[0]);
+    return cli_points(options->arguments[0]);
 }
 
 static int run_scan(const struct options *options)
 {
-    return tool_scan(options->arguments[0], options->values[OPTION_PORTS],
-                     options->values[OPTION_UNITS]);
+    return cli_scan(options->arguments[0], options->values[OPTION_PORTS],
+                    options->values[OPTION_UNITS]);
 }
 
 /* ---- usage ---- */

@@ -16,7 +16,7 @@ static bool parse_number(const char **text, unsigned long most, unsigned long *n
     return *number <= most;
 }
 
-const char *range_parse(const char *text, struct range *range)
+const char *address_range_parse(const char *text, struct address_range *range)
 {
     char address[RANGE_TEXT_MAX];
     const size_t length = strcspn(text, "/");
@@ -42,14 +42,14 @@ const char *range_parse(const char *text, struct range *range)
     return NULL;
 }
 
-void range_print(uint32_t address, char text[RANGE_TEXT_MAX])
+void address_range_print(uint32_t address, char text[RANGE_TEXT_MAX])
 {
     const struct in_addr parsed = {.s_addr = htonl(address)};
     (void)inet_ntop(AF_INET, &parsed, text, RANGE_TEXT_MAX);
 }
 
 /* False when there is no room for it. */
-static bool add(struct range_numbers *numbers, uint16_t number)
+static bool add(struct address_range_numbers *numbers, uint16_t number)
 {
     for (unsigned i = 0; i < numbers->n; i++)
         if (numbers->items[i] == number)
@@ -60,10 +60,10 @@ static bool add(struct range_numbers *numbers, uint16_t number)
     return true;
 }
 
-bool range_parse_numbers(const char *text, uint16_t least, uint16_t most,
-                         struct range_numbers *numbers)
+bool address_range_parse_numbers(const char *text, uint16_t least, uint16_t most,
+                                 struct address_range_numbers *numbers)
 {
-    struct range_numbers read = {0};
+    struct address_range_numbers read = {0};
     for (;; text++) {
         unsigned long first, last;
         if (!parse_number(&text, most, &first))

@@ -81,7 +81,7 @@ static void check_power(const struct check *check, unsigned index, const struct 
 {
     const struct device *device = &check->conf->devices.devices[index];
     double ratio;
-    const int point = ratio_find_misfit(device, values, &ratio);
+    const int point = power_check_find_misfit(device, values, &ratio);
     if (point >= 0)
         cfg_warning(check->cfg, place_of(check, index),
                     "%s of '%s' is %.3g times voltage x current: wrong scale or unit?",
@@ -138,7 +138,7 @@ static const char *plural(unsigned n)
     return n == 1 ? "" : "s";
 }
 
-int tool_check(const char *path, bool online)
+int cli_check(const char *path, bool online)
 {
     struct cfg cfg = {.out = stdout};
     struct conf conf;

@@ -1,4 +1,4 @@
-/* tool: the commands an engineer uses at the site, beside the daemon.
+/* cli: the commands an engineer uses at the site, beside the daemon.
  *
  * Each does one thing, prints to stdout, complains to stderr and returns the
  * exit code: 0 good, 1 failed at run time, 2 bad usage or configuration. They
@@ -12,10 +12,10 @@
 /* `fluxbridge write`: one command through the very rules, sequence, read-back
  * and audit log of a command over MQTT. Prints the outcome as JSON. Refused
  * while a daemon on this machine holds the device (devices/lines/claim.h). */
-int tool_write(const struct conf *conf, const char *device, const char *point, const char *value,
-               bool dry_run);
+int cli_write(const struct conf *conf, const char *device, const char *point, const char *value,
+              bool dry_run);
 
-struct tool_read_options {
+struct cli_read_options {
     bool json; /* one JSON object in place of a table */
     bool raw;  /* with the registers and where they are */
     bool watch;
@@ -26,23 +26,23 @@ struct tool_read_options {
  * NULL-terminated list alone unless it is empty. Good when at least one value
  * could be read. With `watch` again and again; SIGINT and SIGTERM end the
  * process then, with 0. */
-int tool_read(const struct conf *conf, const char *device, char *const *points,
-              const struct tool_read_options *options);
+int cli_read(const struct conf *conf, const char *device, char *const *points,
+             const struct cli_read_options *options);
 
 /* `fluxbridge check`: every problem and warning of the configuration at `path`.
  * Online also what the devices say: whether they answer, fast enough, and
  * whether power fits voltage and current. */
-int tool_check(const char *path, bool online);
+int cli_check(const char *path, bool online);
 
 /* `fluxbridge points`: the rows of a device type. */
-int tool_points(const char *type);
+int cli_points(const char *type);
 
 /* `fluxbridge scan`: which Modbus TCP devices there are in `cidr`, at `ports`
  * ("502" when NULL), by `units` ("1,255" when NULL), and what they may be. Only
  * reads. SIGINT and SIGTERM end it early, with what was found until then. */
-int tool_scan(const char *cidr, const char *ports, const char *units);
+int cli_scan(const char *cidr, const char *ports, const char *units);
 
 /* The named device, or NULL after telling which there are. */
-const struct device *tool_find_device(const struct conf *conf, const char *verb, const char *name);
+const struct device *cli_find_device(const struct conf *conf, const char *verb, const char *name);
 
 #endif

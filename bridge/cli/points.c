@@ -59,7 +59,7 @@ static void describe(const struct point *point, struct table *table)
     table_cell(table, "%s%s%s", low, low[0] != '\0' || high[0] != '\0' ? ".." : "-", high);
 }
 
-int tool_points(const char *type)
+int cli_points(const char *type)
 {
     static const char *const headings[] = {"NAME", "ADDRESS", "HEX",    "TABLE", "TYPE",
                                            "UNIT", "SCALE",   "ACCESS", "LIMITS"};

@@ -43,7 +43,7 @@ static double size_of(const struct device *device, const struct value *values, i
     return fabs(values[point].number) * factor(device->points[point].unit);
 }
 
-int ratio_find_misfit(const struct device *device, const struct value *values, double *ratio)
+int power_check_find_misfit(const struct device *device, const struct value *values, double *ratio)
 {
     for (size_t i = 0; i < sizeof(sums) / sizeof(*sums); i++) {
         const int point = device_find_point(device, sums[i].power);

@@ -1,4 +1,4 @@
-/* ratio: does a meter's power fit its own voltage and current?
+/* power_check: does a meter's power fit its own voltage and current?
  *
  * Pure. A power in kW taken for W, or the other way round, is the commonest
  * mistake with a new meter, and looks like a plausible value.
@@ -12,6 +12,6 @@
  * that the profiles share) that is about 1000 times as large or as small as
  * voltage times current. Its index, and *ratio = power / (voltage x current);
  * -1 when there is none, or nothing to compare it with. */
-int ratio_find_misfit(const struct device *device, const struct value *values, double *ratio);
+int power_check_find_misfit(const struct device *device, const struct value *values, double *ratio);
 
 #endif

@@ -151,7 +151,7 @@ static bool print_json(const struct reading *reading, int64_t ts_ms, bool raw)
 
 /* One reading, told. False when no value could be read. */
 static bool read_once(struct reading *reading, struct link *link,
-                      const struct tool_read_options *options)
+                      const struct cli_read_options *options)
 {
     const struct device *device = reading->device;
     const int64_t ts_ms = clock_utc_ms();
@@ -197,7 +197,7 @@ static void begin_table(const struct device *device, int64_t period_ns, bool fir
 
 /* Until SIGINT or SIGTERM, or nobody takes the output any more. */
 static bool watch(struct reading *reading, struct link *link,
-                  const struct tool_read_options *options)
+                  const struct cli_read_options *options)
 {
     const struct sigaction action = {.sa_handler = end_watch};
     const int64_t period_ns =
@@ -219,10 +219,10 @@ static bool watch(struct reading *reading, struct link *link,
     return false;
 }
 
-int tool_read(const struct conf *conf, const char *name, char *const *points,
-              const struct tool_read_options *options)
+int cli_read(const struct conf *conf, const char *name, char *const *points,
+             const struct cli_read_options *options)
 {
-    const struct device *device = tool_find_device(conf, "read", name);
+    const struct device *device = cli_find_device(conf, "read", name);
     bool wanted[PROFILE_POINTS_MAX];
     struct reading reading;
     bool good = false;

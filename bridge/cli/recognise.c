@@ -17,7 +17,7 @@ static const struct {
 /* Two small integers read as a float give numbers such as 9e-41. */
 static const double LEAST_FLOAT = 1e-9, MOST_FLOAT = 1e12;
 
-bool guess_is_believable(const struct point *point, double number)
+bool recognise_is_believable(const struct point *point, double number)
 {
     const bool is_float = point->type == POINT_FLOAT32 || point->type == POINT_FLOAT64;
     if (is_float && number != 0 && (fabs(number) < LEAST_FLOAT || fabs(number) > MOST_FLOAT))
@@ -28,15 +28,15 @@ bool guess_is_believable(const struct point *point, double number)
     return true;
 }
 
-struct guess guess_judge(const struct profile *profile, const struct value *values)
+struct recognised recognise_judge(const struct profile *profile, const struct value *values)
 {
-    struct guess guess = {.profile = profile};
+    struct recognised guess = {.profile = profile};
     for (unsigned i = 0; i < profile->n_points; i++) {
         const struct value *value = &values[i];
         if (value->state == VALUE_ABSENT)
             continue;
         const bool read = value->state == VALUE_READ;
-        const bool good = read && guess_is_believable(&profile->points[i], value->number);
+        const bool good = read && recognise_is_believable(&profile->points[i], value->number);
         guess.of++;
         guess.good += good;
         guess.telling += good && value->number != 0;
@@ -46,12 +46,12 @@ struct guess guess_judge(const struct profile *profile, const struct value *valu
     return guess;
 }
 
-bool guess_fits(const struct guess *guess)
+bool recognise_fits(const struct recognised *guess)
 {
     return 4 * guess->good >= 3 * guess->of && 8 * guess->wrong <= guess->of && guess->telling > 0;
 }
 
-bool guess_is_better(const struct guess *a, const struct guess *b)
+bool recognise_is_better(const struct recognised *a, const struct recognised *b)
 {
     const unsigned share_a = a->good * b->of, share_b = b->good * a->of;
     return share_a != share_b ? share_a > share_b : a->telling > b->telling;
@@ -59,7 +59,7 @@ bool guess_is_better(const struct guess *a, const struct guess *b)
 
 /* Reads what registers the type has, as long as it may still fit. */
 static bool try_type(struct link *link, const struct device_modbus *modbus,
-                     const struct profile *profile, struct guess *guess)
+                     const struct profile *profile, struct recognised *guess)
 {
     const struct device device = {
         .profile = profile,
@@ -78,8 +78,8 @@ static bool try_type(struct link *link, const struct device_modbus *modbus,
     reading.most_failed = profile->n_points / 4;
     if (fits && reading_take(&reading, link) == FAULT_NONE &&
         reading.failed <= reading.most_failed) {
-        *guess = guess_judge(profile, reading.values);
-        fits = guess_fits(guess);
+        *guess = recognise_judge(profile, reading.values);
+        fits = recognise_fits(guess);
     } else {
         fits = false;
     }
@@ -87,8 +87,9 @@ static bool try_type(struct link *link, const struct device_modbus *modbus,
     return fits;
 }
 
-enum fault guess_unit(struct link *link, const struct device_modbus *modbus,
-                      struct profile *const *profiles, unsigned n_profiles, struct guess *best)
+enum fault recognise_unit(struct link *link, const struct device_modbus *modbus,
+                          struct profile *const *profiles, unsigned n_profiles,
+                          struct recognised *best)
 {
     uint16_t word;
     enum fault fault = link_open(link, modbus->timeout_ns);
@@ -98,11 +99,11 @@ enum fault guess_unit(struct link *link, const struct device_modbus *modbus,
                           modbus->timeout_ns);
     if (fault_is_silence(fault))
         return fault;
-    *best = (struct guess){0};
+    *best = (struct recognised){0};
     for (unsigned i = 0; i < n_profiles; i++) {
-        struct guess guess;
+        struct recognised guess;
         if (try_type(link, modbus, profiles[i], &guess) &&
-            (best->profile == NULL || guess_is_better(&guess, best)))
+            (best->profile == NULL || recognise_is_better(&guess, best)))
             *best = guess;
     }
     return FAULT_NONE;

@@ -57,9 +57,9 @@ static void print_findings(const struct finding *findings, unsigned n)
         table_cell(table, "%s", headings[i]);
     for (unsigned i = 0; i < n; i++) {
         const struct finding *finding = &findings[i];
-        const struct guess *guess = &finding->guess;
+        const struct recognised *guess = &finding->guess;
         char address[RANGE_TEXT_MAX];
-        range_print(finding->address, address);
+        address_range_print(finding->address, address);
         table_cell(table, "%s", address);
         table_cell(table, "%u", finding->port);
         if (finding->unit == 0) {
@@ -121,7 +121,7 @@ static unsigned print_list(const struct finding *findings, unsigned n, bool batt
         char address[RANGE_TEXT_MAX];
         if (!is_device(findings, n, i) || is_battery(finding->guess.profile) != batteries)
             continue;
-        range_print(finding->address, address);
+        address_range_print(finding->address, address);
         printf(number++ > 0 ? ",\n" : "  %s = (\n", batteries ? "bess" : "meters");
         printf("    {\n      id = \"");
         print_uuid();
@@ -232,9 +232,9 @@ static int scan(const struct survey_setup *setup, const char *cidr)
 
 /* The list of an option, or its default. Complains when it is none. */
 static bool parse_list(const char *option, const char *text, uint16_t most,
-                       struct range_numbers *numbers)
+                       struct address_range_numbers *numbers)
 {
-    const bool good = range_parse_numbers(text, 1, most, numbers);
+    const bool good = address_range_parse_numbers(text, 1, most, numbers);
     if (!good)
         fprintf(stderr,
                 "fluxbridge scan: %s '%s': wanted are at most %d numbers from 1 to %u, such as "
@@ -243,10 +243,10 @@ static bool parse_list(const char *option, const char *text, uint16_t most,
     return good;
 }
 
-int tool_scan(const char *cidr, const char *ports, const char *units)
+int cli_scan(const char *cidr, const char *ports, const char *units)
 {
     struct survey_setup setup = {0};
-    const char *wrong = range_parse(cidr, &setup.range);
+    const char *wrong = address_range_parse(cidr, &setup.range);
 
     if (wrong != NULL)
         fprintf(stderr, "fluxbridge scan: '%s' %s\n", cidr, wrong);

@@ -55,7 +55,7 @@ static void look(struct survey *survey, uint32_t address, uint16_t port)
     struct finding finding = {.address = address, .port = port};
     bool answered = false;
 
-    range_print(address, modbus.host);
+    address_range_print(address, modbus.host);
     struct link *link = link_tcp_new(modbus.host, port);
     bool open = link != NULL && link_open(link, SURVEY_TIMEOUT_NS) == FAULT_NONE;
     if (link == NULL || !open) {
@@ -66,7 +66,7 @@ static void look(struct survey *survey, uint32_t address, uint16_t port)
     eventfd_write(survey->progress, 1);
     for (unsigned i = 0; i < setup->units.n && !atomic_load(&survey->stopping); i++) {
         modbus.address = finding.unit = setup->units.items[i];
-        if (guess_unit(link, &modbus, setup->profiles, setup->n_profiles, &finding.guess) !=
+        if (recognise_unit(link, &modbus, setup->profiles, setup->n_profiles, &finding.guess) !=
             FAULT_NONE)
             continue;
         note(survey, &finding);

@@ -14,8 +14,8 @@
 enum { SURVEY_THREADS = 64 };
 
 struct survey_setup {
-    struct range range;
-    struct range_numbers ports, units;
+    struct address_range range;
+    struct address_range_numbers ports, units;
     struct profile *const *profiles; /* what may be guessed */
     unsigned n_profiles;
 };
@@ -24,7 +24,7 @@ struct survey_setup {
 struct finding {
     uint32_t address;
     uint16_t port, unit;
-    struct guess guess;
+    struct recognised guess;
 };
 
 struct survey;

@@ -19,7 +19,7 @@ struct desk {
     struct health health;
     struct outbox *outbox;
     struct audit *audit;
-    struct reply *reply;
+    struct answers *reply;
 };
 
 static bool desk_open(struct desk *desk, const struct conf *conf)
@@ -29,19 +29,19 @@ static bool desk_open(struct desk *desk, const struct conf *conf)
     if (desk->outbox != NULL)
         desk->audit = audit_start(conf->audit_path, desk->outbox);
     if (desk->audit != NULL)
-        desk->reply = reply_new(conf, desk->audit, &desk->health);
+        desk->reply = answers_new(conf, desk->audit, &desk->health);
     return desk->reply != NULL;
 }
 
 static void desk_close(struct desk *desk)
 {
-    reply_free(desk->reply);
+    answers_free(desk->reply);
     if (desk->audit != NULL)
         audit_stop(desk->audit);
     outbox_free(desk->outbox);
 }
 
-const struct device *tool_find_device(const struct conf *conf, const char *verb, const char *name)
+const struct device *cli_find_device(const struct conf *conf, const char *verb, const char *name)
 {
     const struct device_list *list = &conf->devices;
     for (unsigned i = 0; i < list->n_devices; i++) {
@@ -150,15 +150,15 @@ static bool tell(const struct device *device, const char *point, const struct co
         printf("%s\n", text);
     free(text);
     if (report_it)
-        reply_send(desk->reply, device->name, &outcome, &trace, &(struct reply_address){0});
+        answers_send(desk->reply, device->name, &outcome, &trace, &(struct reply_address){0});
     return report->outcome == OUTCOME_CONFIRMED;
 }
 
-int tool_write(const struct conf *conf, const char *device_name, const char *point,
-               const char *value, bool dry_run)
+int cli_write(const struct conf *conf, const char *device_name, const char *point,
+              const char *value, bool dry_run)
 {
     const int64_t begun_ns = clock_mono_ns();
-    const struct device *device = tool_find_device(conf, "write", device_name);
+    const struct device *device = cli_find_device(conf, "write", device_name);
     struct command command = {0};
     struct report report;
     struct desk desk;

@@ -15,7 +15,7 @@ struct entry {
     char text[];
 };
 
-struct recall {
+struct answered {
     unsigned count;
     struct entry *oldest;
     struct entry *youngest;
@@ -31,39 +31,39 @@ static unsigned bucket_of(const char *id)
     return hash % BUCKETS;
 }
 
-struct recall *recall_new(void)
+struct answered *answered_new(void)
 {
-    return calloc(1, sizeof(struct recall));
+    return calloc(1, sizeof(struct answered));
 }
 
-static void forget_oldest(struct recall *recall)
+static void forget_oldest(struct answered *answered)
 {
-    struct entry *entry = recall->oldest;
+    struct entry *entry = answered->oldest;
     if (entry == NULL)
         return;
-    struct entry **at = &recall->buckets[bucket_of(entry->text)];
+    struct entry **at = &answered->buckets[bucket_of(entry->text)];
     while (*at != NULL && *at != entry)
         at = &(*at)->same_bucket;
     *at = entry->same_bucket;
-    recall->oldest = entry->younger;
-    if (recall->oldest == NULL)
-        recall->youngest = NULL;
-    recall->count--;
+    answered->oldest = entry->younger;
+    if (answered->oldest == NULL)
+        answered->youngest = NULL;
+    answered->count--;
     free(entry);
 }
 
-void recall_free(struct recall *recall)
+void answered_free(struct answered *answered)
 {
-    if (recall == NULL)
+    if (answered == NULL)
         return;
-    while (recall->oldest != NULL)
-        forget_oldest(recall);
-    free(recall);
+    while (answered->oldest != NULL)
+        forget_oldest(answered);
+    free(answered);
 }
 
-const char *recall_find(const struct recall *recall, const char *id)
+const char *answered_find(const struct answered *answered, const char *id)
 {
-    for (const struct entry *at = recall->buckets[bucket_of(id)]; at != NULL;
+    for (const struct entry *at = answered->buckets[bucket_of(id)]; at != NULL;
          at = at->same_bucket) {
         if (strcmp(at->text, id) == 0)
             return at->payload;
@@ -73,25 +73,25 @@ const char *recall_find(const struct recall *recall, const char *id)
 
 static bool is_young(const struct entry *entry, int64_t utc_ms)
 {
-    return utc_ms - entry->utc_ms <= RECALL_MS;
+    return utc_ms - entry->utc_ms <= ANSWERED_MS;
 }
 
-bool recall_full(const struct recall *recall, int64_t utc_ms)
+bool answered_full(const struct answered *answered, int64_t utc_ms)
 {
-    return recall->count >= RECALL_MOST && recall->oldest != NULL &&
-           is_young(recall->oldest, utc_ms);
+    return answered->count >= RECALL_MOST && answered->oldest != NULL &&
+           is_young(answered->oldest, utc_ms);
 }
 
-bool recall_add(struct recall *recall, const char *id, const char *payload, int64_t utc_ms)
+bool answered_add(struct answered *answered, const char *id, const char *payload, int64_t utc_ms)
 {
-    if (recall_find(recall, id) != NULL)
+    if (answered_find(answered, id) != NULL)
         return true;
     size_t id_size = strlen(id) + 1;
     size_t payload_size = strlen(payload) + 1;
     struct entry *entry = malloc(sizeof(*entry) + id_size + payload_size);
     if (entry == NULL)
         return false;
-    struct entry **bucket = &recall->buckets[bucket_of(id)];
+    struct entry **bucket = &answered->buckets[bucket_of(id)];
     *entry = (struct entry){
         .same_bucket = *bucket,
         .utc_ms = utc_ms,
@@ -100,14 +100,14 @@ bool recall_add(struct recall *recall, const char *id, const char *payload, int6
     memcpy(entry->text, id, id_size);
     memcpy(entry->text + id_size, payload, payload_size);
     *bucket = entry;
-    if (recall->youngest != NULL)
-        recall->youngest->younger = entry;
+    if (answered->youngest != NULL)
+        answered->youngest->younger = entry;
     else
-        recall->oldest = entry;
-    recall->youngest = entry;
-    recall->count++;
-    while (recall->count > RECALL_LAST && recall->oldest != NULL &&
-           (recall->count > RECALL_MOST || !is_young(recall->oldest, utc_ms)))
-        forget_oldest(recall);
+        answered->oldest = entry;
+    answered->youngest = entry;
+    answered->count++;
+    while (answered->count > RECALL_LAST && answered->oldest != NULL &&
+           (answered->count > RECALL_MOST || !is_young(answered->oldest, utc_ms)))
+        forget_oldest(answered);
     return true;
 }

@@ -1,4 +1,4 @@
-/* recall: which commands were answered, and how.
+/* answered: which commands were answered, and how.
  *
  * Per device, every id that got an outcome in the last 10 minutes or is among
  * the last 1000; a repeated id is answered with its first outcome and never
@@ -15,23 +15,23 @@ enum {
     RECALL_LAST = 1000,  /* this many are kept whatever their age */
     RECALL_MOST = 50000, /* and never more than this many */
 };
-#define RECALL_MS INT64_C(600000)
+#define ANSWERED_MS INT64_C(600000)
 
-struct recall;
+struct answered;
 
-struct recall *recall_new(void);
-void recall_free(struct recall *recall);
+struct answered *answered_new(void);
+void answered_free(struct answered *answered);
 
 /* The payload of the outcome that `id` got first, or NULL. */
-const char *recall_find(const struct recall *recall, const char *id);
+const char *answered_find(const struct answered *answered, const char *id);
 
 /* Remembers an outcome's payload under its id, unless the id is known already,
  * and forgets what is old. `utc_ms` is the time of the outcome. False when out
  * of memory. */
-bool recall_add(struct recall *recall, const char *id, const char *payload, int64_t utc_ms);
+bool answered_add(struct answered *answered, const char *id, const char *payload, int64_t utc_ms);
 
 /* Whether RECALL_MOST are kept that are all too young to forget: then only a
  * command that may be repeated without harm is to be taken. */
-bool recall_full(const struct recall *recall, int64_t utc_ms);
+bool answered_full(const struct answered *answered, int64_t utc_ms);
 
 #endif

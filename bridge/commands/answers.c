@@ -6,33 +6,33 @@
 #include "bridge/base/log.h"
 #include "bridge/commands/answered.h"
 
-struct reply {
+struct answers {
     const struct conf *conf;
     struct audit *audit;
     struct health *health;
-    struct recall *recall[]; /* per device; NULL for those that take no commands */
+    struct answered *answered[]; /* per device; NULL for those that take no commands */
 };
 
 /* A line of the audit log: an outcome of an earlier run. */
 static void remember(void *context, const char *line)
 {
-    struct reply *reply = context;
+    struct answers *reply = context;
     char device[WIRE_NAME_MAX + 1];
     char id[COMMAND_ID_MAX + 1];
     int64_t ts_ms;
     char *payload;
     if (!wire_parse_audit(line, device, id, &ts_ms, &payload))
         return;
-    int index = reply_find_device(reply, device);
-    if (index >= 0 && reply->recall[index] != NULL)
-        (void)recall_add(reply->recall[index], id, payload, ts_ms);
+    int index = answers_find_device(reply, device);
+    if (index >= 0 && reply->answered[index] != NULL)
+        (void)answered_add(reply->answered[index], id, payload, ts_ms);
     free(payload);
 }
 
-struct reply *reply_new(const struct conf *conf, struct audit *audit, struct health *health)
+struct answers *answers_new(const struct conf *conf, struct audit *audit, struct health *health)
 {
     const struct device_list *list = &conf->devices;
-    struct reply *reply = calloc(1, sizeof(*reply) + list->n_devices * sizeof(struct recall *));
+    struct answers *reply = calloc(1, sizeof(*reply) + list->n_devices * sizeof(struct answered *));
     if (reply == NULL)
         return NULL;
     reply->conf = conf;
@@ -41,9 +41,9 @@ struct reply *reply_new(const struct conf *conf, struct audit *audit, struct hea
     for (unsigned i = 0; i < list->n_devices; i++) {
         if (!list->devices[i].controllable)
             continue;
-        reply->recall[i] = recall_new();
-        if (reply->recall[i] == NULL) {
-            reply_free(reply);
+        reply->answered[i] = answered_new();
+        if (reply->answered[i] == NULL) {
+            answers_free(reply);
             return NULL;
         }
     }
@@ -51,16 +51,16 @@ struct reply *reply_new(const struct conf *conf, struct audit *audit, struct hea
     return reply;
 }
 
-void reply_free(struct reply *reply)
+void answers_free(struct answers *reply)
 {
     if (reply == NULL)
         return;
     for (unsigned i = 0; i < reply->conf->devices.n_devices; i++)
-        recall_free(reply->recall[i]);
+        answered_free(reply->answered[i]);
     free(reply);
 }
 
-int reply_find_device(const struct reply *reply, const char *name)
+int answers_find_device(const struct answers *reply, const char *name)
 {
     const struct device_list *list = &reply->conf->devices;
     for (unsigned i = 0; i < list->n_devices; i++) {
@@ -70,21 +70,21 @@ int reply_find_device(const struct reply *reply, const char *name)
     return -1;
 }
 
-const char *reply_first(const struct reply *reply, int device, const char *id)
+const char *answers_first(const struct answers *reply, int device, const char *id)
 {
-    if (device < 0 || reply->recall[device] == NULL)
+    if (device < 0 || reply->answered[device] == NULL)
         return NULL;
-    return recall_find(reply->recall[device], id);
+    return answered_find(reply->answered[device], id);
 }
 
-bool reply_crowded(const struct reply *reply, int device, int64_t utc_ms)
+bool answers_crowded(const struct answers *reply, int device, int64_t utc_ms)
 {
-    return device >= 0 && reply->recall[device] != NULL &&
-           recall_full(reply->recall[device], utc_ms);
+    return device >= 0 && reply->answered[device] != NULL &&
+           answered_full(reply->answered[device], utc_ms);
 }
 
 /* Hands finished texts to the audit log, which publishes them. */
-static void hand_on(struct reply *reply, const char *node, const char *payload, const char *line,
+static void hand_on(struct answers *reply, const char *node, const char *payload, const char *line,
                     const struct reply_address *address)
 {
     char topic[WIRE_TOPIC_MAX + 1];
@@ -109,13 +109,13 @@ static void hand_on(struct reply *reply, const char *node, const char *payload, 
     audit_put(reply->audit, &entry);
 }
 
-void reply_send(struct reply *reply, const char *node, const struct outcome *outcome,
-                const struct wire_trace *trace, const struct reply_address *address)
+void answers_send(struct answers *reply, const char *node, const struct outcome *outcome,
+                  const struct wire_trace *trace, const struct reply_address *address)
 {
     char *payload = wire_outcome(outcome);
     char *line = wire_audit(outcome, trace);
-    const int device = reply_find_device(reply, node);
-    struct recall *recall = device >= 0 ? reply->recall[device] : NULL;
+    const int device = answers_find_device(reply, node);
+    struct answered *answered = device >= 0 ? reply->answered[device] : NULL;
 
     if (!outcome->correction)
         health_count(&reply->health->outcomes[outcome->kind]);
@@ -124,16 +124,16 @@ void reply_send(struct reply *reply, const char *node, const struct outcome *out
     /* A repetition of a command still under way is refused, but its id is to
      * be remembered by the command's own outcome. */
     bool repeats = outcome->kind == OUTCOME_REFUSED && outcome->reason == REASON_DUPLICATE;
-    if (recall != NULL && outcome->has_id && payload != NULL && !repeats &&
-        !recall_add(recall, outcome->id, payload, outcome->ts_ms))
+    if (answered != NULL && outcome->has_id && payload != NULL && !repeats &&
+        !answered_add(answered, outcome->id, payload, outcome->ts_ms))
         log_error("out of memory to remember a command device=%s", node);
     hand_on(reply, node, payload, line, address);
     free(payload);
     free(line);
 }
 
-void reply_repeat(struct reply *reply, const char *node, const char *first,
-                  const struct reply_address *address)
+void answers_repeat(struct answers *reply, const char *node, const char *first,
+                    const struct reply_address *address)
 {
     char *payload = wire_repeat(first);
     health_count(&reply->health->refusals[REASON_DUPLICATE]);

@@ -1,4 +1,4 @@
-/* reply: how a command is answered.
+/* answers: how a command is answered.
  *
  * Turns an outcome into its line in the audit log and its message on the
  * result topic (and response topic), counts it, and remembers it by its id, so
@@ -15,7 +15,7 @@
 #include "bridge/model/health.h"
 #include "bridge/wire/wire.h"
 
-struct reply;
+struct answers;
 
 /* Where else an outcome goes: MQTT 5 response topic and correlation data. */
 struct reply_address {
@@ -25,25 +25,25 @@ struct reply_address {
 };
 
 /* NULL when out of memory. */
-struct reply *reply_new(const struct conf *conf, struct audit *audit, struct health *health);
-void reply_free(struct reply *reply);
+struct answers *answers_new(const struct conf *conf, struct audit *audit, struct health *health);
+void answers_free(struct answers *reply);
 
 /* Index of the device called `name`, or -1. */
-int reply_find_device(const struct reply *reply, const char *name);
+int answers_find_device(const struct answers *reply, const char *name);
 
 /* The first outcome of an id as it was published, or NULL. `device` < 0 and
  * devices that take no commands have none. */
-const char *reply_first(const struct reply *reply, int device, const char *id);
+const char *answers_first(const struct answers *reply, int device, const char *id);
 
 /* Whether no more ids of this device can be remembered now. */
-bool reply_crowded(const struct reply *reply, int device, int64_t utc_ms);
+bool answers_crowded(const struct answers *reply, int device, int64_t utc_ms);
 
 /* Answers with an outcome; `node` is the device as the topic named it. */
-void reply_send(struct reply *reply, const char *node, const struct outcome *outcome,
-                const struct wire_trace *trace, const struct reply_address *address);
+void answers_send(struct answers *reply, const char *node, const struct outcome *outcome,
+                  const struct wire_trace *trace, const struct reply_address *address);
 
 /* Answers with a first outcome once more, marked as a duplicate. */
-void reply_repeat(struct reply *reply, const char *node, const char *first,
-                  const struct reply_address *address);
+void answers_repeat(struct answers *reply, const char *node, const char *first,
+                    const struct reply_address *address);
 
 #endif

@@ -77,7 +77,7 @@ static void answer_report(struct orders *orders, const struct report *report)
     (void)snprintf(outcome.detail, sizeof(outcome.detail), "%s", report->detail);
     orders_describe(open, device->name, device->points[open->point].name, report->done_ns, &outcome,
                     &trace);
-    reply_send(orders->setup.reply, device->name, &outcome, &trace, &open->address);
+    answers_send(orders->setup.reply, device->name, &outcome, &trace, &open->address);
 }
 
 /* ---- orders ---- */

@@ -32,7 +32,7 @@ struct orders;
 struct orders_setup {
     const struct conf *conf;
     struct mailbox **mailboxes; /* one per link, put into */
-    struct reply *reply;
+    struct answers *reply;
     struct health *health;
     const char *run; /* 8 hex digits */
 };

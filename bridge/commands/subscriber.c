@@ -21,7 +21,7 @@ struct subscriber {
     atomic_bool stopping;
     sem_t drained;
     _Atomic int64_t promise_ns;
-    struct reply *reply;
+    struct answers *reply;
     struct orders *orders;
     struct inbox_message message;
     struct report report;
@@ -58,7 +58,7 @@ static struct command_scene look_around(struct subscriber *subscriber,
         scene.device = &subscriber->setup.conf->devices.devices[index];
         scene.point = device_find_point(scene.device, point);
         scene.last_write_ns = orders_last_write_ns(subscriber->orders, (unsigned)index);
-        scene.crowded = reply_crowded(subscriber->reply, index, message->utc_ms);
+        scene.crowded = answers_crowded(subscriber->reply, index, message->utc_ms);
     }
     return scene;
 }
@@ -79,7 +79,7 @@ static void take_message(struct subscriber *subscriber, const struct inbox_messa
     health_count(&subscriber->setup.health->commands);
     copy_properties(message, &arrived);
 
-    int index = reply_find_device(subscriber->reply, node);
+    int index = answers_find_device(subscriber->reply, node);
     struct command_scene scene = look_around(subscriber, message, index, leaf);
     bool allow_bare = index >= 0 && scene.device->controllable && scene.device->control.allow_bare;
     if (!message->too_large)
@@ -87,7 +87,7 @@ static void take_message(struct subscriber *subscriber, const struct inbox_messa
                                           &arrived.command, outcome.detail);
     const char *id = arrived.command.id;
     if (id[0] != '\0' && index >= 0) {
-        first = reply_first(subscriber->reply, index, id);
+        first = answers_first(subscriber->reply, index, id);
         scene.duplicate = first != NULL || orders_has_id(subscriber->orders, (unsigned)index, id);
     }
     outcome.reason = command_judge(&arrived.command, &scene, &expires_ns, outcome.detail);
@@ -96,11 +96,11 @@ static void take_message(struct subscriber *subscriber, const struct inbox_messa
         arrived.point = (unsigned)scene.point;
         orders_put(subscriber->orders, &arrived, expires_ns);
     } else if (outcome.reason == REASON_DUPLICATE && first != NULL) {
-        reply_repeat(subscriber->reply, node, first, &arrived.address);
+        answers_repeat(subscriber->reply, node, first, &arrived.address);
     } else {
         outcome.has_value = scene.parsed;
         orders_describe(&arrived, node, leaf, clock_mono_ns(), &outcome, &trace);
-        reply_send(subscriber->reply, node, &outcome, &trace, &arrived.address);
+        answers_send(subscriber->reply, node, &outcome, &trace, &arrived.address);
     }
 }
 
@@ -131,7 +131,7 @@ static void *subscriber_thread(void *argument)
 static void subscriber_free(struct subscriber *subscriber)
 {
     orders_free(subscriber->orders);
-    reply_free(subscriber->reply);
+    answers_free(subscriber->reply);
     sem_destroy(&subscriber->drained);
     free(subscriber);
 }
@@ -144,7 +144,7 @@ static struct subscriber *subscriber_new(const struct subscriber_setup *setup)
     subscriber->setup = *setup;
     subscriber->promise_ns = CLOCK_NEVER;
     sem_init(&subscriber->drained, 0, 0);
-    subscriber->reply = reply_new(setup->conf, setup->audit, setup->health);
+    subscriber->reply = answers_new(setup->conf, setup->audit, setup->health);
     if (subscriber->reply != NULL)
         subscriber->orders = orders_new(&(struct orders_setup){
             .conf = setup->conf,

@@ -132,7 +132,7 @@ done:
     ERR_clear_error();
 }
 
-void probe_broker(const struct conf_mqtt *conf, char *text, size_t size)
+void cause_broker(const struct conf_mqtt *conf, char *text, size_t size)
 {
     const struct words why = {.text = text, .size = size};
     int fd = open_tcp(conf, &why);

@@ -1,4 +1,4 @@
-/* probe: why the broker cannot be reached.
+/* cause: why the broker cannot be reached.
  *
  * The MQTT library says that it could not connect, not why. After such a
  * failure this goes the same way once by itself, name, TCP, TLS, and says at
@@ -13,6 +13,6 @@
 
 /* Writes the cause in words into `why`, e.g. "connection refused" or
  * "certificate verify failed: certificate has expired". */
-void probe_broker(const struct conf_mqtt *conf, char *why, size_t size);
+void cause_broker(const struct conf_mqtt *conf, char *why, size_t size);
 
 #endif

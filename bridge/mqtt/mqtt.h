@@ -59,7 +59,7 @@ struct mqtt_callbacks {
     void (*connected)(void *context);
     /* The attempt failed, or the connection is gone. `why` names the cause in
      * words, as far as the broker or the library does; NULL when they do not
-     * (why an attempt failed can be asked of probe_broker()). */
+     * (why an attempt failed can be asked of cause_broker()). */
     void (*down)(void *context, const char *why);
     /* The fate of one message sent with this ticket: exactly once each, also
      * when the connection is lost. */

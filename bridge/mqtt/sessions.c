@@ -38,7 +38,7 @@ static void name_cause(const struct sessions *sessions, enum session_event event
                        char why[MQTT_WHY_MAX])
 {
     if (event == SESSION_FAILED)
-        probe_broker(&sessions->conf->mqtt, why, MQTT_WHY_MAX);
+        cause_broker(&sessions->conf->mqtt, why, MQTT_WHY_MAX);
     else if (!again)
         snprintf(why, MQTT_WHY_MAX, "connection lost");
     else

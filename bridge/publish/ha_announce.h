@@ -1,4 +1,4 @@
-/* herald: announces bridge and devices to Home Assistant.
+/* ha_announce: announces bridge and devices to Home Assistant.
  *
  * Part of the publisher, in the bridge's session: at every connect, and again
  * when Home Assistant has started, sends the retained documents of discovery;
@@ -6,7 +6,7 @@
  * Removes what an earlier run announced and this one does not have: the
  * bridge/info that the broker has kept names the devices of that run.
  *
- * herald_arrived() is called by the MQTT library's threads, copies and returns;
+ * ha_announce_arrived() is called by the MQTT library's threads, copies and returns;
  * all else is the publisher's. Does nothing unless home_assistant is enabled.
  */
 #ifndef BRIDGE_PUBLISH_HA_ANNOUNCE_H
@@ -17,7 +17,7 @@
 
 #include "bridge/mqtt/mqtt.h"
 
-struct herald {
+struct ha_announce {
     const struct conf *conf;
     struct mqtt *mqtt;
     uint32_t seed;
@@ -32,18 +32,19 @@ struct herald {
 };
 
 /* `seed` sets its pauses apart from those of other bridges. */
-void herald_init(struct herald *herald, const struct conf *conf, struct mqtt *mqtt, uint32_t seed);
-void herald_destroy(struct herald *herald);
+void ha_announce_init(struct ha_announce *announce, const struct conf *conf, struct mqtt *mqtt,
+                      uint32_t seed);
+void ha_announce_destroy(struct ha_announce *announce);
 
 /* The session has come up: begins to listen, and everything is to be sent. To
  * be called before this run's bridge/info is published. */
-void herald_begin(struct herald *herald);
+void ha_announce_begin(struct ha_announce *announce);
 
-/* True when the message was for it; then herald_run() has something to do. */
-bool herald_arrived(struct herald *herald, const struct mqtt_arrival *arrival);
+/* True when the message was for it; then ha_announce_run() has something to do. */
+bool ha_announce_arrived(struct ha_announce *announce, const struct mqtt_arrival *arrival);
 
 /* Sends what is due as long as the session takes messages;
  * returns when to be called again if nothing happens. */
-int64_t herald_run(struct herald *herald, int64_t now_ns);
+int64_t ha_announce_run(struct ha_announce *announce, int64_t now_ns);
 
 #endif

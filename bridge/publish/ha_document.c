@@ -44,7 +44,7 @@ static void object_id(char id[ID_MAX + 1], const struct conf *conf, const char *
     snprintf(id, ID_MAX + 1, "fluxbridge-%s-%s", conf->site, node);
 }
 
-bool discovery_topic(char topic[WIRE_TOPIC_MAX + 1], const struct conf *conf, const char *node)
+bool ha_document_topic(char topic[WIRE_TOPIC_MAX + 1], const struct conf *conf, const char *node)
 {
     char id[ID_MAX + 1];
     object_id(id, conf, node);
@@ -177,7 +177,7 @@ static const char *const keep_text = "(this.state if this.state not in ['unknown
 /* ---- points ---- */
 
 static void put_unit(struct page *page, json_t *component, const struct point *point,
-                     const struct quantity *quantity)
+                     const struct ha_unit *quantity)
 {
     if (quantity->device_class != NULL)
         put(page, component, "device_class", json_string(quantity->device_class));
@@ -187,7 +187,7 @@ static void put_unit(struct page *page, json_t *component, const struct point *p
 
 static void add_number_sensor(struct page *page, const struct point *point)
 {
-    struct quantity quantity = quantity_of(point);
+    struct ha_unit quantity = ha_units_of(point);
     json_t *sensor = add_sensor(page, point->name);
     put_unit(page, sensor, point, &quantity);
     put(page, sensor, "suggested_display_precision", json_integer(quantity.precision));
@@ -262,7 +262,7 @@ static void add_setpoint(struct page *page, const struct device *device)
 {
     const struct device_control *control = &device->control;
     const struct point *point = &device->points[control->setpoint];
-    struct quantity quantity = quantity_of(point);
+    struct ha_unit quantity = ha_units_of(point);
     char key[KEY_MAX + 1], leaf[KEY_MAX + 1], test[96];
     double step = fmax(codec_step(point), 0.001); /* Home Assistant takes no finer one */
     snprintf(key, sizeof(key), "set-%s", point->name);
@@ -327,7 +327,7 @@ static char *finish(struct page *page, json_t *root, json_t *device)
     return text;
 }
 
-char *discovery_bridge(const struct conf *conf)
+char *ha_document_bridge(const struct conf *conf)
 {
     struct page page;
     json_t *root = json_object();
@@ -354,7 +354,7 @@ static const char *or_null(const char *text)
     return text[0] != '\0' ? text : NULL;
 }
 
-char *discovery_device(const struct conf *conf, const struct device *device)
+char *ha_document_device(const struct conf *conf, const struct device *device)
 {
     struct page page;
     struct energy_source source;
@@ -395,8 +395,8 @@ static bool is_device(const struct conf *conf, const char *name)
     return false;
 }
 
-bool discovery_next_gone(const struct conf *conf, const char *info, unsigned *index,
-                         char topic[WIRE_TOPIC_MAX + 1])
+bool ha_document_next_gone(const struct conf *conf, const char *info, unsigned *index,
+                           char topic[WIRE_TOPIC_MAX + 1])
 {
     json_t *root = json_loads(info, 0, NULL);
     const json_t *devices = json_object_get(root, "devices");
@@ -405,7 +405,7 @@ bool discovery_next_gone(const struct conf *conf, const char *info, unsigned *in
         const char *name = json_string_value(json_array_get(devices, (*index)++));
         /* What is no name of ours must not become a topic. */
         found = name != NULL && cfg_is_name(name) && strcmp(name, "bridge") != 0 &&
-                !is_device(conf, name) && discovery_topic(topic, conf, name);
+                !is_device(conf, name) && ha_document_topic(topic, conf, name);
     }
     json_decref(root);
     return found;

@@ -1,4 +1,4 @@
-/* discovery: what Home Assistant is told about the bridge and its devices.
+/* ha_document: what Home Assistant is told about the bridge and its devices.
  *
  * Pure. One retained document per device, in the form of device discovery
  * (home-assistant.io/integrations/mqtt, "Device discovery payload"): the
@@ -23,20 +23,20 @@
 
 /* Here Home Assistant says `online` when it has started: then everything is
  * announced again. This topic does not follow the discovery prefix. */
-#define DISCOVERY_BIRTH_TOPIC "homeassistant/status"
+#define HA_DOCUMENT_BIRTH_TOPIC "homeassistant/status"
 
 /* Where the document goes; `node` as for wire_topic(). False when it does not
  * fit. */
-bool discovery_topic(char topic[WIRE_TOPIC_MAX + 1], const struct conf *conf, const char *node);
+bool ha_document_topic(char topic[WIRE_TOPIC_MAX + 1], const struct conf *conf, const char *node);
 
 /* JSON texts, malloc'ed (free with free()); NULL when out of memory. */
-char *discovery_bridge(const struct conf *conf);
-char *discovery_device(const struct conf *conf, const struct device *device);
+char *ha_document_bridge(const struct conf *conf);
+char *ha_document_device(const struct conf *conf, const struct device *device);
 
 /* A bridge/info of an earlier run names the devices that were announced then.
  * From `*index` on, the topic of the next one that is no device any more: an
  * empty retained message there removes its entities. False when there is none. */
-bool discovery_next_gone(const struct conf *conf, const char *info, unsigned *index,
-                         char topic[WIRE_TOPIC_MAX + 1]);
+bool ha_document_next_gone(const struct conf *conf, const char *info, unsigned *index,
+                           char topic[WIRE_TOPIC_MAX + 1]);
 
 #endif

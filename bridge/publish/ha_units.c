@@ -67,10 +67,10 @@ static int precision(const struct point *point, int most)
     return digits;
 }
 
-struct quantity quantity_of(const struct point *point)
+struct ha_unit ha_units_of(const struct point *point)
 {
     const struct row *row = find_row(point);
-    struct quantity quantity = {
+    struct ha_unit quantity = {
         .device_class = row->device_class,
         .state_class = row->state_class,
         .precision = precision(point, row->precision),

@@ -35,7 +35,7 @@ struct publisher {
     int64_t grace_ns;    /* set before stopping */
     _Atomic int64_t promise_ns;
     struct sessions sessions;
-    struct herald herald;
+    struct ha_announce announce;
     bool was_up;        /* the bridge session, at some time */
     unsigned announced; /* retained documents sent since the bridge session is up */
     int64_t health_due_ns;
@@ -95,7 +95,7 @@ static bool on_arrived(void *context, const struct mqtt_arrival *arrival)
 {
     const struct session *session = context;
     struct publisher *publisher = session->setup.owner;
-    if (!herald_arrived(&publisher->herald, arrival))
+    if (!ha_announce_arrived(&publisher->announce, arrival))
         return arrival_put(arrival, publisher->setup.inbox);
     outbox_wake(publisher->setup.outbox);
     return true;
@@ -273,7 +273,7 @@ static void begin_session(struct publisher *publisher, int64_t now_ns)
     if (!wire_command_filter(filter, publisher->conf) ||
         !mqtt_subscribe(publisher->sessions.bridge.mqtt, filter, false))
         atomic_store(&publisher->hearing, true); /* no answer will come */
-    herald_begin(&publisher->herald);
+    ha_announce_begin(&publisher->announce);
     publisher->announced = 0;
     publisher->health_due_ns = now_ns;
     if (publisher->sessions.n_devices == 0)
@@ -304,7 +304,7 @@ static int64_t run_herald(struct publisher *publisher, int64_t now_ns)
     if (!has_room(publisher))
         return CLOCK_NEVER;
     bool crowded = atomic_exchange(&publisher->crowded, true);
-    int64_t due_ns = herald_run(&publisher->herald, now_ns);
+    int64_t due_ns = ha_announce_run(&publisher->announce, now_ns);
     bool full = mqtt_room(publisher->sessions.bridge.mqtt) == 0;
     atomic_store(&publisher->crowded, crowded || full);
     return due_ns;
@@ -391,7 +391,7 @@ static void *publisher_main(void *argument)
 static void publisher_free(struct publisher *publisher)
 {
     sessions_destroy(&publisher->sessions);
-    herald_destroy(&publisher->herald);
+    ha_announce_destroy(&publisher->announce);
     pthread_mutex_destroy(&publisher->mutex);
     free(publisher->item);
     free(publisher->drops);
@@ -416,7 +416,7 @@ struct publisher *publisher_start(const struct publisher_setup *setup)
     publisher->drops = calloc(setup->conf->devices.n_devices, sizeof(*publisher->drops));
     bool good = sessions_init(&publisher->sessions, setup->conf, setup->outbox, &callbacks,
                               publisher, seed);
-    herald_init(&publisher->herald, setup->conf, publisher->sessions.bridge.mqtt, seed);
+    ha_announce_init(&publisher->announce, setup->conf, publisher->sessions.bridge.mqtt, seed);
     if (publisher->item == NULL || publisher->drops == NULL || !good ||
         pthread_create(&publisher->thread, NULL, publisher_main, publisher) != 0) {
         goto failed;

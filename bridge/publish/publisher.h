@@ -3,7 +3,7 @@
  * The only thread that sends. Takes from the outbox, keeps a small window in
  * flight, reconnects with growing pauses (1 s to 60 s), announces everything
  * retained again on every connect, and publishes bridge/health every 10 s.
- * Announces to Home Assistant (herald).
+ * Announces to Home Assistant (announce).
  * With device_wills every device has a session of its own, which carries its
  * status and its Will and nothing else.
  */

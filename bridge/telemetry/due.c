@@ -3,20 +3,20 @@
 enum { LINKS_AT_ONCE = 8 };
 static const int64_t STEP_NS = 100000; /* per link */
 
-void schedule_init(struct schedule *schedule, int64_t period_ns, int64_t origin_ns,
-                   const struct schedule_place *place)
+void due_init(struct due *schedule, int64_t period_ns, int64_t origin_ns,
+              const struct due_place *place)
 {
     int64_t step_ns = period_ns / (int64_t)place->n_links;
     if (step_ns > STEP_NS)
         step_ns = STEP_NS;
-    *schedule = (struct schedule){
+    *schedule = (struct due){
         .period_ns = period_ns,
         .due_ns = origin_ns + step_ns * (int64_t)(place->link / LINKS_AT_ONCE * LINKS_AT_ONCE) +
                   period_ns / (int64_t)place->n_units * (int64_t)place->unit,
     };
 }
 
-void schedule_served(struct schedule *schedule, int64_t now_ns)
+void due_served(struct due *schedule, int64_t now_ns)
 {
     schedule->due_ns += schedule->period_ns;
     if (schedule->due_ns > now_ns)

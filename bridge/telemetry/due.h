@@ -1,4 +1,4 @@
-/* schedule: when a device is due.
+/* due: when a device is due.
  *
  * Pure. Fixed rate on the monotonic clock: tick k is due at
  * origin + phase + k * period, for ever, without drift. A tick that passes
@@ -9,14 +9,14 @@
 
 #include <stdint.h>
 
-struct schedule {
+struct due {
     int64_t period_ns;
     int64_t due_ns;  /* the next tick */
     uint64_t missed; /* ticks passed over so far */
 };
 
 /* Which unit of its link a device is, and which link that is; numbers from 0. */
-struct schedule_place {
+struct due_place {
     unsigned unit, n_units;
     unsigned link, n_links;
 };
@@ -27,11 +27,11 @@ struct schedule_place {
  * other, so the network does not get all requests at once, and a processor that
  * was woken for the first is still awake for the last. With a hundred links
  * spread evenly, a sample cost five times as much. */
-void schedule_init(struct schedule *schedule, int64_t period_ns, int64_t origin_ns,
-                   const struct schedule_place *place);
+void due_init(struct due *schedule, int64_t period_ns, int64_t origin_ns,
+              const struct due_place *place);
 
 /* The tick that is due was served, at `now_ns`: moves on to the next one in
  * the future and counts those in between. */
-void schedule_served(struct schedule *schedule, int64_t now_ns);
+void due_served(struct due *schedule, int64_t now_ns);
 
 #endif

@@ -4,23 +4,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct change {
+struct on_change {
     const struct device *device;
     int64_t until_ns; /* the end of the longest silence */
     bool begun;
     struct value last[]; /* as published; none where every scan is */
 };
 
-struct change *change_new(const struct device *device)
+struct on_change *on_change_new(const struct device *device)
 {
     const unsigned n_last = device->longest_silence_ns != 0 ? device->n_points : 0;
-    struct change *change = calloc(1, sizeof(*change) + n_last * sizeof(change->last[0]));
+    struct on_change *change = calloc(1, sizeof(*change) + n_last * sizeof(change->last[0]));
     if (change != NULL)
         change->device = device;
     return change;
 }
 
-void change_free(struct change *change)
+void on_change_free(struct on_change *change)
 {
     free(change);
 }
@@ -34,7 +34,7 @@ static bool differs(const struct point *point, const struct value *last, const s
     return now->state == VALUE_READ && fabs(now->number - last->number) > point->deadband;
 }
 
-bool change_is_news(struct change *change, const struct value *values, int64_t now_ns)
+bool on_change_is_news(struct on_change *change, const struct value *values, int64_t now_ns)
 {
     const struct device *device = change->device;
     if (device->longest_silence_ns == 0)

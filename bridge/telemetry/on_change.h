@@ -1,4 +1,4 @@
-/* change: whether a scan says anything new.
+/* on_change: whether a scan says anything new.
  *
  * Pure. For slow links a device may be published on change only: when a point
  * has moved by more than its deadband, is read again or no longer, or when the
@@ -9,14 +9,14 @@
 
 #include "devices/registers/device.h"
 
-struct change;
+struct on_change;
 
 /* NULL when out of memory. */
-struct change *change_new(const struct device *device);
-void change_free(struct change *change);
+struct on_change *on_change_new(const struct device *device);
+void on_change_free(struct on_change *change);
 
 /* Whether these values are to be published now; then they are what the next
  * ones are compared with. */
-bool change_is_news(struct change *change, const struct value *values, int64_t now_ns);
+bool on_change_is_news(struct on_change *change, const struct value *values, int64_t now_ns);
 
 #endif

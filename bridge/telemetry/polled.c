@@ -7,16 +7,16 @@
 #include "bridge/wire/wire.h"
 #include "devices/registers/codec.h"
 
-bool unit_init(struct unit *unit, const struct device *device, unsigned index)
+bool polled_init(struct polled *unit, const struct device *device, unsigned index)
 {
-    *unit = (struct unit){
+    *unit = (struct polled){
         .index = index,
         .device = device,
         .plan = plan_new(device, NULL),
         .control = device->controllable ? control_new(device) : NULL,
         .values = calloc(device->n_points, sizeof(struct value)),
         .plausible = calloc(device->n_points, sizeof(struct plausible)),
-        .change = change_new(device),
+        .change = on_change_new(device),
         .last_write_ns = INT64_MIN,
     };
     if (unit->control != NULL && !control_is_sole(unit->control))
@@ -27,16 +27,16 @@ bool unit_init(struct unit *unit, const struct device *device, unsigned index)
            unit->change != NULL && (unit->control != NULL || !device->controllable);
 }
 
-void unit_destroy(struct unit *unit)
+void polled_destroy(struct polled *unit)
 {
     plan_free(unit->plan);
     control_free(unit->control);
-    change_free(unit->change);
+    on_change_free(unit->change);
     free(unit->plausible);
     free(unit->values);
 }
 
-int64_t unit_due_ns(const struct unit *unit)
+int64_t polled_due_ns(const struct polled *unit)
 {
     return unit->attempts > 0 ? unit->retry_ns : unit->schedule.due_ns;
 }
@@ -44,13 +44,13 @@ int64_t unit_due_ns(const struct unit *unit)
 /* ---- orders ---- */
 
 /* Whether a newer write has made the bridge's own one pointless. */
-static bool is_overtaken(const struct unit *unit, const struct order *order)
+static bool is_overtaken(const struct polled *unit, const struct order *order)
 {
     return order->unless_ns != 0 && unit->last_write_ns > order->unless_ns;
 }
 
-void unit_obey(struct unit *unit, const struct unit_desk *desk, struct link *link,
-               const struct order *order)
+void polled_obey(struct polled *unit, const struct polled_desk *desk, struct link *link,
+                 const struct order *order)
 {
     struct report report = {
         .order = *order, .outcome = OUTCOME_SUPERSEDED, .done_ns = clock_mono_ns()};
@@ -67,7 +67,7 @@ void unit_obey(struct unit *unit, const struct unit_desk *desk, struct link *lin
 
 /* After an order that ended as unknown: the first poll that begins later and
  * reads the point tells what the device holds. */
-static void settle(struct unit *unit, const struct unit_desk *desk, int64_t now_ns)
+static void settle(struct polled *unit, const struct polled_desk *desk, int64_t now_ns)
 {
     struct report *report = &unit->uncertain;
     const struct value *value = &unit->values[report->order.point];
@@ -85,7 +85,7 @@ static void settle(struct unit *unit, const struct unit_desk *desk, int64_t now_
 }
 
 /* Once: which setpoint the battery holds when the bridge comes up. */
-static void report_found(struct unit *unit, const struct unit_desk *desk, int64_t now_ns)
+static void report_found(struct polled *unit, const struct polled_desk *desk, int64_t now_ns)
 {
     if (unit->found || unit->control == NULL)
         return;
@@ -103,7 +103,8 @@ static void report_found(struct unit *unit, const struct unit_desk *desk, int64_
 /* ---- one scan ---- */
 
 /* What came of a scan, for whoever watches this device. */
-static void count_values(const struct unit *unit, const struct unit_desk *desk, int64_t taken_ns)
+static void count_values(const struct polled *unit, const struct polled_desk *desk,
+                         int64_t taken_ns)
 {
     struct health_device *counters = &desk->health->devices[unit->index];
     bool good = false;
@@ -117,8 +118,8 @@ static void count_values(const struct unit *unit, const struct unit_desk *desk, 
         atomic_store_explicit(&counters->last_good_ns, taken_ns, memory_order_relaxed);
 }
 
-void unit_count_attempt(const struct unit *unit, const struct unit_desk *desk, enum fault fault,
-                        int64_t duration_ns)
+void polled_count_attempt(const struct polled *unit, const struct polled_desk *desk,
+                          enum fault fault, int64_t duration_ns)
 {
     struct health_device *counters = &desk->health->devices[unit->index];
     health_count(&counters->polls);
@@ -126,7 +127,7 @@ void unit_count_attempt(const struct unit *unit, const struct unit_desk *desk, e
         health_duration(counters, duration_ns);
 }
 
-static void publish(struct unit *unit, const struct unit_desk *desk, int64_t ts_ms,
+static void publish(struct polled *unit, const struct polled_desk *desk, int64_t ts_ms,
                     int64_t taken_ns)
 {
     struct energy_kwh energy;
@@ -139,7 +140,7 @@ static void publish(struct unit *unit, const struct unit_desk *desk, int64_t ts_
     if (energy_note(desk->energy, unit->index, taken_ns, unit->values, &energy))
         sample.energy = &energy;
     count_values(unit, desk, taken_ns);
-    if (!change_is_news(unit->change, unit->values, taken_ns))
+    if (!on_change_is_news(unit->change, unit->values, taken_ns))
         return;
     sample.seq = ++unit->seq;
     size_t size = wire_sample(&sample, desk->text, desk->text_size);
@@ -147,8 +148,8 @@ static void publish(struct unit *unit, const struct unit_desk *desk, int64_t ts_
     health_count(&desk->health->samples);
 }
 
-static void note_presence(struct unit *unit, const struct unit_desk *desk, const struct scan *scan,
-                          int64_t now_ns, const char *why)
+static void note_presence(struct polled *unit, const struct polled_desk *desk,
+                          const struct scan *scan, int64_t now_ns, const char *why)
 {
     const char *name = unit->device->name;
     bool down = scan->read == 0;
@@ -178,13 +179,13 @@ static void note_presence(struct unit *unit, const struct unit_desk *desk, const
     outbox_set_online(desk->outbox, unit->index, !down);
 }
 
-void unit_check_values(struct unit *unit)
+void polled_check_values(struct polled *unit)
 {
     for (unsigned i = 0; i < unit->device->n_points; i++)
         plausible_check(&unit->device->points[i], &unit->plausible[i], &unit->values[i]);
 }
 
-bool unit_fail_attempt(struct unit *unit, enum fault fault, int64_t now_ns)
+bool polled_fail_attempt(struct polled *unit, enum fault fault, int64_t now_ns)
 {
     unit->fault = fault;
     unit->attempts++;
@@ -196,8 +197,8 @@ bool unit_fail_attempt(struct unit *unit, enum fault fault, int64_t now_ns)
     return true;
 }
 
-void unit_end_scan(struct unit *unit, const struct unit_desk *desk, const struct scan *scan,
-                   int64_t ts_ms, int64_t taken_ns, const char *why)
+void polled_end_scan(struct polled *unit, const struct polled_desk *desk, const struct scan *scan,
+                     int64_t ts_ms, int64_t taken_ns, const char *why)
 {
     int64_t now_ns = clock_mono_ns();
     uint64_t missed = unit->schedule.missed;
@@ -210,7 +211,7 @@ void unit_end_scan(struct unit *unit, const struct unit_desk *desk, const struct
         settle(unit, desk, now_ns);
         report_found(unit, desk, now_ns);
     }
-    schedule_served(&unit->schedule, now_ns);
+    due_served(&unit->schedule, now_ns);
     atomic_fetch_add_explicit(&desk->health->missed_ticks, unit->schedule.missed - missed,
                               memory_order_relaxed);
 }

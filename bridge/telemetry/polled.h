@@ -1,4 +1,4 @@
-/* unit: one device as its poller sees it: where its polling stands, and what is
+/* polled: one device as its poller sees it: where its polling stands, and what is
  * told of it.
  *
  * Owned by the poller of its link, and touched by that thread only. Makes no
@@ -17,15 +17,15 @@
 #include "devices/registers/scan.h"
 
 /* A device and where its polling stands. */
-struct unit {
+struct polled {
     unsigned index; /* of the device in the configuration */
     const struct device *device;
     struct plan *plan;
     struct control *control; /* NULL: read-only */
     struct value *values;
     struct plausible *plausible; /* per point */
-    struct change *change;
-    struct schedule schedule;
+    struct on_change *change;
+    struct due schedule;
     uint64_t scans; /* done */
     uint64_t seq;
     int64_t attempts; /* failed, of the scan under way */
@@ -44,7 +44,7 @@ struct unit {
 };
 
 /* Where what is told goes; one for all units of a poller. */
-struct unit_desk {
+struct polled_desk {
     struct outbox *outbox;
     struct inbox *inbox;
     struct health *health;
@@ -54,29 +54,29 @@ struct unit_desk {
     size_t text_size;
 };
 
-/* All but its schedule. False when out of memory; unit_destroy() in either case. */
-bool unit_init(struct unit *unit, const struct device *device, unsigned index);
-void unit_destroy(struct unit *unit);
+/* All but its schedule. False when out of memory; polled_destroy() in either case. */
+bool polled_init(struct polled *unit, const struct device *device, unsigned index);
+void polled_destroy(struct polled *unit);
 
 /* When it is to be asked: the next scan, or the next attempt at this one. */
-int64_t unit_due_ns(const struct unit *unit);
+int64_t polled_due_ns(const struct polled *unit);
 
 /* Carries out one order, on the spot, and reports. */
-void unit_obey(struct unit *unit, const struct unit_desk *desk, struct link *link,
-               const struct order *order);
+void polled_obey(struct polled *unit, const struct polled_desk *desk, struct link *link,
+                 const struct order *order);
 
 /* An attempt at a scan has ended: what is not believable becomes a fault; */
-void unit_check_values(struct unit *unit);
+void polled_check_values(struct polled *unit);
 /* it is counted; */
-void unit_count_attempt(const struct unit *unit, const struct unit_desk *desk, enum fault fault,
-                        int64_t duration_ns);
+void polled_count_attempt(const struct polled *unit, const struct polled_desk *desk,
+                          enum fault fault, int64_t duration_ns);
 /* and when it failed: whether the device is asked once more before the scan is
  * over (the documented retry: n seconds after the n-th failure). */
-bool unit_fail_attempt(struct unit *unit, enum fault fault, int64_t now_ns);
+bool polled_fail_attempt(struct polled *unit, enum fault fault, int64_t now_ns);
 
 /* The scan is over, every point has its value or its fault: tells it all.
  * `why` is the link's word on its last failure. */
-void unit_end_scan(struct unit *unit, const struct unit_desk *desk, const struct scan *scan,
-                   int64_t ts_ms, int64_t taken_ns, const char *why);
+void polled_end_scan(struct polled *unit, const struct polled_desk *desk, const struct scan *scan,
+                     int64_t ts_ms, int64_t taken_ns, const char *why);
 
 #endif

@@ -31,9 +31,9 @@ struct line {
     struct backoff reopen;
     int64_t reopen_ns; /* the link is not opened before this time */
     unsigned n_units;
-    struct unit *units;
-    struct unit *polled; /* NULL = none is */
-    bool opening;        /* before each transaction the link is seen to */
+    struct polled *units;
+    struct polled *polled; /* NULL = none is */
+    bool opening;          /* before each transaction the link is seen to */
     struct scan scan;
     int64_t begun_ns;
     int64_t taken_ns, ts_ms; /* of the first request; ts_ms 0 = not yet sent */
@@ -45,14 +45,14 @@ struct poller {
     int epoll_fd;
     _Atomic int64_t promise_ns;
     atomic_bool stopping; /* waits of polling, not of orders, are cut short */
-    struct unit_desk desk;
+    struct polled_desk desk;
     const struct line *latest; /* of all the one that began last, and until when */
     int64_t patience_ns;       /* the others wait for it */
     unsigned n_lines;
     struct line *lines;
     int64_t *due_ns; /* per line: its next scan, or the end of what it waits for */
     unsigned n_units;
-    struct unit units[]; /* line by line */
+    struct polled units[]; /* line by line */
 };
 
 static void promise(struct poller *poller, int64_t by_ns)
@@ -62,7 +62,7 @@ static void promise(struct poller *poller, int64_t by_ns)
 
 /* ---- orders ---- */
 
-static struct unit *unit_of(struct poller *poller, unsigned device)
+static struct polled *unit_of(struct poller *poller, unsigned device)
 {
     for (unsigned i = 0; i < poller->n_units; i++) {
         if (poller->units[i].index == device)
@@ -80,24 +80,24 @@ static void serve_orders(struct poller *poller)
     struct order order;
     for (unsigned n = mailbox_waiting(poller->setup.mailbox);
          n > 0 && mailbox_take(poller->setup.mailbox, &order); n--) {
-        struct unit *unit = unit_of(poller, order.device);
+        struct polled *unit = unit_of(poller, order.device);
         /* Open, state, source and write, each bounded by the timeout, and the
          * read-backs, each bounded by a second. */
         promise(poller,
                 clock_mono_ns() + 16 * unit->device->modbus.timeout_ns + 2 * CLOCK_NS_PER_S);
         link->stop = NULL;
-        unit_obey(unit, &poller->desk, link, &order);
+        polled_obey(unit, &poller->desk, link, &order);
         link->stop = &poller->stopping;
     }
 }
 
 /* ---- one scan, as far as it goes without waiting ---- */
 
-static struct unit *next_unit(const struct line *line)
+static struct polled *next_unit(const struct line *line)
 {
-    struct unit *next = &line->units[0];
+    struct polled *next = &line->units[0];
     for (unsigned i = 1; i < line->n_units; i++) {
-        if (unit_due_ns(&line->units[i]) < unit_due_ns(next))
+        if (polled_due_ns(&line->units[i]) < polled_due_ns(next))
             next = &line->units[i];
     }
     return next;
@@ -106,23 +106,23 @@ static struct unit *next_unit(const struct line *line)
 static void rest(struct poller *poller, struct line *line)
 {
     line->polled = NULL;
-    poller->due_ns[line - poller->lines] = unit_due_ns(next_unit(line));
+    poller->due_ns[line - poller->lines] = polled_due_ns(next_unit(line));
 }
 
 /* Every point has its value or its fault. */
 static void end_scan(struct poller *poller, struct line *line)
 {
-    unit_end_scan(line->polled, &poller->desk, &line->scan, line->ts_ms, line->taken_ns,
-                  line->link->error);
+    polled_end_scan(line->polled, &poller->desk, &line->scan, line->ts_ms, line->taken_ns,
+                    line->link->error);
     rest(poller, line);
 }
 
 static void end_attempt(struct poller *poller, struct line *line, enum scan_step step,
                         enum fault fault)
 {
-    struct unit *unit = line->polled;
+    struct polled *unit = line->polled;
     int64_t now_ns = clock_mono_ns();
-    unit_check_values(unit);
+    polled_check_values(unit);
     if (step == SCAN_DONE) {
         backoff_up(&line->reopen, now_ns);
         fault = line->scan.read > 0 || line->scan.failed == 0 ? FAULT_NONE : FAULT_DEVICE_FAILURE;
@@ -131,14 +131,14 @@ static void end_attempt(struct poller *poller, struct line *line, enum scan_step
         rest(poller, line); /* cut short: says nothing of the device */
         return;
     }
-    unit_count_attempt(unit, &poller->desk, fault, now_ns - line->taken_ns);
+    polled_count_attempt(unit, &poller->desk, fault, now_ns - line->taken_ns);
     if (fault == FAULT_NONE) {
         end_scan(poller, line);
         return;
     }
     if (line->n_units > 1) /* a silent one takes at most a sixth of the others' time */
         unit->rest_ns = now_ns + REST_FACTOR * (now_ns - line->begun_ns);
-    if (unit_fail_attempt(unit, fault, now_ns))
+    if (polled_fail_attempt(unit, fault, now_ns))
         rest(poller, line);
     else
         end_scan(poller, line);
@@ -201,7 +201,7 @@ static void go_on(struct poller *poller, struct line *line)
  * for the next attempt: what is published under one time was read at that time. */
 static void begin(struct poller *poller, struct line *line)
 {
-    struct unit *unit = next_unit(line);
+    struct polled *unit = next_unit(line);
     int64_t now_ns = clock_mono_ns();
     line->polled = unit;
     line->begun_ns = line->taken_ns = now_ns;
@@ -288,7 +288,7 @@ static void *poller_thread(void *argument)
 static void poller_free(struct poller *poller)
 {
     for (unsigned i = 0; i < poller->n_units; i++)
-        unit_destroy(&poller->units[i]);
+        polled_destroy(&poller->units[i]);
     for (unsigned i = 0; i < poller->n_lines; i++)
         link_free(poller->lines[i].link);
     if (poller->epoll_fd != -1)
@@ -303,7 +303,7 @@ static void poller_free(struct poller *poller)
 static bool line_init(struct poller *poller, struct line *line, unsigned link)
 {
     const struct device_list *devices = &poller->setup.conf->devices;
-    struct schedule_place place = {.link = link, .n_links = devices->n_links};
+    struct due_place place = {.link = link, .n_links = devices->n_links};
     bool good = true;
 
     *line = (struct line){.units = &poller->units[poller->n_units]};
@@ -313,10 +313,10 @@ static bool line_init(struct poller *poller, struct line *line, unsigned link)
     for (unsigned i = 0; i < devices->n_devices; i++) {
         if (devices->devices[i].link != link)
             continue;
-        struct unit *unit = &poller->units[poller->n_units++];
+        struct polled *unit = &poller->units[poller->n_units++];
         place.unit = line->n_units++;
-        good = unit_init(unit, &devices->devices[i], i) && good;
-        schedule_init(&unit->schedule, unit->device->poll_ns, poller->setup.origin_ns, &place);
+        good = polled_init(unit, &devices->devices[i], i) && good;
+        due_init(&unit->schedule, unit->device->poll_ns, poller->setup.origin_ns, &place);
     }
     line->link = link_new(&line->units[0].device->modbus);
     if (line->link == NULL)
@@ -361,12 +361,12 @@ static struct poller *poller_new(const struct poller_setup *setup)
     }
     if (n_lines == 0)
         return NULL; /* no such poller */
-    struct poller *poller = calloc(1, sizeof(*poller) + n_units * sizeof(struct unit));
+    struct poller *poller = calloc(1, sizeof(*poller) + n_units * sizeof(struct polled));
     if (poller == NULL)
         return NULL;
     poller->setup = *setup;
     poller->epoll_fd = -1;
-    poller->desk = (struct unit_desk){
+    poller->desk = (struct polled_desk){
         .outbox = setup->outbox,
         .inbox = setup->inbox,
         .health = setup->health,

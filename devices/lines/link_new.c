@@ -5,6 +5,6 @@
 
 struct link *link_new(const struct device_modbus *modbus)
 {
-    return modbus->serial[0] != '\0' ? link_modbus_new(modbus)
+    return modbus->serial[0] != '\0' ? link_rtu_new(modbus)
                                      : link_tcp_new(modbus->host, (uint16_t)modbus->port);
 }

@@ -153,7 +153,7 @@ static void rtu_free(struct link *link)
     free(rtu);
 }
 
-struct link *link_modbus_new(const struct device_modbus *modbus)
+struct link *link_rtu_new(const struct device_modbus *modbus)
 {
     static const struct link_ops ops = {
         .open = rtu_open,

@@ -1,4 +1,4 @@
-/* link_modbus: Modbus RTU over a serial line, by libmodbus.
+/* link_rtu: Modbus RTU over a serial line, by libmodbus.
  *
  * The only file that includes <modbus.h>. Every trap of libmodbus 3.1.6 ends
  * here: no error recovery mode, byte timeout off so that the response timeout
@@ -16,6 +16,6 @@
 #include "devices/lines/link.h"
 
 /* `modbus` must name a serial line. */
-struct link *link_modbus_new(const struct device_modbus *modbus);
+struct link *link_rtu_new(const struct device_modbus *modbus);
 
 #endif

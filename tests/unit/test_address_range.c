@@ -27,8 +27,8 @@ static void test_addresses(void **state)
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct range range;
-        assert_null(range_parse(cases[i].text, &range));
+        struct address_range range;
+        assert_null(address_range_parse(cases[i].text, &range));
         assert_int_equal(range.first, cases[i].first);
         assert_int_equal(range.last, cases[i].last);
     }
@@ -57,8 +57,8 @@ static void test_what_is_no_range(void **state)
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct range range = {1, 2};
-        assert_string_equal(range_parse(cases[i].text, &range), cases[i].wrong);
+        struct address_range range = {1, 2};
+        assert_string_equal(address_range_parse(cases[i].text, &range), cases[i].wrong);
         assert_true(range.first == 1 && range.last == 2);
     }
 }
@@ -67,16 +67,16 @@ static void test_printed(void **state)
 {
     char text[RANGE_TEXT_MAX];
     (void)state;
-    range_print(0xc0a80101, text);
+    address_range_print(0xc0a80101, text);
     assert_string_equal(text, "192.168.1.1");
-    range_print(UINT32_MAX, text);
+    address_range_print(UINT32_MAX, text);
     assert_string_equal(text, "255.255.255.255");
 }
 
 static void assert_numbers(const char *text, unsigned n, const uint16_t *items)
 {
-    struct range_numbers numbers;
-    assert_true(range_parse_numbers(text, 1, 65535, &numbers));
+    struct address_range_numbers numbers;
+    assert_true(address_range_parse_numbers(text, 1, 65535, &numbers));
     assert_int_equal(numbers.n, n);
     assert_memory_equal(numbers.items, items, n * sizeof *items);
 }
@@ -99,22 +99,22 @@ static void test_what_are_no_numbers(void **state)
                                         "1-256", "+1", "1;2", "0x1f", "000001", "99999999999"};
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct range_numbers numbers = {.n = 99};
-        assert_false(range_parse_numbers(cases[i], 1, 255, &numbers));
+        struct address_range_numbers numbers = {.n = 99};
+        assert_false(address_range_parse_numbers(cases[i], 1, 255, &numbers));
         assert_int_equal(numbers.n, 99);
     }
 }
 
 static void test_a_list_is_bounded(void **state)
 {
-    struct range_numbers numbers;
+    struct address_range_numbers numbers;
     (void)state;
-    assert_true(range_parse_numbers("1-256", 1, 65535, &numbers));
+    assert_true(address_range_parse_numbers("1-256", 1, 65535, &numbers));
     assert_int_equal(numbers.n, RANGE_NUMBERS_MAX);
     assert_int_equal(numbers.items[RANGE_NUMBERS_MAX - 1], 256);
-    assert_true(range_parse_numbers("1-256,256,1", 1, 65535, &numbers));
-    assert_false(range_parse_numbers("1-257", 1, 65535, &numbers));
-    assert_false(range_parse_numbers("1-65535", 1, 65535, &numbers));
+    assert_true(address_range_parse_numbers("1-256,256,1", 1, 65535, &numbers));
+    assert_false(address_range_parse_numbers("1-257", 1, 65535, &numbers));
+    assert_false(address_range_parse_numbers("1-65535", 1, 65535, &numbers));
 }
 
 int main(void)

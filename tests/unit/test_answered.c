@@ -8,19 +8,19 @@
 
 #include "bridge/commands/answered.h"
 
-static struct recall *recall;
+static struct answered *answered;
 
 static int setup(void **state)
 {
     (void)state;
-    recall = recall_new();
-    return recall == NULL;
+    answered = answered_new();
+    return answered == NULL;
 }
 
 static int teardown(void **state)
 {
     (void)state;
-    recall_free(recall);
+    answered_free(answered);
     return 0;
 }
 
@@ -29,7 +29,7 @@ static void add(unsigned from, unsigned to, int64_t utc_ms)
     char id[16];
     for (unsigned i = from; i < to; i++) {
         snprintf(id, sizeof(id), "id-%u", i);
-        assert_true(recall_add(recall, id, id, utc_ms));
+        assert_true(answered_add(answered, id, id, utc_ms));
     }
 }
 
@@ -38,26 +38,26 @@ static void assert_kept(unsigned number, bool kept)
     char id[16];
     snprintf(id, sizeof(id), "id-%u", number);
     if (kept)
-        assert_string_equal(recall_find(recall, id), id);
+        assert_string_equal(answered_find(answered, id), id);
     else
-        assert_null(recall_find(recall, id));
+        assert_null(answered_find(answered, id));
 }
 
 static void test_the_first_outcome_stays(void **state)
 {
     (void)state;
-    assert_null(recall_find(recall, "a"));
-    assert_true(recall_add(recall, "a", "first", 0));
-    assert_true(recall_add(recall, "a", "second", 1));
-    assert_string_equal(recall_find(recall, "a"), "first");
-    assert_null(recall_find(recall, "b"));
+    assert_null(answered_find(answered, "a"));
+    assert_true(answered_add(answered, "a", "first", 0));
+    assert_true(answered_add(answered, "a", "second", 1));
+    assert_string_equal(answered_find(answered, "a"), "first");
+    assert_null(answered_find(answered, "b"));
 }
 
 static void test_the_last_thousand_stay_however_old(void **state)
 {
     (void)state;
     add(0, RECALL_LAST, 0);
-    add(RECALL_LAST, RECALL_LAST + 1, 1000 * RECALL_MS);
+    add(RECALL_LAST, RECALL_LAST + 1, 1000 * ANSWERED_MS);
     assert_kept(0, false);
     assert_kept(1, true);
     assert_kept(RECALL_LAST, true);
@@ -67,9 +67,9 @@ static void test_ten_minutes_stay_however_many(void **state)
 {
     (void)state;
     add(0, 3 * RECALL_LAST, 0);
-    add(3 * RECALL_LAST, 3 * RECALL_LAST + 1, RECALL_MS);
+    add(3 * RECALL_LAST, 3 * RECALL_LAST + 1, ANSWERED_MS);
     assert_kept(0, true);
-    add(3 * RECALL_LAST + 1, 3 * RECALL_LAST + 2, RECALL_MS + 1);
+    add(3 * RECALL_LAST + 1, 3 * RECALL_LAST + 2, ANSWERED_MS + 1);
     assert_kept(0, false);
     assert_kept(2 * RECALL_LAST + 1, false);
     assert_kept(2 * RECALL_LAST + 2, true);
@@ -79,10 +79,10 @@ static void test_it_is_full_only_of_what_is_young(void **state)
 {
     (void)state;
     add(0, RECALL_MOST - 1, 0);
-    assert_false(recall_full(recall, 0));
+    assert_false(answered_full(answered, 0));
     add(RECALL_MOST - 1, RECALL_MOST, 0);
-    assert_true(recall_full(recall, RECALL_MS));
-    assert_false(recall_full(recall, RECALL_MS + 1));
+    assert_true(answered_full(answered, ANSWERED_MS));
+    assert_false(answered_full(answered, ANSWERED_MS + 1));
     add(RECALL_MOST, RECALL_MOST + 1, 1); /* what must be taken is, and the oldest goes */
     assert_kept(0, false);
     assert_kept(1, true);

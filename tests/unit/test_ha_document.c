@@ -65,7 +65,7 @@ static int free_site(void **state)
 
 static json_t *document(const struct device *device)
 {
-    char *text = device != NULL ? discovery_device(&conf, device) : discovery_bridge(&conf);
+    char *text = device != NULL ? ha_document_device(&conf, device) : ha_document_bridge(&conf);
     assert_non_null(text);
     json_t *root = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
     assert_non_null(root);
@@ -124,9 +124,9 @@ static void test_topics(void **state)
 {
     char topic[WIRE_TOPIC_MAX + 1];
     (void)state;
-    assert_true(discovery_topic(topic, &conf, "Site-BESS-01"));
+    assert_true(ha_document_topic(topic, &conf, "Site-BESS-01"));
     assert_string_equal(topic, "ha/main/device/fluxbridge-demo-Site-BESS-01/config");
-    assert_true(discovery_topic(topic, &conf, "bridge"));
+    assert_true(ha_document_topic(topic, &conf, "bridge"));
     assert_string_equal(topic, "ha/main/device/fluxbridge-demo-bridge/config");
 }
 
@@ -356,11 +356,11 @@ static void assert_gone(const char *info, const char *const *expected)
     unsigned index = 0;
     for (; *expected != NULL; expected++) {
         char wanted[WIRE_TOPIC_MAX + 1];
-        assert_true(discovery_next_gone(&conf, info, &index, topic));
+        assert_true(ha_document_next_gone(&conf, info, &index, topic));
         snprintf(wanted, sizeof wanted, "ha/main/device/fluxbridge-demo-%s/config", *expected);
         assert_string_equal(topic, wanted);
     }
-    assert_false(discovery_next_gone(&conf, info, &index, topic));
+    assert_false(ha_document_next_gone(&conf, info, &index, topic));
 }
 
 static void test_what_is_gone(void **state)

@@ -174,7 +174,7 @@ static void finish(struct test *test)
 
 static void start_with(struct test *test, script *scene, const struct device_modbus *modbus)
 {
-    test->link = link_modbus_new(modbus);
+    test->link = link_rtu_new(modbus);
     assert_non_null(test->link);
     assert_int_equal(link_open(test->link, LONG_NS), FAULT_NONE);
     play(test, scene);
@@ -334,7 +334,7 @@ static void test_the_line_is_set_as_configured(void **state)
         modbus.baud = 19200;
         modbus.parity = rows[i].parity;
         modbus.stop_bits = rows[i].stop_bits;
-        test->link = link_modbus_new(&modbus);
+        test->link = link_rtu_new(&modbus);
         assert_int_equal(link_open(test->link, LONG_NS), FAULT_NONE);
         struct termios now;
         assert_int_equal(tcgetattr(test->slave.line, &now), 0);
@@ -508,7 +508,7 @@ static void test_a_line_that_is_not_silent(void **state)
     struct device_modbus modbus = settings(test);
     uint16_t word;
     modbus.baud = 300; /* 3.5 characters last longer than there is time for */
-    test->link = link_modbus_new(&modbus);
+    test->link = link_rtu_new(&modbus);
     assert_int_equal(link_open(test->link, LONG_NS), FAULT_NONE);
     slave_send(&test->slave, (const uint8_t[]){0x55}, 1);
     assert_true(link_wait(NULL, test->slave.line, POLLIN, link_now_ns() + LONG_NS));
@@ -561,7 +561,7 @@ static void test_a_line_in_use(void **state)
 {
     struct test *test = *state;
     struct device_modbus modbus = settings(test);
-    test->link = link_modbus_new(&modbus);
+    test->link = link_rtu_new(&modbus);
     assert_int_equal(flock(test->slave.line, LOCK_EX), 0);
     assert_int_equal(link_open(test->link, LONG_NS), FAULT_CONNECTION);
     assert_non_null(strstr(test->link->error, "in use"));
@@ -575,7 +575,7 @@ static void test_a_speed_that_is_none(void **state)
     struct test *test = *state;
     struct device_modbus modbus = settings(test);
     modbus.baud = 12345;
-    test->link = link_modbus_new(&modbus);
+    test->link = link_rtu_new(&modbus);
     assert_int_equal(link_open(test->link, LONG_NS), FAULT_CONNECTION);
     assert_non_null(strstr(test->link->error, "12345 baud"));
     assert_false(test->link->is_open);
@@ -598,7 +598,7 @@ static void test_a_descriptor_above_1024(void **state)
     int fillers[FD_SETSIZE];
     for (size_t i = 0; i < FD_SETSIZE; i++)
         fillers[i] = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    test->link = link_modbus_new(&modbus);
+    test->link = link_rtu_new(&modbus);
     enum fault fault = link_open(test->link, LONG_NS);
     for (size_t i = 0; i < FD_SETSIZE; i++)
         close(fillers[i]);

@@ -16,14 +16,14 @@ enum { LINE = 512 };
 
 /* ---- a table's row in words ---- */
 
-static const struct unit {
+static const struct polled {
     const char *name;
     double size;
 } durations[] = {{"h", 3600}, {"m", 60}, {"s", 1}, {"ms", 1e-3}, {0}},
   sizes[] = {{"GiB", 0x1p30}, {"MiB", 0x1p20}, {"KiB", 0x1p10}, {0}};
 
 /* In the largest unit that leaves a whole number. */
-static void print_quantity(FILE *out, const struct unit *units, double number)
+static void print_quantity(FILE *out, const struct polled *units, double number)
 {
     while (units[1].name != NULL && (number < units->size || fmod(number, units->size) != 0))
         units++;

@@ -19,7 +19,7 @@ struct fixture {
     struct point points[POINTS];
     struct device device;
     struct value values[POINTS];
-    struct change *change;
+    struct on_change *change;
 };
 
 static void begin(struct fixture *f, int64_t longest_silence_ns)
@@ -29,13 +29,13 @@ static void begin(struct fixture *f, int64_t longest_silence_ns)
                                      [ENERGY] = {.state = VALUE_READ, .number = 7}}};
     f->device = (struct device){
         .n_points = POINTS, .points = f->points, .longest_silence_ns = longest_silence_ns};
-    f->change = change_new(&f->device);
+    f->change = on_change_new(&f->device);
     assert_non_null(f->change);
 }
 
 static bool is_news(struct fixture *f, int64_t now_ns)
 {
-    return change_is_news(f->change, f->values, now_ns);
+    return on_change_is_news(f->change, f->values, now_ns);
 }
 
 static void test_every_scan_is_news_when_off(void **state)
@@ -45,7 +45,7 @@ static void test_every_scan_is_news_when_off(void **state)
     begin(&f, 0);
     for (int i = 0; i < 3; i++)
         assert_true(is_news(&f, i));
-    change_free(f.change);
+    on_change_free(f.change);
 }
 
 static void test_a_move_within_the_deadband_is_none(void **state)
@@ -63,7 +63,7 @@ static void test_a_move_within_the_deadband_is_none(void **state)
     assert_false(is_news(&f, 4));
     f.values[POWER].number = 100;
     assert_true(is_news(&f, 5));
-    change_free(f.change);
+    on_change_free(f.change);
 }
 
 static void test_small_steps_add_up(void **state)
@@ -78,7 +78,7 @@ static void test_small_steps_add_up(void **state)
     }
     f.values[POWER].number = 94;
     assert_true(is_news(&f, 6));
-    change_free(f.change);
+    on_change_free(f.change);
 }
 
 static void test_without_a_deadband_any_change_is_news(void **state)
@@ -90,7 +90,7 @@ static void test_without_a_deadband_any_change_is_news(void **state)
     f.values[ENERGY].number = nextafter(7, 8);
     assert_true(is_news(&f, 1));
     assert_false(is_news(&f, 2));
-    change_free(f.change);
+    on_change_free(f.change);
 }
 
 static void test_the_longest_silence_ends_it(void **state)
@@ -105,7 +105,7 @@ static void test_the_longest_silence_ends_it(void **state)
     f.values[ENERGY].number = 8;
     assert_true(is_news(&f, 130 * S - 1));
     assert_false(is_news(&f, 130 * S));
-    change_free(f.change);
+    on_change_free(f.change);
 }
 
 static void test_a_value_lost_or_found_or_wrong_otherwise_is_news(void **state)
@@ -121,7 +121,7 @@ static void test_a_value_lost_or_found_or_wrong_otherwise_is_news(void **state)
     assert_true(is_news(&f, 3));
     f.values[ENERGY] = (struct value){.state = VALUE_READ, .number = 7};
     assert_true(is_news(&f, 4));
-    change_free(f.change);
+    on_change_free(f.change);
 }
 
 static void test_what_was_not_due_is_no_change_and_is_remembered(void **state)
@@ -138,7 +138,7 @@ static void test_what_was_not_due_is_no_change_and_is_remembered(void **state)
     assert_false(is_news(&f, 3));
     f.values[ENERGY].number = 8;
     assert_true(is_news(&f, 4));
-    change_free(f.change);
+    on_change_free(f.change);
 }
 
 int main(void)

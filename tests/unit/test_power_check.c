@@ -28,7 +28,7 @@ static int misfit(const double numbers[N], double *ratio)
     for (unsigned i = 0; i < N; i++)
         if (numbers[i] != 0)
             values[i] = (struct value){.state = VALUE_READ, .number = numbers[i]};
-    return ratio_find_misfit(&device, values, ratio);
+    return power_check_find_misfit(&device, values, ratio);
 }
 
 static void test_what_fits(void **state)

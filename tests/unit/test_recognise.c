@@ -44,7 +44,7 @@ static int set_up(void **state)
     return 0;
 }
 
-static struct guess judge(unsigned refused, unsigned nonsense, unsigned zeros)
+static struct recognised judge(unsigned refused, unsigned nonsense, unsigned zeros)
 {
     struct value values[8];
     for (unsigned i = 0; i < 8; i++) {
@@ -56,43 +56,43 @@ static struct guess judge(unsigned refused, unsigned nonsense, unsigned zeros)
         else if (i < refused + nonsense + zeros)
             values[i].number = 0;
     }
-    return guess_judge(&eight, values);
+    return recognise_judge(&eight, values);
 }
 
 static void test_most_must_be_there(void **state)
 {
-    struct guess guess = judge(0, 0, 0);
+    struct recognised guess = judge(0, 0, 0);
     (void)state;
-    assert_true(guess_fits(&guess));
+    assert_true(recognise_fits(&guess));
     assert_true(guess.profile == &eight && guess.good == 8 && guess.telling == 8 && guess.of == 8);
     guess = judge(2, 0, 0);
-    assert_true(guess_fits(&guess));
+    assert_true(recognise_fits(&guess));
     assert_int_equal(guess.good, 6);
     guess = judge(3, 0, 0);
-    assert_false(guess_fits(&guess));
+    assert_false(recognise_fits(&guess));
 }
 
 static void test_little_may_be_nonsense(void **state)
 {
-    struct guess guess = judge(0, 1, 0);
+    struct recognised guess = judge(0, 1, 0);
     (void)state;
-    assert_true(guess_fits(&guess));
+    assert_true(recognise_fits(&guess));
     assert_int_equal(guess.wrong, 1);
     guess = judge(0, 2, 0);
-    assert_false(guess_fits(&guess));
+    assert_false(recognise_fits(&guess));
 }
 
 static void test_zeros_tell_nothing(void **state)
 {
-    struct guess guess = judge(0, 0, 7);
+    struct recognised guess = judge(0, 0, 7);
     (void)state;
-    assert_true(guess_fits(&guess));
+    assert_true(recognise_fits(&guess));
     assert_int_equal(guess.telling, 1);
     guess = judge(0, 0, 8);
     assert_int_equal(guess.good, 8);
-    assert_false(guess_fits(&guess));
-    guess = (struct guess){0};
-    assert_false(guess_fits(&guess));
+    assert_false(recognise_fits(&guess));
+    guess = (struct recognised){0};
+    assert_false(recognise_fits(&guess));
 }
 
 static void test_values_that_are_none_are_nonsense(void **state)
@@ -101,7 +101,7 @@ static void test_values_that_are_none_are_nonsense(void **state)
                               {.state = VALUE_FAULT, .fault = FAULT_NOT_FINITE},
                               {.state = VALUE_FAULT, .fault = FAULT_ILLEGAL_ADDRESS}};
     (void)state;
-    const struct guess guess = guess_judge(&eight, values);
+    const struct recognised guess = recognise_judge(&eight, values);
     assert_int_equal(guess.wrong, 2);
     assert_int_equal(guess.of, 3); /* the rest was not asked for */
 }
@@ -114,32 +114,32 @@ static void test_what_a_unit_can_hold(void **state)
     const struct point wide = {.unit = "", .type = POINT_FLOAT64};
     const struct point count = {.unit = "", .type = POINT_UINT32};
     (void)state;
-    assert_true(guess_is_believable(&volts, 230));
-    assert_true(guess_is_believable(&volts, 0));
-    assert_false(guess_is_believable(&volts, -230));
-    assert_false(guess_is_believable(&volts, 2e6));
-    assert_true(guess_is_believable(&hertz, 0));
-    assert_true(guess_is_believable(&hertz, 500));
-    assert_false(guess_is_believable(&hertz, 501));
-    assert_true(guess_is_believable(&plain, -0.98));
-    assert_false(guess_is_believable(&plain, 9e-41)); /* two small integers */
-    assert_false(guess_is_believable(&plain, -3e30));
-    assert_false(guess_is_believable(&wide, 5e-320));
-    assert_true(guess_is_believable(&count, 4e9));
-    assert_true(guess_is_believable(&count, 1e13)); /* no float */
+    assert_true(recognise_is_believable(&volts, 230));
+    assert_true(recognise_is_believable(&volts, 0));
+    assert_false(recognise_is_believable(&volts, -230));
+    assert_false(recognise_is_believable(&volts, 2e6));
+    assert_true(recognise_is_believable(&hertz, 0));
+    assert_true(recognise_is_believable(&hertz, 500));
+    assert_false(recognise_is_believable(&hertz, 501));
+    assert_true(recognise_is_believable(&plain, -0.98));
+    assert_false(recognise_is_believable(&plain, 9e-41)); /* two small integers */
+    assert_false(recognise_is_believable(&plain, -3e30));
+    assert_false(recognise_is_believable(&wide, 5e-320));
+    assert_true(recognise_is_believable(&count, 4e9));
+    assert_true(recognise_is_believable(&count, 1e13)); /* no float */
 }
 
 static void test_the_better_guess(void **state)
 {
-    const struct guess whole = {.good = 4, .of = 4, .telling = 3};
-    const struct guess most = {.good = 30, .of = 36, .telling = 30};
-    const struct guess large = {.good = 36, .of = 36, .telling = 30};
+    const struct recognised whole = {.good = 4, .of = 4, .telling = 3};
+    const struct recognised most = {.good = 30, .of = 36, .telling = 30};
+    const struct recognised large = {.good = 36, .of = 36, .telling = 30};
     (void)state;
-    assert_true(guess_is_better(&whole, &most));
-    assert_false(guess_is_better(&most, &whole));
-    assert_true(guess_is_better(&large, &whole));
-    assert_false(guess_is_better(&whole, &large));
-    assert_false(guess_is_better(&whole, &whole));
+    assert_true(recognise_is_better(&whole, &most));
+    assert_false(recognise_is_better(&most, &whole));
+    assert_true(recognise_is_better(&large, &whole));
+    assert_false(recognise_is_better(&whole, &large));
+    assert_false(recognise_is_better(&whole, &whole));
 }
 
 static void put_float(struct fake_link *fake, unsigned address, uint32_t bits)
@@ -151,11 +151,11 @@ static void put_float(struct fake_link *fake, unsigned address, uint32_t bits)
 static void test_a_unit_is_asked(void **state)
 {
     struct fake_link *fake = fake_link_new();
-    struct guess best;
+    struct recognised best;
     (void)state;
     put_float(fake, 100, 0x43660000); /* 230 V */
     put_float(fake, 102, 0x42480000); /* 50 Hz */
-    assert_int_equal(guess_unit(&fake->link, &modbus, profiles, 2, &best), FAULT_NONE);
+    assert_int_equal(recognise_unit(&fake->link, &modbus, profiles, 2, &best), FAULT_NONE);
     assert_true(best.profile == &floats);
     assert_int_equal(best.good, 2);
     assert_int_equal(best.of, 2);
@@ -172,15 +172,15 @@ static void test_the_best_of_several_types(void **state)
     (void)state;
     for (unsigned i = 0; i < 2; i++) {
         struct fake_link *fake = fake_link_new();
-        struct guess best;
+        struct recognised best;
         put_float(fake, 100, 0x43660000);
         put_float(fake, 102, 0x42480000);
         for (unsigned k = 0; k < 8; k++)
             fake->registers[1][2000 + k] = 50;
-        assert_int_equal(guess_unit(&fake->link, &modbus, orders[i], 2, &best), FAULT_NONE);
+        assert_int_equal(recognise_unit(&fake->link, &modbus, orders[i], 2, &best), FAULT_NONE);
         assert_true(best.profile == &eight); /* both fit, and this tells more */
         fake->registers[1][2000] = 30000;
-        assert_int_equal(guess_unit(&fake->link, &modbus, orders[i], 2, &best), FAULT_NONE);
+        assert_int_equal(recognise_unit(&fake->link, &modbus, orders[i], 2, &best), FAULT_NONE);
         assert_true(best.profile == &floats); /* of this nothing is wrong */
         link_free(&fake->link);
         free(fake);
@@ -190,10 +190,10 @@ static void test_the_best_of_several_types(void **state)
 static void test_registers_that_are_not_there(void **state)
 {
     struct fake_link *fake = fake_link_new();
-    struct guess best;
+    struct recognised best;
     (void)state;
     fake_rule_add(fake, (struct fake_rule){.function = FAKE_READ, .fault = FAULT_ILLEGAL_ADDRESS});
-    assert_int_equal(guess_unit(&fake->link, &modbus, profiles, 2, &best), FAULT_NONE);
+    assert_int_equal(recognise_unit(&fake->link, &modbus, profiles, 2, &best), FAULT_NONE);
     assert_null(best.profile);
     /* Given up at the third register of eight, and at the first of two: the
      * first contact, 8 4 2 1 1 2 1, and 4 2. */
@@ -209,9 +209,9 @@ static void test_nobody(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
         struct fake_link *fake = fake_link_new();
-        struct guess best = {.of = 77};
+        struct recognised best = {.of = 77};
         fake_rule_add(fake, (struct fake_rule){.function = FAKE_READ, .fault = faults[i]});
-        assert_int_equal(guess_unit(&fake->link, &modbus, profiles, 2, &best), faults[i]);
+        assert_int_equal(recognise_unit(&fake->link, &modbus, profiles, 2, &best), faults[i]);
         assert_int_equal(best.of, 77);
         assert_int_equal(fake_count(fake, FAKE_READ, 0), 1);
         link_free(&fake->link);
