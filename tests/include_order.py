@@ -52,6 +52,9 @@ bridge/commands/inbox
 bridge/store/outbox
 bridge/store/spool
 bridge/model/health
+bridge/wire/json_text
+bridge/wire/command_json
+bridge/wire/outcome_json
 bridge/wire/wire
 bridge/store/spooler
 bridge/commands/audit

@@ -145,7 +145,7 @@ static bool tell(const struct device *device, const char *point, const struct co
     (void)snprintf(outcome.id, sizeof(outcome.id), "%s", command->id);
     (void)snprintf(outcome.source, sizeof(outcome.source), "%s", command->source);
     (void)snprintf(outcome.detail, sizeof(outcome.detail), "%s", report->detail);
-    char *text = wire_outcome(&outcome);
+    char *text = outcome_json(&outcome);
     if (text != NULL)
         printf("%s\n", text);
     free(text);

@@ -17,11 +17,11 @@ struct answers {
 static void remember(void *context, const char *line)
 {
     struct answers *reply = context;
-    char device[WIRE_NAME_MAX + 1];
+    char device[COMMAND_NAME_MAX + 1];
     char id[COMMAND_ID_MAX + 1];
     int64_t ts_ms;
     char *payload;
-    if (!wire_parse_audit(line, device, id, &ts_ms, &payload))
+    if (!outcome_json_parse_audit(line, device, id, &ts_ms, &payload))
         return;
     int index = answers_find_device(reply, device);
     if (index >= 0 && reply->answered[index] != NULL)
@@ -112,8 +112,8 @@ static void hand_on(struct answers *reply, const char *node, const char *payload
 void answers_send(struct answers *reply, const char *node, const struct outcome *outcome,
                   const struct wire_trace *trace, const struct reply_address *address)
 {
-    char *payload = wire_outcome(outcome);
-    char *line = wire_audit(outcome, trace);
+    char *payload = outcome_json(outcome);
+    char *line = outcome_json_audit(outcome, trace);
     const int device = answers_find_device(reply, node);
     struct answered *answered = device >= 0 ? reply->answered[device] : NULL;
 
@@ -135,7 +135,7 @@ void answers_send(struct answers *reply, const char *node, const struct outcome 
 void answers_repeat(struct answers *reply, const char *node, const char *first,
                     const struct reply_address *address)
 {
-    char *payload = wire_repeat(first);
+    char *payload = outcome_json_repeat(first);
     health_count(&reply->health->refusals[REASON_DUPLICATE]);
     hand_on(reply, node, payload, payload, address);
     free(payload);

@@ -13,6 +13,7 @@
 #include "bridge/commands/audit.h"
 #include "bridge/commands/inbox.h"
 #include "bridge/model/health.h"
+#include "bridge/wire/outcome_json.h"
 #include "bridge/wire/wire.h"
 
 struct answers;

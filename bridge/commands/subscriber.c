@@ -10,6 +10,7 @@
 #include "bridge/base/clock.h"
 #include "bridge/base/log.h"
 #include "bridge/commands/orders.h"
+#include "bridge/wire/command_json.h"
 
 /* How long the fallback on exit may take before the bridge ends without it. */
 #define EXIT_NS (3 * CLOCK_NS_PER_S)
@@ -83,7 +84,7 @@ static void take_message(struct subscriber *subscriber, const struct inbox_messa
     struct command_scene scene = look_around(subscriber, message, index, leaf);
     bool allow_bare = index >= 0 && scene.device->controllable && scene.device->control.allow_bare;
     if (!message->too_large)
-        scene.parsed = wire_parse_command(message->payload, message->payload_size, allow_bare,
+        scene.parsed = command_json_parse(message->payload, message->payload_size, allow_bare,
                                           &arrived.command, outcome.detail);
     const char *id = arrived.command.id;
     if (id[0] != '\0' && index >= 0) {

@@ -15,7 +15,6 @@
 
 enum {
     WIRE_TOPIC_MAX = OUTBOX_TOPIC_MAX,
-    WIRE_NAME_MAX = 128,
     WIRE_HEALTH_S = 10, /* between two of bridge/health */
 };
 
@@ -41,12 +40,6 @@ bool wire_parse_topic(const struct conf *conf, const char *topic, char device[WI
  * bridge's rights. */
 bool wire_may_answer(const struct conf *conf, const char *topic);
 
-/* Reads a command's payload: one JSON object of known fields (or, with
- * allow_bare, one JSON number). False: `detail` says what is wrong with it;
- * *command is untouched. */
-bool wire_parse_command(const char *payload, size_t size, bool allow_bare, struct command *command,
-                        char detail[DETAIL_MAX]);
-
 /* One sample. `values` as the device's points. Returns its length, 0 when it
  * does not fit into `size`. */
 struct wire_sample {
@@ -62,45 +55,6 @@ size_t wire_sample(const struct wire_sample *sample, char *text, size_t size);
 /* A size that every sample of the device fits into. */
 size_t wire_sample_room(const struct device *device);
 
-/* What became of a command, for the result topic and the audit log. */
-struct outcome {
-    char device[WIRE_NAME_MAX + 1];
-    char point[WIRE_NAME_MAX + 1];
-    bool has_id, has_value;
-    char id[COMMAND_ID_MAX + 1];
-    double value;
-    enum outcome_kind kind;
-    enum reason reason; /* REFUSED */
-    enum fault fault;   /* FAILED */
-    bool has_readback;
-    double readback;
-    int64_t ts_ms;
-    double latency_ms;
-    char source[COMMAND_SOURCE_MAX + 1];
-    char detail[DETAIL_MAX];
-    bool correction; /* settles an earlier OUTCOME_UNKNOWN of the same id */
-};
-
-/* What only the audit log says of it: how and when it came to that. */
-struct wire_trace {
-    int64_t received_ms, judged_ms, written_ms; /* UTC; 0 = did not come to it */
-    unsigned n_words;                           /* registers written */
-    uint16_t words[4];
-    const char *user_source; /* MQTT user properties, "" or NULL = none */
-    const char *user_traceparent;
-};
-
-/* JSON texts, malloc'ed (free with free()); NULL when out of memory. */
-char *wire_outcome(const struct outcome *outcome);
-char *wire_audit(const struct outcome *outcome, const struct wire_trace *trace);
-
-/* A published outcome's text once more, marked "duplicate":true. */
-char *wire_repeat(const char *payload);
-
-/* Takes a line of the audit log back to whose outcome it was and what was
- * published; *payload is malloc'ed. False for anything else. */
-bool wire_parse_audit(const char *line, char device[WIRE_NAME_MAX + 1], char id[COMMAND_ID_MAX + 1],
-                      int64_t *ts_ms, char **payload);
 char *wire_bridge_info(const struct conf *conf, const char *run, int64_t started_ms);
 char *wire_device_info(const struct device *device);
 

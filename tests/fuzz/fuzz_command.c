@@ -7,6 +7,8 @@
 #include <string.h>
 
 #include "bridge/base/clock.h"
+#include "bridge/wire/command_json.h"
+#include "bridge/wire/outcome_json.h"
 #include "bridge/wire/wire.h"
 
 enum { SETPOINT, SOURCE, N_POINTS };
@@ -61,7 +63,7 @@ static void check_answer(const struct command *command, bool parsed, enum reason
     memcpy(outcome.id, command->id, sizeof outcome.id);
     memcpy(outcome.source, command->source, sizeof outcome.source);
     strcpy(outcome.detail, detail);
-    char *text = wire_outcome(&outcome);
+    char *text = outcome_json(&outcome);
     json_t *json = text != NULL ? json_loads(text, JSON_REJECT_DUPLICATES, NULL) : NULL;
     check(json != NULL);
     check(!parsed || strcmp(json_string_value(json_object_get(json, "id")), command->id) == 0);
@@ -103,7 +105,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         struct command command = {0};
         char detail[DETAIL_MAX] = "";
         bool parsed =
-            wire_parse_command((const char *)data, size, allow_bare != 0, &command, detail);
+            command_json_parse((const char *)data, size, allow_bare != 0, &command, detail);
         check(parsed == (detail[0] == '\0'));
         check(isfinite(command.value));
         check(!command.dated || (command.issued_at_ms >= 0 && command.ttl_ns >= 0));

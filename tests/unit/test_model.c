@@ -17,6 +17,7 @@
 #include <time.h>
 
 #include "bridge/battery/control.h"
+#include "bridge/wire/command_json.h"
 #include "bridge/wire/wire.h"
 #include "tests/unit/fake_clock.h"
 #include "tests/unit/fake_link.h"
@@ -349,7 +350,7 @@ static bool parse(const struct step *step, struct command *command, char detail[
         length = snprintf(payload, sizeof payload,
                           "{\"value\":%.17g,\"ttl_s\":%.3f,\"issued_at\":%lld,\"id\":\"d-1\"}",
                           step->value, (double)step->ttl_ms / 1e3, (long long)step->issued_at_ms);
-    return wire_parse_command(payload, (size_t)length, false, command, detail);
+    return command_json_parse(payload, (size_t)length, false, command, detail);
 }
 
 static void carry_out(const struct device *device, struct control *control, struct fake_link *fake,

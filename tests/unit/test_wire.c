@@ -12,6 +12,8 @@
 #include <jansson.h>
 
 #include "bridge/base/clock.h"
+#include "bridge/wire/command_json.h"
+#include "bridge/wire/outcome_json.h"
 #include "bridge/wire/wire.h"
 #include "devices/registers/codec.h"
 #include "site.h"
@@ -212,7 +214,7 @@ static struct outcome confirmed(void)
 
 static void assert_outcome(const struct outcome *outcome, const char *expected)
 {
-    char *text = wire_outcome(outcome);
+    char *text = outcome_json(outcome);
     assert_string_equal(text, expected);
     free(text);
 }
@@ -271,7 +273,7 @@ static void test_an_outcome_survives_any_text(void **state)
     strcpy(outcome.device, "caf\xc3");      /* cut in the middle of a character */
     strcpy(outcome.point, "\xff\xfe\xfd-"); /* none at all */
     strcpy(outcome.detail, "cut \xe2\x82");
-    char *text = wire_outcome(&outcome);
+    char *text = outcome_json(&outcome);
     json_t *json = json_loads(text, 0, NULL);
     assert_non_null(json);
     assert_string_equal(json_string_value(json_object_get(json, "id")), outcome.id);
@@ -293,24 +295,24 @@ static void test_what_the_audit_log_knows_leads_back_to_the_outcome(void **state
                                .words = {50},
                                .user_source = "gateway",
                                .user_traceparent = "00-a"};
-    char *payload = wire_outcome(&outcome);
-    char *line = wire_audit(&outcome, &trace);
+    char *payload = outcome_json(&outcome);
+    char *line = outcome_json_audit(&outcome, &trace);
     assert_null(strchr(line, '\n'));
     assert_non_null(strstr(line, "\"received\":1,\"judged\":2,\"written\":3,\"registers\":[50],"
                                  "\"user_source\":\"gateway\",\"traceparent\":\"00-a\""));
-    char device[WIRE_NAME_MAX + 1], id[COMMAND_ID_MAX + 1], *again;
+    char device[COMMAND_NAME_MAX + 1], id[COMMAND_ID_MAX + 1], *again;
     int64_t ts_ms;
-    assert_true(wire_parse_audit(line, device, id, &ts_ms, &again));
+    assert_true(outcome_json_parse_audit(line, device, id, &ts_ms, &again));
     assert_string_equal(device, "Site-BESS-01");
     assert_string_equal(id, "d-7f3a");
     assert_int_equal(ts_ms, 1763791200123);
     assert_string_equal(again, payload);
     free(again);
 
-    char *repeated = wire_repeat(payload);
+    char *repeated = outcome_json_repeat(payload);
     assert_non_null(strstr(repeated, "\"outcome\":\"confirmed\""));
     assert_non_null(strstr(repeated, "\"duplicate\":true"));
-    assert_false(wire_parse_audit(repeated, device, id, &ts_ms, &again));
+    assert_false(outcome_json_parse_audit(repeated, device, id, &ts_ms, &again));
     free(repeated);
     free(payload);
     free(line);
@@ -331,14 +333,14 @@ static void test_a_broken_audit_line_is_passed_over(void **state)
         "{\"device\":\"a\",\"id\":\"b\",\"ts\":1.5}",
         "{\"device\":\"a\",\"id\":\"b\",\"ts\":1",
     };
-    char device[WIRE_NAME_MAX + 1], id[COMMAND_ID_MAX + 1], *payload;
+    char device[COMMAND_NAME_MAX + 1], id[COMMAND_ID_MAX + 1], *payload;
     int64_t ts_ms;
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
-        assert_false(wire_parse_audit(lines[i], device, id, &ts_ms, &payload));
+        assert_false(outcome_json_parse_audit(lines[i], device, id, &ts_ms, &payload));
     char longer[COMMAND_ID_MAX + 64];
     snprintf(longer, sizeof longer, "{\"device\":\"a\",\"id\":\"%0*d\",\"ts\":1}",
              COMMAND_ID_MAX + 1, 1);
-    assert_false(wire_parse_audit(longer, device, id, &ts_ms, &payload));
+    assert_false(outcome_json_parse_audit(longer, device, id, &ts_ms, &payload));
 }
 
 /* ---- documents ---- */
@@ -503,7 +505,7 @@ static bool parse(const char *payload, size_t size, bool allow_bare, struct comm
     struct command untouched;
     memset(command, 0x55, sizeof *command);
     memset(&untouched, 0x55, sizeof untouched);
-    bool good = wire_parse_command(copy, size, allow_bare, command, detail);
+    bool good = command_json_parse(copy, size, allow_bare, command, detail);
     free(copy);
     if (!good) {
         assert_memory_equal(command, &untouched, sizeof untouched);
@@ -783,11 +785,11 @@ static void test_an_unknown_field_is_named(void **state)
     for (int i = 0; i < 150; i++)
         strcat(payload, "\xe2\x82\xac");
     strcat(payload, "\":1}");
-    assert_false(wire_parse_command(payload, strlen(payload), false, &command, detail));
+    assert_false(command_json_parse(payload, strlen(payload), false, &command, detail));
     assert_non_null(strstr(detail, "unknown field \"\xe2\x82\xac"));
     struct outcome outcome = confirmed();
     strcpy(outcome.detail, detail);
-    char *text = wire_outcome(&outcome);
+    char *text = outcome_json(&outcome);
     assert_non_null(strstr(text, "\"detail\":\"unknown field \\\"\xe2\x82\xac"));
     free(text);
 }

@@ -1,0 +1,137 @@
+#include "bridge/wire/command_json.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "bridge/base/clock.h"
+
+enum { SEEN_ID = 1, SEEN_VALUE = 2, SEEN_ISSUED_AT = 4, SEEN_TTL = 8 };
+
+static bool complain(char detail[DETAIL_MAX], const char *what)
+{
+    (void)snprintf(detail, DETAIL_MAX, "%s", what);
+    return false;
+}
+
+/* A text of 1 to COMMAND_TEXT_MAX printable characters: of any script, but no
+ * control characters (U+0000 to 1F, 7F to 9F). jansson has made sure that it
+ * is UTF-8. */
+static bool parse_text(const json_t *value, char text[4 * COMMAND_TEXT_MAX + 1])
+{
+    const char *from = json_string_value(value);
+    size_t size = json_string_length(value);
+    unsigned characters = 0;
+    if (from == NULL)
+        return false;
+    for (size_t i = 0; i < size; i++) {
+        unsigned char byte = (unsigned char)from[i];
+        if (byte < 0x20 || byte == 0x7f || (byte == 0xc2 && (unsigned char)from[i + 1] < 0xa0))
+            return false;
+        characters += (byte & 0xc0) != 0x80;
+    }
+    if (characters == 0 || characters > COMMAND_TEXT_MAX)
+        return false;
+    memcpy(text, from, size + 1);
+    return true;
+}
+
+/* Whole milliseconds since 1970, however they are written: JSON has one kind of
+ * numbers, and some senders print all of them with a point. */
+static bool parse_time(const json_t *value, int64_t *ms)
+{
+    const double most_ms = 9e12; /* the year 2255 */
+    const double number = json_number_value(value);
+    if (!json_is_number(value) || !(number >= 0.0 && number <= most_ms) || trunc(number) != number)
+        return false;
+    *ms = (int64_t)number;
+    return true;
+}
+
+/* Reads one known field of a command object; false with a detail. */
+static bool parse_field(const char *key, const json_t *value, struct command *command,
+                        unsigned *seen, char detail[DETAIL_MAX])
+{
+    const double most_ttl_s = 365.0 * 86400.0;
+
+    if (strcmp(key, "id") == 0) {
+        *seen |= SEEN_ID;
+        return parse_text(value, command->id) ||
+               complain(detail, "id is not a text of 1 to 64 printable characters");
+    }
+    if (strcmp(key, "value") == 0) {
+        *seen |= SEEN_VALUE;
+        command->value = json_number_value(value);
+        return json_is_number(value) || complain(detail, "value is not a number");
+    }
+    if (strcmp(key, "issued_at") == 0) {
+        *seen |= SEEN_ISSUED_AT;
+        return parse_time(value, &command->issued_at_ms) ||
+               complain(detail, "issued_at is not a time in whole milliseconds since 1970 UTC");
+    }
+    if (strcmp(key, "ttl_s") == 0) {
+        double ttl_s = json_number_value(value);
+        *seen |= SEEN_TTL;
+        if (!json_is_number(value) || !(ttl_s > 0.0 && ttl_s <= most_ttl_s))
+            return complain(detail, "ttl_s is not a number of seconds above 0");
+        command->ttl_ns = (int64_t)(ttl_s * (double)CLOCK_NS_PER_S);
+        return true;
+    }
+    if (strcmp(key, "source") == 0)
+        return parse_text(value, command->source) ||
+               complain(detail, "source is not a text of 1 to 64 printable characters");
+    (void)snprintf(detail, DETAIL_MAX, "unknown field \"%s\"", key);
+    return false;
+}
+
+static bool parse_object(json_t *root, struct command *command, char detail[DETAIL_MAX])
+{
+    unsigned seen = 0;
+    const char *key;
+    json_t *value;
+    json_object_foreach(root, key, value)
+    {
+        if (!parse_field(key, value, command, &seen, detail))
+            return false;
+    }
+    if (!(seen & SEEN_ID))
+        return complain(detail, "id is missing");
+    if (!(seen & SEEN_VALUE))
+        return complain(detail, "value is missing");
+    command->dated = (seen & SEEN_ISSUED_AT) && (seen & SEEN_TTL);
+    if (!command->dated && (seen & (SEEN_ISSUED_AT | SEEN_TTL)))
+        return complain(detail, "issued_at and ttl_s go together");
+    return true;
+}
+
+bool command_json_parse(const char *payload, size_t size, bool allow_bare, struct command *command,
+                        char detail[DETAIL_MAX])
+{
+    struct command parsed = {0};
+    json_error_t error;
+    bool good = false;
+
+    /* jansson passes over a NUL that follows a number. */
+    if (memchr(payload, '\0', size) != NULL)
+        return complain(detail, "not JSON: a NUL byte");
+    /* As real, so that 99999999999999999999 is out of range and not malformed. */
+    json_t *root = json_loadb(
+        payload, size, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_DECODE_INT_AS_REAL, &error);
+    if (root == NULL) {
+        (void)snprintf(detail, DETAIL_MAX, "not JSON: %s", error.text);
+    } else if (json_is_object(root)) {
+        good = parse_object(root, &parsed, detail);
+    } else if (!json_is_number(root)) {
+        complain(detail, "not a JSON object with id and value");
+    } else if (!allow_bare) {
+        complain(detail, "a bare number, and allow_bare is off: send {\"id\":…,\"value\":…}");
+    } else {
+        parsed.value = json_number_value(root);
+        good = true;
+    }
+    if (good)
+        *command = parsed;
+    json_decref(root);
+    return good;
+}
