@@ -60,6 +60,7 @@ static const struct {
 
 struct options {
     const char *values[N_OPTIONS]; /* NULL = not given; "" for one without a value */
+    bool only_arguments;           /* behind "--" */
     int n_arguments;
     char *arguments[MAX_ARGUMENTS + 1]; /* what is no option, NULL-terminated */
 };
@@ -311,15 +312,18 @@ static int next_option(int argc, char **argv, const struct grammar *grammar,
 {
     int option = 1;
     char *argument = optind < argc ? argv[optind] : NULL;
-    if (argument != NULL && is_negative_number(argument)) {
+    /* Not left to getopt_long(), which at the end goes back to what stands behind it. */
+    if (argument != NULL && !options->only_arguments && strcmp(argument, "--") == 0) {
+        options->only_arguments = true;
+        argument = argv[++optind];
+        if (argument == NULL)
+            return -1;
+    }
+    if (argument != NULL && (options->only_arguments || is_negative_number(argument))) {
         optind++;
     } else {
         option = getopt_long(argc, argv, grammar->letters, grammar->longs, NULL);
         argument = option == 1 ? optarg : NULL;
-        if (option == -1 && optind < argc) { /* behind "--" */
-            option = 1;
-            argument = argv[optind++];
-        }
     }
     if (option == 1 && options->n_arguments < MAX_ARGUMENTS)
         options->arguments[options->n_arguments++] = argument;

@@ -64,6 +64,21 @@ class Text(Test):
                 name = " ".join(["fluxbridge", *known])
                 self.assertEqual(err, "%s: %s: see %s --help\n" % (name, complaint, name))
 
+    def test_arguments_only(self):
+        """Behind "--" all are arguments; a value may begin with a dash."""
+        plain = self.run_tool("points", "powerpack")
+        for arguments in (["--", "powerpack"], ["powerpack", "--"]):
+            self.assertEqual(self.run_tool("points", *arguments), plain)
+        for arguments, complaint in ((["points", "--"], "an argument is missing"),
+                                     (["points", "--", "powerpack", "--json"],
+                                      "one argument too many: '--json'"),
+                                     (["points", "--", "a", "--"], "one argument too many: '--'"),
+                                     (["read", "--", "a", "b"], "no configuration given")):
+            code, out, err = self.run_tool(*arguments)
+            self.assertEqual((code, out), (2, ""))
+            self.assertEqual(err, "fluxbridge %s: %s: see fluxbridge %s --help\n"
+                             % (arguments[0], complaint, arguments[0]))
+
     def test_points(self):
         code, out, err = self.run_tool("points", "powerpack")
         self.assertEqual((code, err), (0, ""))
