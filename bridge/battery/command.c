@@ -65,6 +65,9 @@ static enum reason judge_value(const struct device *device, unsigned point, doub
     return REASON_OFF_STEP;
 }
 
+/* As milliseconds that is a day in March 1973, as seconds one of the year 5138. */
+#define SECONDS_BELOW INT64_C(100000000000)
+
 /* Age of the command against its life; on success its monotonic end. */
 static enum reason judge_age(const struct command *command, const struct command_scene *scene,
                              int64_t *expires_ns, char detail[DETAIL_MAX])
@@ -81,6 +84,12 @@ static enum reason judge_age(const struct command *command, const struct command
         return REASON_FUTURE_DATED;
     }
     int64_t left_ms = command->ttl_ns / CLOCK_NS_PER_MS - age_ms;
+    if (left_ms <= 0 && command->issued_at_ms < SECONDS_BELOW) {
+        (void)snprintf(detail, DETAIL_MAX,
+                       "issued_at %" PRId64 " looks like seconds: milliseconds are wanted",
+                       command->issued_at_ms);
+        return REASON_EXPIRED;
+    }
     if (left_ms <= 0) {
         (void)snprintf(detail, DETAIL_MAX, "issued %" PRId64 " ms ago, lived %" PRId64 " ms",
                        age_ms, command->ttl_ns / CLOCK_NS_PER_MS);

@@ -307,6 +307,15 @@ class Commands(flux.Test):
         fields = {"issued_at": utc_ms() - 60000, "ttl_s": 600}
         self.assertEqual(self.mqtt.ask(50, "e2", fields=fields)["outcome"], "confirmed")
 
+    def test_seconds_are_told_as_such(self):
+        self.rig()
+        fields = {"issued_at": utc_ms() // 1000, "ttl_s": 60}
+        outcome = self.mqtt.ask(50, "s1", fields=fields)
+        self.refused(outcome, "expired")
+        self.assertEqual(outcome["detail"], "issued_at %d looks like seconds: "
+                                            "milliseconds are wanted" % fields["issued_at"])
+        self.check_unwritten()
+
     def test_expired_just_before_the_write(self):
         self.rig()
         self.unit.delay_s = 0.4  # each answer; the state takes at least one of them
