@@ -14,7 +14,7 @@ static int64_t clock_ns(clockid_t id)
 
 int64_t clock_mono_ns(void)
 {
-    return clock_ns(CLOCK_MONOTONIC);
+    return clock_ns(CLOCK_BOOTTIME);
 }
 
 int64_t clock_utc_ms(void)
@@ -39,6 +39,15 @@ void clock_pause(int64_t pause_ns)
     }
 }
 
+/* How long to wait for it now: see CLOCK_NAP_NS. */
+static int64_t clock_left_ns(int64_t until_ns)
+{
+    int64_t left_ns = until_ns - clock_mono_ns();
+    if (left_ns < 0)
+        return 0;
+    return left_ns < CLOCK_NAP_NS ? left_ns : CLOCK_NAP_NS;
+}
+
 void clock_cond_init(pthread_cond_t *cond)
 {
     pthread_condattr_t attributes;
@@ -58,8 +67,9 @@ void clock_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, int64_t until
         pthread_cond_wait(cond, mutex);
         return;
     }
-    if (until_ns < 0)
-        until_ns = 0;
+    /* Conditions know no CLOCK_BOOTTIME. */
+    int64_t left_ns = clock_left_ns(until_ns);
+    until_ns = clock_ns(CLOCK_MONOTONIC) + left_ns;
     const struct timespec until = {.tv_sec = (time_t)(until_ns / CLOCK_NS_PER_S),
                                    .tv_nsec = (long)(until_ns % CLOCK_NS_PER_S)};
     pthread_cond_timedwait(cond, mutex, &until);
@@ -69,9 +79,7 @@ int clock_epoll_wait(int epoll_fd, struct epoll_event *events, int most, int64_t
 {
     if (until_ns == CLOCK_NEVER)
         return epoll_wait(epoll_fd, events, most, -1);
-    int64_t left_ns = until_ns - clock_mono_ns();
-    if (left_ns < 0)
-        left_ns = 0;
+    int64_t left_ns = clock_left_ns(until_ns);
     const struct timespec left = {.tv_sec = (time_t)(left_ns / CLOCK_NS_PER_S),
                                   .tv_nsec = (long)(left_ns % CLOCK_NS_PER_S)};
     int n = epoll_pwait2(epoll_fd, events, most, &left, NULL);

@@ -175,11 +175,9 @@ struct subscriber *subscriber_start(const struct subscriber_setup *setup)
 
 void subscriber_drain(struct subscriber *subscriber)
 {
-    const int64_t until_ns = clock_mono_ns() + EXIT_NS;
-    const struct timespec until = {
-        .tv_sec = until_ns / CLOCK_NS_PER_S,
-        .tv_nsec = until_ns % CLOCK_NS_PER_S,
-    };
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until); /* semaphores know no other that only goes forward */
+    until.tv_sec += EXIT_NS / CLOCK_NS_PER_S;
     atomic_store(&subscriber->draining, true);
     inbox_wake(subscriber->setup.inbox);
     while (sem_clockwait(&subscriber->drained, CLOCK_MONOTONIC, &until) != 0) {

@@ -33,6 +33,7 @@ struct publisher {
     atomic_bool crowded; /* something found no room in the bridge session */
     atomic_bool hearing; /* the broker has answered the subscription to commands */
     int64_t grace_ns;    /* set before stopping */
+    int64_t started_ns;  /* UTC may be set meanwhile */
     _Atomic int64_t promise_ns;
     struct sessions sessions;
     struct ha_announce announce;
@@ -241,7 +242,7 @@ static void publish_health(struct publisher *publisher, int64_t now_ns)
         publisher->drops[i] = outbox_dropped(setup->outbox, i);
     publish_json(publisher, "bridge", "health",
                  wire_health(publisher->conf, setup->health, &depth, publisher->drops, utc_ms,
-                             utc_ms - setup->started_ms),
+                             (now_ns - publisher->started_ns) / CLOCK_NS_PER_MS),
                  0);
     publisher->health_due_ns = now_ns + HEALTH_NS;
 }
@@ -410,7 +411,8 @@ struct publisher *publisher_start(const struct publisher_setup *setup)
         goto failed;
     publisher->setup = *setup;
     publisher->conf = setup->conf;
-    publisher->promise_ns = clock_mono_ns() + SLACK_NS;
+    publisher->started_ns = clock_mono_ns();
+    publisher->promise_ns = publisher->started_ns + SLACK_NS;
     pthread_mutex_init(&publisher->mutex, NULL);
     publisher->item = malloc(sizeof(*publisher->item));
     publisher->drops = calloc(setup->conf->devices.n_devices, sizeof(*publisher->drops));

@@ -243,7 +243,7 @@ enum fault link_fail(struct link *link, enum fault fault, const char *format, ..
 int64_t link_now_ns(void)
 {
     struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(CLOCK_BOOTTIME, &now);
     return now.tv_sec * NS_PER_S + now.tv_nsec;
 }
 

@@ -131,7 +131,8 @@ bool link_watch(const struct link *link, int fd);
 enum fault link_fail(struct link *link, enum fault fault, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* The clock of all deadlines: it only moves forward. */
+/* The clock of all deadlines: it only moves forward, through a suspend of the
+ * machine too (CLOCK_BOOTTIME). */
 int64_t link_now_ns(void);
 
 /* Waits until `fd` has one of `events`, or an error; false at the deadline, or

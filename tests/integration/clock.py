@@ -16,13 +16,14 @@ SOURCE = r"""
 #include <time.h>
 #include <unistd.h>
 
-/* UTC is wrong by as many seconds as a file says. */
+/* UTC is wrong by as many seconds as one file says; the machine was suspended
+ * for as many as another says. */
 int clock_gettime(clockid_t clock, struct timespec *now)
 {
     int result = (int)syscall(SYS_clock_gettime, clock, now);
-    const char *path = getenv("CLOCK_WRONG_BY");
+    const char *path = getenv(clock == CLOCK_REALTIME ? "CLOCK_WRONG_BY" : "CLOCK_SLEPT");
     char text[32] = "";
-    if (clock != CLOCK_REALTIME || path == NULL)
+    if ((clock != CLOCK_REALTIME && clock != CLOCK_BOOTTIME) || path == NULL)
         return result;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd >= 0) {
@@ -37,9 +38,13 @@ int clock_gettime(clockid_t clock, struct timespec *now)
 
 class Clock(flux.Test):
     def set_wrong_by(self, seconds):
-        with open(self.wrong_by + ".new", "w") as file:
+        self.write(self.wrong_by, seconds)
+
+    @staticmethod
+    def write(path, seconds):
+        with open(path + ".new", "w") as file:
             file.write(str(seconds))
-        os.rename(self.wrong_by + ".new", self.wrong_by)
+        os.rename(path + ".new", path)
 
     def wait_sample(self, since, wrong_by_ms):
         """The first sample of that clock."""
@@ -76,6 +81,7 @@ class Clock(flux.Test):
         relay.restore()  # a session begins with its health
         health = self.mqtt.wait("bridge/health", since=since).json
         self.assertEqual(health["clock_jumps"], 2)
+        self.assertTrue(0 <= health["uptime_s"] < 3600, health)
         self.assertEqual(health["samples_bad"], 0)
         # By the schedule: a sample for each tick, but for those that a busy machine misses.
         left_out = (last["ts"] + HOUR_MS - first["ts"]) / 200 - (last["seq"] - first["seq"])
@@ -83,6 +89,23 @@ class Clock(flux.Test):
         self.assertLess(left_out, health["missed_ticks"] + 1)
         # The lease of a minute did not run out within hours that were none.
         self.assertEqual([w.values for w in server.units[1].writes], [[50]])
+
+    def test_a_suspended_machine(self):
+        """A lease ends by the time that has passed, though the kernel's waits stood still."""
+        slept = os.path.join(self.directory, "slept")
+        server = self.modbus({1: flux.battery_unit()})
+        broker = self.broker()
+        self.mqtt = self.client(broker)
+        bess = flux.battery(server, poll="1h",
+                            control={"deadman": {"timeout": "2h", "value": 0.0}})
+        self.bridge(flux.config(broker, [bess]),
+                    {**self.preload(SOURCE), "CLOCK_SLEPT": slept})
+        self.mqtt.wait_text("Site-BESS-01/status", "online")
+        self.assertEqual(self.mqtt.ask(50, "s-1")["outcome"], "confirmed")
+        self.write(slept, 3 * 3600)
+        outcome = self.mqtt.wait("Site-BESS-01/result",
+                                 lambda m: m.json.get("source") == "deadman").json
+        self.assertEqual((outcome["outcome"], outcome["readback"]), ("confirmed", 0))
 
 
 if __name__ == "__main__":
