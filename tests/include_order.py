@@ -15,6 +15,8 @@ devices/lines/fault
 devices/registers/point
 devices/registers/codec
 devices/registers/plausible
+devices/registers/cfg_lexer
+devices/registers/cfg_file
 devices/registers/cfg
 devices/registers/profile
 devices/registers/device
@@ -89,6 +91,7 @@ bridge/main
 SOLE_USERS = {
     "modbus.h": "devices/lines/link_rtu.c",
     "MQTTAsync.h": "bridge/mqtt/mqtt.c",
+    "libconfig.h": "tests/unit/test_cfg_file.c",
 }
 
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]', re.M)

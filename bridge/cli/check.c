@@ -19,19 +19,18 @@ enum { TIMED_READINGS = 4 };
 struct check {
     struct cfg *cfg;
     const struct conf *conf;
-    const config_t *file;
+    const struct cfg_setting *file;
 };
 
 /* Where a device stands in the file: batteries come first in the list. */
-static const config_setting_t *place_of(const struct check *check, unsigned device)
+static const struct cfg_setting *place_of(const struct check *check, unsigned device)
 {
-    const config_setting_t *bess = config_lookup(check->file, "devices.bess");
-    const config_setting_t *meters = config_lookup(check->file, "devices.meters");
-    const unsigned n_bess = bess != NULL ? (unsigned)config_setting_length(bess) : 0;
-    const config_setting_t *group = device < n_bess
-                                        ? config_setting_get_elem(bess, device)
-                                        : config_setting_get_elem(meters, device - n_bess);
-    return config_setting_get_member(group, "modbus");
+    const struct cfg_setting *bess = cfg_lookup(check->file, "devices.bess");
+    const struct cfg_setting *meters = cfg_lookup(check->file, "devices.meters");
+    const unsigned n_bess = bess != NULL ? cfg_length(bess) : 0;
+    const struct cfg_setting *group =
+        device < n_bess ? cfg_element(bess, device) : cfg_element(meters, device - n_bess);
+    return cfg_member(group, "modbus");
 }
 
 /* What the world may read is no secret. */
@@ -39,7 +38,7 @@ static void check_secret(const struct check *check, const char *path, const char
 {
     struct stat status;
     if (*path != '\0' && stat(path, &status) == 0 && (status.st_mode & S_IROTH) != 0)
-        cfg_warning(check->cfg, config_lookup(check->file, key),
+        cfg_warning(check->cfg, cfg_lookup(check->file, key),
                     "%s can be read by every user of this machine: chmod o-r it", path);
 }
 
@@ -142,12 +141,12 @@ int cli_check(const char *path, bool online)
 {
     struct cfg cfg = {.out = stdout};
     struct conf conf;
-    config_t file;
+    const struct cfg_setting *file = NULL;
     int code = EXIT_USAGE;
 
-    if (!conf_read(&cfg, path, &conf) || !cfg_open(&cfg, &file, path))
+    if (!conf_read(&cfg, path, &conf) || !(file = cfg_open(&cfg, path)))
         goto done;
-    const struct check check = {.cfg = &cfg, .conf = &conf, .file = &file};
+    const struct check check = {.cfg = &cfg, .conf = &conf, .file = file};
     check_secret(&check, conf.mqtt.password_file, "mqtt.password_file");
     check_secret(&check, conf.mqtt.key_file, "mqtt.tls.key_file");
     check_speeds(&check);
@@ -155,8 +154,8 @@ int cli_check(const char *path, bool online)
     if (code == EXIT_SUCCESS)
         printf("%s: good: %u device%s on %u link%s\n", path, conf.devices.n_devices,
                plural(conf.devices.n_devices), conf.devices.n_links, plural(conf.devices.n_links));
-    config_destroy(&file);
 done:
+    cfg_close(file);
     conf_free(&conf);
     return code;
 }

@@ -78,24 +78,24 @@ static const struct cfg_field LOG[] = {
 
 /* The setting of a text key when cfg_read() has taken it over, else NULL: what
  * is absent or already reported is not judged any further. */
-static const config_setting_t *conf_taken(const config_setting_t *group, const char *key,
-                                          const char *value)
+static const struct cfg_setting *conf_taken(const struct cfg_setting *group, const char *key,
+                                            const char *value)
 {
-    const config_setting_t *setting = config_setting_get_member(group, key);
-    const char *text = setting ? config_setting_get_string(setting) : NULL;
+    const struct cfg_setting *setting = cfg_member(group, key);
+    const char *text = setting ? cfg_text(setting) : NULL;
     return text && *text && strcmp(text, value) == 0 ? setting : NULL;
 }
 
 /* Reads an optional group. Returns it when it was given. */
-static const config_setting_t *conf_group(struct cfg *cfg, const config_setting_t *parent,
-                                          const char *key, const struct cfg_field *fields,
-                                          void *into)
+static const struct cfg_setting *conf_group(struct cfg *cfg, const struct cfg_setting *parent,
+                                            const char *key, const struct cfg_field *fields,
+                                            void *into)
 {
-    const config_setting_t *group = config_setting_get_member(parent, key);
+    const struct cfg_setting *group = cfg_member(parent, key);
     if (!group)
         return NULL;
     cfg_read(cfg, group, fields, into);
-    return config_setting_is_group(group) ? group : NULL;
+    return cfg_is_group(group) ? group : NULL;
 }
 
 /* Host and port from what follows the scheme. Returns what is wrong, or NULL. */
@@ -158,7 +158,7 @@ static const char *conf_split_url(struct conf_mqtt *mqtt)
 
 /* A topic's beginning: anything but wildcards, `$` in front (the broker's own
  * topics) and empty levels (MQTT 5.0, section 4.7). */
-static void conf_check_prefix(struct cfg *cfg, const config_setting_t *where, const char *prefix)
+static void conf_check_prefix(struct cfg *cfg, const struct cfg_setting *where, const char *prefix)
 {
     size_t length = strlen(prefix);
     if (strpbrk(prefix, "+#"))
@@ -173,7 +173,7 @@ static void conf_check_prefix(struct cfg *cfg, const config_setting_t *where, co
  * CONF_TEXT_MAX. */
 enum { CONF_CLIENT_ID_MAX = CONF_TEXT_MAX - 1 - DEVICE_NAME_MAX };
 
-static void conf_check_client_id(struct cfg *cfg, const config_setting_t *where, const char *id)
+static void conf_check_client_id(struct cfg *cfg, const struct cfg_setting *where, const char *id)
 {
     size_t length = strlen(id);
     bool printable = true;
@@ -218,9 +218,9 @@ const char *conf_load_password(const char *path, char password[CONF_TEXT_MAX + 1
     return NULL;
 }
 
-static void conf_read_tls(struct cfg *cfg, const config_setting_t *parent, struct conf_mqtt *mqtt)
+static void conf_read_tls(struct cfg *cfg, const struct cfg_setting *parent, struct conf_mqtt *mqtt)
 {
-    const config_setting_t *group = conf_group(cfg, parent, "tls", TLS, mqtt);
+    const struct cfg_setting *group = conf_group(cfg, parent, "tls", TLS, mqtt);
     if (!group)
         return;
     if (!mqtt->tls && mqtt->host[0])
@@ -230,29 +230,27 @@ static void conf_read_tls(struct cfg *cfg, const config_setting_t *parent, struc
     } files[] = {
         {"ca_file", mqtt->ca_file}, {"cert_file", mqtt->cert_file}, {"key_file", mqtt->key_file}};
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
-        const config_setting_t *setting = conf_taken(group, files[i].key, files[i].path);
+        const struct cfg_setting *setting = conf_taken(group, files[i].key, files[i].path);
         char byte;
         if (setting && conf_peek(files[i].path, &byte, 1) < 0)
             cfg_problem(cfg, setting, "%s: %s", files[i].key, strerror(errno));
     }
-    if (!config_setting_get_member(group, "cert_file") !=
-        !config_setting_get_member(group, "key_file"))
+    if (!cfg_member(group, "cert_file") != !cfg_member(group, "key_file"))
         cfg_problem(cfg, group, "cert_file and key_file go together");
 }
 
-static void conf_read_mqtt(struct cfg *cfg, const config_setting_t *root, struct conf *conf)
+static void conf_read_mqtt(struct cfg *cfg, const struct cfg_setting *root, struct conf *conf)
 {
     struct conf_mqtt *mqtt = &conf->mqtt;
-    const config_setting_t *group = conf_group(cfg, root, "mqtt", MQTT, mqtt);
+    const struct cfg_setting *group = conf_group(cfg, root, "mqtt", MQTT, mqtt);
     if (!group)
         return;
-    const config_setting_t *setting = conf_taken(group, "url", mqtt->url);
+    const struct cfg_setting *setting = conf_taken(group, "url", mqtt->url);
     const char *wrong = setting ? conf_split_url(mqtt) : NULL;
     if (wrong)
         cfg_problem(cfg, setting, "url %s", wrong);
     if (mqtt->keepalive_ns % CLOCK_NS_PER_S != 0) {
-        cfg_problem(cfg, config_setting_get_member(group, "keepalive"),
-                    "keepalive must be whole seconds");
+        cfg_problem(cfg, cfg_member(group, "keepalive"), "keepalive must be whole seconds");
     }
     if ((setting = conf_taken(group, "prefix", mqtt->prefix)))
         conf_check_prefix(cfg, setting, mqtt->prefix);
@@ -264,7 +262,7 @@ static void conf_read_mqtt(struct cfg *cfg, const config_setting_t *root, struct
         wrong = conf_load_password(mqtt->password_file, mqtt->password);
         if (wrong)
             cfg_problem(cfg, setting, "password_file: %s", wrong);
-        if (!config_setting_get_member(group, "username"))
+        if (!cfg_member(group, "username"))
             cfg_problem(cfg, setting, "password_file needs a username");
     }
     conf_read_tls(cfg, group, mqtt);
@@ -290,9 +288,9 @@ static bool conf_split_listen(struct conf *conf)
 }
 
 /* The groups that are no more than a few keys. */
-static void conf_read_rest(struct cfg *cfg, const config_setting_t *root, struct conf *conf)
+static void conf_read_rest(struct cfg *cfg, const struct cfg_setting *root, struct conf *conf)
 {
-    const config_setting_t *group, *setting;
+    const struct cfg_setting *group, *setting;
     if ((group = conf_group(cfg, root, "home_assistant", HOME_ASSISTANT, conf)) &&
         (setting = conf_taken(group, "prefix", conf->ha_prefix)))
         conf_check_prefix(cfg, setting, conf->ha_prefix);
@@ -308,21 +306,21 @@ static void conf_read_rest(struct cfg *cfg, const config_setting_t *root, struct
     conf_group(cfg, root, "log", LOG, conf);
 }
 
-static void conf_read_devices(struct cfg *cfg, const config_setting_t *root, struct conf *conf)
+static void conf_read_devices(struct cfg *cfg, const struct cfg_setting *root, struct conf *conf)
 {
-    const config_setting_t *group = config_setting_get_member(root, "devices");
+    const struct cfg_setting *group = cfg_member(root, "devices");
     if (!group)
         return;
     device_list_read(cfg, group, profile_directories(), &conf->devices);
     for (unsigned i = 0; i < conf->devices.n_devices; i++) {
-        if (conf->devices.devices[i].controllable && !config_setting_get_member(root, "audit")) {
+        if (conf->devices.devices[i].controllable && !cfg_member(root, "audit")) {
             cfg_warning(cfg, group, "commands are not logged: there is no audit group");
             return;
         }
     }
 }
 
-static bool conf_read_root(struct cfg *cfg, const config_setting_t *root, struct conf *conf)
+static bool conf_read_root(struct cfg *cfg, const struct cfg_setting *root, struct conf *conf)
 {
     unsigned before = cfg->problems;
     *conf = (struct conf){
@@ -336,7 +334,7 @@ static bool conf_read_root(struct cfg *cfg, const config_setting_t *root, struct
         .log_level = LOG_LEVEL_INFO,
     };
     cfg_read(cfg, root, ROOT, conf);
-    const config_setting_t *site = conf_taken(root, "site", conf->site);
+    const struct cfg_setting *site = conf_taken(root, "site", conf->site);
     if (site && !cfg_is_name(conf->site))
         cfg_problem(cfg, site, "site must be 1 to 64 letters, digits, _ or -");
     conf_read_mqtt(cfg, root, conf);
@@ -348,12 +346,10 @@ static bool conf_read_root(struct cfg *cfg, const config_setting_t *root, struct
 bool conf_read(struct cfg *cfg, const char *path, struct conf *conf)
 {
     *conf = (struct conf){0};
-    config_t config;
     cfg->file = path;
-    if (!cfg_open(cfg, &config, path))
-        return false;
-    bool good = conf_read_root(cfg, config_root_setting(&config), conf);
-    config_destroy(&config);
+    const struct cfg_setting *root = cfg_open(cfg, path);
+    bool good = root && conf_read_root(cfg, root, conf);
+    cfg_close(root);
     return good;
 }
 

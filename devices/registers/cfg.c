@@ -1,13 +1,9 @@
 #include "devices/registers/cfg.h"
 
-#include <errno.h>
-#include <libgen.h>
 #include <math.h>
-#include <stdarg.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 /* A suffix and what it multiplies by; smallest first. */
 struct unit {
@@ -19,112 +15,6 @@ static const struct unit DURATION[] = {
     {"ms", 1e6}, {"s", 1e9}, {"m", 60e9}, {"h", 3600e9}, {NULL, 0}};
 static const struct unit SIZE[] = {
     {"", 1}, {"KiB", 1024}, {"MiB", 1024.0 * 1024}, {"GiB", 1024.0 * 1024 * 1024}, {NULL, 0}};
-
-static void report(struct cfg *cfg, const config_setting_t *where, const char *kind,
-                   const char *format, va_list arguments) __attribute__((format(printf, 4, 0)));
-
-static void report(struct cfg *cfg, const config_setting_t *where, const char *kind,
-                   const char *format, va_list arguments)
-{
-    if (!cfg->out)
-        return;
-    const char *file = where ? config_setting_source_file(where) : NULL;
-    unsigned line = where ? config_setting_source_line(where) : 0;
-    fprintf(cfg->out, "%s:%u: %s", file ? file : cfg->file, line ? line : 1, kind);
-    vfprintf(cfg->out, format, arguments);
-    fputc('\n', cfg->out);
-}
-
-void cfg_problem(struct cfg *cfg, const config_setting_t *where, const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    report(cfg, where, "", format, arguments);
-    va_end(arguments);
-    cfg->problems++;
-}
-
-void cfg_warning(struct cfg *cfg, const config_setting_t *where, const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    report(cfg, where, "warning: ", format, arguments);
-    va_end(arguments);
-    cfg->warnings++;
-}
-
-bool cfg_open(struct cfg *cfg, config_t *config, const char *path)
-{
-    /* libconfig's scanner ends the process when it cannot read, and fopen()
-     * opens directories. */
-    struct stat status;
-    int error = stat(path, &status) != 0 ? errno : S_ISDIR(status.st_mode) ? EISDIR : 0;
-    if (error) {
-        cfg_problem(cfg, NULL, "cannot read %s: %s", path, strerror(error));
-        return false;
-    }
-
-    char *copy = strdup(path);
-    if (!copy) {
-        cfg_problem(cfg, NULL, "out of memory");
-        return false;
-    }
-    config_init(config);
-    config_set_include_dir(config, dirname(copy));
-    free(copy);
-    if (config_read_file(config, path))
-        return true;
-
-    if (config_error_type(config) == CONFIG_ERR_FILE_IO) {
-        cfg_problem(cfg, NULL, "cannot read %s: %s", path, strerror(errno));
-    } else {
-        cfg->problems++;
-        const char *file = config_error_file(config);
-        if (cfg->out)
-            fprintf(cfg->out, "%s:%d: %s\n", file ? file : path, config_error_line(config),
-                    config_error_text(config));
-    }
-    config_destroy(config);
-    return false;
-}
-
-bool cfg_number(const config_setting_t *setting, double *number)
-{
-    switch (config_setting_type(setting)) {
-    case CONFIG_TYPE_INT:
-        *number = config_setting_get_int(setting);
-        return true;
-    case CONFIG_TYPE_INT64:
-        *number = (double)config_setting_get_int64(setting);
-        return true;
-    case CONFIG_TYPE_FLOAT:
-        *number = config_setting_get_float(setting);
-        return true;
-    default:
-        return false;
-    }
-}
-
-bool cfg_integer(const config_setting_t *setting, int64_t *integer)
-{
-    double number;
-    switch (config_setting_type(setting)) {
-    case CONFIG_TYPE_INT:
-        *integer = config_setting_get_int(setting);
-        return true;
-    case CONFIG_TYPE_INT64:
-        *integer = config_setting_get_int64(setting);
-        return true;
-    case CONFIG_TYPE_FLOAT:
-        number = config_setting_get_float(setting);
-        if (trunc(number) != number || fabs(number) > 0x1p53)
-            return false;
-        *integer = (int64_t)number;
-        return true;
-    default:
-        return false;
-    }
-}
 
 bool cfg_is_name(const char *name)
 {
@@ -190,7 +80,7 @@ static const char *print_amount(double amount, const struct unit *units, char te
     return text;
 }
 
-static bool in_range(struct cfg *cfg, const config_setting_t *setting,
+static bool in_range(struct cfg *cfg, const struct cfg_setting *setting,
                      const struct cfg_field *field, double amount, const struct unit *units)
 {
     double factor = units == DURATION ? 1e9 : 1;
@@ -212,10 +102,10 @@ static bool in_range(struct cfg *cfg, const config_setting_t *setting,
     return false;
 }
 
-static void read_text(struct cfg *cfg, const config_setting_t *setting,
+static void read_text(struct cfg *cfg, const struct cfg_setting *setting,
                       const struct cfg_field *field, char *into)
 {
-    const char *text = config_setting_get_string(setting);
+    const char *text = cfg_text(setting);
     if (!text)
         cfg_problem(cfg, setting, "%s must be a text in quotes", field->key);
     else if ((double)strlen(text) < field->min)
@@ -228,7 +118,7 @@ static void read_text(struct cfg *cfg, const config_setting_t *setting,
         strcpy(into, text);
 }
 
-static void read_integer(struct cfg *cfg, const config_setting_t *setting,
+static void read_integer(struct cfg *cfg, const struct cfg_setting *setting,
                          const struct cfg_field *field, int64_t *into)
 {
     int64_t integer;
@@ -238,7 +128,7 @@ static void read_integer(struct cfg *cfg, const config_setting_t *setting,
         *into = integer;
 }
 
-static void read_number(struct cfg *cfg, const config_setting_t *setting,
+static void read_number(struct cfg *cfg, const struct cfg_setting *setting,
                         const struct cfg_field *field, double *into)
 {
     double number;
@@ -248,21 +138,19 @@ static void read_number(struct cfg *cfg, const config_setting_t *setting,
         *into = number;
 }
 
-static void read_boolean(struct cfg *cfg, const config_setting_t *setting,
+static void read_boolean(struct cfg *cfg, const struct cfg_setting *setting,
                          const struct cfg_field *field, bool *into)
 {
-    if (config_setting_type(setting) != CONFIG_TYPE_BOOL)
+    if (!cfg_boolean(setting, into))
         cfg_problem(cfg, setting, "%s must be true or false", field->key);
-    else
-        *into = config_setting_get_bool(setting);
 }
 
-static void read_amount(struct cfg *cfg, const config_setting_t *setting,
+static void read_amount(struct cfg *cfg, const struct cfg_setting *setting,
                         const struct cfg_field *field, int64_t *into)
 {
     bool duration = field->kind == CFG_DURATION;
     const struct unit *units = duration ? DURATION : SIZE;
-    const char *text = config_setting_get_string(setting);
+    const char *text = cfg_text(setting);
     double amount;
     bool good =
         text ? parse_amount(text, units, &amount) : !duration && cfg_number(setting, &amount);
@@ -274,10 +162,10 @@ static void read_amount(struct cfg *cfg, const config_setting_t *setting,
         *into = (int64_t)round(amount);
 }
 
-static void read_choice(struct cfg *cfg, const config_setting_t *setting,
+static void read_choice(struct cfg *cfg, const struct cfg_setting *setting,
                         const struct cfg_field *field, int *into)
 {
-    const char *text = config_setting_get_string(setting);
+    const char *text = cfg_text(setting);
     char known[160] = "";
     for (int i = 0; field->choices[i]; i++) {
         if (text && strcmp(text, field->choices[i]) == 0) {
@@ -291,7 +179,7 @@ static void read_choice(struct cfg *cfg, const config_setting_t *setting,
     cfg_problem(cfg, setting, "%s must be %s", field->key, known);
 }
 
-static void read_field(struct cfg *cfg, const config_setting_t *setting,
+static void read_field(struct cfg *cfg, const struct cfg_setting *setting,
                        const struct cfg_field *field, void *into)
 {
     void *target = (char *)into + field->offset;
@@ -320,19 +208,19 @@ static void read_field(struct cfg *cfg, const config_setting_t *setting,
     }
 }
 
-bool cfg_read(struct cfg *cfg, const config_setting_t *group, const struct cfg_field *fields,
+bool cfg_read(struct cfg *cfg, const struct cfg_setting *group, const struct cfg_field *fields,
               void *into)
 {
     unsigned before = cfg->problems;
-    if (!config_setting_is_group(group)) {
-        const char *name = config_setting_name(group);
+    if (!cfg_is_group(group)) {
+        const char *name = cfg_name(group);
         cfg_problem(cfg, group, "%s must be a group: { key = value; ... }",
                     name ? name : "this element");
         return false;
     }
-    for (unsigned i = 0; i < (unsigned)config_setting_length(group); i++) {
-        const config_setting_t *setting = config_setting_get_elem(group, i);
-        const char *key = config_setting_name(setting);
+    for (const struct cfg_setting *setting = cfg_first(group); setting;
+         setting = cfg_next(setting)) {
+        const char *key = cfg_name(setting);
         const struct cfg_field *field = fields;
         while (field->key && strcmp(field->key, key) != 0)
             field++;
@@ -342,7 +230,7 @@ bool cfg_read(struct cfg *cfg, const config_setting_t *group, const struct cfg_f
             cfg_problem(cfg, setting, "unknown key '%s'", key);
     }
     for (const struct cfg_field *field = fields; field->key; field++)
-        if (field->required && !config_setting_get_member(group, field->key))
+        if (field->required && !cfg_member(group, field->key))
             cfg_problem(cfg, group, "missing key '%s'", field->key);
     return cfg->problems == before;
 }

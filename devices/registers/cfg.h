@@ -1,29 +1,16 @@
-/* cfg: reading libconfig files by table.
+/* cfg: reading configuration files by table.
  *
  * A group of a configuration is described by rows of `struct cfg_field`; one
- * function reads it, converts, checks ranges, and reports unknown, missing and
- * doubled keys. Every problem is printed as `FILE:LINE: message` and counted;
- * reading carries on, so that one run shows them all.
+ * function reads it, converts, checks ranges, and reports unknown and missing
+ * keys. Every problem is printed as `FILE:LINE: message` and counted; reading
+ * carries on, so that one run shows them all.
  *
- * The only module that includes <libconfig.h> besides those that walk lists of
- * groups (profile, device, conf). Not thread-safe; used before threads start.
+ * A struct cfg belongs to one thread.
  */
 #ifndef DEVICES_REGISTERS_CFG_H
 #define DEVICES_REGISTERS_CFG_H
 
-#include <libconfig.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-
-/* Where problems go. */
-struct cfg {
-    FILE *out;         /* NULL = count only */
-    const char *file;  /* named when libconfig knows no better */
-    unsigned problems; /* errors so far */
-    unsigned warnings;
-};
+#include "devices/registers/cfg_file.h"
 
 enum cfg_kind {
     CFG_TEXT,     /* char[size]; longer is a problem, as are broken UTF-8 and control characters */
@@ -54,25 +41,8 @@ struct cfg_field {
 /* Reads `group` into `into` by `fields` (ended by CFG_END). Keys that are
  * absent leave what is there: fill in defaults first. Returns true when this
  * group had no problem. */
-bool cfg_read(struct cfg *cfg, const config_setting_t *group, const struct cfg_field *fields,
+bool cfg_read(struct cfg *cfg, const struct cfg_setting *group, const struct cfg_field *fields,
               void *into);
-
-/* Reports one problem at `where` (NULL: the file as a whole). */
-void cfg_problem(struct cfg *cfg, const config_setting_t *where, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-void cfg_warning(struct cfg *cfg, const config_setting_t *where, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-
-/* Opens and parses a file; a syntax error or an unreadable file is reported as
- * a problem and false returned. @include is relative to the file's directory.
- * On true the caller ends with config_destroy(). */
-bool cfg_open(struct cfg *cfg, config_t *config, const char *path);
-
-/* A number, integer or float alike. False when the setting is no number. */
-bool cfg_number(const config_setting_t *setting, double *number);
-
-/* A whole number, also one written as 502.0. False when it is none. */
-bool cfg_integer(const config_setting_t *setting, int64_t *integer);
 
 /* True for a name of [A-Za-z0-9_-]{1,64}. */
 bool cfg_is_name(const char *name);

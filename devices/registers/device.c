@@ -115,13 +115,13 @@ static const struct cfg_field DEADMAN[] = {
 };
 
 /* Where a key stands, or else its group. */
-static const config_setting_t *key_or_group(const config_setting_t *group, const char *key)
+static const struct cfg_setting *key_or_group(const struct cfg_setting *group, const char *key)
 {
-    const config_setting_t *setting = config_setting_get_member(group, key);
+    const struct cfg_setting *setting = cfg_member(group, key);
     return setting ? setting : group;
 }
 
-static bool read_modbus(struct cfg *cfg, const config_setting_t *group, struct device *device)
+static bool read_modbus(struct cfg *cfg, const struct cfg_setting *group, struct device *device)
 {
     unsigned before = cfg->problems;
     struct device_modbus *modbus = &device->modbus;
@@ -143,7 +143,7 @@ static bool read_modbus(struct cfg *cfg, const config_setting_t *group, struct d
         return false;
     }
     for (const char *const *key = tcp ? SERIAL_KEYS : TCP_KEYS; *key; key++) {
-        const config_setting_t *setting = config_setting_get_member(group, *key);
+        const struct cfg_setting *setting = cfg_member(group, *key);
         if (setting)
             cfg_problem(cfg, setting, "%s has no meaning together with %s", *key,
                         tcp ? "host" : "serial");
@@ -152,9 +152,9 @@ static bool read_modbus(struct cfg *cfg, const config_setting_t *group, struct d
     for (size_t i = 0; i < sizeof BAUDS / sizeof BAUDS[0]; i++)
         known = known || BAUDS[i] == modbus->baud;
     if (!known)
-        cfg_problem(cfg, config_setting_get_member(group, "baud"),
-                    "baud %lld is not a rate of serial lines", (long long)modbus->baud);
-    const config_setting_t *address = config_setting_get_member(group, "address");
+        cfg_problem(cfg, cfg_member(group, "baud"), "baud %lld is not a rate of serial lines",
+                    (long long)modbus->baud);
+    const struct cfg_setting *address = cfg_member(group, "address");
     int64_t last = tcp ? 255 : 247;
     if (modbus->address == 0)
         cfg_problem(cfg, address,
@@ -165,7 +165,7 @@ static bool read_modbus(struct cfg *cfg, const config_setting_t *group, struct d
     return cfg->problems == before;
 }
 
-static void read_override(struct cfg *cfg, const config_setting_t *group, struct device *device,
+static void read_override(struct cfg *cfg, const struct cfg_setting *group, struct device *device,
                           bool *seen)
 {
     struct override override = {.scale = NAN, .low = NAN, .high = NAN};
@@ -182,7 +182,7 @@ static void read_override(struct cfg *cfg, const config_setting_t *group, struct
         cfg_problem(cfg, group, "point '%s' stands here twice", point->name);
     seen[index] = true;
     bool limited = !isnan(point->min) || !isnan(point->max);
-    if (limited && (!isnan(override.scale) || config_setting_get_member(group, "unit")))
+    if (limited && (!isnan(override.scale) || cfg_member(group, "unit")))
         cfg_problem(cfg, group, "%s has write limits in %s: its scale and unit are fixed",
                     point->name, point->unit);
     if (!isnan(override.scale)) {
@@ -192,16 +192,16 @@ static void read_override(struct cfg *cfg, const config_setting_t *group, struct
             cfg_problem(cfg, group, "%s: a bool or an enumeration has no scale", point->name);
         point->scale = override.scale;
     }
-    if (config_setting_get_member(group, "unit"))
+    if (cfg_member(group, "unit"))
         strcpy(point->unit, override.unit);
-    if (config_setting_get_member(group, "low"))
+    if (cfg_member(group, "low"))
         point->low = override.low;
-    if (config_setting_get_member(group, "high"))
+    if (cfg_member(group, "high"))
         point->high = override.high;
     if (point->low > point->high)
         cfg_problem(cfg, group, "%s: low %g is above high %g", point->name, point->low,
                     point->high);
-    if (config_setting_get_member(group, "counter"))
+    if (cfg_member(group, "counter"))
         point->counter = override.counter;
     profile_read_sentinels(cfg, group, point);
     point->deadband = override.deadband;
@@ -209,12 +209,12 @@ static void read_override(struct cfg *cfg, const config_setting_t *group, struct
 
 /* The profile's rows, or the device's own copy where `points` or `control`
  * change something in them: a site of hundreds of meters has them once. */
-static void read_points(struct cfg *cfg, const config_setting_t *group, struct device *device)
+static void read_points(struct cfg *cfg, const struct cfg_setting *group, struct device *device)
 {
-    const config_setting_t *list = config_setting_get_member(group, "points");
+    const struct cfg_setting *list = cfg_member(group, "points");
     bool seen[PROFILE_POINTS_MAX] = {false};
     device->n_points = device->profile->n_points;
-    if (!list && !config_setting_get_member(group, "control")) {
+    if (!list && !cfg_member(group, "control")) {
         device->points = device->profile->points;
         return;
     }
@@ -226,29 +226,27 @@ static void read_points(struct cfg *cfg, const config_setting_t *group, struct d
     memcpy(device->points, device->profile->points, device->n_points * sizeof *device->points);
     if (!list)
         return;
-    if (!config_setting_is_list(list)) {
+    if (!cfg_is_list(list)) {
         cfg_problem(cfg, list, "points must be a list: ( { name = \"...\"; scale = 0.1; } )");
         return;
     }
-    for (unsigned i = 0; i < (unsigned)config_setting_length(list); i++)
-        read_override(cfg, config_setting_get_elem(list, i), device, seen);
+    for (unsigned i = 0; i < cfg_length(list); i++)
+        read_override(cfg, cfg_element(list, i), device, seen);
 }
 
 /* Labels of the site, and "ready" for what is ready and has none. */
-static void read_statuses(struct cfg *cfg, const config_setting_t *group,
+static void read_statuses(struct cfg *cfg, const struct cfg_setting *group,
                           struct device_control *control, struct point *status)
 {
-    const config_setting_t *labels = config_setting_get_member(group, "status_labels");
+    const struct cfg_setting *labels = cfg_member(group, "status_labels");
     if (labels)
         profile_read_labels(cfg, labels, status);
     status->enumerated = true;
 
-    const config_setting_t *ready = config_setting_get_member(group, "ready_status");
+    const struct cfg_setting *ready = cfg_member(group, "ready_status");
     if (!ready)
         return;
-    unsigned n = config_setting_is_array(ready) || config_setting_is_list(ready)
-                     ? (unsigned)config_setting_length(ready)
-                     : 0;
+    unsigned n = cfg_is_row(ready) ? cfg_length(ready) : 0;
     if (n < 1 || n > DEVICE_STATUSES_MAX) {
         cfg_problem(cfg, ready, "ready_status must be [ 1 to %d numbers ], such as [ 1 ]",
                     DEVICE_STATUSES_MAX);
@@ -257,7 +255,7 @@ static void read_statuses(struct cfg *cfg, const config_setting_t *group,
     for (unsigned i = 0; i < n; i++) {
         int64_t value;
         uint16_t words[4];
-        if (!cfg_integer(config_setting_get_elem(ready, i), &value) ||
+        if (!cfg_integer(cfg_element(ready, i), &value) ||
             codec_encode(status, (double)value, words) != CODEC_FITS) {
             cfg_problem(cfg, ready, "ready_status must hold whole numbers that fit %s",
                         point_type_word(status->type));
@@ -282,7 +280,7 @@ static bool is_integer(const struct point *point)
     return codec_step(point) == 1 && point->offset == 0 && point->type != POINT_BOOL;
 }
 
-static int find_point(struct cfg *cfg, const config_setting_t *group, const struct device *device,
+static int find_point(struct cfg *cfg, const struct cfg_setting *group, const struct device *device,
                       const char *name, bool writable)
 {
     int index = device_find_point(device, name);
@@ -295,14 +293,14 @@ static int find_point(struct cfg *cfg, const config_setting_t *group, const stru
     return index;
 }
 
-static const config_setting_t *deadman_value(const config_setting_t *group)
+static const struct cfg_setting *deadman_value(const struct cfg_setting *group)
 {
-    return key_or_group(config_setting_get_member(group, "deadman"), "value");
+    return key_or_group(cfg_member(group, "deadman"), "value");
 }
 
 /* The setpoint's row speaks in kW, + discharging, within the site's limits. */
-static void turn_setpoint(struct cfg *cfg, const config_setting_t *group, const struct sheet *sheet,
-                          struct point *point)
+static void turn_setpoint(struct cfg *cfg, const struct cfg_setting *group,
+                          const struct sheet *sheet, struct point *point)
 {
     double low = sheet->control.min_kw, high = sheet->control.max_kw;
     if (sheet->positive_is == POSITIVE_IS_CHARGE) {
@@ -317,8 +315,8 @@ static void turn_setpoint(struct cfg *cfg, const config_setting_t *group, const 
     uint16_t words[4];
     if (strcmp(point->unit, "kW") != 0)
         cfg_problem(cfg, group, "control speaks kW, and %s is in '%s'", point->name, point->unit);
-    const config_setting_t *min = key_or_group(group, "min_kw");
-    const config_setting_t *max = key_or_group(group, "max_kw");
+    const struct cfg_setting *min = key_or_group(group, "min_kw");
+    const struct cfg_setting *max = key_or_group(group, "max_kw");
     if (codec_encode(point, low, words) == CODEC_OUT_OF_RANGE)
         cfg_problem(cfg, min, "min_kw %g does not fit the register of %s", low, point->name);
     if (codec_encode(point, high, words) == CODEC_OUT_OF_RANGE)
@@ -336,7 +334,7 @@ static void turn_setpoint(struct cfg *cfg, const config_setting_t *group, const 
     point->max = high;
 }
 
-static void check_control(struct cfg *cfg, const config_setting_t *group,
+static void check_control(struct cfg *cfg, const struct cfg_setting *group,
                           const struct device_control *control)
 {
     if (control->min_kw > 0 || control->max_kw < 0 || control->min_kw >= control->max_kw)
@@ -344,7 +342,7 @@ static void check_control(struct cfg *cfg, const config_setting_t *group,
                     "min_kw and max_kw must span zero, not %g to %g", control->min_kw,
                     control->max_kw);
     if (control->soe_min >= control->soe_max) {
-        bool given = config_setting_get_member(group, "soe_min");
+        bool given = cfg_member(group, "soe_min");
         cfg_problem(cfg, key_or_group(group, given ? "soe_min" : "soe_max"),
                     "soe_min %g must be below soe_max %g", control->soe_min, control->soe_max);
     }
@@ -356,7 +354,7 @@ static void check_control(struct cfg *cfg, const config_setting_t *group,
 }
 
 /* Finds the rows that the control sequence uses and fits them to the site. */
-static void bind_control(struct cfg *cfg, const config_setting_t *group, struct device *device,
+static void bind_control(struct cfg *cfg, const struct cfg_setting *group, struct device *device,
                          const struct sheet *sheet)
 {
     struct device_control *control = &device->control;
@@ -388,7 +386,7 @@ static void bind_control(struct cfg *cfg, const config_setting_t *group, struct 
                     (long long)control->command_source);
 }
 
-static void read_control(struct cfg *cfg, const config_setting_t *group, struct device *device)
+static void read_control(struct cfg *cfg, const struct cfg_setting *group, struct device *device)
 {
     struct sheet sheet = {
         .control =
@@ -404,12 +402,12 @@ static void read_control(struct cfg *cfg, const config_setting_t *group, struct 
             },
     };
     bool good = cfg_read(cfg, group, CONTROL, &sheet);
-    const config_setting_t *deadman = config_setting_get_member(group, "deadman");
+    const struct cfg_setting *deadman = cfg_member(group, "deadman");
     if (deadman)
         good = cfg_read(cfg, deadman, DEADMAN, &sheet.control) && good;
     if (good)
         check_control(cfg, group, &sheet.control);
-    if (!config_setting_is_group(group))
+    if (!cfg_is_group(group))
         return;
     device->controllable = true;
     device->control = sheet.control;
@@ -418,7 +416,7 @@ static void read_control(struct cfg *cfg, const config_setting_t *group, struct 
 
 /* The profile of a type, read once. A type that could not be read is kept as
  * an empty one, so that its problems are told once. */
-static const struct profile *find_profile(struct cfg *cfg, const config_setting_t *where,
+static const struct profile *find_profile(struct cfg *cfg, const struct cfg_setting *where,
                                           const char *const *directories, const char *type,
                                           struct device_list *list)
 {
@@ -444,12 +442,12 @@ static const struct profile *find_profile(struct cfg *cfg, const config_setting_
 }
 
 /* The last device's name and id against the rules and the devices before it. */
-static void check_names(struct cfg *cfg, const config_setting_t *group,
+static void check_names(struct cfg *cfg, const struct cfg_setting *group,
                         const struct device_list *list)
 {
     const struct device *last = &list->devices[list->n_devices - 1];
-    const config_setting_t *name = config_setting_get_member(group, "name");
-    const config_setting_t *id = config_setting_get_member(group, "id");
+    const struct cfg_setting *name = cfg_member(group, "name");
+    const struct cfg_setting *id = cfg_member(group, "id");
     if (last->name[0] && !cfg_is_name(last->name))
         cfg_problem(cfg, name, "name '%s' is not 1 to 64 of A-Z a-z 0-9 _ -", last->name);
     if (strcasecmp(last->name, "bridge") == 0)
@@ -471,7 +469,7 @@ static bool same_link(const struct device_modbus *a, const struct device_modbus 
 }
 
 /* Numbers the last device's link, and compares it with its neighbours there. */
-static void join_link(struct cfg *cfg, const config_setting_t *where, struct device_list *list)
+static void join_link(struct cfg *cfg, const struct cfg_setting *where, struct device_list *list)
 {
     struct device *last = &list->devices[list->n_devices - 1];
     bool joined = false;
@@ -539,13 +537,13 @@ static void assign_pollers(struct device_list *list)
 }
 
 /* Goes on after a problem, so that one run shows them all. */
-static void read_device(struct cfg *cfg, const config_setting_t *group, bool battery,
+static void read_device(struct cfg *cfg, const struct cfg_setting *group, bool battery,
                         const char *const *directories, struct device_list *list)
 {
     struct head head = {.poll_ns = 1000000000};
     struct device *device = &list->devices[list->n_devices++];
     cfg_read(cfg, group, HEAD, &head);
-    if (!config_setting_is_group(group))
+    if (!cfg_is_group(group))
         return;
     device->battery = battery;
     device->poll_ns = head.poll_ns;
@@ -554,17 +552,17 @@ static void read_device(struct cfg *cfg, const config_setting_t *group, bool bat
     strcpy(device->name, head.name);
     check_names(cfg, group, list);
 
-    const config_setting_t *modbus = config_setting_get_member(group, "modbus");
+    const struct cfg_setting *modbus = cfg_member(group, "modbus");
     if (modbus && read_modbus(cfg, modbus, device))
         join_link(cfg, modbus, list);
 
-    const config_setting_t *control = config_setting_get_member(group, "control");
+    const struct cfg_setting *control = cfg_member(group, "control");
     if (control && !battery)
         cfg_problem(cfg, control, "a meter takes no commands: control is for devices in bess");
 
     if (head.type[0])
-        device->profile = find_profile(cfg, config_setting_get_member(group, "type"), directories,
-                                       head.type, list);
+        device->profile =
+            find_profile(cfg, cfg_member(group, "type"), directories, head.type, list);
     if (!device->profile || device->profile->n_points == 0)
         return;
     read_points(cfg, group, device);
@@ -573,23 +571,23 @@ static void read_device(struct cfg *cfg, const config_setting_t *group, bool bat
 }
 
 /* Elements of one of the two lists; 0 when it is absent. */
-static unsigned count(struct cfg *cfg, const config_setting_t *list)
+static unsigned count(struct cfg *cfg, const struct cfg_setting *list)
 {
-    if (!list || config_setting_is_list(list))
-        return list ? (unsigned)config_setting_length(list) : 0;
-    cfg_problem(cfg, list, "%s must be a list: ( { ... }, { ... } )", config_setting_name(list));
+    if (!list || cfg_is_list(list))
+        return list ? cfg_length(list) : 0;
+    cfg_problem(cfg, list, "%s must be a list: ( { ... }, { ... } )", cfg_name(list));
     return 0;
 }
 
-bool device_list_read(struct cfg *cfg, const config_setting_t *group,
+bool device_list_read(struct cfg *cfg, const struct cfg_setting *group,
                       const char *const *directories, struct device_list *list)
 {
     unsigned before = cfg->problems;
     *list = (struct device_list){0};
-    if (!cfg_read(cfg, group, LISTS, list) && !config_setting_is_group(group))
+    if (!cfg_read(cfg, group, LISTS, list) && !cfg_is_group(group))
         return false;
-    const config_setting_t *bess = config_setting_get_member(group, "bess");
-    const config_setting_t *meters = config_setting_get_member(group, "meters");
+    const struct cfg_setting *bess = cfg_member(group, "bess");
+    const struct cfg_setting *meters = cfg_member(group, "meters");
     unsigned n_bess = count(cfg, bess), n_meters = count(cfg, meters);
     if (n_bess + n_meters == 0) {
         cfg_problem(cfg, group, "no devices: bess and meters are both empty");
@@ -601,9 +599,9 @@ bool device_list_read(struct cfg *cfg, const config_setting_t *group,
         return false;
     }
     for (unsigned i = 0; i < n_bess; i++)
-        read_device(cfg, config_setting_get_elem(bess, i), true, directories, list);
+        read_device(cfg, cfg_element(bess, i), true, directories, list);
     for (unsigned i = 0; i < n_meters; i++)
-        read_device(cfg, config_setting_get_elem(meters, i), false, directories, list);
+        read_device(cfg, cfg_element(meters, i), false, directories, list);
     assign_pollers(list);
     return cfg->problems == before;
 }

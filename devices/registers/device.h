@@ -82,7 +82,7 @@ struct device_list {
 /* Reads the `devices` group: both lists, profiles, overrides, every limit and
  * clash. Problems are reported through `cfg`. Call device_list_free() also
  * after a false return. */
-bool device_list_read(struct cfg *cfg, const config_setting_t *group,
+bool device_list_read(struct cfg *cfg, const struct cfg_setting *group,
                       const char *const *directories, struct device_list *list);
 void device_list_free(struct device_list *list);
 

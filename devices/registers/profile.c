@@ -92,15 +92,15 @@ static bool is_float(const struct point *point)
     return point->type == POINT_FLOAT32 || point->type == POINT_FLOAT64;
 }
 
-bool profile_read_labels(struct cfg *cfg, const config_setting_t *list, struct point *point)
+bool profile_read_labels(struct cfg *cfg, const struct cfg_setting *list, struct point *point)
 {
     unsigned before = cfg->problems;
-    if (!config_setting_is_list(list))
+    if (!cfg_is_list(list))
         cfg_problem(cfg, list, "%s must be a list: ( { value = 0; label = \"off\"; } )",
-                    config_setting_name(list));
-    unsigned n = config_setting_is_list(list) ? (unsigned)config_setting_length(list) : 0;
+                    cfg_name(list));
+    unsigned n = cfg_is_list(list) ? cfg_length(list) : 0;
     for (unsigned i = 0; i < n; i++) {
-        const config_setting_t *group = config_setting_get_elem(list, i);
+        const struct cfg_setting *group = cfg_element(list, i);
         struct point_label label = {0};
         if (!cfg_read(cfg, group, LABEL, &label))
             continue;
@@ -118,18 +118,16 @@ bool profile_read_labels(struct cfg *cfg, const config_setting_t *list, struct p
     return cfg->problems == before;
 }
 
-bool profile_read_sentinels(struct cfg *cfg, const config_setting_t *group, struct point *point)
+bool profile_read_sentinels(struct cfg *cfg, const struct cfg_setting *group, struct point *point)
 {
-    const config_setting_t *list = config_setting_get_member(group, "sentinels");
+    const struct cfg_setting *list = cfg_member(group, "sentinels");
     if (!list)
         return true;
-    unsigned n = config_setting_is_array(list) || config_setting_is_list(list)
-                     ? (unsigned)config_setting_length(list)
-                     : 0;
+    unsigned n = cfg_is_row(list) ? cfg_length(list) : 0;
     int64_t content;
     bool good = n >= 1 && n <= POINT_SENTINELS_MAX;
     for (unsigned i = 0; i < n && good; i++) {
-        good = cfg_integer(config_setting_get_elem(list, i), &content);
+        good = cfg_integer(cfg_element(list, i), &content);
         if (good)
             point->sentinels[i] = (uint64_t)content;
     }
@@ -141,13 +139,11 @@ bool profile_read_sentinels(struct cfg *cfg, const config_setting_t *group, stru
 }
 
 /* bits = [first, count]: an element of a register, counted from its lowest bit. */
-static void read_bits(struct cfg *cfg, const config_setting_t *bits, struct point *point)
+static void read_bits(struct cfg *cfg, const struct cfg_setting *bits, struct point *point)
 {
     int64_t first, count, width = 16 * point_width(point);
-    if (!config_setting_is_aggregate(bits) || config_setting_is_group(bits) ||
-        config_setting_length(bits) != 2 ||
-        !cfg_integer(config_setting_get_elem(bits, 0), &first) ||
-        !cfg_integer(config_setting_get_elem(bits, 1), &count)) {
+    if (!cfg_is_row(bits) || cfg_length(bits) != 2 || !cfg_integer(cfg_element(bits, 0), &first) ||
+        !cfg_integer(cfg_element(bits, 1), &count)) {
         cfg_problem(cfg, bits, "bits must be [first, count]");
     } else if (!has_registers(point) || is_float(point)) {
         cfg_problem(cfg, bits, "bits are taken from integer registers only");
@@ -161,7 +157,7 @@ static void read_bits(struct cfg *cfg, const config_setting_t *bits, struct poin
     }
 }
 
-static void check_writable(struct cfg *cfg, const config_setting_t *group,
+static void check_writable(struct cfg *cfg, const struct cfg_setting *group,
                            const struct point *point)
 {
     uint16_t words[4];
@@ -186,7 +182,7 @@ static void check_writable(struct cfg *cfg, const config_setting_t *group,
         cfg_problem(cfg, group, "%s: min %g is above max %g", point->name, point->min, point->max);
 }
 
-static void check_point(struct cfg *cfg, const config_setting_t *group,
+static void check_point(struct cfg *cfg, const struct cfg_setting *group,
                         const struct profile *profile, const struct point *point)
 {
     const char *name = point->name;
@@ -202,7 +198,7 @@ static void check_point(struct cfg *cfg, const config_setting_t *group,
                     (int)point->table);
     if (has_registers(point) && point->type == POINT_BOOL && point->bits == 0)
         cfg_problem(cfg, group, "%s: a bool in a register needs bits = [first, 1]", name);
-    if (config_setting_get_member(group, "word_order") && point_width(point) == 1)
+    if (cfg_member(group, "word_order") && point_width(point) == 1)
         cfg_problem(cfg, group, "%s: word_order is for numbers of 32 and 64 bits", name);
     if (point->scale == 0)
         cfg_problem(cfg, group, "%s: scale must not be 0", name);
@@ -231,7 +227,7 @@ static bool is_code_of(const char *name, const struct point *point)
 
 /* The last row's name against those before it, as published: an enumerated
  * point takes <name>_code as well. */
-static void check_name(struct cfg *cfg, const config_setting_t *group,
+static void check_name(struct cfg *cfg, const struct cfg_setting *group,
                        const struct profile *profile)
 {
     const struct point *last = &profile->points[profile->n_points - 1];
@@ -244,7 +240,7 @@ static void check_name(struct cfg *cfg, const config_setting_t *group,
     }
 }
 
-static void read_point(struct cfg *cfg, const config_setting_t *group, const struct head *head,
+static void read_point(struct cfg *cfg, const struct cfg_setting *group, const struct head *head,
                        struct profile *profile)
 {
     struct row row = {
@@ -279,13 +275,13 @@ static void read_point(struct cfg *cfg, const config_setting_t *group, const str
     strcpy(point->name, row.name);
     strcpy(point->unit, row.unit);
 
-    const config_setting_t *bits = config_setting_get_member(group, "bits");
+    const struct cfg_setting *bits = cfg_member(group, "bits");
     if (bits)
         read_bits(cfg, bits, point);
-    const config_setting_t *labels = config_setting_get_member(group, "labels");
+    const struct cfg_setting *labels = cfg_member(group, "labels");
     if (labels) {
         profile_read_labels(cfg, labels, point);
-        if (config_setting_get_member(group, "enumerated") && !row.enumerated)
+        if (cfg_member(group, "enumerated") && !row.enumerated)
             cfg_problem(cfg, labels, "%s has labels but is not enumerated", point->name);
         point->enumerated = true;
     }
@@ -294,10 +290,10 @@ static void read_point(struct cfg *cfg, const config_setting_t *group, const str
     check_name(cfg, group, profile);
 }
 
-static void read_points(struct cfg *cfg, const config_setting_t *list, const struct head *head,
+static void read_points(struct cfg *cfg, const struct cfg_setting *list, const struct head *head,
                         struct profile *profile)
 {
-    unsigned n = config_setting_is_list(list) ? (unsigned)config_setting_length(list) : 0;
+    unsigned n = cfg_is_list(list) ? cfg_length(list) : 0;
     if (n < 1 || n > PROFILE_POINTS_MAX) {
         cfg_problem(cfg, list, "points must be a list of 1 to %d groups", PROFILE_POINTS_MAX);
         return;
@@ -308,20 +304,20 @@ static void read_points(struct cfg *cfg, const config_setting_t *list, const str
         return;
     }
     for (unsigned i = 0; i < n; i++)
-        read_point(cfg, config_setting_get_elem(list, i), head, profile);
+        read_point(cfg, cfg_element(list, i), head, profile);
 }
 
-static void read_ranges(struct cfg *cfg, const config_setting_t *list, const struct head *head,
+static void read_ranges(struct cfg *cfg, const struct cfg_setting *list, const struct head *head,
                         struct profile *profile)
 {
-    unsigned n = config_setting_is_list(list) ? (unsigned)config_setting_length(list) : 0;
-    if (!config_setting_is_list(list) || n > PROFILE_RANGES_MAX) {
+    unsigned n = cfg_is_list(list) ? cfg_length(list) : 0;
+    if (!cfg_is_list(list) || n > PROFILE_RANGES_MAX) {
         cfg_problem(cfg, list, "unreadable must be a list of at most %d groups",
                     PROFILE_RANGES_MAX);
         return;
     }
     for (unsigned i = 0; i < n; i++) {
-        const config_setting_t *group = config_setting_get_elem(list, i);
+        const struct cfg_setting *group = cfg_element(list, i);
         struct range range = {.function = head->function};
         if (!cfg_read(cfg, group, RANGE, &range))
             continue;
@@ -335,7 +331,7 @@ static void read_ranges(struct cfg *cfg, const config_setting_t *list, const str
     }
 }
 
-static void read_root(struct cfg *cfg, const config_setting_t *root, struct profile *profile)
+static void read_root(struct cfg *cfg, const struct cfg_setting *root, struct profile *profile)
 {
     struct head head = {
         .function = POINT_HOLDING,
@@ -348,10 +344,10 @@ static void read_root(struct cfg *cfg, const config_setting_t *root, struct prof
     profile->max_registers = (unsigned)head.max_registers;
     profile->max_gap = (unsigned)head.max_gap;
 
-    const config_setting_t *unreadable = config_setting_get_member(root, "unreadable");
+    const struct cfg_setting *unreadable = cfg_member(root, "unreadable");
     if (unreadable)
         read_ranges(cfg, unreadable, &head, profile);
-    const config_setting_t *points = config_setting_get_member(root, "points");
+    const struct cfg_setting *points = cfg_member(root, "points");
     if (points)
         read_points(cfg, points, &head, profile);
 }
@@ -360,8 +356,7 @@ struct profile *profile_read_file(struct cfg *cfg, const char *path, const char 
 {
     const char *outer = cfg->file;
     unsigned before = cfg->problems;
-    config_t config;
-    bool opened = false;
+    const struct cfg_setting *root = NULL;
     cfg->file = path;
 
     struct profile *profile = calloc(1, sizeof *profile);
@@ -370,12 +365,11 @@ struct profile *profile_read_file(struct cfg *cfg, const char *path, const char 
         goto done;
     }
     snprintf(profile->type, sizeof profile->type, "%s", type);
-    opened = cfg_open(cfg, &config, path);
-    if (opened)
-        read_root(cfg, config_root_setting(&config), profile);
+    root = cfg_open(cfg, path);
+    if (root)
+        read_root(cfg, root, profile);
 done:
-    if (opened)
-        config_destroy(&config);
+    cfg_close(root);
     cfg->file = outer;
     if (cfg->problems != before) {
         profile_free(profile);
@@ -384,7 +378,7 @@ done:
     return profile;
 }
 
-struct profile *profile_read(struct cfg *cfg, const config_setting_t *where,
+struct profile *profile_read(struct cfg *cfg, const struct cfg_setting *where,
                              const char *const *directories, const char *type)
 {
     char path[4096], searched[1024] = "";

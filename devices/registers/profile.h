@@ -34,7 +34,7 @@ struct profile {
  * (NULL-terminated) that has <type>.cfg. Problems are reported through `cfg`,
  * at `where` when no directory has the file (the message names them all).
  * Returns NULL after a problem. Free with profile_free(). */
-struct profile *profile_read(struct cfg *cfg, const config_setting_t *where,
+struct profile *profile_read(struct cfg *cfg, const struct cfg_setting *where,
                              const char *const *directories, const char *type);
 void profile_free(struct profile *profile);
 
@@ -43,10 +43,10 @@ struct profile *profile_read_file(struct cfg *cfg, const char *path, const char 
 
 /* Reads a list of `{ value = 0; label = "standby"; }` and appends it to the
  * point's labels. Doubled values and labels are problems. */
-bool profile_read_labels(struct cfg *cfg, const config_setting_t *list, struct point *point);
+bool profile_read_labels(struct cfg *cfg, const struct cfg_setting *list, struct point *point);
 
 /* Reads the `sentinels` of a row or an override into the point, if given. */
-bool profile_read_sentinels(struct cfg *cfg, const config_setting_t *group, struct point *point);
+bool profile_read_sentinels(struct cfg *cfg, const struct cfg_setting *group, struct point *point);
 
 /* NULL-terminated list of directories searched for profiles: $FLUXBRIDGE_PROFILES,
  * the site's own /etc/fluxbridge/profiles, the source tree's when the running

@@ -177,11 +177,11 @@ static int read_and_serve(struct arguments *arguments)
     struct cfg cfg = {.out = stderr, .file = arguments->file};
     struct device_list list = {0};
     bool *served = NULL;
-    config_t config;
     int exit_code = MISUSED;
-    if (!cfg_open(&cfg, &config, arguments->file))
+    const struct cfg_setting *root = cfg_open(&cfg, arguments->file);
+    if (!root)
         return MISUSED;
-    const config_setting_t *group = config_lookup(&config, "devices");
+    const struct cfg_setting *group = cfg_member(root, "devices");
     if (!group)
         cfg_problem(&cfg, NULL, "no devices");
     else if (device_list_read(&cfg, group, profile_directories(), &list)) {
@@ -192,7 +192,7 @@ static int read_and_serve(struct arguments *arguments)
     }
     free(served);
     device_list_free(&list);
-    config_destroy(&config);
+    cfg_close(root);
     return exit_code;
 }
 

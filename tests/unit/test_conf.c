@@ -242,8 +242,9 @@ static void test_root(void **state)
         {"site = 7;\n" MQTT METER, "test.cfg:1: site must be a text in quotes\n", false},
         {SITE "mqtt = 1;\n" METER, "test.cfg:2: mqtt must be a group: { key = value; ... }\n",
          false},
-        {SITE SITE MQTT METER, "test.cfg:2: duplicate setting name\n", false},
-        {SITE "mqtt: {\n url = ; };\n", "test.cfg:3: syntax error\n", false},
+        {SITE SITE MQTT METER,
+         "test.cfg:2: 'site' stands here twice: it is in test.cfg:1 already\n", false},
+        {SITE "mqtt: {\n url = ; };\n", "test.cfg:3: ; stands where a value should\n", false},
     };
     RULES(rules);
 }

@@ -13,15 +13,13 @@ static const char *const HERE[] = {"profiles", FLUXBRIDGE_SOURCE_PROFILES, NULL}
 static bool read_devices(const char *text, struct device_list *list, const char *said)
 {
     struct given given;
-    config_t config;
     given_file("test.cfg", text);
     given_cfg(&given);
-    assert_true(cfg_open(&given.cfg, &config, "test.cfg"));
-    const config_setting_t *group =
-        config_setting_get_member(config_root_setting(&config), "devices");
+    const struct cfg_setting *root = cfg_open(&given.cfg, "test.cfg");
+    const struct cfg_setting *group = cfg_member(root, "devices");
     assert_non_null(group);
     bool good = device_list_read(&given.cfg, group, HERE, list);
-    config_destroy(&config);
+    cfg_close(root);
     assert_int_equal(good, given.cfg.problems == 0);
     assert_said(&given, said);
     return good;

@@ -362,7 +362,8 @@ static void faulty_heads(void **state)
          "test.cfg:1: function must be from 1 to 4, not 5\n"},
         {"unreadable = ( { first = 9; last = 65536; } );\n" ONE_POINT,
          "test.cfg:1: last must be from 0 to 65535, not 65536\n"},
-        {"points = (\n", "test.cfg:2: syntax error\n"},
+        {"points = (\n",
+         "test.cfg:2: the end of the file comes before the ) that closes 'points' of test.cfg:1\n"},
     };
     for (unsigned i = 0; i < COUNT(rows); i++)
         read_text(rows[i].text, rows[i].said);

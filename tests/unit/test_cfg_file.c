@@ -1,0 +1,342 @@
+/* cfg_file: libconfig's notation without libconfig's ends. */
+#include "given.h"
+
+#include <glob.h>
+#include <libconfig.h>
+#include <sys/stat.h>
+
+#include "devices/registers/cfg_lexer.h"
+
+/* Opens `text` as test.cfg and checks what is said of it. */
+static const struct cfg_setting *open_text(const char *text, const char *said)
+{
+    struct given given;
+    given_file("test.cfg", text);
+    given_cfg(&given);
+    const struct cfg_setting *root = cfg_open(&given.cfg, "test.cfg");
+    assert_int_equal(root == NULL, given.cfg.problems > 0);
+    assert_said(&given, said);
+    return root;
+}
+
+static void refuse_text(const char *text, const char *said)
+{
+    assert_null(open_text(text, said));
+}
+
+/* ---- libconfig itself says the same ---- */
+
+/* libconfig's own tree of the same file, setting by setting. It has cut what needs
+ * more than 32 bits, which no file here does. */
+static void assert_same(const struct cfg_setting *ours, const config_setting_t *theirs)
+{
+    const char *name = config_setting_name(theirs);
+    double number = 0;
+    bool boolean = false;
+    if (name && cfg_name(ours))
+        assert_string_equal(cfg_name(ours), name);
+    assert_int_equal(cfg_length(ours), config_setting_length(theirs));
+    switch (config_setting_type(theirs)) {
+    case CONFIG_TYPE_GROUP:
+    case CONFIG_TYPE_LIST:
+    case CONFIG_TYPE_ARRAY:
+        assert_int_equal(cfg_is_group(ours), config_setting_is_group(theirs));
+        assert_int_equal(cfg_is_list(ours), config_setting_is_list(theirs));
+        for (unsigned i = 0; i < cfg_length(ours); i++)
+            assert_same(cfg_element(ours, i), config_setting_get_elem(theirs, i));
+        break;
+    case CONFIG_TYPE_STRING:
+        assert_string_equal(cfg_text(ours), config_setting_get_string(theirs));
+        break;
+    case CONFIG_TYPE_BOOL:
+        assert_true(cfg_boolean(ours, &boolean));
+        assert_int_equal(boolean, config_setting_get_bool(theirs));
+        break;
+    case CONFIG_TYPE_FLOAT:
+        assert_true(cfg_number(ours, &number));
+        assert_true(number == config_setting_get_float(theirs));
+        break;
+    default:
+        assert_true(cfg_number(ours, &number));
+        assert_true(number == (double)config_setting_get_int64(theirs));
+    }
+}
+
+static void compare(const char *path)
+{
+    struct cfg cfg = {.file = path, .out = stderr};
+    char directory[512];
+    config_t config;
+    config_init(&config);
+    snprintf(directory, sizeof directory, "%.*s", (int)(strrchr(path, '/') - path), path);
+    config_set_include_dir(&config, directory);
+    assert_true(config_read_file(&config, path));
+    const struct cfg_setting *root = cfg_open(&cfg, path);
+    assert_non_null(root);
+    assert_same(root, config_root_setting(&config));
+    config_destroy(&config);
+    cfg_close(root);
+}
+
+static void libconfig_reads_every_file_alike(void **state)
+{
+    (void)state;
+    static const char *const patterns[] = {
+        TESTS_DIR "/../etc/*.cfg", TESTS_DIR "/../devices/profiles/*.cfg",
+        TESTS_DIR "/fuzz/corpus/fuzz_conf/[!c]*.cfg", TESTS_DIR "/fuzz/corpus/fuzz_profile/*.cfg"};
+    for (unsigned i = 0; i < sizeof patterns / sizeof patterns[0]; i++) {
+        glob_t files;
+        assert_int_equal(glob(patterns[i], 0, NULL, &files), 0);
+        for (size_t k = 0; k < files.gl_pathc; k++)
+            compare(files.gl_pathv[k]);
+        globfree(&files);
+    }
+    given_file("notation.cfg",
+               "# one\n// two\n/* three\n */ a = 1; b : 2, c = 3 d = -4; e = +5\n"
+               "f = 0x7fffFFFF; g = 007; h = 5000000000L; i = 0x123456789aLL;\n"
+               "j = .5; k = 5.; l = -1.5e-3; m = 2E2; n = 1.e+1;\n"
+               "o = TRUE; p = fAlse; q = \"\"; r = \"a\" /* and */ \"b\"\n  \"c\";\n"
+               "s = \"\\\\ \\\" \\n\\r\\t\\f \\x41 \\x7e # no /* comment */ // either\";\n"
+               "t = []; u = ( ); v = {}; w : { *x-1_* = [1, 2 ,3]; y = ( (1), { z = [ \"a\" ]; } "
+               "); };\n");
+    char path[512];
+    snprintf(path, sizeof path, "%s/notation.cfg", getcwd((char[256]){0}, 256));
+    compare(path);
+}
+
+/* ---- numbers ---- */
+
+static void whole_numbers_have_64_bits(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        uint64_t content;
+        bool negative, integer;
+    } rows[] = {
+        {"0", 0, false, true},
+        {"-0", 0, true, true},
+        {"4294967296", 4294967296, false, true},
+        {"0xFFFFFFFF", 0xffffffff, false, true},
+        {"9223372036854775807", INT64_MAX, false, true},
+        {"-9223372036854775808", UINT64_C(1) << 63, true, true},
+        {"9223372036854775808", UINT64_C(1) << 63, false, false},
+        {"0x8000000000000000", UINT64_C(1) << 63, false, false},
+        {"0x8000000000000000L", UINT64_C(1) << 63, false, false},
+        {"\"0x8000000000000000\"", UINT64_C(1) << 63, false, false},
+        {"18446744073709551615", UINT64_MAX, false, false},
+        {"\"-2\"", (uint64_t)-2, true, true},
+        {"502.0", 502, false, true},
+        {"-502.0", (uint64_t)-502, true, true},
+    };
+    for (unsigned i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char text[64];
+        uint64_t content;
+        int64_t integer = 0;
+        bool negative;
+        snprintf(text, sizeof text, "a = [ %s ];", rows[i].text);
+        const struct cfg_setting *root = open_text(text, "");
+        const struct cfg_setting *a = cfg_first(cfg_first(root));
+        assert_true(cfg_content(a, &content, &negative));
+        assert_true(content == rows[i].content && negative == rows[i].negative);
+        assert_int_equal(cfg_integer(a, &integer), rows[i].integer);
+        assert_true(!rows[i].integer || integer == (int64_t)rows[i].content);
+        cfg_close(root);
+    }
+    static const char *const none[] = {"1.5",     "\"\"",     "\"x\"",
+                                       "\"1.5\"", "\"0x\"",   "\" 1\"",
+                                       "\"1 \"",  "\"-0x1\"", "\"18446744073709551616\"",
+                                       "true"};
+    for (unsigned i = 0; i < sizeof none / sizeof none[0]; i++) {
+        char text[64];
+        uint64_t content;
+        bool negative;
+        snprintf(text, sizeof text, "a = %s;", none[i]);
+        const struct cfg_setting *root = open_text(text, "");
+        assert_false(cfg_content(cfg_first(root), &content, &negative));
+        cfg_close(root);
+    }
+}
+
+static void numbers_that_fit_nothing(void **state)
+{
+    (void)state;
+    refuse_text("\na = 18446744073709551616;",
+                "test.cfg:2: 18446744073709551616 does not fit 64 bits\n");
+    refuse_text("a = 0x10000000000000000;",
+                "test.cfg:1: 0x10000000000000000 does not fit 64 bits\n");
+    refuse_text("a = -9223372036854775809L;",
+                "test.cfg:1: -9223372036854775809L does not fit 64 bits\n");
+}
+
+/* ---- what was likely meant ---- */
+
+static void mistakes_are_named(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *said;
+    } rows[] = {
+        {"\xef\xbb\xbf"
+         "a = 1;",
+         "1: a byte order mark (BOM) stands before the text: save the file as UTF-8 without it"},
+        {"\xff\xfe", "1: this is UTF-16: save the file as UTF-8, without a byte order mark"},
+        {"\na = \xe2\x80\x9cx\xe2\x80\x9d;",
+         "2: a curly quote (\xe2\x80\x9c): a text stands in straight ones, \"like this\""},
+        {"a = 'x';", "1: a text stands in double quotes, \"like this\", not in '"},
+        {"a = x;", "1: 'x' stands where a value should: a text needs quotes, \"x\""},
+        {"a = 5s;", "1: '5s' is no number; a text needs quotes: \"5s\""},
+        {"a = 10.0.0.1;", "1: '10.0.0.1' is no number; a text needs quotes: \"10.0.0.1\""},
+        {"a = \"x;\nb = 1;", "1: the text that begins here has no closing quote in its line"},
+        {"a = \"\\d\";", "1: a backslash in a text is written twice: \\\\"},
+        {"a = \"\\x00\";", "1: a text cannot hold \\x00"},
+        {"a: {\nb = 1;\n",
+         "3: the end of the file comes before the } that closes 'a' of test.cfg:1"},
+        {"a: ( {\nb = 1;\n );", "3: ) comes before the } that closes what begins of test.cfg:1"},
+        {"a = 1; };", "1: } closes what was not opened"},
+        {"a = ( 1 2 );", "1: a number stands where a comma or ) should"},
+        {"a = ( {} {} );", "1: { stands where a comma or ) should"},
+        {"a = ( 1; 2 );", "1: ; within a list: its elements are separated by a comma"},
+        {"a = [ (1) ];", "1: an array [ ] holds no lists and groups: write ( )"},
+        {"a { b = 1; };", "1: { stands where = or : should, after 'a'"},
+        {"a = ;", "1: ; stands where a value should"},
+        {"a = 1; /* b", "1: the comment that begins here has no */"},
+        {"{ \"a\": 1 }", "1: { before any name: this looks like JSON; the outermost settings stand "
+                         "in no braces, and names in no quotes: name = value;"},
+        {"\"a\": 1", "1: \"a\" stands where a name should: this looks like JSON, and a name has "
+                     "no quotes: name = value; or a bracket or ; is missing before it"},
+        {"---\na: 1", "1: '---' stands where a setting or a number should: this looks like YAML, "
+                      "and a list is ( { key = value; }, { key = value; } )"},
+        {"a:\n  - b: 1", "2: '-' stands where a setting or a number should: this looks like YAML, "
+                         "and a list is ( { key = value; }, { key = value; } )"},
+        {"[a]", "1: [ before any name: this looks like INI or TOML; a group is name: { key = "
+                "value; };"},
+        {"a = 1;\xc3\xbc", "1: a byte 0xC3 stands where a name, a value or a sign should"},
+        {"a = $b;", "1: '$' stands where a name, a value or a sign should"},
+        {"@inclde \"x\"", "1: '@' stands where a name, a value or a sign should"},
+        {"@include x", "1: @include needs a path in quotes"},
+    };
+    for (unsigned i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char said[512];
+        snprintf(said, sizeof said, "test.cfg:%s\n", rows[i].said);
+        refuse_text(rows[i].text, said);
+    }
+}
+
+static void every_doubled_name_is_told(void **state)
+{
+    (void)state;
+    refuse_text("a = 1;\nb: { c = 1;\nc = 2; };\na = 3; d = 1;",
+                "test.cfg:3: 'c' stands here twice: it is in test.cfg:2 already\n"
+                "test.cfg:4: 'a' stands here twice: it is in test.cfg:1 already\n");
+}
+
+static void nul_bytes_and_depth(void **state)
+{
+    (void)state;
+    FILE *file = fopen("nul.cfg", "w");
+    assert_int_equal(fwrite("a = 1;\0b", 1, 8, file), 8);
+    fclose(file);
+    struct given given;
+    given_cfg(&given);
+    assert_null(cfg_open(&given.cfg, "nul.cfg"));
+    assert_said(&given, "test.cfg:1: a NUL byte in the text: this is no text file\n");
+
+    char deep[256] = "a = ";
+    memset(deep + 4, '(', 65);
+    refuse_text(deep, "test.cfg:1: brackets are nested deeper than 64\n");
+}
+
+/* ---- includes: each of these made libconfig end the process, or wait for ever ---- */
+
+static void includes_go_where_they_stand(void **state)
+{
+    (void)state;
+    int64_t value = 0;
+    assert_int_equal(system("mkdir -p sub"), 0);
+    given_file("sub/list.inc", "{ a = 1; },\n@include \"sub/more.inc\"\n");
+    given_file("sub/more.inc", "{ a = 2; }");
+    const struct cfg_setting *root =
+        open_text("list = (\n  @include \"sub/list.inc\"\n, { a = 3; } ); end = 4;", "");
+    const struct cfg_setting *list = cfg_member(root, "list");
+    assert_int_equal(cfg_length(list), 3);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_true(cfg_integer(cfg_member(cfg_element(list, i), "a"), &value));
+        assert_int_equal(value, i + 1);
+    }
+    assert_non_null(cfg_member(root, "end"));
+    assert_null(cfg_lookup(root, "list.a"));
+    cfg_close(root);
+}
+
+static void includes_that_cannot_be_read(void **state)
+{
+    (void)state;
+    assert_int_equal(system("mkdir -p directory"), 0);
+    assert_int_equal(mkfifo("pipe", 0600), 0);
+    refuse_text("a = 1;\n@include \"directory\"\n",
+                "test.cfg:2: cannot read directory: Is a directory\n");
+    refuse_text("\n\n@include \"absent\"\n",
+                "test.cfg:3: cannot read absent: No such file or directory\n");
+    refuse_text("@include \"pipe\"\n", "test.cfg:1: cannot read pipe: it is no plain file\n");
+    refuse_text("@include \"/dev/zero\"\n",
+                "test.cfg:1: cannot read /dev/zero: it is no plain file\n");
+    given_file("sealed", "a = 1;");
+    assert_int_equal(chmod("sealed", 0), 0);
+    if (access("sealed", R_OK) != 0) /* root reads all */
+        refuse_text("@include \"sealed\"\n", "test.cfg:1: cannot read sealed: Permission denied\n");
+    assert_int_equal(truncate("sealed", CFG_BYTES_MAX), 0);
+    assert_int_equal(chmod("sealed", 0600), 0);
+    refuse_text("@include \"sealed\"\n",
+                "test.cfg:1: cannot read sealed: it is too large for a configuration\n");
+}
+
+static void includes_without_end(void **state)
+{
+    (void)state;
+    refuse_text("@include \"test.cfg\"\n", "test.cfg:1: test.cfg is included by itself\n");
+    given_file("a.inc", "\n@include \"b.inc\"\n");
+    given_file("b.inc", "@include \"a.inc\"\n");
+    refuse_text("@include \"a.inc\"\n",
+                "b.inc:1: a.inc is included by itself (included at a.inc:2)\n");
+
+    for (unsigned i = 1; i < 12; i++) {
+        char name[16], text[32];
+        snprintf(name, sizeof name, "%u.inc", i);
+        snprintf(text, sizeof text, "@include \"%u.inc\"", i + 1);
+        given_file(name, text);
+    }
+    refuse_text("@include \"1.inc\"\n", "9.inc:1: includes are nested deeper than 10 files "
+                                        "(included at 8.inc:1)\n");
+
+    static char many[1200 * 20];
+    given_file("none.inc", "");
+    for (unsigned i = 0; i < CFG_INCLUDES_MAX; i++)
+        strcpy(many + 20 * i, "@include \"none.inc\"\n");
+    refuse_text(many, "test.cfg:1000: more than 1000 files are included\n");
+}
+
+static void a_mistake_in_an_include_names_both(void **state)
+{
+    (void)state;
+    given_file("bad.inc", "\nb = ;\n");
+    refuse_text("a = 1;\n\n@include \"bad.inc\"\n",
+                "bad.inc:2: ; stands where a value should (included at test.cfg:3)\n");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(libconfig_reads_every_file_alike),
+        cmocka_unit_test(whole_numbers_have_64_bits),
+        cmocka_unit_test(numbers_that_fit_nothing),
+        cmocka_unit_test(mistakes_are_named),
+        cmocka_unit_test(every_doubled_name_is_told),
+        cmocka_unit_test(nul_bytes_and_depth),
+        cmocka_unit_test(includes_go_where_they_stand),
+        cmocka_unit_test(includes_that_cannot_be_read),
+        cmocka_unit_test(includes_without_end),
+        cmocka_unit_test(a_mistake_in_an_include_names_both),
+    };
+    return cmocka_run_group_tests_name("cfg_file", tests, given_directory, remove_directory);
+}
