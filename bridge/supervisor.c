@@ -17,6 +17,7 @@
 #include "bridge/ops/http.h"
 #include "bridge/publish/publisher.h"
 #include "bridge/store/spooler.h"
+#include "bridge/store/state.h"
 #include "bridge/telemetry/energy.h"
 #include "bridge/telemetry/poller.h"
 #include "devices/lines/link.h"
@@ -28,12 +29,19 @@ enum { SAMPLE_BYTES = 8 << 20, OUTCOME_BYTES = 4 << 20 };
 #define SLACK_NS     (2 * CLOCK_NS_PER_S) /* a promise broken by less is a busy machine */
 #define GRACE_NS     (300 * CLOCK_NS_PER_MS)
 
+/* The threads that are watched, beside the pollers. */
+enum thread { SUBSCRIBER, PUBLISHER, STATE, THREADS };
+
+static const char *const thread_words[THREADS] = {
+    [SUBSCRIBER] = "subscriber", [PUBLISHER] = "publisher", [STATE] = "thread of the state file"};
+
 struct supervisor {
     struct conf *conf;
     char run[9]; /* 8 hex digits */
     struct health health;
     struct inbox *inbox;
     struct outbox *outbox;
+    struct state *state;
     struct spooler *spooler; /* NULL: samples are kept in memory only */
     struct audit *audit;
     struct energy *energy;
@@ -44,7 +52,7 @@ struct supervisor {
     struct mailbox **mailboxes; /* this and the next two: one per poller */
     struct poller **pollers;
     bool *poller_stuck;
-    bool subscriber_stuck, publisher_stuck;
+    bool stuck[THREADS];
     int64_t watchdog_ns;  /* how often systemd wants to hear; CLOCK_NEVER = not at all */
     int64_t utc_ahead_ms; /* of the monotonic clock, when last looked */
 };
@@ -86,8 +94,14 @@ static bool make_queues(struct supervisor *supervisor)
 
 static bool start(struct supervisor *supervisor)
 {
+    char path[CONF_PATH_MAX + 1];
     if (!make_queues(supervisor))
         return false;
+    state_path(supervisor->conf, path);
+    if (!(supervisor->state = state_open(path))) {
+        log_error("cannot start the thread of the state file");
+        return false;
+    }
     if (supervisor->conf->spool_path[0] != '\0') {
         supervisor->spooler = spooler_start(supervisor->conf, supervisor->outbox);
         if (!supervisor->spooler)
@@ -168,6 +182,7 @@ static void stop(struct supervisor *supervisor)
     if (supervisor->publisher)
         publisher_stop(supervisor->publisher, GRACE_NS);
     spooler_stop(supervisor->spooler);
+    state_close(supervisor->state);
     for (unsigned i = 0; i < supervisor->n_pollers; i++)
         mailbox_free(supervisor->mailboxes[i]);
     outbox_free(supervisor->outbox);
@@ -227,22 +242,30 @@ static int64_t sooner(int64_t a_ns, int64_t b_ns)
     return a_ns < b_ns ? a_ns : b_ns;
 }
 
+static int64_t promise_of(const struct supervisor *supervisor, enum thread thread)
+{
+    switch (thread) {
+    case SUBSCRIBER:
+        return subscriber_promise_ns(supervisor->subscriber);
+    case PUBLISHER:
+        return publisher_promise_ns(supervisor->publisher);
+    default:
+        return state_promise_ns(supervisor->state);
+    }
+}
+
 /* Looks at every thread and returns when to look again. */
 static int64_t watch(struct supervisor *supervisor, int64_t now_ns)
 {
     int64_t first_ns = now_ns + WATCH_MAX_NS - SLACK_NS;
-    int64_t promise_ns = subscriber_promise_ns(supervisor->subscriber);
-    if (has_turned(&supervisor->subscriber_stuck, promise_ns, now_ns))
-        tell("subscriber", supervisor->subscriber_stuck);
-    first_ns = sooner(first_ns, promise_ns);
-
-    promise_ns = publisher_promise_ns(supervisor->publisher);
-    if (has_turned(&supervisor->publisher_stuck, promise_ns, now_ns))
-        tell("publisher", supervisor->publisher_stuck);
-    first_ns = sooner(first_ns, promise_ns);
-
+    for (enum thread thread = 0; thread < THREADS; thread++) {
+        int64_t promise_ns = promise_of(supervisor, thread);
+        if (has_turned(&supervisor->stuck[thread], promise_ns, now_ns))
+            tell(thread_words[thread], supervisor->stuck[thread]);
+        first_ns = sooner(first_ns, promise_ns);
+    }
     for (unsigned i = 0; i < supervisor->n_pollers; i++) {
-        promise_ns = poller_promise_ns(supervisor->pollers[i]);
+        int64_t promise_ns = poller_promise_ns(supervisor->pollers[i]);
         if (has_turned(&supervisor->poller_stuck[i], promise_ns, now_ns))
             tell_poller(supervisor, i);
         first_ns = sooner(first_ns, promise_ns);
@@ -253,7 +276,9 @@ static int64_t watch(struct supervisor *supervisor, int64_t now_ns)
 
 static bool is_stuck(const struct supervisor *supervisor)
 {
-    bool stuck = supervisor->subscriber_stuck || supervisor->publisher_stuck;
+    bool stuck = false;
+    for (enum thread thread = 0; thread < THREADS; thread++)
+        stuck = stuck || supervisor->stuck[thread];
     for (unsigned i = 0; i < supervisor->n_pollers; i++)
         stuck = stuck || supervisor->poller_stuck[i];
     return stuck;

@@ -1,0 +1,248 @@
+#include "bridge/store/database.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "bridge/base/clock.h"
+
+/* ---- whose file it is ---- */
+
+/* The one number that a pragma gives, or a failure below zero. */
+static int64_t pragma(sqlite3 *file, const char *text, int *result)
+{
+    sqlite3_stmt *statement = NULL;
+    int64_t number = 0;
+    *result = sqlite3_prepare_v2(file, text, -1, &statement, NULL);
+    if (*result == SQLITE_OK && (*result = sqlite3_step(statement)) == SQLITE_ROW) {
+        number = sqlite3_column_int64(statement, 0);
+        *result = SQLITE_OK;
+    }
+    sqlite3_finalize(statement);
+    return number;
+}
+
+/* How many tables and the like it has that SQLite does not make itself, and
+ * whether the last of them is the one of the first release. */
+static int look_at_tables(sqlite3 *file, const struct database_kind *kind, unsigned *n, bool *first)
+{
+    sqlite3_stmt *statement = NULL;
+    int result = sqlite3_prepare_v2(
+        file, "SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'",
+        -1, &statement, NULL);
+    *n = 0;
+    *first = false;
+    while (result == SQLITE_OK && (result = sqlite3_step(statement)) == SQLITE_ROW) {
+        const char *name = (const char *)sqlite3_column_text(statement, 0);
+        const char *text = (const char *)sqlite3_column_text(statement, 1);
+        *first = kind->first_table != NULL && name != NULL && text != NULL &&
+                 strcmp(name, kind->first_table) == 0 && strcmp(text, kind->first_text) == 0;
+        *n += 1;
+        result = SQLITE_OK;
+    }
+    sqlite3_finalize(statement);
+    return result == SQLITE_DONE ? SQLITE_OK : result;
+}
+
+/* A file system that lost power can leave a file of the right length and
+ * nothing in it. Nobody else's data is nothing but zeros. */
+static bool is_blank(const char *path)
+{
+    char head[512];
+    static const char blank[sizeof(head)];
+    int file = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    ssize_t got = file >= 0 ? read(file, head, sizeof(head)) : -1;
+    if (file >= 0)
+        close(file);
+    return got > 0 && memcmp(head, blank, (size_t)got) == 0;
+}
+
+/* Opens a file to be looked at, without its log: nothing is made beside it, and
+ * nothing waits. */
+static int open_untouched(const char *path, sqlite3 **file)
+{
+    char name[3 * 4096 + 32] = "file:";
+    char *at = name + strlen(name);
+    for (; *path != '\0' && at < name + sizeof(name) - 32; path++) {
+        if (strchr("?#%", *path) != NULL)
+            at += sprintf(at, "%%%02x", (unsigned char)*path);
+        else
+            *at++ = *path;
+    }
+    strcpy(at, "?immutable=1");
+    return sqlite3_open_v2(name, file, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI, NULL);
+}
+
+/* Reads its marks and tables. `*version` is -1 when there are none, 0 for the
+ * first release's. */
+static int look(sqlite3 *file, const struct database_kind *kind, int *version)
+{
+    unsigned n_tables = 0;
+    bool first = false;
+    int result;
+    const int64_t application = pragma(file, "PRAGMA application_id", &result);
+    const int64_t number = result == SQLITE_OK ? pragma(file, "PRAGMA user_version", &result) : 0;
+    *version = -1;
+    if (result != SQLITE_OK)
+        return result;
+    if (application == kind->application) {
+        *version = (int)number;
+        return number < 1 || number > kind->version ? DATABASE_NEWER : SQLITE_OK;
+    }
+    if (application != 0)
+        return DATABASE_FOREIGN;
+    result = look_at_tables(file, kind, &n_tables, &first);
+    if (result != SQLITE_OK) /* damaged, and nothing says that it is ours */
+        return result == SQLITE_CORRUPT ? DATABASE_FOREIGN : result;
+    if (n_tables == 0)
+        return SQLITE_OK;
+    *version = 0;
+    return n_tables == 1 && first && number == 0 ? SQLITE_OK : DATABASE_FOREIGN;
+}
+
+/* Looks at a file without changing it. */
+static int identify(const char *path, const struct database_kind *kind, int *version)
+{
+    char log[4096];
+    struct stat status;
+    sqlite3 *file = NULL;
+    *version = -1;
+    if (stat(path, &status) != 0)
+        return errno == ENOENT ? SQLITE_OK : SQLITE_CANTOPEN;
+    if (!S_ISREG(status.st_mode))
+        return DATABASE_FOREIGN;
+    if (status.st_size == 0)
+        return SQLITE_OK;
+    int result = open_untouched(path, &file);
+    if (result == SQLITE_OK)
+        result = look(file, kind, version);
+    sqlite3_close(file);
+    (void)snprintf(log, sizeof(log), "%s-wal", path);
+    if (result == SQLITE_OK && *version < 0 && stat(log, &status) == 0 && status.st_size > 0) {
+        /* All that it has is still in its log. */
+        result = sqlite3_open_v2(path, &file, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX, NULL);
+        if (result == SQLITE_OK)
+            result = look(file, kind, version);
+        sqlite3_close(file);
+    }
+    if (result == SQLITE_NOTADB)
+        return is_blank(path) ? SQLITE_CORRUPT : DATABASE_FOREIGN;
+    return result;
+}
+
+/* ---- opening ---- */
+
+static int run(sqlite3 *file, const char *text)
+{
+    return sqlite3_exec(file, text, NULL, NULL, NULL);
+}
+
+/* The mark and the tables come together or not at all. */
+static int make(sqlite3 *file, const struct database_kind *kind, int version)
+{
+    char mark[96];
+    if (version == kind->version)
+        return SQLITE_OK;
+    (void)snprintf(mark, sizeof(mark), "PRAGMA application_id = %d; PRAGMA user_version = %d;",
+                   kind->application, kind->version);
+    int result = run(file, "BEGIN IMMEDIATE");
+    if (result == SQLITE_OK)
+        result = run(file, version == 0 ? kind->upgrade : kind->schema);
+    if (result == SQLITE_OK)
+        result = run(file, mark);
+    if (result == SQLITE_OK)
+        result = run(file, "COMMIT");
+    /* So that the file itself says whose it is, and not its log alone. */
+    if (result == SQLITE_OK)
+        result = run(file, "PRAGMA wal_checkpoint(TRUNCATE)");
+    return result;
+}
+
+int database_open(const char *path, const struct database_kind *kind, sqlite3 **file)
+{
+    int version;
+    *file = NULL;
+    int result = identify(path, kind, &version);
+    if (result != SQLITE_OK)
+        return result;
+    result = sqlite3_open_v2(
+        path, file, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
+    if (result == SQLITE_OK)
+        result = run(*file, "PRAGMA locking_mode = EXCLUSIVE;"
+                            "PRAGMA journal_mode = WAL;"
+                            "PRAGMA synchronous = FULL;"
+                            "PRAGMA journal_size_limit = 1048576;"
+                            "PRAGMA wal_autocheckpoint = 256;"
+                            "PRAGMA cache_size = -512;");
+    if (result == SQLITE_OK)
+        result = make(*file, kind, version);
+    if (result != SQLITE_OK) {
+        sqlite3_close(*file);
+        *file = NULL;
+    }
+    return result;
+}
+
+bool database_has_moved(sqlite3 *file)
+{
+    int moved = 0;
+    (void)sqlite3_file_control(file, "main", SQLITE_FCNTL_HAS_MOVED, &moved);
+    return moved != 0;
+}
+
+bool database_is_damage(int failure)
+{
+    return failure == SQLITE_CORRUPT || failure == SQLITE_NOTADB || failure == SQLITE_ERROR ||
+           failure == SQLITE_MISMATCH || failure == SQLITE_CONSTRAINT || failure == DATABASE_MOVED;
+}
+
+bool database_set_aside(const char *path, char kept_as[4096])
+{
+    static const char *const parts[] = {"-wal", "-shm", ""};
+    char from[4096], to[4096];
+    (void)snprintf(kept_as, 4096, "%s.damaged-%lld", path, (long long)clock_utc_ms());
+    for (size_t i = 0; i < sizeof(parts) / sizeof(*parts); i++) {
+        (void)snprintf(from, sizeof(from), "%s%s", path, parts[i]);
+        (void)snprintf(to, sizeof(to), "%s%s", kept_as, parts[i]);
+        if (rename(from, to) != 0 && errno != ENOENT)
+            return false;
+    }
+    return true;
+}
+
+/* ---- telling ---- */
+
+const char *database_error(int failure)
+{
+    switch (failure) {
+    case DATABASE_FOREIGN:
+        return "it is another program's file";
+    case DATABASE_NEWER:
+        return "a newer release has written it";
+    case DATABASE_MOVED:
+        return "it was removed or renamed";
+    case SQLITE_BUSY:
+        return "another program uses it";
+    default:
+        return sqlite3_errstr(failure);
+    }
+}
+
+const char *database_remedy(int failure)
+{
+    switch (failure) {
+    case DATABASE_FOREIGN:
+        return "name another path, or move the file away; it was left as it is";
+    case DATABASE_NEWER:
+        return "install that release again, or move the file away; it was left as it is";
+    case SQLITE_BUSY:
+        return "end that program, or name another path";
+    case SQLITE_FULL:
+        return "make room on the disk";
+    default:
+        return "its directory must exist and be writable";
+    }
+}

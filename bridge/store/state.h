@@ -1,0 +1,69 @@
+/* state: the little that must survive a restart.
+ *
+ * Keys with a text each: leases, a stop that is not yet confirmed, schedules,
+ * what was announced, energy counters. All of it is in memory, so reading waits
+ * for nothing; what is put goes to disk by a thread of its own, the latest text
+ * of a key only, so putting waits for nothing either. On disk it is one SQLite
+ * file beside the spool (state_path()).
+ *
+ * A disk that fails is said once and tried again each second; memory goes on
+ * being the truth. A file that cannot be used at the start is waited for: its
+ * keys appear then, as far as nobody has put them meanwhile. A damaged one is
+ * set aside and written anew from memory. One of another program is refused and
+ * left alone: then it is as with no file.
+ *
+ * Any thread. Keys are short and stable: "lease/<device id>".
+ */
+#ifndef BRIDGE_STORE_STATE_H
+#define BRIDGE_STORE_STATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "bridge/site/conf.h"
+
+enum { STATE_KEY_MAX = 255, STATE_TEXT_MAX = 128 << 10, STATE_KEYS_MAX = 65536 };
+
+struct state;
+
+/* Where a site keeps it: state-<site>.db beside the spool, or else beside the
+ * audit log, or else "", which is memory only. */
+void state_path(const struct conf *conf, char path[CONF_PATH_MAX + 1]);
+
+/* Reads the file and starts the thread. `path` "" = memory only: it lasts as
+ * long as the process. NULL when out of memory or threads. */
+struct state *state_open(const char *path);
+
+/* Writes what is not yet on disk, ends the thread and frees. */
+void state_close(struct state *state);
+
+/* Copies out the text of a key. False, and *text untouched, when there is none
+ * or it does not fit. */
+bool state_get(struct state *state, const char *key, char *text, size_t size);
+
+/* Calls `each` for the keys that begin so, in order. It must not call state
+ * again. */
+void state_each(struct state *state, const char *prefix,
+                void (*each)(void *context, const char *key, const char *text), void *context);
+
+/* Keeps a text, in place of the key's last; NULL = forgets the key. Never waits
+ * for the disk: a process that is killed right after it may lose it, unless
+ * state_sync() was waited for. The same text again costs nothing. False when it
+ * is too long, there are too many keys, or out of memory: nothing has changed
+ * then. */
+bool state_put(struct state *state, const char *key, const char *text);
+
+/* Waits until all that was put before is on disk, or `until_ns`. With memory
+ * only there is nothing to wait for. */
+bool state_sync(struct state *state, int64_t until_ns);
+
+/* The same without waiting: the number of the last put, and whether that many
+ * are on disk. */
+uint64_t state_mark(struct state *state);
+bool state_is_kept(struct state *state, uint64_t mark);
+
+/* By when the thread promised to be back (monotonic); for the supervisor. */
+int64_t state_promise_ns(const struct state *state);
+
+#endif
