@@ -65,6 +65,8 @@ static void put_bridge(FILE *out, const struct http *http)
             health_get(&health->samples_bad));
     put_one(out, "samples_dropped_total", "counter", "Samples given up for want of room.",
             depth.dropped);
+    put_one(out, "set_aside_total", "counter", "Messages that the broker does not take.",
+            depth.set_aside + health_get(&health->set_aside));
     put_one(out, "missed_ticks_total", "counter", "Scans that fell due while the link was busy.",
             health_get(&health->missed_ticks));
     put_one(out, "spool_depth", "gauge", "Samples that wait for the broker, on disk and in memory.",

@@ -18,6 +18,13 @@ struct device {
     uint64_t dropped;
 };
 
+/* A record that is offered again at that time. */
+struct later {
+    struct queue *queue; /* NULL = free */
+    struct record *record;
+    int64_t due_ns;
+};
+
 /* Where one thread sleeps. */
 struct bed {
     pthread_cond_t cond;
@@ -42,9 +49,14 @@ struct outbox {
         unsigned n_delivered;
         int64_t *delivered; /* rows to be removed; NULL = there is no spool */
     } spool;
-    unsigned in_flight, backlog_in_flight;
+    unsigned in_flight, samples_in_flight, backlog_in_flight;
     struct flight flights[OUTBOX_WINDOW];
-    uint64_t dropped;
+    unsigned n_later;
+    struct later later[OUTBOX_LATER_MAX];
+    unsigned refused_in_row; /* since one was delivered */
+    unsigned n_suspects;     /* ever; the newest of them are kept */
+    int64_t suspects[2 * OUTBOX_WINDOW];
+    uint64_t dropped, set_aside;
     unsigned n_presence_due;
     unsigned n_devices;
     struct device devices[];
@@ -155,6 +167,8 @@ static struct flight *find_flight(struct outbox *outbox, uint64_t ticket)
 static void land(struct outbox *outbox, struct flight *flight)
 {
     outbox->in_flight--;
+    if (flight->queue != &outbox->outcomes)
+        outbox->samples_in_flight--;
     if (queue_is_backlog(flight->queue, flight->record))
         outbox->backlog_in_flight--;
     flight->queue = NULL;
@@ -168,12 +182,84 @@ static void count_drop(struct outbox *outbox, unsigned device)
     outbox->dropped++;
 }
 
+/* ---- records that the broker had no room for ---- */
+
+static void forget_later(struct outbox *outbox, const struct record *record)
+{
+    for (unsigned i = 0; i < OUTBOX_LATER_MAX; i++) {
+        if (outbox->later[i].queue != NULL && outbox->later[i].record == record) {
+            outbox->later[i].queue = NULL;
+            outbox->n_later--;
+        }
+    }
+}
+
+/* Puts back those whose time has come; `gate_ns` becomes the time of the next. */
+static void call_later(struct outbox *outbox, int64_t now_ns)
+{
+    for (unsigned i = 0; outbox->n_later > 0 && i < OUTBOX_LATER_MAX; i++) {
+        struct later *later = &outbox->later[i];
+        if (later->queue == NULL)
+            continue;
+        if (later->due_ns <= now_ns) {
+            queue_put_back(later->queue, later->record);
+            later->queue = NULL;
+            outbox->n_later--;
+        } else if (later->due_ns < outbox->gate_ns) {
+            outbox->gate_ns = later->due_ns;
+        }
+    }
+}
+
+/* False: it has been refused too often. While the broker takes nothing at all,
+ * nothing has. */
+static bool wait_longer(struct outbox *outbox, struct queue *queue, struct record *record,
+                        int64_t now_ns)
+{
+    const unsigned doublings = record->refusals < 4 ? record->refusals : 4;
+    struct later *later = outbox->later;
+    bool taken_elsewhere = ++outbox->refused_in_row <= OUTBOX_LATER_MAX;
+    if (taken_elsewhere && ++record->refusals > OUTBOX_REFUSALS_MAX)
+        return false;
+    while (later < outbox->later + OUTBOX_LATER_MAX && later->queue != NULL)
+        later++;
+    if (later == outbox->later + OUTBOX_LATER_MAX)
+        return false;
+    *later = (struct later){
+        .queue = queue, .record = record, .due_ns = now_ns + (CLOCK_NS_PER_S << doublings)};
+    outbox->n_later++;
+    record->state = LATER;
+    return true;
+}
+
+/* ---- records that may have ended a session ---- */
+
+/* What goes to disk loses its mark, so it is kept here by its row. */
+static void suspect_row(struct outbox *outbox, int64_t row)
+{
+    if (row != 0)
+        outbox->suspects[outbox->n_suspects++ % (2 * OUTBOX_WINDOW)] = row;
+}
+
+static bool is_suspect(const struct outbox *outbox, int64_t row)
+{
+    for (unsigned i = 0; i < 2 * OUTBOX_WINDOW && i < outbox->n_suspects; i++) {
+        if (outbox->suspects[i] == row)
+            return true;
+    }
+    return false;
+}
+
+/* ---- putting in ---- */
+
 /* Gives up the oldest record, in flight or not, to make room. */
 static void drop_oldest(struct outbox *outbox, struct queue *queue)
 {
     struct record *record = ring_front(queue->ring);
     if (record->state == IN_FLIGHT)
         land(outbox, find_flight(outbox, record->ticket));
+    if (record->state == LATER)
+        forget_later(outbox, record);
     if (queue == &outbox->samples && record->row == 0)
         count_drop(outbox, record->device);
     queue_retire(queue, record);
@@ -284,6 +370,7 @@ static void copy_out(const struct record *record, struct outbox_item *item)
 {
     const unsigned char *at = record->bytes;
     item->ticket = record->ticket;
+    item->alone = record->suspect;
     item->device = record->device;
     item->taken_ns = record->taken_ns;
     item->correlation_size = record->correlation_size;
@@ -301,31 +388,44 @@ static void take_off(struct outbox *outbox, struct queue *queue, struct record *
     *flight = (struct flight){.queue = queue, .record = record};
     record->state = IN_FLIGHT;
     outbox->in_flight++;
+    if (queue != &outbox->outcomes)
+        outbox->samples_in_flight++;
     if (queue_is_backlog(queue, record))
         outbox->backlog_in_flight++;
 }
 
-bool outbox_take(struct outbox *outbox, int64_t now_ns, struct outbox_item *item)
+static struct record *seek_sample(struct outbox *outbox, struct queue **queue, int64_t now_ns,
+                                  enum outbox_kind *kind)
+{
+    if (outbox->samples_in_flight >= OUTBOX_WINDOW_SAMPLES)
+        return NULL;
+    *queue = &outbox->samples;
+    *kind = OUTBOX_STATE;
+    struct record *record = queue_seek(*queue, &(*queue)->live, UINT64_MAX);
+    if (record != NULL) {
+        outbox->devices[record->device].live = true;
+        return record;
+    }
+    *kind = OUTBOX_BACKFILL;
+    return seek_backlog(outbox, queue, now_ns);
+}
+
+static bool take(struct outbox *outbox, int64_t now_ns, bool outcomes_only,
+                 struct outbox_item *item)
 {
     struct queue *queue = &outbox->outcomes;
     struct record *record = NULL;
     lock(outbox);
     outbox->gate_ns = CLOCK_NEVER;
-    if (!outbox->up || outbox->in_flight == OUTBOX_WINDOW)
+    if (!outbox->up)
+        goto done;
+    call_later(outbox, now_ns);
+    if (outbox->in_flight == OUTBOX_WINDOW || outbox->n_later == OUTBOX_LATER_MAX)
         goto done;
     item->kind = OUTBOX_OUTCOME;
     record = queue_seek(queue, &queue->live, UINT64_MAX);
-    if (record == NULL) {
-        queue = &outbox->samples;
-        item->kind = OUTBOX_STATE;
-        record = queue_seek(queue, &queue->live, UINT64_MAX);
-        if (record != NULL)
-            outbox->devices[record->device].live = true;
-    }
-    if (record == NULL) {
-        item->kind = OUTBOX_BACKFILL;
-        record = seek_backlog(outbox, &queue, now_ns);
-    }
+    if (record == NULL && !outcomes_only)
+        record = seek_sample(outbox, &queue, now_ns, &item->kind);
     if (record != NULL) {
         copy_out(record, item);
         take_off(outbox, queue, record);
@@ -333,6 +433,16 @@ bool outbox_take(struct outbox *outbox, int64_t now_ns, struct outbox_item *item
 done:
     unlock(outbox);
     return record != NULL;
+}
+
+bool outbox_take(struct outbox *outbox, int64_t now_ns, struct outbox_item *item)
+{
+    return take(outbox, now_ns, false, item);
+}
+
+bool outbox_take_outcome(struct outbox *outbox, int64_t now_ns, struct outbox_item *item)
+{
+    return take(outbox, now_ns, true, item);
 }
 
 /* On disk it is no longer wanted. Should nothing be removed there for so long
@@ -347,6 +457,12 @@ static void note_delivered(struct outbox *outbox, int64_t row)
         wake_spooler(outbox);
 }
 
+/* Whether an acknowledgement makes room for more. */
+static bool is_full(const struct outbox *outbox)
+{
+    return outbox->in_flight == OUTBOX_WINDOW || outbox->samples_in_flight >= OUTBOX_WINDOW_SAMPLES;
+}
+
 /* There is room in the window. Nobody is woken when nothing waits for it. Backlog
  * goes by half a window at a time: to wake the publisher for each would cost more
  * than to send it. */
@@ -359,6 +475,19 @@ static void wake_for_room(struct outbox *outbox, bool was_full)
         wake(outbox);
 }
 
+/* It has left for good: to the broker, or set aside. */
+static void retire(struct outbox *outbox, struct queue *queue, struct record *record,
+                   bool delivered)
+{
+    if (!delivered)
+        outbox->set_aside++;
+    if (!delivered && queue != &outbox->outcomes)
+        count_drop(outbox, record->device);
+    note_delivered(outbox, record->row);
+    queue_retire(queue, record);
+    queue_pop_done(queue);
+}
+
 void outbox_ack(struct outbox *outbox, uint64_t ticket, enum outbox_fate fate)
 {
     lock(outbox);
@@ -367,19 +496,36 @@ void outbox_ack(struct outbox *outbox, uint64_t ticket, enum outbox_fate fate)
         goto done;
     struct queue *queue = flight->queue;
     struct record *record = flight->record;
-    bool was_full = outbox->in_flight == OUTBOX_WINDOW;
+    bool was_full = is_full(outbox);
     land(outbox, flight);
-    if (fate == OUTBOX_RETURNED) {
+    if (fate == OUTBOX_RETURNED || fate == OUTBOX_SUSPECT) {
+        if (fate == OUTBOX_SUSPECT) {
+            record->suspect = true;
+            suspect_row(outbox, record->row);
+        }
         queue_put_back(queue, record);
     } else {
-        if (fate == OUTBOX_REFUSED && queue != &outbox->outcomes)
-            count_drop(outbox, record->device);
-        note_delivered(outbox, record->row);
-        queue_retire(queue, record);
-        queue_pop_done(queue);
+        if (fate == OUTBOX_DELIVERED)
+            outbox->refused_in_row = 0;
+        retire(outbox, queue, record, fate == OUTBOX_DELIVERED);
         wake_for_room(outbox, was_full);
     }
 done:
+    unlock(outbox);
+}
+
+void outbox_put_off(struct outbox *outbox, uint64_t ticket, int64_t now_ns)
+{
+    lock(outbox);
+    struct flight *flight = find_flight(outbox, ticket);
+    if (flight != NULL) {
+        struct queue *queue = flight->queue;
+        struct record *record = flight->record;
+        land(outbox, flight);
+        if (!wait_longer(outbox, queue, record, now_ns))
+            retire(outbox, queue, record, false);
+        wake(outbox); /* for the time of that */
+    }
     unlock(outbox);
 }
 
@@ -416,6 +562,8 @@ void outbox_lost(struct outbox *outbox)
             land(outbox, flight);
         }
     }
+    call_later(outbox, CLOCK_NEVER); /* another session, another broker perhaps */
+    outbox->refused_in_row = 0;
     samples->mark = UINT64_MAX;
     samples->waiting_backlog = samples->waiting;
     samples->backlog = ring_front(samples->ring);
@@ -477,6 +625,7 @@ struct outbox_depth outbox_depth(struct outbox *outbox)
                                            outbox->samples.waiting_backlog + outbox->spool.count,
                                        .outcomes = outbox->outcomes.waiting,
                                        .dropped = outbox->dropped,
+                                       .set_aside = outbox->set_aside,
                                        .in_flight = outbox->in_flight};
     unlock(outbox);
     return depth;
@@ -603,10 +752,13 @@ void outbox_spilled(struct outbox *outbox, const struct outbox_spilled *list, si
         while (record != NULL && record->ticket < list[i].ticket)
             record = ring_after(queue->ring, record);
         bool here = record != NULL && record->ticket == list[i].ticket;
-        if (here && record->state != DONE)
+        if (here && record->state != DONE) {
             record->row = list[i].row;
-        else
+            if (record->suspect)
+                suspect_row(outbox, record->row);
+        } else {
             note_delivered(outbox, list[i].row);
+        }
         if (here && record->state == WAITING)
             queue_retire(queue, record);
     }
@@ -645,10 +797,11 @@ bool outbox_refill(struct outbox *outbox, int64_t row, unsigned device, const ch
                    const char *payload, size_t size)
 {
     struct queue *queue = &outbox->spool.queue;
-    const struct record header = {
+    struct record header = {
         .row = row, .device = device, .topic_size = strlen(topic) + 1, .payload_size = size};
     bool taken = false;
     lock(outbox);
+    header.suspect = is_suspect(outbox, row);
     if (!outbox->up || outbox->spool.rewind ||
         queue->waiting + outbox->spool.n_delivered >= DELIVERED_MAX / 2)
         goto done;

@@ -24,9 +24,14 @@
 
 enum { OUTBOX_TOPIC_MAX = 512, OUTBOX_CORRELATION_MAX = 256, OUTBOX_PAYLOAD_MAX = 80 * 1024 };
 
-/* Most records in flight at once, and most of these that are backlog, so that
- * live samples and outcomes always find room. */
-enum { OUTBOX_WINDOW = 18, OUTBOX_WINDOW_BACKLOG = 14 };
+/* Most records in flight at once, most of these that are samples, and most that
+ * are backlog, so that outcomes, and then live samples, always find room. */
+enum { OUTBOX_WINDOW = 22, OUTBOX_WINDOW_SAMPLES = 18, OUTBOX_WINDOW_BACKLOG = 14 };
+
+/* A record that the broker has no room for is offered again after a second, then
+ * two, and so on; after so many times it is set aside, unless the broker has taken
+ * nothing else in the meantime. So many may wait for that at once. */
+enum { OUTBOX_REFUSALS_MAX = 5, OUTBOX_LATER_MAX = 32 };
 
 enum outbox_kind {
     OUTBOX_STATE,    /* a live sample */
@@ -37,6 +42,7 @@ enum outbox_kind {
 struct outbox_item {
     enum outbox_kind kind;
     uint64_t ticket;                  /* names it in outbox_ack() */
+    bool alone;                       /* to be sent with nothing else in flight: see SUSPECT */
     unsigned device;                  /* STATE, BACKFILL */
     int64_t taken_ns;                 /* STATE, BACKFILL: monotonic time of the sample */
     char topic[OUTBOX_TOPIC_MAX + 1]; /* OUTCOME; BACKFILL of a device that is configured no more */
@@ -50,7 +56,8 @@ struct outbox_depth {
     uint64_t waiting;   /* samples not yet acknowledged, in flight included */
     uint64_t backlog;   /* of these: backlog */
     uint64_t outcomes;  /* not yet acknowledged, in flight included */
-    uint64_t dropped;   /* samples dropped or refused since start, all devices */
+    uint64_t dropped;   /* samples dropped or set aside since start, all devices */
+    uint64_t set_aside; /* samples and outcomes that cannot be sent, since start */
     unsigned in_flight; /* samples and outcomes */
 };
 
@@ -82,18 +89,22 @@ void outbox_wake(struct outbox *outbox);
  * outcomes, then live samples, then backlog. Backlog waits until its device
  * has had a live sample since outbox_resumed(), at most OUTBOX_RESUME_NS
  * (outbox_wait() wakes for it). False when there is nothing, the window is
- * full, or the broker is away. */
+ * full, or the broker is away. The second looks for outcomes only. */
 #define OUTBOX_RESUME_NS INT64_C(5000000000)
 bool outbox_take(struct outbox *outbox, int64_t now_ns, struct outbox_item *item);
+bool outbox_take_outcome(struct outbox *outbox, int64_t now_ns, struct outbox_item *item);
 
 enum outbox_fate {
     OUTBOX_DELIVERED, /* the broker has it: forget it */
-    OUTBOX_REFUSED,   /* the broker does not want it: forget it, and count it as dropped */
-    OUTBOX_RETURNED,  /* it could not be sent: back to its place; wakes nobody */
+    OUTBOX_REFUSED,   /* it cannot be sent: set aside and counted; a sample is dropped as well */
+    OUTBOX_RETURNED,  /* it could not be handed over: back to its place; wakes nobody */
+    OUTBOX_SUSPECT,   /* the same, but the session ended and it may be why: next time alone */
 };
 
-/* What became of a record that was taken. An unknown ticket is ignored. */
+/* What became of a record that was taken; the second: the broker has no room for
+ * it now. An unknown ticket is ignored. */
 void outbox_ack(struct outbox *outbox, uint64_t ticket, enum outbox_fate fate);
+void outbox_put_off(struct outbox *outbox, uint64_t ticket, int64_t now_ns);
 
 /* Publisher: the broker is gone: all that waits is backlog; or is back: what
  * was taken less than OUTBOX_FRESH_NS ago is live all the same. It counts as

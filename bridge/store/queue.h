@@ -23,7 +23,9 @@ struct record {
     int64_t row;     /* where it is on disk; 0 = it is not */
     int64_t taken_ns;
     unsigned device;
-    enum { WAITING, IN_FLIGHT, DONE } state;
+    enum { WAITING, IN_FLIGHT, LATER, DONE } state;
+    unsigned refusals; /* how often the broker had no room for it */
+    bool suspect;      /* a session ended while it was in flight */
     size_t topic_size, correlation_size, payload_size;
     unsigned char bytes[];
 };

@@ -350,6 +350,9 @@ char *wire_health(const struct conf *conf, const struct health *health,
     json_object_set_new(root, "publishes", counter(&health->publishes));
     json_object_set_new(root, "drops", json_integer((json_int_t)depth->dropped));
     json_object_set_new(root, "drops_by_device", drops_by_device(&conf->devices, drops));
+    json_object_set_new(
+        root, "set_aside",
+        json_integer((json_int_t)(depth->set_aside + health_get(&health->set_aside))));
     json_object_set_new(root, "spool_depth", json_integer((json_int_t)depth->backlog));
     json_object_set_new(root, "reconnects", counter(&health->reconnects));
     json_object_set_new(root, "commands", command_counters(health));

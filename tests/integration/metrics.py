@@ -52,6 +52,7 @@ class Http(flux.Test):
         self.assertEqual(self.mqtt.ask(9999, "m-2")["reason"], "out_of_range")
         values = self.values()
         self.assertEqual(values["fluxbridge_mqtt_up", ""], 1)
+        self.assertEqual(values["fluxbridge_set_aside_total", ""], 0)
         self.assertEqual(values["fluxbridge_outcomes_total", '{outcome="confirmed"}'], 1)
         self.assertEqual(values["fluxbridge_refusals_total", '{reason="out_of_range"}'], 1)
         for device in ("Site-BESS-01", "Grid-Meter"):

@@ -137,6 +137,112 @@ static void test_refused_is_forgotten_and_counted(void **state)
     assert_int_equal(outbox_depth(f->outbox).dropped, 1);
 }
 
+/* A transient no: the next one goes meanwhile. */
+static void test_what_the_broker_has_no_room_for_comes_again_after_a_pause(void **state)
+{
+    struct fixture *f = *state;
+    resume(f);
+    put(f, 0, "one");
+    put(f, 0, "two");
+    outbox_put_off(f->outbox, expect(f, OUTBOX_STATE, "one"), f->now_ns);
+    deliver(f, OUTBOX_STATE, "two");
+    expect_nothing(f);
+    assert_depth(f, 1, 0, 0);
+    f->now_ns += S - 1;
+    expect_nothing(f);
+    f->now_ns += 1;
+    deliver(f, OUTBOX_STATE, "one");
+    assert_int_equal(outbox_depth(f->outbox).set_aside, 0);
+    assert_depth(f, 0, 0, 0);
+}
+
+static void test_what_is_refused_again_and_again_is_set_aside(void **state)
+{
+    struct fixture *f = *state;
+    int64_t pause_ns = 0;
+    resume(f);
+    put(f, 1, "never");
+    for (int i = 0; i <= OUTBOX_REFUSALS_MAX; i++) {
+        assert_int_equal(outbox_depth(f->outbox).set_aside, 0);
+        outbox_put_off(f->outbox, expect(f, OUTBOX_STATE, "never"), f->now_ns);
+        put(f, 0, "good");
+        deliver(f, OUTBOX_STATE, "good");
+        expect_nothing(f);
+        pause_ns = pause_ns < 16 * S ? (S << i) : 16 * S;
+        f->now_ns += pause_ns;
+    }
+    expect_nothing(f);
+    assert_int_equal(outbox_depth(f->outbox).set_aside, 1);
+    assert_int_equal(outbox_dropped(f->outbox, 1), 1);
+    assert_depth(f, 0, 0, 0);
+}
+
+/* A broker that is full takes nothing: nothing is lost of what it refuses then. */
+static void test_while_nothing_is_taken_nothing_is_set_aside(void **state)
+{
+    struct fixture *f = *state;
+    const int n = OUTBOX_LATER_MAX + 10;
+    resume(f);
+    for (int i = 0; i < n; i++)
+        put(f, 0, "x");
+    for (int round = 0; round < 20; round++) {
+        while (outbox_take(f->outbox, f->now_ns, &f->item))
+            outbox_put_off(f->outbox, f->item.ticket, f->now_ns);
+        f->now_ns += 16 * S;
+    }
+    assert_int_equal(outbox_depth(f->outbox).set_aside, 0);
+    assert_depth(f, (uint64_t)n, 0, 0);
+    for (int i = 0; i < n; i++)
+        deliver(f, OUTBOX_STATE, "x");
+    expect_nothing(f);
+}
+
+static void test_what_waits_for_its_time_is_backlog_when_the_broker_goes(void **state)
+{
+    struct fixture *f = *state;
+    resume(f);
+    put(f, 0, "one");
+    outbox_put_off(f->outbox, expect(f, OUTBOX_STATE, "one"), f->now_ns);
+    outbox_lost(f->outbox);
+    resume(f);
+    f->now_ns += OUTBOX_RESUME_NS;
+    deliver(f, OUTBOX_BACKFILL, "one");
+    expect_nothing(f);
+}
+
+static void test_what_may_have_ended_the_session_goes_alone(void **state)
+{
+    struct fixture *f = *state;
+    resume(f);
+    put(f, 0, "one");
+    put(f, 0, "two");
+    uint64_t one = expect(f, OUTBOX_STATE, "one");
+    assert_false(f->item.alone);
+    outbox_ack(f->outbox, one, OUTBOX_SUSPECT);
+    outbox_lost(f->outbox);
+    resume(f);
+    f->now_ns += OUTBOX_RESUME_NS;
+    expect(f, OUTBOX_BACKFILL, "one");
+    assert_true(f->item.alone);
+    expect(f, OUTBOX_BACKFILL, "two");
+    assert_false(f->item.alone);
+}
+
+static void test_samples_leave_room_for_outcomes(void **state)
+{
+    struct fixture *f = *state;
+    resume(f);
+    for (int i = 0; i <= OUTBOX_WINDOW_SAMPLES; i++)
+        put(f, 0, "x");
+    assert_false(outbox_take_outcome(f->outbox, f->now_ns, &f->item));
+    for (int i = 0; i < OUTBOX_WINDOW_SAMPLES; i++)
+        expect(f, OUTBOX_STATE, "x");
+    expect_nothing(f);
+    outbox_put_outcome(f->outbox, "t", NULL, 0, "{}", 2);
+    assert_true(outbox_take_outcome(f->outbox, f->now_ns, &f->item));
+    assert_int_equal(f->item.kind, OUTBOX_OUTCOME);
+}
+
 static void test_outcomes_go_first_with_topic_and_correlation(void **state)
 {
     struct fixture *f = *state;
@@ -262,7 +368,7 @@ static void test_wait_does_not_end_for_what_cannot_go(void **state)
     put(f, 0, "backlog");
     resume(f);
     expect_nothing(f); /* held back until now */
-    for (int i = 0; i < OUTBOX_WINDOW; i++) {
+    for (int i = 0; i < OUTBOX_WINDOW_SAMPLES; i++) {
         put(f, 1, "live");
         expect(f, OUTBOX_STATE, "live");
     }
@@ -324,7 +430,7 @@ static void test_an_acknowledgement_wakes_only_for_what_waits(void **state)
 static void *acknowledge_all(void *context)
 {
     struct fixture *f = context;
-    for (uint64_t ticket = 1; ticket <= OUTBOX_WINDOW; ticket++)
+    for (uint64_t ticket = 1; ticket <= OUTBOX_WINDOW_SAMPLES; ticket++)
         outbox_ack(f->outbox, ticket, OUTBOX_DELIVERED);
     return NULL;
 }
@@ -334,9 +440,9 @@ static void test_a_full_window_that_empties_wakes(void **state)
     struct fixture *f = *state;
     pthread_t thread;
     resume(f);
-    for (int i = 0; i < OUTBOX_WINDOW; i++) {
+    for (int i = 0; i < OUTBOX_WINDOW_SAMPLES; i++) {
         put(f, 0, "x");
-        assert_in_range(expect(f, OUTBOX_STATE, "x"), 1, OUTBOX_WINDOW);
+        assert_in_range(expect(f, OUTBOX_STATE, "x"), 1, OUTBOX_WINDOW_SAMPLES);
     }
     put(f, 0, "waits");
     expect_nothing(f);
@@ -387,13 +493,14 @@ static void test_window_keeps_room_for_the_living(void **state)
         first = i == 0 ? ticket : first;
     }
     expect_nothing(f);
-    for (int i = OUTBOX_WINDOW_BACKLOG; i < OUTBOX_WINDOW; i++) {
+    for (int i = OUTBOX_WINDOW_BACKLOG; i < OUTBOX_WINDOW_SAMPLES; i++) {
         put(f, 1, "more");
         expect(f, OUTBOX_STATE, "more");
     }
     put(f, 1, "one too many");
     expect_nothing(f);
-    assert_depth(f, 40 + OUTBOX_WINDOW - OUTBOX_WINDOW_BACKLOG + 1, 40, OUTBOX_WINDOW);
+    assert_depth(f, 40 + OUTBOX_WINDOW_SAMPLES - OUTBOX_WINDOW_BACKLOG + 1, 40,
+                 OUTBOX_WINDOW_SAMPLES);
     outbox_ack(f->outbox, first, OUTBOX_DELIVERED);
     deliver(f, OUTBOX_STATE, "one too many");
     snprintf(text, sizeof(text), "old %d", OUTBOX_WINDOW_BACKLOG);
@@ -553,6 +660,12 @@ int main(void)
         TEST(test_live_samples_go_in_order_and_are_kept_until_acknowledged),
         TEST(test_what_could_not_be_sent_comes_again_in_its_place),
         TEST(test_refused_is_forgotten_and_counted),
+        TEST(test_what_the_broker_has_no_room_for_comes_again_after_a_pause),
+        TEST(test_what_is_refused_again_and_again_is_set_aside),
+        TEST(test_while_nothing_is_taken_nothing_is_set_aside),
+        TEST(test_what_waits_for_its_time_is_backlog_when_the_broker_goes),
+        TEST(test_what_may_have_ended_the_session_goes_alone),
+        TEST(test_samples_leave_room_for_outcomes),
         TEST(test_outcomes_go_first_with_topic_and_correlation),
         TEST(test_an_outcome_beyond_its_bounds_is_not_taken),
         TEST(test_backlog_follows_the_live_flow_oldest_first),

@@ -379,7 +379,8 @@ static void test_health(void **state)
 {
     (void)state;
     struct health health = {0};
-    struct outbox_depth depth = {.backlog = 5, .dropped = 6, .waiting = 9};
+    struct outbox_depth depth = {.backlog = 5, .dropped = 6, .set_aside = 7, .waiting = 9};
+    health.set_aside = 1;
     health.samples = 1000;
     health.samples_bad = 3;
     health.commands = 4;
@@ -391,9 +392,9 @@ static void test_health(void **state)
     assert_true(conf.devices.n_devices >= 2 && conf.devices.n_devices <= 16);
     char *text = wire_health(&conf, &health, &depth, drops, 1763791200000, 90061);
     json_t *json = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
-    const char *const numbers[] = {"ts",        "uptime_s", "samples",     "samples_bad",
-                                   "publishes", "drops",    "spool_depth", "reconnects"};
-    const json_int_t expected[] = {1763791200000, 90, 1000, 3, 0, 6, 5, 0};
+    const char *const numbers[] = {"ts",    "uptime_s",    "samples",    "samples_bad", "publishes",
+                                   "drops", "spool_depth", "reconnects", "set_aside"};
+    const json_int_t expected[] = {1763791200000, 90, 1000, 3, 0, 6, 5, 0, 8};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         assert_true(json_is_integer(json_object_get(json, numbers[i])));
         assert_int_equal(json_integer_value(json_object_get(json, numbers[i])), expected[i]);
