@@ -256,7 +256,9 @@ static void on_connected(void *context, MQTTAsync_successData *data)
  * library holds messages back, and some of them for a second. */
 static void on_connected5(void *context, MQTTAsync_successData5 *data)
 {
-    int most = MQTTProperties_getNumericValue(&data->properties, MQTTPROPERTY_CODE_RECEIVE_MAXIMUM);
+    /* 64 bits wide since the library's 1.3.13. */
+    int most =
+        (int)MQTTProperties_getNumericValue(&data->properties, MQTTPROPERTY_CODE_RECEIVE_MAXIMUM);
     set_up(context, most > 0 && most < MQTT_WINDOW ? (unsigned)most : MQTT_WINDOW);
 }
 
