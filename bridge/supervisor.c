@@ -137,6 +137,7 @@ static bool start(struct supervisor *supervisor)
             .conf = supervisor->conf,
             .health = &supervisor->health,
             .outbox = supervisor->outbox,
+            .audit = supervisor->audit,
             .publisher = supervisor->publisher,
             .run = supervisor->run,
         });

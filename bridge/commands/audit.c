@@ -46,7 +46,7 @@ struct audit {
     uint64_t lost;               /* lines since the file was last good */
     int file;                    /* -1 = not open; like error, set by the thread alone */
     int error;                   /* errno of the last attempt; 0 = good */
-    int told;                    /* the errno last logged; 0 = good */
+    atomic_int told;             /* the errno last logged; 0 = good */
     bool wanted;                 /* somebody asked while it was not good */
     bool reopen;
     bool stopping;
@@ -374,6 +374,11 @@ bool audit_available(struct audit *audit)
     good = good && audit->held < HELD_MAX / 2;
     pthread_mutex_unlock(&audit->mutex);
     return good;
+}
+
+bool audit_was_available(const struct audit *audit)
+{
+    return audit->told == 0;
 }
 
 void audit_put(struct audit *audit, const struct audit_entry *entry)

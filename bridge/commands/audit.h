@@ -28,6 +28,9 @@ void audit_stop(struct audit *audit);
  * succeeded and the file system has space. */
 bool audit_available(struct audit *audit);
 
+/* Any thread. The same as it was last known: asks neither lock nor disk. */
+bool audit_was_available(const struct audit *audit);
+
 /* Subscriber. Takes copies. `line` is the audit line without newline, `payload`
  * the outcome for `topic`; a response topic (or NULL) gets it too, with its
  * correlation data. */

@@ -12,7 +12,10 @@
 #include "bridge/base/clock.h"
 #include "bridge/base/log.h"
 
-/* The six functions of libmicrohttpd that are used. */
+/* Those that wait may be half of all. */
+enum { CONNECTIONS_MAX = 64, WAITING_MAX = 32, TIMEOUT_S = 10 };
+
+/* The seven functions of libmicrohttpd that are used. */
 struct library {
     void *handle;
     __typeof__(&MHD_start_daemon) start_daemon;
@@ -21,12 +24,18 @@ struct library {
     __typeof__(&MHD_add_response_header) add_response_header;
     __typeof__(&MHD_queue_response) queue_response;
     __typeof__(&MHD_destroy_response) destroy_response;
+    __typeof__(&MHD_get_connection_info) get_connection_info;
 };
 
 struct http {
     struct http_setup setup;
     struct library library;
     struct MHD_Daemon *daemon;
+    int64_t started_ns;
+    /* Sockets of which no whole request has come since, the oldest first. Of the
+     * library's thread alone. */
+    int waiting[WAITING_MAX];
+    unsigned n_waiting;
 };
 
 /* ---- the text ---- */
@@ -73,6 +82,8 @@ static void put_bridge(FILE *out, const struct http *http)
             depth.backlog);
     put_one(out, "deadman_firing", "gauge", "Batteries whose fallback is not yet confirmed.",
             health_get(&health->deadman_firing));
+    put_one(out, "audit_up", "gauge", "Whether outcomes can be written to the audit log.",
+            audit_was_available(http->setup.audit));
     put_one(out, "clock_jumps_total", "counter", "Jumps of UTC.", health_get(&health->clock_jumps));
 }
 
@@ -135,12 +146,17 @@ static void put_devices(FILE *out, const struct http *http)
     put_head(out, "scan_seconds", "histogram", "How long a whole scan took.");
     for (unsigned i = 0; i < n; i++)
         put_duration(out, name_of(http, i), &devices[i]);
-    put_head(out, "last_good_age_seconds", "gauge", "Age of the last sample with a value.");
+    put_head(out, "up", "gauge", "Whether the device is online.");
+    for (unsigned i = 0; i < n; i++)
+        fprintf(out, "fluxbridge_up{device=\"%s\"} %d\n", name_of(http, i),
+                outbox_is_online(http->setup.outbox, i));
+    put_head(out, "last_good_age_seconds", "gauge",
+             "Age of the last sample with a value; before the first, of the bridge.");
     for (unsigned i = 0; i < n; i++) {
         int64_t good_ns = atomic_load_explicit(&devices[i].last_good_ns, memory_order_relaxed);
-        if (good_ns != 0)
-            fprintf(out, "fluxbridge_last_good_age_seconds{device=\"%s\"} %.3f\n", name_of(http, i),
-                    (double)(now_ns - good_ns) / (double)CLOCK_NS_PER_S);
+        fprintf(out, "fluxbridge_last_good_age_seconds{device=\"%s\"} %.3f\n", name_of(http, i),
+                (double)(now_ns - (good_ns != 0 ? good_ns : http->started_ns)) /
+                    (double)CLOCK_NS_PER_S);
     }
 }
 
@@ -160,6 +176,48 @@ static void put_health(FILE *out, const struct http *http)
 {
     fprintf(out, "%s\nmqtt %s\n", is_healthy(http) ? "ok" : "a thread has stopped moving",
             publisher_down_since_ns(http->setup.publisher) == 0 ? "up" : "down");
+}
+
+/* ---- who waits ---- */
+
+static void stop_waiting(struct http *http, int fd)
+{
+    unsigned i = 0;
+    while (i < http->n_waiting && http->waiting[i] != fd)
+        i++;
+    if (i == http->n_waiting)
+        return;
+    http->n_waiting--;
+    memmove(&http->waiting[i], &http->waiting[i + 1], (http->n_waiting - i) * sizeof(int));
+}
+
+/* From now on; the one that has waited longest may have to go. The library then
+ * finds its connection closed, as if the other side had done that. */
+static void wait_anew(struct http *http, int fd)
+{
+    stop_waiting(http, fd);
+    if (http->n_waiting == WAITING_MAX) {
+        shutdown(http->waiting[0], SHUT_RDWR);
+        stop_waiting(http, http->waiting[0]);
+    }
+    http->waiting[http->n_waiting++] = fd;
+}
+
+static int socket_of(const struct http *http, struct MHD_Connection *connection)
+{
+    return http->library.get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)
+        ->connect_fd;
+}
+
+static void on_connection(void *context, struct MHD_Connection *connection, void **socket_context,
+                          enum MHD_ConnectionNotificationCode code)
+{
+    struct http *http = context;
+    (void)socket_context;
+    if (code == MHD_CONNECTION_NOTIFY_STARTED)
+        wait_anew(http, socket_of(http, connection));
+    else
+        stop_waiting(http, socket_of(http, connection));
 }
 
 /* ---- the server ---- */
@@ -195,11 +253,12 @@ static enum MHD_Result serve(void *context, struct MHD_Connection *connection, c
 {
     static const char lost[] = "there are /metrics and /healthz\n";
     static const char plain[] = "text/plain; charset=utf-8";
-    const struct http *http = context;
+    struct http *http = context;
     (void)version;
     (void)upload;
     (void)upload_size;
     (void)per_request;
+    wait_anew(http, socket_of(http, connection)); /* for the next request */
     if (strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0)
         return answer(http, connection, MHD_HTTP_METHOD_NOT_ALLOWED, plain, "", 0);
     for (size_t i = 0; i < sizeof(pages) / sizeof(*pages); i++) {
@@ -235,6 +294,7 @@ static bool load(struct library *library)
         {"MHD_add_response_header", (void **)&library->add_response_header},
         {"MHD_queue_response", (void **)&library->queue_response},
         {"MHD_destroy_response", (void **)&library->destroy_response},
+        {"MHD_get_connection_info", (void **)&library->get_connection_info},
     };
     library->handle = dlopen("libmicrohttpd.so.12", RTLD_NOW | RTLD_LOCAL);
     for (size_t i = 0; library->handle != NULL && i < sizeof(wanted) / sizeof(*wanted); i++) {
@@ -256,7 +316,8 @@ static struct MHD_Daemon *listen_on(struct http *http)
     return http->library.start_daemon(
         MHD_USE_EPOLL_INTERNAL_THREAD | (is_ipv6 ? MHD_USE_IPv6 : 0), 0, NULL, NULL, serve, http,
         MHD_OPTION_SOCK_ADDR, is_ipv6 ? (void *)&ipv6 : (void *)&ipv4, MHD_OPTION_CONNECTION_LIMIT,
-        16U, MHD_OPTION_CONNECTION_TIMEOUT, 10U, MHD_OPTION_END);
+        (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)TIMEOUT_S,
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, (void *)http, MHD_OPTION_END);
 }
 
 struct http *http_start(const struct http_setup *setup)
@@ -267,6 +328,7 @@ struct http *http_start(const struct http_setup *setup)
         return NULL;
     }
     http->setup = *setup;
+    http->started_ns = clock_mono_ns();
     if (!load(&http->library)) {
         log_error("http needs libmicrohttpd: install the package libmicrohttpd12");
         http_stop(http);

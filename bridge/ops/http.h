@@ -5,10 +5,15 @@
  * wanted and not before: with the TLS library it brings it would cost more
  * resident memory than all the rest of the bridge. It serves from a thread of
  * its own, which only reads counters.
+ *
+ * Connections that ask nothing, or a request that does not come to its end, are
+ * bounded: beyond that the one that has waited longest is hung up, so nobody can
+ * keep others out by holding connections.
  */
 #ifndef BRIDGE_OPS_HTTP_H
 #define BRIDGE_OPS_HTTP_H
 
+#include "bridge/commands/audit.h"
 #include "bridge/model/health.h"
 #include "bridge/publish/publisher.h"
 #include "bridge/site/conf.h"
@@ -20,6 +25,7 @@ struct http_setup {
     const struct conf *conf;
     const struct health *health;
     struct outbox *outbox;
+    const struct audit *audit;
     const struct publisher *publisher;
     const char *run;
 };

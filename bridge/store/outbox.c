@@ -327,6 +327,14 @@ void outbox_set_online(struct outbox *outbox, unsigned device, bool online)
     unlock(outbox);
 }
 
+bool outbox_is_online(struct outbox *outbox, unsigned device)
+{
+    lock(outbox);
+    bool online = outbox->devices[device].online;
+    unlock(outbox);
+    return online;
+}
+
 void outbox_wait(struct outbox *outbox, int64_t until_ns)
 {
     lock(outbox);

@@ -81,6 +81,9 @@ bool outbox_put_outcome(struct outbox *outbox, const char *topic, const void *co
 /* Pollers and the supervisor. Starts offline. */
 void outbox_set_online(struct outbox *outbox, unsigned device, bool online);
 
+/* Any thread: as last set. */
+bool outbox_is_online(struct outbox *outbox, unsigned device);
+
 /* Publisher: sleeps until there may be something to do or `until_ns`. */
 void outbox_wait(struct outbox *outbox, int64_t until_ns);
 void outbox_wake(struct outbox *outbox);

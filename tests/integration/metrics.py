@@ -1,6 +1,10 @@
 """/metrics and /healthz, read as any monitoring would."""
 
+import os
 import re
+import signal
+import socket
+import time
 import urllib.error
 import urllib.request
 
@@ -83,6 +87,48 @@ class Http(flux.Test):
         self.assertEqual(self.get("/")[0], 404)
         self.assertEqual(self.get("/metrics", "POST")[0], 405)
         self.flux.stop()
+
+    def test_who_never_answered(self):
+        self.server = self.modbus({1: flux.battery_unit()})  # no meter
+        self.mosquitto = self.broker()
+        self.mqtt = self.client(self.mosquitto)
+        self.port = self.place().port
+        audit = os.path.join(self.directory, "audit", "audit.jsonl")
+        self.flux = self.bridge(flux.config(
+            self.mosquitto, [flux.battery(self.server)], [flux.meter(self.server)],
+            audit={"path": audit}, http={"listen": f"127.0.0.1:{self.port}"}))
+        self.mqtt.wait_text("Site-BESS-01/status", "online")
+        values = self.values()
+        battery, meter = '{device="Site-BESS-01"}', '{device="Grid-Meter"}'
+        self.assertEqual(values["fluxbridge_up", battery], 1)
+        self.assertEqual(values["fluxbridge_up", meter], 0)
+        self.assertEqual(values["fluxbridge_audit_up", ""], 0)  # there is no such directory
+        age = "fluxbridge_last_good_age_seconds"
+        self.assertGreater(values[age, meter], values[age, battery])
+        self.assertGreater(self.values()[age, meter], values[age, meter])
+        os.mkdir(os.path.dirname(audit))
+        self.flux.signal(signal.SIGHUP)
+        self.flux.wait_log("the audit log is written again")
+        self.assertEqual(self.values()["fluxbridge_audit_up", ""], 1)
+
+    def test_nobody_is_kept_waiting(self):
+        """Connections without a whole request are hung up, the oldest first."""
+        self.rig()
+        halves = (b"", b"GET /healthz HTT", b"GET /healthz HTTP/1.1\r\nHost: x\r\n")
+        holders = []
+        for i in range(100):
+            holder = socket.create_connection(("127.0.0.1", self.port), flux.DEADLINE_S)
+            self.addCleanup(holder.close)
+            holder.sendall(halves[i % 3])
+            holders.append(holder)
+        begun = time.monotonic()
+        self.assertEqual(self.get("/healthz")[0], 200)
+        self.assertIn(("fluxbridge_mqtt_up", ""), self.values())
+        self.assertLess(time.monotonic() - begun, 5 * flux.PATIENCE)  # timeouts take 10 s
+        for holder in holders[:-32]:
+            self.assertEqual(holder.recv(1), b"")
+        holders[-1].sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"[len(halves[99 % 3]):])
+        self.assertTrue(holders[-1].recv(100).startswith(b"HTTP/1.1 200 "))
 
     def test_a_taken_port_is_said(self):
         self.rig()
