@@ -19,6 +19,7 @@ devices/registers/cfg_lexer
 devices/registers/cfg_file
 devices/registers/cfg
 devices/registers/profile
+devices/registers/place
 devices/registers/device
 devices/lines/claim
 devices/lines/link

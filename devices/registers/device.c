@@ -10,7 +10,6 @@
 
 #define FIELD(structure, member) .offset = offsetof(struct structure, member)
 
-static const char *const PARITY[] = {"none", "even", "odd", NULL};
 static const char *const ON_EXIT[] = {"hold", "fallback", NULL};
 static const char *const POSITIVE_IS[] = {"discharge", "charge", NULL};
 enum { POSITIVE_IS_DISCHARGE, POSITIVE_IS_CHARGE };
@@ -38,28 +37,6 @@ static const struct cfg_field HEAD[] = {
     {.key = "points", .kind = CFG_OTHER},
     CFG_END,
 };
-
-static const struct cfg_field MODBUS[] = {
-    {"host", CFG_TEXT, FIELD(device_modbus, host), .size = DEVICE_HOST_MAX + 1, .min = 1},
-    {"port", CFG_INTEGER, FIELD(device_modbus, port), .min = 1, .max = 65535},
-    {"serial", CFG_TEXT, FIELD(device_modbus, serial), .size = DEVICE_HOST_MAX + 1, .min = 1},
-    {"baud", CFG_INTEGER, FIELD(device_modbus, baud), .min = 300, .max = 921600},
-    {"parity", CFG_CHOICE, FIELD(device_modbus, parity), .choices = PARITY},
-    {"data_bits", CFG_INTEGER, FIELD(device_modbus, data_bits), .min = 8, .max = 8},
-    {"stop_bits", CFG_INTEGER, FIELD(device_modbus, stop_bits), .min = 1, .max = 2},
-    {"address", CFG_INTEGER, FIELD(device_modbus, address), .required = true},
-    {"timeout", CFG_DURATION, FIELD(device_modbus, timeout_ns), .min = 0.01, .max = 60},
-    {"retry_count", CFG_INTEGER, FIELD(device_modbus, retry_count), .min = 1, .max = 10},
-    CFG_END,
-};
-
-/* The rates that termios knows; libmodbus takes 9600 for any other. */
-static const int64_t BAUDS[] = {300,   600,   1200,   2400,   4800,   9600,  19200,
-                                38400, 57600, 115200, 230400, 460800, 921600};
-
-/* Keys that make sense on one kind of link only. */
-static const char *const TCP_KEYS[] = {"port", NULL};
-static const char *const SERIAL_KEYS[] = {"baud", "parity", "data_bits", "stop_bits", NULL};
 
 struct override {
     char name[POINT_NAME_MAX + 1], unit[POINT_UNIT_MAX + 1];
@@ -119,50 +96,6 @@ static const struct cfg_setting *key_or_group(const struct cfg_setting *group, c
 {
     const struct cfg_setting *setting = cfg_member(group, key);
     return setting ? setting : group;
-}
-
-static bool read_modbus(struct cfg *cfg, const struct cfg_setting *group, struct device *device)
-{
-    unsigned before = cfg->problems;
-    struct device_modbus *modbus = &device->modbus;
-    *modbus = (struct device_modbus){
-        .port = 502,
-        .baud = 9600,
-        .parity = DEVICE_PARITY_NONE,
-        .data_bits = 8,
-        .stop_bits = 1,
-        .timeout_ns = 5000000000,
-        .retry_count = 3,
-    };
-    if (!cfg_read(cfg, group, MODBUS, modbus))
-        return false;
-    bool tcp = modbus->host[0] != '\0', serial = modbus->serial[0] != '\0';
-    if (tcp == serial) {
-        cfg_problem(cfg, key_or_group(group, "serial"), "modbus needs either host or serial%s",
-                    tcp ? ", not both" : "");
-        return false;
-    }
-    for (const char *const *key = tcp ? SERIAL_KEYS : TCP_KEYS; *key; key++) {
-        const struct cfg_setting *setting = cfg_member(group, *key);
-        if (setting)
-            cfg_problem(cfg, setting, "%s has no meaning together with %s", *key,
-                        tcp ? "host" : "serial");
-    }
-    bool known = false;
-    for (size_t i = 0; i < sizeof BAUDS / sizeof BAUDS[0]; i++)
-        known = known || BAUDS[i] == modbus->baud;
-    if (!known)
-        cfg_problem(cfg, cfg_member(group, "baud"), "baud %lld is not a rate of serial lines",
-                    (long long)modbus->baud);
-    const struct cfg_setting *address = cfg_member(group, "address");
-    int64_t last = tcp ? 255 : 247;
-    if (modbus->address == 0)
-        cfg_problem(cfg, address,
-                    "address 0 is the broadcast: every device would obey and none would answer");
-    else if (modbus->address < 0 || modbus->address > last)
-        cfg_problem(cfg, address, "address must be from 1 to %d, not %lld", (int)last,
-                    (long long)modbus->address);
-    return cfg->problems == before;
 }
 
 static void read_override(struct cfg *cfg, const struct cfg_setting *group, struct device *device,
@@ -462,12 +395,6 @@ static void check_names(struct cfg *cfg, const struct cfg_setting *group,
     }
 }
 
-static bool same_link(const struct device_modbus *a, const struct device_modbus *b)
-{
-    return strcasecmp(a->host, b->host) == 0 && strcmp(a->serial, b->serial) == 0 &&
-           (a->serial[0] || a->port == b->port);
-}
-
 /* Numbers the last device's link, and compares it with its neighbours there. */
 static void join_link(struct cfg *cfg, const struct cfg_setting *where, struct device_list *list)
 {
@@ -475,13 +402,12 @@ static void join_link(struct cfg *cfg, const struct cfg_setting *where, struct d
     bool joined = false;
     for (struct device *other = list->devices; other < last; other++) {
         const struct device_modbus *a = &other->modbus, *b = &last->modbus;
-        if (!same_link(a, b))
+        if (!place_is_same_link(a, b))
             continue;
-        if (!joined && (a->baud != b->baud || a->parity != b->parity ||
-                        a->data_bits != b->data_bits || a->stop_bits != b->stop_bits))
-            cfg_problem(cfg, where,
-                        "%s is set otherwise by device '%s': baud, parity and bits must agree",
-                        b->serial, other->name);
+        const char *key = joined ? NULL : place_difference(a, b);
+        if (key != NULL)
+            cfg_problem(cfg, where, "%s of %s is set otherwise by device '%s': it must be the same",
+                        key, b->serial[0] != '\0' ? b->serial : b->host, other->name);
         if (a->address == b->address)
             cfg_warning(cfg, where, "device '%s' has the same link and address %lld", other->name,
                         (long long)b->address);
@@ -553,7 +479,7 @@ static void read_device(struct cfg *cfg, const struct cfg_setting *group, bool b
     check_names(cfg, group, list);
 
     const struct cfg_setting *modbus = cfg_member(group, "modbus");
-    if (modbus && read_modbus(cfg, modbus, device))
+    if (modbus && place_read(cfg, modbus, &device->modbus))
         join_link(cfg, modbus, list);
 
     const struct cfg_setting *control = cfg_member(group, "control");
@@ -568,6 +494,12 @@ static void read_device(struct cfg *cfg, const struct cfg_setting *group, bool b
     read_points(cfg, group, device);
     if (control && battery && device->points)
         read_control(cfg, control, device);
+    for (unsigned i = 0; i < device->n_points && modbus && device->modbus.address == 0; i++)
+        if (device->points && device_may_write(device, i)) {
+            cfg_problem(cfg, cfg_member(modbus, "address"),
+                        "address 0 may be the broadcast: nothing is ever written to it");
+            break;
+        }
 }
 
 /* Elements of one of the two lists; 0 when it is absent. */

@@ -9,25 +9,11 @@
 
 #include <stdint.h>
 
-#include "devices/registers/cfg.h"
+#include "devices/registers/place.h"
 #include "devices/registers/point.h"
 #include "devices/registers/profile.h"
 
-enum { DEVICE_NAME_MAX = 64, DEVICE_ID_MAX = 64, DEVICE_HOST_MAX = 255, DEVICE_STATUSES_MAX = 16 };
-
-/* Where a device is reached. Equal host:port or equal serial line = one link. */
-struct device_modbus {
-    char host[DEVICE_HOST_MAX + 1];   /* name, IPv4 or IPv6; "" = serial */
-    int64_t port;                     /* 502 */
-    char serial[DEVICE_HOST_MAX + 1]; /* "/dev/ttyUSB0"; "" = TCP */
-    int64_t baud;                     /* 9600 */
-    int parity;                       /* enum device_parity */
-    int64_t data_bits, stop_bits;     /* 8, 1 */
-    int64_t address;                  /* unit id, 1..247; 1..255 on TCP */
-    int64_t timeout_ns;               /* "5s": for connecting, and for one whole answer */
-    int64_t retry_count;              /* 3: attempts of a read, the documented loop */
-};
-enum device_parity { DEVICE_PARITY_NONE, DEVICE_PARITY_EVEN, DEVICE_PARITY_ODD };
+enum { DEVICE_NAME_MAX = 64, DEVICE_ID_MAX = 64, DEVICE_STATUSES_MAX = 16 };
 
 enum device_on_exit { DEVICE_HOLD, DEVICE_FALLBACK };
 

@@ -422,7 +422,7 @@ static void test_many_problems(void **state)
          "log: { level = 1; };\n"
          "devices: { meters = ( { id = \"m\"; name = \"Meter\"; type = \"acuvim2\";\n"
          "  poll = 1;\n"
-         "  modbus: { host = \"127.0.0.1\"; address = 0; }; } ); };\n",
+         "  modbus: { host = \"127.0.0.1\"; address = 256; }; } ); };\n",
          "test.cfg:1: site must be 1 to 64 letters, digits, _ or -\n"
          "test.cfg:4: qos must be from 0 to 1, not 3\n"
          "test.cfg:3: url must begin with mqtt:// or mqtts://\n"
@@ -430,7 +430,7 @@ static void test_many_problems(void **state)
          "test.cfg:7: level must be \"error\", \"warning\", \"info\" or \"debug\"\n"
          "test.cfg:9: poll must be a duration with its unit, such as \"500ms\", \"5s\", \"1m\" or "
          "\"2h\"\n"
-         "test.cfg:10: address 0 is the broadcast: every device would obey and none would answer\n",
+         "test.cfg:10: address must be from 0 to 255, not 256\n",
          false},
     };
     RULES(rules);

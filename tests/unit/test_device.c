@@ -375,10 +375,45 @@ static void faulty_modbus(void **state)
          "modbus needs either host or serial, not both"},
         {"host = \"\"; address = 1;", "host must not be empty"},
         {"host = \"h\";", "missing key 'address'"},
-        {"host = \"h\"; address = 0;",
+        {"host = \"h\"; framing = \"rtu\"; address = 0;",
          "address 0 is the broadcast: every device would obey and none would answer"},
-        {"host = \"h\"; address = -1;", "address must be from 1 to 255, not -1"},
-        {"host = \"h\"; address = 256;", "address must be from 1 to 255, not 256"},
+        {"host = \"h\"; address = -1;", "address must be from 0 to 255, not -1"},
+        {"host = \"h\"; address = 256;", "address must be from 0 to 255, not 256"},
+        {"host = \"h\"; framing = \"rtu\"; address = 248;",
+         "address must be from 1 to 247, not 248"},
+        {"host = \"tcp://1.2.3.4\"; address = 1;",
+         "host \"tcp://1.2.3.4\": give a name or an address alone: host = \"192.168.1.100\""},
+        {"host = \"1.2.3.4:502\"; address = 1;",
+         "host \"1.2.3.4:502\": a port has a key of its own: host = \"192.168.1.100\"; "
+         "port = 502"},
+        {"host = \"192.168.1.300\"; address = 1;",
+         "host \"192.168.1.300\": an IPv4 address is four numbers from 0 to 255"},
+        {"host = \"[::1]\"; address = 1;",
+         "host \"[::1]\": an IPv6 address stands here without brackets, and a port has a key of "
+         "its own"},
+        {"host = \"h\"; framing = \"tpc\"; address = 1;",
+         "framing must be \"tcp\", \"rtu\" or \"ascii\""},
+        {"host = \"h\"; transport = \"ip\"; address = 1;", "transport must be \"tcp\" or \"udp\""},
+        {"host = \"h\"; transport = \"udp\"; tls: { }; address = 1;",
+         "tls has no meaning together with transport \"udp\""},
+        {"host = \"h\"; framing = \"ascii\"; tls: { }; address = 1;",
+         "tls has no meaning together with framing \"rtu\" or \"ascii\""},
+        {"host = \"h\"; framing = \"rtu\"; loose_transaction_id = true; address = 1;",
+         "loose_transaction_id has no meaning together with framing \"rtu\" or \"ascii\""},
+        {"host = \"h\"; echo = true; address = 1;",
+         "echo has no meaning together with framing \"tcp\""},
+        {"host = \"h\"; tls: { cert_file = \"/a\"; }; address = 1;",
+         "cert_file and key_file go together"},
+        {"host = \"h\"; tls: { ca = \"/a\"; }; address = 1;", "unknown key 'ca'"},
+        {"serial = \"/dev/x\"; framing = \"tcp\"; address = 1;",
+         "a serial line has framing \"rtu\" or \"ascii\""},
+        {"serial = \"/dev/x\"; transport = \"tcp\"; address = 1;",
+         "transport has no meaning together with serial"},
+        {"serial = \"/dev/x\"; tls: { }; address = 1;", "tls has no meaning together with serial"},
+        {"host = \"h\"; address = 1; request_gap = \"11s\";",
+         "request_gap must be from 0ms to 10s, not 11s"},
+        {"host = \"h\"; address = 1; connect_delay = \"61s\";",
+         "connect_delay must be from 0ms to 1m, not 61s"},
         {"serial = \"/dev/x\"; address = 0;",
          "address 0 is the broadcast: every device would obey and none would answer"},
         {"serial = \"/dev/x\"; address = 248;", "address must be from 1 to 247, not 248"},
@@ -408,8 +443,10 @@ static void faulty_modbus(void **state)
          "baud must be from 300 to 921600, not 921601"},
         {"serial = \"/dev/x\"; address = 1; baud = 9601;",
          "baud 9601 is not a rate of serial lines"},
-        {"serial = \"/dev/x\"; address = 1; data_bits = 7;", "data_bits must be 8, not 7"},
-        {"serial = \"/dev/x\"; address = 1; data_bits = 9;", "data_bits must be 8, not 9"},
+        {"serial = \"/dev/x\"; address = 1; data_bits = 7;",
+         "data_bits = 7 is for framing \"ascii\": RTU has always eight"},
+        {"serial = \"/dev/x\"; address = 1; data_bits = 9;",
+         "data_bits must be from 7 to 8, not 9"},
         {"serial = \"/dev/x\"; address = 1; stop_bits = 0;",
          "stop_bits must be from 1 to 2, not 0"},
         {"serial = \"/dev/x\"; address = 1; stop_bits = 3;",
@@ -426,6 +463,11 @@ static void faulty_modbus(void **state)
         "host = \"::1\"; address = 1; port = 1; timeout = \"60s\"; retry_count = 10;",
         "serial = \"/dev/x\"; address = 247; baud = 300; parity = \"even\";",
         "serial = \"/dev/x\"; address = 1; baud = 921600;",
+        "serial = \"/dev/x\"; address = 1; framing = \"ascii\"; data_bits = 7; echo = true;",
+        "host = \"h\"; framing = \"rtu\"; transport = \"udp\"; address = 1; echo = true;",
+        "host = \"fe80::1%eth0\"; address = 1; tls: { cert_file = \"/a\"; key_file = \"/b\"; };",
+        "host = \"meter_1.site-2.example.\"; address = 1; loose_transaction_id = true;",
+        "host = \"h\"; address = 1; request_gap = \"50ms\"; connect_delay = \"200ms\";",
     };
     for (unsigned i = 0; i < COUNT(good); i++)
         assert_good(battery(NAMES, good[i], "", NULL));
@@ -730,12 +772,21 @@ static void who_shares_a_link(void **state)
 static void a_serial_line_has_one_setting(void **state)
 {
     (void)state;
-    static const char *const others[] = {"baud = 19200;", "parity = \"even\";", "stop_bits = 2;"};
+    static const struct {
+        const char *key, *value;
+    } others[] = {
+        {"baud", "19200"},        {"parity", "\"even\""},     {"stop_bits", "2"},
+        {"framing", "\"ascii\""}, {"request_gap", "\"1ms\""}, {"connect_delay", "\"1ms\""},
+        {"echo", "true"}};
     for (unsigned i = 0; i < COUNT(others); i++) {
-        char second[128];
-        snprintf(second, sizeof second, "serial = \"/dev/a\"; address = 2; %s", others[i]);
+        char second[128], said[128];
+        snprintf(second, sizeof second, "serial = \"/dev/a\"; address = 2; %s = %s;", others[i].key,
+                 others[i].value);
+        snprintf(said, sizeof said,
+                 "4: %s of /dev/a is set otherwise by device 'Grid': it must be the same",
+                 others[i].key);
         assert_bad(two("id = \"b\"; name = \"b\";", "serial = \"/dev/a\"; address = 1;", second),
-                   "4: /dev/a is set otherwise by device 'Grid': baud, parity and bits must agree");
+                   said);
     }
 }
 
@@ -851,12 +902,12 @@ static void one_run_shows_all_problems(void **state)
 {
     (void)state;
     assert_bad(
-        battery("id = \"a\"; name = \"a b\"; type = \"powerpack\";", "host = \"h\"; address = 0;",
+        battery("id = \"a\"; name = \"a b\"; type = \"powerpack\";", "host = \"h\"; address = 256;",
                 "poll = \"1\"; points = ( { name = \"so\"; } );",
                 "ready_status = [ ]; min_kw = 0; max_kw = 50000; ttl = 5;"),
         "4: poll must be a duration with its unit, such as \"500ms\", \"5s\", \"1m\" or \"2h\"\n"
         "test.cfg:2: name 'a b' is not 1 to 64 of A-Z a-z 0-9 _ -\n"
-        "test.cfg:3: address 0 is the broadcast: every device would obey and none would answer\n"
+        "test.cfg:3: address must be from 0 to 255, not 256\n"
         "test.cfg:4: type 'powerpack' has no point 'so'\n"
         "test.cfg:5: ttl must be a duration with its unit, such as \"500ms\", \"5s\", \"1m\" or "
         "\"2h\"\n"

@@ -5,12 +5,16 @@
 #include "bridge/site/conf.c"
 #undef FIELD
 #include "devices/registers/device.c"
+#undef FIELD
+#undef TEXT
+#include "devices/registers/place.c"
 
 #include "tests/unit/given.h"
 
 #define PAGE   TESTS_DIR "/../packaging/man/fluxbridge.conf.5"
 #define CONF   TESTS_DIR "/../bridge/site/conf.c"
 #define DEVICE TESTS_DIR "/../devices/registers/device.c"
+#define PLACE  TESTS_DIR "/../devices/registers/place.c"
 
 enum { LINE = 512 };
 
@@ -209,6 +213,7 @@ static void test_every_key_is_described(void **state)
         {"devices", LISTS, NULL},
         {"A device", HEAD, &head},
         {"modbus", MODBUS, &device->modbus},
+        {"modbus.tls", FILES, &device->modbus},
         {"points", OVERRIDE, NULL},
         {"control", CONTROL, &sheet},
         {"control.deadman", DEADMAN, &sheet.control},
@@ -226,7 +231,7 @@ static void test_every_key_is_described(void **state)
     fclose(out);
     page = read_page();
     assert_string_equal(page, expected);
-    assert_int_equal(count_tables(CONF) + count_tables(DEVICE), n);
+    assert_int_equal(count_tables(CONF) + count_tables(DEVICE) + count_tables(PLACE), n);
     free(page);
     free(expected);
     conf_free(&conf);
