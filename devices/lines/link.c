@@ -1,11 +1,16 @@
 #include "devices/lines/link.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <time.h>
 
 /* Function codes that write; those that read are enum point_table. */
@@ -229,6 +234,39 @@ void link_sleep(struct link *link)
 {
     if (!link_wait(link, link->fd, link->events, link->until_ns))
         link->until_ns = 0; /* over, and be it that the owner is told to stop */
+}
+
+/* IPv4 in IPv6 is the same device as plain IPv4. */
+static void note_ipv6(struct link *link, const struct sockaddr_in6 *address)
+{
+    const struct in6_addr *ip = &address->sin6_addr;
+    const unsigned port = ntohs(address->sin6_port);
+    char text[INET6_ADDRSTRLEN] = "127.0.0.1";
+    if (IN6_IS_ADDR_V4MAPPED(ip))
+        (void)inet_ntop(AF_INET, &ip->s6_addr[12], text, sizeof text);
+    else if (!IN6_IS_ADDR_LOOPBACK(ip))
+        (void)inet_ntop(AF_INET6, ip, text, sizeof text);
+    bool plain = strchr(text, ':') == NULL;
+    snprintf(link->peer, sizeof link->peer, "%s%s%s:%u", plain ? "" : "[", text, plain ? "" : "]",
+             port);
+}
+
+void link_note_peer(struct link *link, int fd)
+{
+    struct sockaddr_storage address = {.ss_family = AF_UNSPEC};
+    socklen_t size = sizeof address;
+    struct stat status;
+    char text[INET_ADDRSTRLEN];
+    if (getpeername(fd, (struct sockaddr *)&address, &size) == 0 && address.ss_family == AF_INET) {
+        const struct sockaddr_in *ipv4 = (const struct sockaddr_in *)&address;
+        (void)inet_ntop(AF_INET, &ipv4->sin_addr, text, sizeof text);
+        snprintf(link->peer, sizeof link->peer, "%s:%u", text, ntohs(ipv4->sin_port));
+    } else if (address.ss_family == AF_INET6) {
+        note_ipv6(link, (const struct sockaddr_in6 *)&address);
+    } else if (fstat(fd, &status) == 0 && S_ISCHR(status.st_mode)) {
+        snprintf(link->peer, sizeof link->peer, "tty-%u-%u", major(status.st_rdev),
+                 minor(status.st_rdev));
+    }
 }
 
 enum fault link_fail(struct link *link, enum fault fault, const char *format, ...)

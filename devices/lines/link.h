@@ -21,6 +21,7 @@
 #include "devices/registers/device.h"
 
 enum { LINK_PDU_MAX = 253, LINK_READ_MAX = 125, LINK_READ_BITS_MAX = 2000, LINK_WRITE_MAX = 123 };
+enum { LINK_PEER_MAX = 80 };
 
 struct link;
 
@@ -72,6 +73,10 @@ struct link {
      * LINK_STOP_SIGNAL has been sent to its thread, a wait ends as if its time
      * were over. The thread blocks that signal. NULL = never. */
     const atomic_bool *stop;
+    /* Who is really at the other end, whatever the configuration calls it; as it
+     * was when the link was last opened: "10.0.0.7:502", "[fe80::1]:502",
+     * "tty-4-64". "" = never yet. */
+    char peer[LINK_PEER_MAX];
     /* The last failure in words, for a log line: "connect 10.0.0.7:502: Connection refused". */
     char error[160];
 };
@@ -126,6 +131,10 @@ enum fault link_await(struct link *link, int fd, short events, int64_t until_ns)
 
 /* Lets the owner wait for a new descriptor. False, with errno, when that fails. */
 bool link_watch(const struct link *link, int fd);
+
+/* Notes who is at the other end of a descriptor that is open now. The loopback
+ * addresses ::1 and 127.0.0.1 are one. */
+void link_note_peer(struct link *link, int fd);
 
 /* Notes why in link->error and returns `fault`. %m is errno in words. */
 enum fault link_fail(struct link *link, enum fault fault, const char *format, ...)

@@ -50,7 +50,9 @@ static enum fault rtu_open(struct link *link, int64_t timeout_ns)
     else if (!speed_is_set(fd, rtu->baud))
         fault = link_fail(link, FAULT_CONNECTION, "open %s: cannot run at %lld baud", rtu->line,
                           (long long)rtu->baud);
-    if (fault != FAULT_NONE)
+    if (fault == FAULT_NONE)
+        link_note_peer(link, fd);
+    else
         modbus_close(rtu->context);
     return fault;
 }

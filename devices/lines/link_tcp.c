@@ -164,6 +164,7 @@ static enum fault try_addresses(struct link_tcp *tcp)
     drop_addresses(tcp);
     if (tcp->fd != -1) {
         tune(tcp->fd);
+        link_note_peer(&tcp->link, tcp->fd);
         return FAULT_NONE;
     }
     errno = tcp->problem;
