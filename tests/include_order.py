@@ -40,28 +40,31 @@ bridge/base/guard
 bridge/cli/table
 bridge/cli/types
 bridge/base/notify
-bridge/site/conf
-bridge/store/database
-bridge/store/state
-bridge/telemetry/due
 bridge/base/backoff
-bridge/telemetry/on_change
-bridge/telemetry/energy
-bridge/model/reason
-bridge/battery/command
-bridge/battery/control
 bridge/base/ring
-bridge/store/queue
-bridge/commands/mailbox
-bridge/commands/inbox
-bridge/store/outbox
-bridge/store/spool
+bridge/model/reason
+bridge/model/sample
 bridge/model/health
+bridge/site/conf
+bridge/battery/command
 bridge/wire/json_text
+bridge/wire/topic
 bridge/wire/command_json
 bridge/wire/outcome_json
-bridge/wire/wire
+bridge/wire/sample_json
+bridge/wire/status_json
+bridge/store/database
+bridge/store/state
+bridge/store/queue
+bridge/store/outbox
+bridge/store/spool
 bridge/store/spooler
+bridge/telemetry/due
+bridge/telemetry/on_change
+bridge/telemetry/energy
+bridge/battery/control
+bridge/commands/mailbox
+bridge/commands/inbox
 bridge/commands/audit
 bridge/battery/deadman
 bridge/commands/answered
@@ -147,13 +150,13 @@ def can_fail():
         ("devices/registers/point.c", '#include "bridge/base/log.h"\n'),
         ("devices/registers/point.c", '#include "devices/registers/codec.h"\n'),
         ("devices/lines/link_tcp.c", "#include <modbus.h>\n"),
-        ("bridge/wire/wire.c", "# include <MQTTAsync.h>\n"),
-        ("bridge/wire/wire.c", '#include "wire.h"\n'),
-        ("bridge/wire/wire.c", "#include <sqlite3.h>\n"),
+        ("bridge/wire/topic.c", "# include <MQTTAsync.h>\n"),
+        ("bridge/wire/topic.c", '#include "topic.h"\n'),
+        ("bridge/wire/topic.c", "#include <sqlite3.h>\n"),
         ("bridge/stray.c", "\n"),
     ]
     good = [
-        ("bridge/wire/wire.c", '#include "bridge/wire/wire.h"\n#include "devices/lines/fault.h"\n'),
+        ("bridge/wire/topic.c", '#include "bridge/wire/topic.h"\n#include "devices/lines/fault.h"\n'),
         ("devices/lines/link_rtu.c", "#include <modbus.h>\n"),
     ]
     return all(check([one]) for one in bad) and not check(good)

@@ -9,7 +9,7 @@
 #include "bridge/cli/cli.h"
 #include "bridge/cli/reading.h"
 #include "bridge/cli/table.h"
-#include "bridge/wire/wire.h"
+#include "bridge/wire/sample_json.h"
 #include "devices/lines/link_new.h"
 #include "devices/registers/codec.h"
 
@@ -129,11 +129,14 @@ static void print_raw_json(const struct reading *reading)
 static bool print_json(const struct reading *reading, int64_t ts_ms, bool raw)
 {
     const struct device *device = reading->device;
-    const struct wire_sample sample = {
-        .device = device, .ts_ms = ts_ms, .run = "", .values = reading->values};
-    const size_t size = wire_sample_room(device);
+    const struct layout layout = sample_layout(device);
+    const struct sample sample = {.layout = &layout,
+                                  .ts_ms = ts_ms,
+                                  .quality = sample_quality(reading->values, device->n_points),
+                                  .values = reading->values};
+    const size_t size = sample_json_room(&layout);
     char *text = malloc(size + 1);
-    const size_t length = text != NULL ? wire_sample(&sample, text, size) : 0;
+    const size_t length = text != NULL ? sample_json(&sample, text, size) : 0;
 
     if (length > 0) {
         text[length - 1] = '\0'; /* the closing brace */

@@ -87,17 +87,17 @@ bool answers_crowded(const struct answers *reply, int device, int64_t utc_ms)
 static void hand_on(struct answers *reply, const char *node, const char *payload, const char *line,
                     const struct reply_address *address)
 {
-    char topic[WIRE_TOPIC_MAX + 1];
+    char topic[TOPIC_MAX + 1];
     if (payload == NULL || line == NULL) {
         log_error("out of memory for an outcome device=%s", node);
         return;
     }
-    if (!wire_topic(topic, reply->conf, node, "result")) {
+    if (!topic_make(topic, reply->conf, node, "result")) {
         log_warning("no result topic: the device's name is too long");
         return;
     }
-    bool elsewhere =
-        address->response_topic[0] != '\0' && wire_may_answer(reply->conf, address->response_topic);
+    bool elsewhere = address->response_topic[0] != '\0' &&
+                     topic_may_answer(reply->conf, address->response_topic);
     struct audit_entry entry = {
         .line = line,
         .topic = topic,

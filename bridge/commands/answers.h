@@ -14,7 +14,6 @@
 #include "bridge/commands/inbox.h"
 #include "bridge/model/health.h"
 #include "bridge/wire/outcome_json.h"
-#include "bridge/wire/wire.h"
 
 struct answers;
 

@@ -67,15 +67,15 @@ static struct command_scene look_around(struct subscriber *subscriber,
 static void take_message(struct subscriber *subscriber, const struct inbox_message *message)
 {
     const struct conf *conf = subscriber->setup.conf;
-    char node[WIRE_TOPIC_MAX + 1];
-    char leaf[WIRE_TOPIC_MAX + 1];
+    char node[TOPIC_MAX + 1];
+    char leaf[TOPIC_MAX + 1];
     struct outcome outcome = {.kind = OUTCOME_REFUSED};
     struct wire_trace trace = {0};
     struct open_command arrived = {.mono_ns = message->mono_ns, .utc_ms = message->utc_ms};
     const char *first = NULL;
     int64_t expires_ns;
 
-    if (!wire_parse_topic(conf, message->topic, node, leaf))
+    if (!topic_parse(conf, message->topic, node, leaf))
         return; /* not of the filter subscribed to: the broker's mistake */
     health_count(&subscriber->setup.health->commands);
     copy_properties(message, &arrived);

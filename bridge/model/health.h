@@ -44,6 +44,16 @@ struct health {
     struct health_device *devices;       /* as the configuration's */
 };
 
+/* What waits in the outbox (bridge/store/outbox.h) and what it has lost. */
+struct outbox_depth {
+    uint64_t waiting;   /* samples not yet acknowledged, in flight included */
+    uint64_t backlog;   /* of these: backlog */
+    uint64_t outcomes;  /* not yet acknowledged, in flight included */
+    uint64_t dropped;   /* samples dropped or set aside since start, all devices */
+    uint64_t set_aside; /* samples and outcomes that cannot be sent, since start */
+    unsigned in_flight; /* samples and outcomes */
+};
+
 /* Makes the devices' part; the rest is zeroed by the owner. False when out of
  * memory. */
 bool health_init(struct health *health, unsigned n_devices);

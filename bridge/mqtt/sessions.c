@@ -7,7 +7,7 @@
 #include "bridge/base/clock.h"
 #include "bridge/base/log.h"
 #include "bridge/mqtt/cause.h"
-#include "bridge/wire/wire.h"
+#include "bridge/wire/topic.h"
 
 enum { CONNECTING_MAX = 16 }; /* devices at once */
 
@@ -177,8 +177,8 @@ void sessions_retry(struct sessions *sessions, int64_t now_ns)
 static bool make_session(struct session *session, const struct session_setup *setup,
                          const struct conf *conf, const char *node, const char *client_id)
 {
-    char topic[WIRE_TOPIC_MAX + 1];
-    return wire_topic(topic, conf, node, "status") &&
+    char topic[TOPIC_MAX + 1];
+    return topic_make(topic, conf, node, "status") &&
            session_init(session, setup, client_id, topic);
 }
 

@@ -25,12 +25,12 @@ void ha_announce_destroy(struct ha_announce *announce)
 
 void ha_announce_begin(struct ha_announce *announce)
 {
-    char topic[WIRE_TOPIC_MAX + 1];
+    char topic[TOPIC_MAX + 1];
     if (!announce->conf->ha_enabled)
         return;
     announce->sent = 0;
     mqtt_subscribe(announce->mqtt, HA_DOCUMENT_BIRTH_TOPIC, false);
-    if (wire_topic(topic, announce->conf, "bridge", "info"))
+    if (topic_make(topic, announce->conf, "bridge", "info"))
         mqtt_subscribe(announce->mqtt, topic, true);
 }
 
@@ -53,7 +53,7 @@ static void keep_info(struct ha_announce *announce, const struct mqtt_arrival *a
 bool ha_announce_arrived(struct ha_announce *announce, const struct mqtt_arrival *arrival)
 {
     static const char online[] = "online";
-    char topic[WIRE_TOPIC_MAX + 1];
+    char topic[TOPIC_MAX + 1];
     if (!announce->conf->ha_enabled)
         return false;
     if (strcmp(arrival->topic, HA_DOCUMENT_BIRTH_TOPIC) == 0) {
@@ -62,7 +62,7 @@ bool ha_announce_arrived(struct ha_announce *announce, const struct mqtt_arrival
             atomic_store(&announce->born, true);
         return true;
     }
-    if (wire_topic(topic, announce->conf, "bridge", "info") && strcmp(arrival->topic, topic) == 0) {
+    if (topic_make(topic, announce->conf, "bridge", "info") && strcmp(arrival->topic, topic) == 0) {
         keep_info(announce, arrival);
         return true;
     }
@@ -87,7 +87,7 @@ static bool send_document(struct ha_announce *announce, unsigned index)
 {
     const struct conf *conf = announce->conf;
     const struct device *device = index > 0 ? &conf->devices.devices[index - 1] : NULL;
-    char topic[WIRE_TOPIC_MAX + 1];
+    char topic[TOPIC_MAX + 1];
     char *text = device != NULL ? ha_document_device(conf, device) : ha_document_bridge(conf);
     bool good = text != NULL &&
                 ha_document_topic(topic, conf, device != NULL ? device->name : "bridge") &&
@@ -99,7 +99,7 @@ static bool send_document(struct ha_announce *announce, unsigned index)
 /* Takes the next step in removing what is gone; false when there is none now. */
 static bool remove_next(struct ha_announce *announce)
 {
-    char topic[WIRE_TOPIC_MAX + 1];
+    char topic[TOPIC_MAX + 1];
     unsigned next = announce->compared;
     if (announce->info == NULL) {
         pthread_mutex_lock(&announce->mutex);

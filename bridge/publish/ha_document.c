@@ -8,6 +8,9 @@
 
 #include "bridge/base/clock.h"
 #include "bridge/publish/ha_units.h"
+#include "bridge/telemetry/energy.h"
+#include "bridge/wire/sample_json.h"
+#include "bridge/wire/status_json.h"
 #include "devices/registers/codec.h"
 
 enum {
@@ -44,12 +47,12 @@ static void object_id(char id[ID_MAX + 1], const struct conf *conf, const char *
     snprintf(id, ID_MAX + 1, "fluxbridge-%s-%s", conf->site, node);
 }
 
-bool ha_document_topic(char topic[WIRE_TOPIC_MAX + 1], const struct conf *conf, const char *node)
+bool ha_document_topic(char topic[TOPIC_MAX + 1], const struct conf *conf, const char *node)
 {
     char id[ID_MAX + 1];
     object_id(id, conf, node);
-    int length = snprintf(topic, WIRE_TOPIC_MAX + 1, "%s/device/%s/config", conf->ha_prefix, id);
-    return length <= WIRE_TOPIC_MAX;
+    int length = snprintf(topic, TOPIC_MAX + 1, "%s/device/%s/config", conf->ha_prefix, id);
+    return length <= TOPIC_MAX;
 }
 
 /* Whether the word at `word` is written in capitals: "l1", "n" and what people
@@ -102,8 +105,8 @@ static json_t *entity_id(const struct page *page, const char *platform, const ch
 
 static json_t *topic_text(const struct page *page, const char *node, const char *leaf)
 {
-    char topic[WIRE_TOPIC_MAX + 1];
-    return wire_topic(topic, page->conf, node, leaf) ? json_string(topic) : NULL;
+    char topic[TOPIC_MAX + 1];
+    return topic_make(topic, page->conf, node, leaf) ? json_string(topic) : NULL;
 }
 
 /* ---- components ---- */
@@ -331,7 +334,7 @@ char *ha_document_bridge(const struct conf *conf)
 {
     struct page page;
     json_t *root = json_object();
-    begin(&page, conf, "bridge", EXPIRY_TIMES * WIRE_HEALTH_S);
+    begin(&page, conf, "bridge", EXPIRY_TIMES * STATUS_JSON_HEALTH_S);
     add_connectivity(&page); /* always there */
     put(&page, root, "state_topic", topic_text(&page, "bridge", "health"));
     for (unsigned i = 0; i < sizeof(health_members) / sizeof(health_members[0]); i++) {
@@ -361,7 +364,7 @@ char *ha_document_device(const struct conf *conf, const struct device *device)
     const struct profile *profile = device->profile;
     char bridge_id[ID_MAX + 1];
     json_t *root = json_object();
-    begin(&page, conf, device->name, (int)wire_expiry_s(device));
+    begin(&page, conf, device->name, (int)sample_json_expiry_s(device));
     object_id(bridge_id, conf, "bridge");
     put(&page, root, "state_topic", topic_text(&page, device->name, "state"));
     put(&page, root, "availability", availability(&page, device->name));
@@ -372,8 +375,8 @@ char *ha_document_device(const struct conf *conf, const struct device *device)
     for (unsigned i = 0; i < device->n_points; i++)
         add_point(&page, &device->points[i]);
     if (energy_source(device, &source)) {
-        add_energy(&page, ENERGY_CHARGED);
-        add_energy(&page, ENERGY_DISCHARGED);
+        add_energy(&page, SAMPLE_CHARGED);
+        add_energy(&page, SAMPLE_DISCHARGED);
     }
     if (device->controllable)
         add_setpoint(&page, device);
@@ -396,7 +399,7 @@ static bool is_device(const struct conf *conf, const char *name)
 }
 
 bool ha_document_next_gone(const struct conf *conf, const char *info, unsigned *index,
-                           char topic[WIRE_TOPIC_MAX + 1])
+                           char topic[TOPIC_MAX + 1])
 {
     json_t *root = json_loads(info, 0, NULL);
     const json_t *devices = json_object_get(root, "devices");

@@ -19,15 +19,15 @@
 #ifndef BRIDGE_PUBLISH_HA_DOCUMENT_H
 #define BRIDGE_PUBLISH_HA_DOCUMENT_H
 
-#include "bridge/wire/wire.h"
+#include "bridge/wire/topic.h"
 
 /* Here Home Assistant says `online` when it has started: then everything is
  * announced again. This topic does not follow the discovery prefix. */
 #define HA_DOCUMENT_BIRTH_TOPIC "homeassistant/status"
 
-/* Where the document goes; `node` as for wire_topic(). False when it does not
+/* Where the document goes; `node` as for topic_make(). False when it does not
  * fit. */
-bool ha_document_topic(char topic[WIRE_TOPIC_MAX + 1], const struct conf *conf, const char *node);
+bool ha_document_topic(char topic[TOPIC_MAX + 1], const struct conf *conf, const char *node);
 
 /* JSON texts, malloc'ed (free with free()); NULL when out of memory. */
 char *ha_document_bridge(const struct conf *conf);
@@ -37,6 +37,6 @@ char *ha_document_device(const struct conf *conf, const struct device *device);
  * From `*index` on, the topic of the next one that is no device any more: an
  * empty retained message there removes its entities. False when there is none. */
 bool ha_document_next_gone(const struct conf *conf, const char *info, unsigned *index,
-                           char topic[WIRE_TOPIC_MAX + 1]);
+                           char topic[TOPIC_MAX + 1]);
 
 #endif

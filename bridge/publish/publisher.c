@@ -10,18 +10,20 @@
 #include "bridge/mqtt/arrival.h"
 #include "bridge/mqtt/sessions.h"
 #include "bridge/publish/ha_announce.h"
-#include "bridge/wire/wire.h"
+#include "bridge/wire/sample_json.h"
+#include "bridge/wire/status_json.h"
+#include "bridge/wire/topic.h"
 
 enum { REFUSALS_MAX = 64 };
 
-#define HEALTH_NS   (WIRE_HEALTH_S * CLOCK_NS_PER_S)
+#define HEALTH_NS   (STATUS_JSON_HEALTH_S * CLOCK_NS_PER_S)
 #define FAREWELL_NS (250 * CLOCK_NS_PER_MS) /* for the last words after the grace */
 #define NAP_MAX_NS  (60 * CLOCK_NS_PER_S)
 #define SLACK_NS    (60 * CLOCK_NS_PER_S) /* a name that resolves slowly holds up the library */
 
 /* A topic that the broker does not let us use; each is logged once. */
 struct refusal {
-    char topic[WIRE_TOPIC_MAX + 1];
+    char topic[TOPIC_MAX + 1];
     char why[MQTT_WHY_MAX];
 };
 
@@ -85,8 +87,8 @@ static void on_answered(void *context, const char *filter)
 {
     const struct session *session = context;
     struct publisher *publisher = session->setup.owner;
-    char commands[WIRE_TOPIC_MAX + 1];
-    if (!wire_command_filter(commands, publisher->conf) || strcmp(filter, commands) != 0)
+    char commands[TOPIC_MAX + 1];
+    if (!topic_command_filter(commands, publisher->conf) || strcmp(filter, commands) != 0)
         return;
     atomic_store(&publisher->hearing, true);
     outbox_wake(publisher->setup.outbox);
@@ -107,13 +109,13 @@ static bool on_arrived(void *context, const struct mqtt_arrival *arrival)
 static bool publish_text(struct publisher *publisher, struct session *session, const char *node,
                          const char *leaf, const char *text, int qos)
 {
-    char topic[WIRE_TOPIC_MAX + 1];
+    char topic[TOPIC_MAX + 1];
     const struct mqtt_message message = {.topic = topic,
                                          .payload = text,
                                          .payload_size = strlen(text),
                                          .qos = qos,
                                          .retained = true};
-    return wire_topic(topic, publisher->conf, node, leaf) &&
+    return topic_make(topic, publisher->conf, node, leaf) &&
            mqtt_publish(session->mqtt, &message, 0);
 }
 
@@ -151,9 +153,9 @@ static bool publish_document(struct publisher *publisher, unsigned index)
                             1);
     if (index == 1)
         return publish_json(publisher, "bridge", "info",
-                            wire_bridge_info(conf, setup->run, setup->started_ms), 1);
+                            status_json_bridge(conf, setup->run, setup->started_ms), 1);
     const struct device *device = &conf->devices.devices[index - 2];
-    return publish_json(publisher, device->name, "info", wire_device_info(device), 1);
+    return publish_json(publisher, device->name, "info", status_json_device(device), 1);
 }
 
 static void publish_documents(struct publisher *publisher)
@@ -194,20 +196,20 @@ static bool publish_item(struct publisher *publisher, const struct outbox_item *
     const struct conf *conf = publisher->conf;
     const struct device *device =
         item->device < conf->devices.n_devices ? &conf->devices.devices[item->device] : NULL;
-    char topic[WIRE_TOPIC_MAX + 1];
+    char topic[TOPIC_MAX + 1];
     struct mqtt_message message = {
         .topic = topic, .payload = item->payload, .payload_size = item->payload_size, .qos = 1};
     switch (item->kind) {
     case OUTBOX_STATE:
-        wire_topic(topic, conf, device->name, "state");
+        topic_make(topic, conf, device->name, "state");
         message.qos = (int)conf->mqtt.qos;
         /* Retained without expiry, a state would outlive its truth. */
         message.retained = conf->mqtt.version >= 5;
-        message.expiry_s = wire_expiry_s(device);
+        message.expiry_s = sample_json_expiry_s(device);
         break;
     case OUTBOX_BACKFILL:
         if (device != NULL)
-            wire_topic(topic, conf, device->name, "backfill");
+            topic_make(topic, conf, device->name, "backfill");
         else
             message.topic = item->topic;
         break;
@@ -241,8 +243,8 @@ static void publish_health(struct publisher *publisher, int64_t now_ns)
     for (unsigned i = 0; i < publisher->conf->devices.n_devices; i++)
         publisher->drops[i] = outbox_dropped(setup->outbox, i);
     publish_json(publisher, "bridge", "health",
-                 wire_health(publisher->conf, setup->health, &depth, publisher->drops, utc_ms,
-                             (now_ns - publisher->started_ns) / CLOCK_NS_PER_MS),
+                 status_json_health(publisher->conf, setup->health, &depth, publisher->drops,
+                                    utc_ms, (now_ns - publisher->started_ns) / CLOCK_NS_PER_MS),
                  0);
     publisher->health_due_ns = now_ns + HEALTH_NS;
 }
@@ -266,12 +268,12 @@ static void log_refusals(struct publisher *publisher)
 static void begin_session(struct publisher *publisher, int64_t now_ns)
 {
     struct outbox *outbox = publisher->setup.outbox;
-    char filter[WIRE_TOPIC_MAX + 1];
+    char filter[TOPIC_MAX + 1];
     if (publisher->was_up)
         health_count(&publisher->setup.health->reconnects);
     publisher->was_up = true;
     mqtt_hurry(publisher->sessions.bridge.mqtt);
-    if (!wire_command_filter(filter, publisher->conf) ||
+    if (!topic_command_filter(filter, publisher->conf) ||
         !mqtt_subscribe(publisher->sessions.bridge.mqtt, filter, false))
         atomic_store(&publisher->hearing, true); /* no answer will come */
     ha_announce_begin(&publisher->announce);

@@ -12,7 +12,7 @@ struct flight {
     struct record *record;
 };
 
-struct device {
+struct outbox_device {
     bool online, presence_due;
     bool live; /* had a live sample since the broker is back */
     uint64_t dropped;
@@ -59,7 +59,7 @@ struct outbox {
     uint64_t dropped, set_aside;
     unsigned n_presence_due;
     unsigned n_devices;
-    struct device devices[];
+    struct outbox_device devices[];
 };
 
 /* Rows delivered and not yet removed, with those in memory, are never more. */
@@ -69,13 +69,13 @@ enum { DELIVERED_MAX = 8192, REFILL_BYTES = 2 << 20, REFILL_BELOW = 1024, REMOVE
 static size_t at_least_one(size_t bytes)
 {
     size_t largest =
-        2 * sizeof(struct record) + OUTBOX_TOPIC_MAX + OUTBOX_CORRELATION_MAX + OUTBOX_PAYLOAD_MAX;
+        2 * sizeof(struct record) + TOPIC_MAX + OUTBOX_CORRELATION_MAX + OUTBOX_PAYLOAD_MAX;
     return bytes > largest ? bytes : largest;
 }
 
 struct outbox *outbox_new(unsigned n_devices, size_t sample_bytes, size_t outcome_bytes)
 {
-    struct outbox *outbox = calloc(1, sizeof(*outbox) + n_devices * sizeof(struct device));
+    struct outbox *outbox = calloc(1, sizeof(*outbox) + n_devices * sizeof(struct outbox_device));
     if (outbox == NULL)
         return NULL;
     pthread_mutex_init(&outbox->mutex, NULL);
@@ -303,7 +303,7 @@ bool outbox_put_outcome(struct outbox *outbox, const char *topic, const void *co
     const struct record header = {.topic_size = strlen(topic) + 1,
                                   .correlation_size = correlation_size,
                                   .payload_size = size};
-    if (header.topic_size > OUTBOX_TOPIC_MAX + 1 || correlation_size > OUTBOX_CORRELATION_MAX ||
+    if (header.topic_size > TOPIC_MAX + 1 || correlation_size > OUTBOX_CORRELATION_MAX ||
         size > OUTBOX_PAYLOAD_MAX) {
         return false;
     }
@@ -317,7 +317,7 @@ bool outbox_put_outcome(struct outbox *outbox, const char *topic, const void *co
 void outbox_set_online(struct outbox *outbox, unsigned device, bool online)
 {
     lock(outbox);
-    struct device *d = &outbox->devices[device];
+    struct outbox_device *d = &outbox->devices[device];
     if (d->online != online) {
         d->online = online;
         outbox->n_presence_due += !d->presence_due;

@@ -22,7 +22,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { OUTBOX_TOPIC_MAX = 512, OUTBOX_CORRELATION_MAX = 256, OUTBOX_PAYLOAD_MAX = 80 * 1024 };
+#include "bridge/model/health.h"
+#include "bridge/wire/topic.h"
+
+enum { OUTBOX_CORRELATION_MAX = 256, OUTBOX_PAYLOAD_MAX = 80 * 1024 };
 
 /* Most records in flight at once, most of these that are samples, and most that
  * are backlog, so that outcomes, and then live samples, always find room. */
@@ -41,24 +44,15 @@ enum outbox_kind {
 
 struct outbox_item {
     enum outbox_kind kind;
-    uint64_t ticket;                  /* names it in outbox_ack() */
-    bool alone;                       /* to be sent with nothing else in flight: see SUSPECT */
-    unsigned device;                  /* STATE, BACKFILL */
-    int64_t taken_ns;                 /* STATE, BACKFILL: monotonic time of the sample */
-    char topic[OUTBOX_TOPIC_MAX + 1]; /* OUTCOME; BACKFILL of a device that is configured no more */
-    size_t correlation_size;          /* OUTCOME with a response topic */
+    uint64_t ticket;           /* names it in outbox_ack() */
+    bool alone;                /* to be sent with nothing else in flight: see SUSPECT */
+    unsigned device;           /* STATE, BACKFILL */
+    int64_t taken_ns;          /* STATE, BACKFILL: monotonic time of the sample */
+    char topic[TOPIC_MAX + 1]; /* OUTCOME; BACKFILL of a device that is configured no more */
+    size_t correlation_size;   /* OUTCOME with a response topic */
     unsigned char correlation[OUTBOX_CORRELATION_MAX];
     size_t payload_size;
     char payload[OUTBOX_PAYLOAD_MAX];
-};
-
-struct outbox_depth {
-    uint64_t waiting;   /* samples not yet acknowledged, in flight included */
-    uint64_t backlog;   /* of these: backlog */
-    uint64_t outcomes;  /* not yet acknowledged, in flight included */
-    uint64_t dropped;   /* samples dropped or set aside since start, all devices */
-    uint64_t set_aside; /* samples and outcomes that cannot be sent, since start */
-    unsigned in_flight; /* samples and outcomes */
 };
 
 struct outbox;

@@ -8,7 +8,7 @@
 #include "bridge/base/clock.h"
 #include "bridge/base/log.h"
 #include "bridge/store/spool.h"
-#include "bridge/wire/wire.h"
+#include "bridge/wire/topic.h"
 
 /* A sample is on disk a second after it was taken: half of it to wait for the
  * broker, half to write. */
@@ -130,12 +130,12 @@ static void count_dropped(void *context, const struct spool_sample *sample)
 static void hand_back(void *context, const struct spool_sample *sample)
 {
     struct spooler *spooler = context;
-    char topic[WIRE_TOPIC_MAX + 1] = "";
+    char topic[TOPIC_MAX + 1] = "";
     const unsigned device = find_device(spooler, sample->device);
     if (spooler->read_full)
         return;
     if (device == spooler->conf->devices.n_devices)
-        (void)wire_topic(topic, spooler->conf, sample->device, "backfill");
+        (void)topic_make(topic, spooler->conf, sample->device, "backfill");
     if (outbox_refill(spooler->outbox, sample->row, device, topic, sample->payload,
                       sample->payload_size))
         spooler->read_row = sample->row;

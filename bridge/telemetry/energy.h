@@ -15,10 +15,6 @@
 
 #include "bridge/site/conf.h"
 
-/* The members of a sample's `data`; named for what they are. */
-#define ENERGY_CHARGED    "energy_charged_integrated"
-#define ENERGY_DISCHARGED "energy_discharged_integrated"
-
 struct energy_kwh {
     double charged, discharged;
 };

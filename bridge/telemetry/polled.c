@@ -1,10 +1,11 @@
 #include "bridge/telemetry/polled.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "bridge/base/clock.h"
 #include "bridge/base/log.h"
-#include "bridge/wire/wire.h"
+#include "bridge/wire/sample_json.h"
 #include "devices/registers/codec.h"
 
 bool polled_init(struct polled *unit, const struct device *device, unsigned index)
@@ -130,20 +131,23 @@ void polled_count_attempt(const struct polled *unit, const struct polled_desk *d
 static void publish(struct polled *unit, const struct polled_desk *desk, int64_t ts_ms,
                     int64_t taken_ns)
 {
-    struct energy_kwh energy;
-    struct wire_sample sample = {
-        .device = unit->device,
+    struct energy_kwh energy = {0};
+    const struct layout layout = sample_layout(unit->device);
+    struct sample sample = {
+        .layout = &layout,
         .ts_ms = ts_ms,
-        .run = desk->run,
+        .quality = sample_quality(unit->values, unit->device->n_points),
         .values = unit->values,
     };
-    if (energy_note(desk->energy, unit->index, taken_ns, unit->values, &energy))
-        sample.energy = &energy;
+    strcpy(sample.run, desk->run);
+    sample.has_energy = energy_note(desk->energy, unit->index, taken_ns, unit->values, &energy);
+    sample.charged_kwh = energy.charged;
+    sample.discharged_kwh = energy.discharged;
     count_values(unit, desk, taken_ns);
     if (!on_change_is_news(unit->change, unit->values, taken_ns))
         return;
     sample.seq = ++unit->seq;
-    size_t size = wire_sample(&sample, desk->text, desk->text_size);
+    size_t size = sample_json(&sample, desk->text, desk->text_size);
     outbox_put_sample(desk->outbox, unit->index, taken_ns, desk->text, size);
     health_count(&desk->health->samples);
 }

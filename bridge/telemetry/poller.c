@@ -10,7 +10,7 @@
 #include "bridge/base/clock.h"
 #include "bridge/base/log.h"
 #include "bridge/telemetry/polled.h"
-#include "bridge/wire/wire.h"
+#include "bridge/wire/sample_json.h"
 #include "devices/lines/link_new.h"
 
 /* A silent device on a shared link rests this many times as long as it made
@@ -354,7 +354,8 @@ static struct poller *poller_new(const struct poller_setup *setup)
     for (unsigned i = 0; i < devices->n_devices; i++) {
         if (devices->devices[i].poller != setup->poller)
             continue;
-        size_t size = wire_sample_room(&devices->devices[i]);
+        const struct layout layout = sample_layout(&devices->devices[i]);
+        size_t size = sample_json_room(&layout);
         text_size = size > text_size ? size : text_size;
         n_units++;
         n_lines += device_is_first(devices, i);

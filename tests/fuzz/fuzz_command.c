@@ -9,7 +9,7 @@
 #include "bridge/base/clock.h"
 #include "bridge/wire/command_json.h"
 #include "bridge/wire/outcome_json.h"
-#include "bridge/wire/wire.h"
+#include "bridge/wire/topic.h"
 
 enum { SETPOINT, SOURCE, N_POINTS };
 

@@ -2,8 +2,8 @@
  * That they keep Home Assistant's rules is for the integration test to say. */
 #include <jansson.h>
 
+#include "bridge/model/sample.h"
 #include "bridge/publish/ha_document.h"
-#include "bridge/telemetry/energy.h"
 #include "given.h"
 #include "site.h"
 
@@ -122,7 +122,7 @@ static void assert_kind(json_t *root, const char *key, const char *device_class,
 
 static void test_topics(void **state)
 {
-    char topic[WIRE_TOPIC_MAX + 1];
+    char topic[TOPIC_MAX + 1];
     (void)state;
     assert_true(ha_document_topic(topic, &conf, "Site-BESS-01"));
     assert_string_equal(topic, "ha/main/device/fluxbridge-demo-Site-BESS-01/config");
@@ -329,14 +329,14 @@ static void test_a_fine_step(void **state)
 
 static void test_integrated_energy(void **state)
 {
-    static const char *const names[] = {ENERGY_CHARGED, ENERGY_DISCHARGED};
+    static const char *const names[] = {SAMPLE_CHARGED, SAMPLE_DISCHARGED};
     json_t *bess = document(battery), *acuvim = document(meter);
     (void)state;
     for (unsigned i = 0; i < 2; i++) {
         assert_kind(bess, names[i], "\"energy\"", "\"kWh\"", INCREASING, "2");
         assert_null(json_object_get(at(acuvim, "components"), names[i]));
     }
-    assert_component(bess, ENERGY_CHARGED, "name", "\"Energy charged integrated\"");
+    assert_component(bess, SAMPLE_CHARGED, "name", "\"Energy charged integrated\"");
     json_decref(bess);
     json_decref(acuvim);
 }
@@ -352,10 +352,10 @@ static void test_names_of_any_form(void **state)
 
 static void assert_gone(const char *info, const char *const *expected)
 {
-    char topic[WIRE_TOPIC_MAX + 1] = "untouched";
+    char topic[TOPIC_MAX + 1] = "untouched";
     unsigned index = 0;
     for (; *expected != NULL; expected++) {
-        char wanted[WIRE_TOPIC_MAX + 1];
+        char wanted[TOPIC_MAX + 1];
         assert_true(ha_document_next_gone(&conf, info, &index, topic));
         snprintf(wanted, sizeof wanted, "ha/main/device/fluxbridge-demo-%s/config", *expected);
         assert_string_equal(topic, wanted);

@@ -18,7 +18,7 @@
 
 #include "bridge/battery/control.h"
 #include "bridge/wire/command_json.h"
-#include "bridge/wire/wire.h"
+#include "bridge/wire/topic.h"
 #include "tests/unit/fake_clock.h"
 #include "tests/unit/fake_link.h"
 #include "tests/unit/site.h"

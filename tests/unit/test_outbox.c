@@ -269,11 +269,11 @@ static void test_outcomes_go_first_with_topic_and_correlation(void **state)
 static void test_an_outcome_beyond_its_bounds_is_not_taken(void **state)
 {
     struct fixture *f = *state;
-    char topic[OUTBOX_TOPIC_MAX + 2];
+    char topic[TOPIC_MAX + 2];
     memset(topic, 't', sizeof(topic));
-    topic[OUTBOX_TOPIC_MAX + 1] = '\0';
+    topic[TOPIC_MAX + 1] = '\0';
     assert_false(outbox_put_outcome(f->outbox, topic, NULL, 0, "{}", 2));
-    topic[OUTBOX_TOPIC_MAX] = '\0';
+    topic[TOPIC_MAX] = '\0';
     assert_true(outbox_put_outcome(f->outbox, topic, NULL, 0, "{}", 2));
     static char large[OUTBOX_PAYLOAD_MAX + 1];
     assert_false(outbox_put_outcome(f->outbox, "t", large, OUTBOX_CORRELATION_MAX + 1, "{}", 2));

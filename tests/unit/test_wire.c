@@ -14,7 +14,8 @@
 #include "bridge/base/clock.h"
 #include "bridge/wire/command_json.h"
 #include "bridge/wire/outcome_json.h"
-#include "bridge/wire/wire.h"
+#include "bridge/wire/status_json.h"
+#include "bridge/wire/topic.h"
 #include "devices/registers/codec.h"
 #include "site.h"
 
@@ -36,162 +37,6 @@ static int free_site(void **state)
     (void)state;
     conf_free(&conf);
     return 0;
-}
-
-/* ---- samples ---- */
-
-/* In the order of the profile: status target_power command_source soe available_blocks. */
-static void set_raws(struct value *values, const int *raws)
-{
-    for (unsigned i = 0; i < battery->n_points; i++) {
-        values[i] = (struct value){.state = VALUE_READ, .number = raws[i], .raw = 0};
-        values[i].raw = (uint64_t)(int64_t)raws[i];
-    }
-}
-
-static void assert_sample(const struct device *device, const struct value *values,
-                          const char *expected)
-{
-    struct wire_sample sample = {
-        .device = device, .ts_ms = 1763791200123, .run = "5f3a9c1e", .seq = 1042, .values = values};
-    char text[1024];
-    memset(text, '#', sizeof text);
-    size_t size = wire_sample(&sample, text, sizeof text);
-    assert_int_equal(size, strlen(expected));
-    assert_memory_equal(text, expected, size);
-    assert_int_equal(text[size], '#');
-
-    /* Whatever room there is, it is not exceeded; less than enough gives nothing. */
-    for (size_t room = 0; room <= size; room++) {
-        char *tight = malloc(room + 1);
-        tight[room] = '#';
-        assert_int_equal(wire_sample(&sample, tight, room), room < size ? 0 : size);
-        assert_int_equal(tight[room], '#');
-        free(tight);
-    }
-    json_t *json = json_loadb(text, size, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, NULL);
-    assert_non_null(json);
-    json_decref(json);
-}
-
-#define HEAD "{\"ts\":1763791200123,\"run\":\"5f3a9c1e\",\"seq\":1042,\"quality\":"
-
-static void test_a_good_sample(void **state)
-{
-    (void)state;
-    struct value values[8];
-    set_raws(values, (const int[]){1, 50, 2, 54, 10});
-    assert_sample(battery, values,
-                  HEAD "\"good\",\"data\":{\"status\":\"ready\",\"status_code\":1,"
-                       "\"target_power\":50,\"command_source\":2,\"soe\":54,"
-                       "\"available_blocks\":10}}");
-}
-
-static void test_a_partial_sample(void **state)
-{
-    (void)state;
-    struct value values[8];
-    set_raws(values, (const int[]){1, -50, 2, 54, 10});
-    values[3] = (struct value){.state = VALUE_FAULT, .fault = FAULT_ILLEGAL_ADDRESS, .number = 54};
-    values[4] = (struct value){.state = VALUE_FAULT, .fault = FAULT_NOT_FINITE, .number = NAN};
-    assert_sample(battery, values,
-                  HEAD "\"partial\",\"data\":{\"status\":\"ready\",\"status_code\":1,"
-                       "\"target_power\":-50,\"command_source\":2,\"soe\":null,"
-                       "\"available_blocks\":null},\"errors\":{\"soe\":\"illegal_address\","
-                       "\"available_blocks\":\"not_finite\"}}");
-}
-
-static void test_one_point_of_many_makes_it_partial(void **state)
-{
-    (void)state;
-    struct value values[8];
-    for (unsigned i = 0; i < battery->n_points; i++) {
-        char text[1024];
-        struct wire_sample sample = {.device = battery, .run = "r", .values = values};
-        set_raws(values, (const int[]){1, 50, 2, 54, 10});
-        values[i] = (struct value){.state = VALUE_FAULT, .fault = FAULT_BUSY};
-        text[wire_sample(&sample, text, sizeof text - 1)] = '\0';
-        assert_non_null(strstr(text, "\"quality\":\"partial\""));
-    }
-}
-
-static void test_a_bad_sample(void **state)
-{
-    (void)state;
-    struct value values[8];
-    for (unsigned i = 0; i < battery->n_points; i++)
-        values[i] = (struct value){.state = VALUE_FAULT, .fault = FAULT_TIMEOUT, .raw = 1};
-    assert_sample(battery, values,
-                  HEAD "\"bad\",\"data\":{\"status\":null,\"status_code\":null,"
-                       "\"target_power\":null,\"command_source\":null,\"soe\":null,"
-                       "\"available_blocks\":null},\"errors\":{\"status\":\"timeout\","
-                       "\"target_power\":\"timeout\",\"command_source\":\"timeout\","
-                       "\"soe\":\"timeout\",\"available_blocks\":\"timeout\"}}");
-}
-
-static void test_points_that_are_not_due_are_left_out(void **state)
-{
-    (void)state;
-    struct value values[8];
-    set_raws(values, (const int[]){1, 50, 2, 54, 10});
-    values[0].state = VALUE_ABSENT;
-    values[2].state = VALUE_ABSENT;
-    assert_sample(battery, values,
-                  HEAD "\"good\",\"data\":{\"target_power\":50,\"soe\":54,"
-                       "\"available_blocks\":10}}");
-    for (unsigned i = 0; i < battery->n_points; i++)
-        values[i].state = VALUE_ABSENT;
-    assert_sample(battery, values, HEAD "\"good\",\"data\":{}}");
-}
-
-static void test_labels(void **state)
-{
-    (void)state;
-    struct point point = {.name = "mode",
-                          .type = POINT_INT16,
-                          .scale = 1,
-                          .enumerated = true,
-                          .n_labels = 4,
-                          .labels = {{-2, "standby"}, {1, "\\a\"\"b c\""}, {2, "\""}, {3, "x\\"}}};
-    struct device device = {.n_points = 1, .points = &point};
-    struct value value = {.state = VALUE_READ, .number = -2, .raw = (uint64_t)-2};
-    assert_sample(&device, &value,
-                  HEAD "\"good\",\"data\":{\"mode\":\"standby\",\"mode_code\":-2}}");
-    value.raw = 7;
-    value.number = 7;
-    assert_sample(&device, &value, HEAD "\"good\",\"data\":{\"mode\":\"code_7\",\"mode_code\":7}}");
-    value.raw = (uint64_t)-7;
-    assert_sample(&device, &value,
-                  HEAD "\"good\",\"data\":{\"mode\":\"code_-7\",\"mode_code\":-7}}");
-    value.raw = 1;
-    assert_sample(&device, &value,
-                  HEAD "\"good\",\"data\":{\"mode\":\"\\\\a\\\"\\\"b c\\\"\",\"mode_code\":1}}");
-    value.raw = 2;
-    assert_sample(&device, &value, HEAD "\"good\",\"data\":{\"mode\":\"\\\"\",\"mode_code\":2}}");
-    value.raw = 3;
-    assert_sample(&device, &value, HEAD "\"good\",\"data\":{\"mode\":\"x\\\\\",\"mode_code\":3}}");
-}
-
-static void test_bools_floats_and_counters(void **state)
-{
-    (void)state;
-    struct point points[] = {
-        {.name = "on", .type = POINT_BOOL, .table = POINT_COIL, .scale = 1},
-        {.name = "off", .type = POINT_BOOL, .table = POINT_COIL, .scale = 1},
-        {.name = "total", .type = POINT_UINT64, .scale = 1},
-        {.name = "tenths", .type = POINT_UINT32, .scale = 0.1},
-        {.name = "volts", .type = POINT_FLOAT32, .scale = 1},
-    };
-    struct device device = {.n_points = 5, .points = points};
-    const uint16_t words[5][4] = {
-        {1}, {0}, {0xffff, 0xffff, 0xffff, 0xffff}, {0x0a9d, 0x4089}, {0x4366, 0x199a}};
-    struct value values[5];
-    for (unsigned i = 0; i < 5; i++)
-        values[i] = codec_decode(&points[i], words[i]);
-    assert_sample(&device, values,
-                  HEAD "\"good\",\"data\":{\"on\":true,\"off\":false,"
-                       "\"total\":18446744073709551615,\"tenths\":17807783.3,"
-                       "\"volts\":230.1}}");
 }
 
 /* ---- outcomes ---- */
@@ -348,13 +193,13 @@ static void test_a_broken_audit_line_is_passed_over(void **state)
 static void test_documents(void **state)
 {
     (void)state;
-    char *text = wire_bridge_info(&conf, "5f3a9c1e", 1763791200000);
+    char *text = status_json_bridge(&conf, "5f3a9c1e", 1763791200000);
     assert_string_equal(text, "{\"version\":\"" FLUXBRIDGE_VERSION
                               "\",\"site\":\"demo\",\"run\":\"5f3a9c1e\",\"started\":1763791200000,"
                               "\"devices\":[\"Site-BESS-01\",\"Grid-Meter\"]}");
     free(text);
 
-    text = wire_device_info(battery);
+    text = status_json_device(battery);
     assert_string_equal(
         text, "{\"id\":\"b1\",\"name\":\"Site-BESS-01\",\"type\":\"powerpack\","
               "\"manufacturer\":\"PowerPack\",\"model\":\"BESS\",\"points\":["
@@ -369,7 +214,7 @@ static void test_documents(void **state)
 
     struct device read_only = *battery;
     read_only.controllable = false;
-    text = wire_device_info(&read_only);
+    text = status_json_device(&read_only);
     assert_null(strstr(text, "rw"));
     assert_null(strstr(text, "min"));
     free(text);
@@ -390,7 +235,7 @@ static void test_health(void **state)
     health.refusals[REASON_RETAINED] = 1;
     uint64_t drops[16] = {0, 4};
     assert_true(conf.devices.n_devices >= 2 && conf.devices.n_devices <= 16);
-    char *text = wire_health(&conf, &health, &depth, drops, 1763791200000, 90061);
+    char *text = status_json_health(&conf, &health, &depth, drops, 1763791200000, 90061);
     json_t *json = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
     const char *const numbers[] = {"ts",    "uptime_s",    "samples",    "samples_bad", "publishes",
                                    "drops", "spool_depth", "reconnects", "set_aside"};
@@ -419,21 +264,21 @@ static void test_health(void **state)
 static void test_topics(void **state)
 {
     (void)state;
-    char topic[WIRE_TOPIC_MAX + 1];
-    assert_true(wire_topic(topic, &conf, "Site-BESS-01", "state"));
+    char topic[TOPIC_MAX + 1];
+    assert_true(topic_make(topic, &conf, "Site-BESS-01", "state"));
     assert_string_equal(topic, "flux/demo/Site-BESS-01/state");
-    assert_true(wire_command_filter(topic, &conf));
+    assert_true(topic_command_filter(topic, &conf));
     assert_string_equal(topic, "flux/demo/+/set/#");
 
-    char node[WIRE_TOPIC_MAX + 1];
-    memset(node, 'n', WIRE_TOPIC_MAX);
-    node[WIRE_TOPIC_MAX] = '\0';
-    assert_false(wire_topic(topic, &conf, node, "state"));
-    assert_true(strlen(topic) <= WIRE_TOPIC_MAX);
+    char node[TOPIC_MAX + 1];
+    memset(node, 'n', TOPIC_MAX);
+    node[TOPIC_MAX] = '\0';
+    assert_false(topic_make(topic, &conf, node, "state"));
+    assert_true(strlen(topic) <= TOPIC_MAX);
     size_t frame = strlen("flux/demo//state");
-    node[WIRE_TOPIC_MAX - frame] = '\0';
-    assert_true(wire_topic(topic, &conf, node, "state"));
-    assert_int_equal(strlen(topic), WIRE_TOPIC_MAX);
+    node[TOPIC_MAX - frame] = '\0';
+    assert_true(topic_make(topic, &conf, node, "state"));
+    assert_int_equal(strlen(topic), TOPIC_MAX);
 }
 
 static void test_command_topics(void **state)
@@ -466,8 +311,8 @@ static void test_command_topics(void **state)
         {"$SYS/flux/demo/a/set/x", NULL, NULL},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        char device[WIRE_TOPIC_MAX + 1] = "", point[WIRE_TOPIC_MAX + 1] = "";
-        bool good = wire_parse_topic(&conf, rows[i].topic, device, point);
+        char device[TOPIC_MAX + 1] = "", point[TOPIC_MAX + 1] = "";
+        bool good = topic_parse(&conf, rows[i].topic, device, point);
         assert_int_equal(good, rows[i].device != NULL);
         if (good) {
             assert_string_equal(device, rows[i].device);
@@ -480,17 +325,17 @@ static void test_a_topic_longer_than_any(void **state)
 {
     (void)state;
     char *topic = malloc(70000);
-    char device[WIRE_TOPIC_MAX + 1], point[WIRE_TOPIC_MAX + 1];
+    char device[TOPIC_MAX + 1], point[TOPIC_MAX + 1];
     memset(topic, 'x', 69999);
     topic[69999] = '\0';
-    assert_false(wire_parse_topic(&conf, topic, device, point));
+    assert_false(topic_parse(&conf, topic, device, point));
     memcpy(topic, "flux/demo/a/set/", 16);
-    assert_true(wire_parse_topic(&conf, topic, device, point));
-    assert_int_equal(strlen(point), WIRE_TOPIC_MAX);
+    assert_true(topic_parse(&conf, topic, device, point));
+    assert_int_equal(strlen(point), TOPIC_MAX);
     memcpy(topic, "flux/demo/xxxxxx", 16);
     memcpy(topic + 60000, "/set/", 5);
-    assert_true(wire_parse_topic(&conf, topic, device, point));
-    assert_int_equal(strlen(device), WIRE_TOPIC_MAX);
+    assert_true(topic_parse(&conf, topic, device, point));
+    assert_int_equal(strlen(device), TOPIC_MAX);
     free(topic);
 }
 
@@ -826,19 +671,12 @@ static void test_outcomes_go_nowhere_the_bridge_speaks(void **state)
     strcpy(site.mqtt.prefix, "flux");
     strcpy(site.ha_prefix, "homeassistant");
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++)
-        assert_int_equal(wire_may_answer(&site, cases[i].topic), cases[i].may);
+        assert_int_equal(topic_may_answer(&site, cases[i].topic), cases[i].may);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_a_good_sample),
-        cmocka_unit_test(test_a_partial_sample),
-        cmocka_unit_test(test_one_point_of_many_makes_it_partial),
-        cmocka_unit_test(test_a_bad_sample),
-        cmocka_unit_test(test_points_that_are_not_due_are_left_out),
-        cmocka_unit_test(test_labels),
-        cmocka_unit_test(test_bools_floats_and_counters),
         cmocka_unit_test(test_outcomes),
         cmocka_unit_test(test_an_outcome_of_what_could_not_be_parsed),
         cmocka_unit_test(test_an_outcome_survives_any_text),

@@ -1,0 +1,162 @@
+#include "bridge/model/sample.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "devices/lines/fault.h"
+
+/* version, flags, ts, run, seq, number of points, quality */
+enum { VERSION = 1, HAS_ENERGY = 1, HEAD = 1 + 1 + 8 + SAMPLE_RUN_MAX + 8 + 2 + 1 };
+
+/* One byte a point: its fault, or one of these. */
+enum { IS_ABSENT = 0, IS_READ = 255 };
+_Static_assert((int)FAULT_COUNT < IS_READ, "a fault is one byte");
+
+struct layout sample_layout(const struct device *device)
+{
+    struct layout layout = {.n_points = device->n_points, .points = device->points};
+    memcpy(layout.device, device->name, sizeof(layout.device));
+    return layout;
+}
+
+enum sample_quality sample_quality(const struct value *values, unsigned n)
+{
+    unsigned read = 0, failed = 0;
+    for (unsigned i = 0; i < n; i++) {
+        read += values[i].state == VALUE_READ;
+        failed += values[i].state == VALUE_FAULT;
+    }
+    return failed == 0 ? SAMPLE_GOOD : read > 0 ? SAMPLE_PARTIAL : SAMPLE_BAD;
+}
+
+const char *sample_quality_word(enum sample_quality quality)
+{
+    return quality == SAMPLE_GOOD ? "good" : quality == SAMPLE_PARTIAL ? "partial" : "bad";
+}
+
+/* ---- bytes ---- */
+
+static unsigned char *put(unsigned char *at, uint64_t number, unsigned size)
+{
+    for (unsigned i = 0; i < size; i++, number >>= 8)
+        *at++ = (unsigned char)number;
+    return at;
+}
+
+static uint64_t take(const unsigned char **at, unsigned size)
+{
+    uint64_t number = 0;
+    for (unsigned i = size; i-- > 0;)
+        number = number << 8 | (*at)[i];
+    *at += size;
+    return number;
+}
+
+static unsigned char *put_double(unsigned char *at, double number)
+{
+    uint64_t bits;
+    memcpy(&bits, &number, sizeof(bits));
+    return put(at, bits, 8);
+}
+
+static double take_double(const unsigned char **at)
+{
+    const uint64_t bits = take(at, 8);
+    double number;
+    memcpy(&number, &bits, sizeof(number));
+    return number;
+}
+
+static size_t packed_size(const struct sample *sample)
+{
+    size_t size = HEAD + (sample->has_energy ? 16U : 0) + sample->layout->n_points;
+    for (unsigned i = 0; i < sample->layout->n_points; i++)
+        size += sample->values[i].state == VALUE_READ ? 16U : 0;
+    return size;
+}
+
+size_t sample_pack(const struct sample *sample, unsigned char *bytes, size_t size)
+{
+    unsigned char *at = bytes;
+    if (packed_size(sample) > size)
+        return 0;
+    at = put(at, VERSION, 1);
+    at = put(at, sample->has_energy ? HAS_ENERGY : 0, 1);
+    at = put(at, (uint64_t)sample->ts_ms, 8);
+    memcpy(at, sample->run, SAMPLE_RUN_MAX);
+    at = put(at + SAMPLE_RUN_MAX, sample->seq, 8);
+    at = put(at, sample->layout->n_points, 2);
+    at = put(at, sample->quality, 1);
+    if (sample->has_energy)
+        at = put_double(put_double(at, sample->charged_kwh), sample->discharged_kwh);
+    for (unsigned i = 0; i < sample->layout->n_points; i++) {
+        const struct value *value = &sample->values[i];
+        if (value->state == VALUE_READ)
+            at = put_double(put(put(at, IS_READ, 1), value->raw, 8), value->number);
+        else
+            at = put(at, value->state == VALUE_FAULT ? (uint64_t)value->fault : IS_ABSENT, 1);
+    }
+    return (size_t)(at - bytes);
+}
+
+/* What is printed between quotes as it is. */
+static bool is_run(const char *run)
+{
+    return strspn(run, "0123456789abcdef") == strlen(run);
+}
+
+static bool unpack_values(const struct layout *layout, const unsigned char *at,
+                          const unsigned char *end, struct value *values)
+{
+    for (unsigned i = 0; i < layout->n_points; i++) {
+        if (at == end)
+            return false;
+        const uint64_t kind = take(&at, 1);
+        if (kind == IS_READ) {
+            if (end - at < 16)
+                return false;
+            values[i] = (struct value){.state = VALUE_READ, .raw = take(&at, 8)};
+            values[i].number = take_double(&at);
+            if (!isfinite(values[i].number))
+                return false;
+        } else if (kind < FAULT_COUNT) {
+            values[i] = (struct value){.state = kind == IS_ABSENT ? VALUE_ABSENT : VALUE_FAULT,
+                                       .fault = (int)kind};
+        } else {
+            return false;
+        }
+    }
+    return at == end;
+}
+
+bool sample_unpack(const struct layout *layout, const unsigned char *bytes, size_t size,
+                   struct sample *sample, struct value *values)
+{
+    const unsigned char *at = bytes, *end = bytes + size;
+    struct sample read = {.layout = layout, .values = values};
+    if (layout->is_text || size < HEAD || take(&at, 1) != VERSION)
+        return false;
+    const uint64_t flags = take(&at, 1);
+    read.ts_ms = (int64_t)take(&at, 8);
+    memcpy(read.run, at, SAMPLE_RUN_MAX);
+    at += SAMPLE_RUN_MAX;
+    read.seq = take(&at, 8);
+    const uint64_t n_points = take(&at, 2), quality = take(&at, 1);
+    if (flags > HAS_ENERGY || !is_run(read.run) || n_points != layout->n_points ||
+        quality > SAMPLE_BAD)
+        return false;
+    read.quality = (enum sample_quality)quality;
+    read.has_energy = flags == HAS_ENERGY;
+    if (read.has_energy && end - at < 16)
+        return false;
+    if (read.has_energy) {
+        read.charged_kwh = take_double(&at);
+        read.discharged_kwh = take_double(&at);
+        if (!isfinite(read.charged_kwh) || !isfinite(read.discharged_kwh))
+            return false;
+    }
+    if (!unpack_values(layout, at, end, values))
+        return false;
+    *sample = read;
+    return true;
+}

@@ -1,0 +1,113 @@
+#include "bridge/wire/status_json.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "bridge/wire/json_text.h"
+
+char *status_json_bridge(const struct conf *conf, const char *run, int64_t started_ms)
+{
+    json_t *root = json_object();
+    json_t *devices = json_array();
+    json_object_set_new(root, "version", json_string(FLUXBRIDGE_VERSION));
+    json_object_set_new(root, "site", json_string(conf->site));
+    json_object_set_new(root, "run", json_string(run));
+    json_object_set_new(root, "started", json_integer(started_ms));
+    for (unsigned i = 0; i < conf->devices.n_devices; i++)
+        json_array_append_new(devices, json_string(conf->devices.devices[i].name));
+    json_object_set_new(root, "devices", devices);
+    return json_text_dump(root);
+}
+
+static json_t *point_info(const struct device *device, unsigned index)
+{
+    const struct point *point = &device->points[index];
+    const bool writable = device_may_write(device, index);
+    const bool setpoint = writable && (int)index == device->control.setpoint;
+    const double min = setpoint ? device->control.min_kw : point->min;
+    const double max = setpoint ? device->control.max_kw : point->max;
+    json_t *info = json_object();
+
+    json_object_set_new(info, "name", json_string(point->name));
+    json_object_set_new(info, "unit",
+                        point->unit[0] != '\0' ? json_string(point->unit) : json_null());
+    json_object_set_new(info, "type", json_string(point_type_word(point->type)));
+    json_object_set_new(info, "access", json_string(writable ? "rw" : "r"));
+    if (writable && !isnan(min))
+        json_object_set_new(info, "min", json_text_number(min));
+    if (writable && !isnan(max))
+        json_object_set_new(info, "max", json_text_number(max));
+    return info;
+}
+
+char *status_json_device(const struct device *device)
+{
+    json_t *root = json_object();
+    json_t *points = json_array();
+    json_object_set_new(root, "id", json_string(device->id));
+    json_object_set_new(root, "name", json_string(device->name));
+    json_object_set_new(root, "type", json_string(device->profile->type));
+    json_object_set_new(root, "manufacturer", json_string(device->profile->manufacturer));
+    json_object_set_new(root, "model", json_string(device->profile->model));
+    for (unsigned i = 0; i < device->n_points; i++)
+        json_array_append_new(points, point_info(device, i));
+    json_object_set_new(root, "points", points);
+    return json_text_dump(root);
+}
+
+static json_t *counter(const atomic_uint_fast64_t *value)
+{
+    return json_integer((json_int_t)health_get(value));
+}
+
+static json_t *command_counters(const struct health *health)
+{
+    json_t *commands = json_object();
+    json_t *refused = json_object();
+    json_object_set_new(commands, "received", counter(&health->commands));
+    for (int i = 0; i < OUTCOME_COUNT; i++)
+        json_object_set_new(commands, outcome_word((enum outcome_kind)i),
+                            counter(&health->outcomes[i]));
+    for (int i = REASON_NONE + 1; i < REASON_COUNT; i++) {
+        if (health_get(&health->refusals[i]) > 0)
+            json_object_set_new(refused, reason_word((enum reason)i),
+                                counter(&health->refusals[i]));
+    }
+    json_object_set_new(commands, "refused_by_reason", refused);
+    return commands;
+}
+
+/* Those that have lost samples, by their names. */
+static json_t *drops_by_device(const struct device_list *list, const uint64_t *drops)
+{
+    json_t *devices = json_object();
+    for (unsigned i = 0; i < list->n_devices; i++) {
+        if (drops[i] > 0)
+            json_object_set_new(devices, list->devices[i].name, json_integer((json_int_t)drops[i]));
+    }
+    return devices;
+}
+
+char *status_json_health(const struct conf *conf, const struct health *health,
+                         const struct outbox_depth *depth, const uint64_t *drops, int64_t ts_ms,
+                         int64_t uptime_ms)
+{
+    json_t *root = json_object();
+    json_object_set_new(root, "ts", json_integer(ts_ms));
+    json_object_set_new(root, "uptime_s", json_integer(uptime_ms / 1000));
+    json_object_set_new(root, "samples", counter(&health->samples));
+    json_object_set_new(root, "samples_bad", counter(&health->samples_bad));
+    json_object_set_new(root, "missed_ticks", counter(&health->missed_ticks));
+    json_object_set_new(root, "publishes", counter(&health->publishes));
+    json_object_set_new(root, "drops", json_integer((json_int_t)depth->dropped));
+    json_object_set_new(root, "drops_by_device", drops_by_device(&conf->devices, drops));
+    json_object_set_new(
+        root, "set_aside",
+        json_integer((json_int_t)(depth->set_aside + health_get(&health->set_aside))));
+    json_object_set_new(root, "spool_depth", json_integer((json_int_t)depth->backlog));
+    json_object_set_new(root, "reconnects", counter(&health->reconnects));
+    json_object_set_new(root, "commands", command_counters(health));
+    json_object_set_new(root, "clock_jumps", counter(&health->clock_jumps));
+    json_object_set_new(root, "deadman_firing", counter(&health->deadman_firing));
+    return json_text_dump(root);
+}

@@ -1,0 +1,22 @@
+/* status_json: what the bridge says of itself and its devices.
+ *
+ * Pure but for memory. Texts are malloc'ed (free with free()); NULL when out of
+ * memory.
+ */
+#ifndef BRIDGE_WIRE_STATUS_JSON_H
+#define BRIDGE_WIRE_STATUS_JSON_H
+
+#include "bridge/model/health.h"
+#include "bridge/site/conf.h"
+
+enum { STATUS_JSON_HEALTH_S = 10 /* between two of bridge/health */ };
+
+char *status_json_bridge(const struct conf *conf, const char *run, int64_t started_ms);
+char *status_json_device(const struct device *device);
+
+/* `drops`: the samples dropped of each configured device. */
+char *status_json_health(const struct conf *conf, const struct health *health,
+                         const struct outbox_depth *depth, const uint64_t *drops, int64_t ts_ms,
+                         int64_t uptime_ms);
+
+#endif

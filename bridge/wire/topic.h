@@ -1,0 +1,30 @@
+/* topic: the names under which the bridge speaks and listens.
+ *
+ * Pure.
+ */
+#ifndef BRIDGE_WIRE_TOPIC_H
+#define BRIDGE_WIRE_TOPIC_H
+
+#include "bridge/site/conf.h"
+
+enum { TOPIC_MAX = 512 };
+
+/* <base>/<node>/<leaf>, e.g. flux/demo/Grid-Meter/state; node "bridge" is the
+ * bridge itself. Always terminated; returns false when it does not fit. */
+bool topic_make(char topic[TOPIC_MAX + 1], const struct conf *conf, const char *node,
+                const char *leaf);
+
+/* <base>/+/set/# */
+bool topic_command_filter(char topic[TOPIC_MAX + 1], const struct conf *conf);
+
+/* Takes <base>/<device>/set/<point> apart into copies (truncated to their
+ * size); the point is "" for <base>/<device>/set. False when the topic is none. */
+bool topic_parse(const struct conf *conf, const char *topic, char device[TOPIC_MAX + 1],
+                 char point[TOPIC_MAX + 1]);
+
+/* Whether an outcome may go to this response topic: not to one that the bridge
+ * itself speaks on, nor to the broker's own. A dispatcher must not borrow the
+ * bridge's rights. */
+bool topic_may_answer(const struct conf *conf, const char *topic);
+
+#endif
