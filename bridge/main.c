@@ -11,6 +11,7 @@
 
 #include "bridge/base/clock.h"
 #include "bridge/base/guard.h"
+#include "bridge/base/owner.h"
 #include "bridge/cli/cli.h"
 #include "bridge/site/conf.h"
 #include "bridge/supervisor.h"
@@ -84,12 +85,30 @@ static bool open_conf(const struct options *options, struct conf *conf)
     return conf_read(&cfg, options->values[OPTION_CONFIG], conf);
 }
 
+/* Whoever is root for once should know whose files these are. */
+static void tell_root(const char *verb, const struct conf *conf)
+{
+    const char *const paths[] = {conf->audit_path, conf->spool_path};
+    char owner[OWNER_NAME_MAX + 1];
+    for (size_t i = 0; i < sizeof(paths) / sizeof(*paths); i++) {
+        if (!owner_is_other(paths[i], owner))
+            continue;
+        fprintf(stderr,
+                "fluxbridge %s: this is root: what is new beside %s is given to %s, whose "
+                "directory it is; better run as that user\n",
+                verb, paths[i], owner);
+        return;
+    }
+}
+
 static int run_run(const struct options *options)
 {
     struct conf conf;
     int code = EXIT_USAGE;
-    if (open_conf(options, &conf))
+    if (open_conf(options, &conf)) {
+        tell_root("run", &conf);
         code = supervisor_run(&conf, options->values[OPTION_CONFIG]);
+    }
     conf_free(&conf);
     return code;
 }
@@ -135,9 +154,11 @@ static int run_write(const struct options *options)
     struct conf conf;
     char *const *arguments = options->arguments;
     int code = EXIT_USAGE;
-    if (open_conf(options, &conf))
+    if (open_conf(options, &conf)) {
+        tell_root("write", &conf);
         code = cli_write(&conf, arguments[0], arguments[1], arguments[2],
                          options->values[OPTION_DRY_RUN] != NULL);
+    }
     conf_free(&conf);
     return code;
 }

@@ -37,6 +37,7 @@ devices/simulator/main
 bridge/base/clock
 bridge/base/log
 bridge/base/guard
+bridge/base/owner
 bridge/cli/table
 bridge/cli/types
 bridge/base/notify

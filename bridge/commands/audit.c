@@ -17,6 +17,7 @@
 
 #include "bridge/base/clock.h"
 #include "bridge/base/log.h"
+#include "bridge/base/owner.h"
 
 enum {
     HELD_MAX = 1 << 20,   /* bytes of records in memory; beyond that a line is lost */
@@ -107,8 +108,8 @@ static int prepare(int file, const char *path)
 
 static int open_file(struct audit *audit)
 {
-    int file = open(audit->path, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY,
-                    S_IRUSR | S_IWUSR | S_IRGRP);
+    int file = owner_open(audit->path, O_RDWR | O_APPEND | O_NONBLOCK | O_NOCTTY,
+                          S_IRUSR | S_IWUSR | S_IRGRP);
     int error = file < 0 ? errno : prepare(file, audit->path);
     pthread_mutex_lock(&audit->mutex);
     int old = audit->file;

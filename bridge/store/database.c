@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "bridge/base/clock.h"
+#include "bridge/base/owner.h"
 
 /* ---- whose file it is ---- */
 
@@ -168,6 +169,7 @@ int database_open(const char *path, const struct database_kind *kind, sqlite3 **
     int result = identify(path, kind, &version);
     if (result != SQLITE_OK)
         return result;
+    owner_make(path, S_IRUSR | S_IWUSR | S_IRGRP); /* its log follows it */
     result = sqlite3_open_v2(
         path, file, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
     if (result == SQLITE_OK)

@@ -5,10 +5,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 
 #include "bridge/base/clock.h"
 #include "bridge/base/log.h"
+#include "bridge/base/owner.h"
 
 /* Left free on disk: a full disk would not even let samples be removed. */
 #define RESERVE_BYTES (UINT64_C(4) << 20)
@@ -141,6 +143,7 @@ static bool end(struct spool *spool, bool good)
 static int open_file(struct spool *spool)
 {
     spool->count = 0;
+    owner_make(spool->path, S_IRUSR | S_IWUSR | S_IRGRP);
     int result =
         sqlite3_open_v2(spool->path, &spool->file,
                         SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);

@@ -13,6 +13,7 @@
 
 #include "bridge/base/clock.h"
 #include "bridge/base/log.h"
+#include "bridge/base/owner.h"
 
 enum { GAP_POLLS = 3, FILE_NAME_MAX = CONF_NAME_MAX + 16 };
 
@@ -176,6 +177,7 @@ static int replace(const struct energy *energy)
                       S_IRUSR | S_IWUSR | S_IRGRP);
     if (file < 0)
         return errno;
+    owner_give(file, energy->directory);
     errno = EIO;
     if (json_dumpfd(energy->kept, file, JSON_INDENT(1)) != 0 || fdatasync(file) != 0)
         error = errno;

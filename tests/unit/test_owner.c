@@ -1,0 +1,151 @@
+/* owner, with a root and a directory of somebody else that are only played. */
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "tests/unit/given.h"
+
+static uid_t who;        /* runs this */
+static uid_t whose;      /* the directory is */
+static unsigned n_given; /* files given away */
+static uid_t given_to;
+
+static uid_t play_geteuid(void)
+{
+    return who;
+}
+
+static int play_fstat(int file, struct stat *status)
+{
+    int result = fstat(file, status);
+    status->st_uid = whose;
+    return result;
+}
+
+static int play_fchown(int file, uid_t user, gid_t group)
+{
+    struct stat status;
+    assert_int_equal(fstat(file, &status), 0);
+    assert_true(S_ISREG(status.st_mode));
+    assert_int_equal(group, status.st_gid); /* in a directory of this group */
+    given_to = user;
+    n_given++;
+    return 0;
+}
+
+#define geteuid play_geteuid
+#define fstat   play_fstat
+#define fchown  play_fchown
+#include "bridge/base/owner.c"
+#undef geteuid
+#undef fstat
+#undef fchown
+
+enum { USER = 4711 };
+
+static int begin(void **state)
+{
+    (void)state;
+    who = 0;
+    whose = USER;
+    n_given = 0;
+    return system("rm -f file link other");
+}
+
+static void append(const char *path)
+{
+    int file = owner_open(path, O_WRONLY | O_APPEND, 0640);
+    assert_true(file >= 0);
+    assert_int_equal(write(file, "x", 1), 1);
+    assert_int_equal(close(file), 0);
+}
+
+static void test_what_root_makes_is_given(void **state)
+{
+    struct stat status;
+    (void)state;
+    append("file");
+    assert_int_equal(n_given, 1);
+    assert_int_equal(given_to, USER);
+    append("file"); /* it is there: whoever owns it keeps it */
+    assert_int_equal(n_given, 1);
+    assert_int_equal(stat("file", &status), 0);
+    assert_int_equal(status.st_size, 2);
+    assert_int_equal(status.st_mode & 0137, 0);
+    owner_make("other", 0640);
+    assert_int_equal(n_given, 2);
+    owner_make("other", 0640);
+    assert_int_equal(n_given, 2);
+}
+
+static void test_what_is_roots_stays(void **state)
+{
+    (void)state;
+    whose = 0;
+    append("file");
+    assert_int_equal(n_given, 0);
+}
+
+static void test_nobody_else_gives(void **state)
+{
+    struct stat status;
+    (void)state;
+    who = 1000;
+    append("file");
+    owner_make("other", 0640);
+    assert_int_equal(n_given, 0);
+    assert_int_equal(stat("other", &status), -1);
+    assert_int_equal(symlink("file", "link"), 0);
+    append("link");
+    assert_int_equal(stat("file", &status), 0);
+    assert_int_equal(status.st_size, 2);
+}
+
+static void test_root_follows_no_link(void **state)
+{
+    (void)state;
+    assert_int_equal(symlink("file", "link"), 0);
+    assert_int_equal(owner_open("link", O_WRONLY, 0640), -1);
+    assert_int_equal(errno, ELOOP);
+    assert_int_equal(access("file", F_OK), -1);
+    given_file("file", "x");
+    assert_int_equal(owner_open("link", O_WRONLY, 0640), -1);
+    assert_int_equal(errno, ELOOP);
+}
+
+static void test_no_directory(void **state)
+{
+    char name[OWNER_NAME_MAX + 1] = "nobody";
+    (void)state;
+    assert_int_equal(owner_open("none/file", O_WRONLY, 0640), -1);
+    assert_int_equal(errno, ENOENT);
+    assert_false(owner_is_other("none/file", name));
+    assert_false(owner_is_other("", name));
+    assert_string_equal(name, "nobody");
+}
+
+static void test_whose_it_is(void **state)
+{
+    char name[OWNER_NAME_MAX + 1] = "nobody";
+    (void)state;
+    assert_true(owner_is_other("file", name));
+    assert_string_equal(name, "4711");
+    whose = 0;
+    assert_false(owner_is_other("file", name));
+    whose = USER;
+    who = 1000;
+    assert_false(owner_is_other("file", name));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(test_what_root_makes_is_given, begin),
+        cmocka_unit_test_setup(test_what_is_roots_stays, begin),
+        cmocka_unit_test_setup(test_nobody_else_gives, begin),
+        cmocka_unit_test_setup(test_root_follows_no_link, begin),
+        cmocka_unit_test_setup(test_no_directory, begin),
+        cmocka_unit_test_setup(test_whose_it_is, begin),
+    };
+    return cmocka_run_group_tests(tests, given_directory, remove_directory);
+}
