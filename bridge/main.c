@@ -107,6 +107,8 @@ static int run_run(const struct options *options)
     int code = EXIT_USAGE;
     if (open_conf(options, &conf)) {
         tell_root("run", &conf);
+        if (conf.mqtt.password_file[0] != '\0' || conf.mqtt.key_file[0] != '\0')
+            guard_secrets();
         code = supervisor_run(&conf, options->values[OPTION_CONFIG]);
     }
     conf_free(&conf);

@@ -5,6 +5,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 /* A member of what is not there is not far from nowhere. */
@@ -34,4 +36,11 @@ void guard_install(void)
     /* A sanitizer has a better handler. */
     if (sigaction(SIGSEGV, NULL, &before) == 0 && before.sa_handler == SIG_DFL)
         sigaction(SIGSEGV, &action, NULL);
+}
+
+void guard_secrets(void)
+{
+    const struct rlimit none = {0, 0};
+    setrlimit(RLIMIT_CORE, &none);
+    prctl(PR_SET_DUMPABLE, 0); /* for a core_pattern that is a pipe, and for ptrace(2) */
 }

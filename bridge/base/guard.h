@@ -1,4 +1,4 @@
-/* guard: the last words.
+/* guard: the last words, and what nobody may read.
  *
  * Not every library looks at what malloc() gives it: without memory the
  * MQTT library uses a null pointer. That ends the program with a message
@@ -10,5 +10,9 @@
 #define BRIDGE_BASE_GUARD_H
 
 void guard_install(void);
+
+/* From now on the process holds passwords or keys: no core dump is made of it,
+ * and no other process of its user may look into it. */
+void guard_secrets(void);
 
 #endif

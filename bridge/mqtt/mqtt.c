@@ -482,11 +482,13 @@ bool mqtt_connect(struct mqtt *mqtt, char why[MQTT_WHY_MAX])
     }
     set_state(mqtt, IDLE);
     if (!renew_handle(mqtt)) {
+        explicit_bzero(password, sizeof(password));
         snprintf(why, MQTT_WHY_MAX, "out of memory");
         return false;
     }
     set_state(mqtt, CONNECTING);
     int code = begin_connect(mqtt, password);
+    explicit_bzero(password, sizeof(password)); /* the library has a copy while it is connected */
     if (code == MQTTASYNC_SUCCESS)
         return true;
     set_state(mqtt, IDLE);

@@ -207,15 +207,19 @@ const char *conf_load_password(const char *path, char password[CONF_TEXT_MAX + 1
         return strerror(errno);
     text[got] = '\0';
     size_t length = strcspn(text, "\n");
+    const char *wrong = NULL;
     if (length > 0 && text[length - 1] == '\r')
         length--;
-    if (length == 0)
-        return "no password in its first line";
-    if (length > CONF_TEXT_MAX)
-        return "a password too long to be one";
-    memcpy(password, text, length);
-    password[length] = '\0';
-    return NULL;
+    if (length == 0) {
+        wrong = "no password in its first line";
+    } else if (length > CONF_TEXT_MAX) {
+        wrong = "a password too long to be one";
+    } else {
+        memcpy(password, text, length);
+        password[length] = '\0';
+    }
+    explicit_bzero(text, sizeof text);
+    return wrong;
 }
 
 static void conf_read_tls(struct cfg *cfg, const struct cfg_setting *parent, struct conf_mqtt *mqtt)
@@ -259,7 +263,9 @@ static void conf_read_mqtt(struct cfg *cfg, const struct cfg_setting *root, stru
     else
         snprintf(mqtt->client_id, sizeof mqtt->client_id, "fluxbridge-%s", conf->site);
     if ((setting = conf_taken(group, "password_file", mqtt->password_file))) {
-        wrong = conf_load_password(mqtt->password_file, mqtt->password);
+        char password[CONF_TEXT_MAX + 1];
+        wrong = conf_load_password(mqtt->password_file, password);
+        explicit_bzero(password, sizeof password);
         if (wrong)
             cfg_problem(cfg, setting, "password_file: %s", wrong);
         if (!cfg_member(group, "username"))

@@ -25,7 +25,6 @@ struct conf_mqtt {
     char client_id[CONF_TEXT_MAX + 1];
     char username[CONF_TEXT_MAX + 1]; /* "" = none */
     char password_file[CONF_PATH_MAX + 1];
-    char password[CONF_TEXT_MAX + 1]; /* first line of password_file */
     char ca_file[CONF_PATH_MAX + 1];
     char cert_file[CONF_PATH_MAX + 1];
     char key_file[CONF_PATH_MAX + 1];
@@ -52,7 +51,8 @@ struct conf {
 bool conf_read(struct cfg *cfg, const char *path, struct conf *conf);
 void conf_free(struct conf *conf);
 
-/* Reads the first line of a password file. Returns NULL, or what is wrong. */
+/* Reads the first line of a password file. Returns NULL, or what is wrong. Wipe it
+ * when it has been used: a password is kept nowhere. */
 const char *conf_load_password(const char *path, char password[CONF_TEXT_MAX + 1]);
 
 #endif

@@ -29,7 +29,7 @@ static void check_conf(const struct conf *conf)
     check(mqtt->keepalive_ns >= CLOCK_NS_PER_S && mqtt->keepalive_ns % CLOCK_NS_PER_S == 0);
     check(mqtt->prefix[0] && !strpbrk(mqtt->prefix, "+#"));
     check(strlen(mqtt->client_id) + 1 + DEVICE_NAME_MAX <= CONF_TEXT_MAX);
-    check(mqtt->username[0] || !mqtt->password[0]);
+    check(mqtt->username[0] || !mqtt->password_file[0]);
     check(mqtt->tls || !(mqtt->ca_file[0] || mqtt->cert_file[0]));
     check(!mqtt->cert_file[0] == !mqtt->key_file[0]);
     check(conf->log_level >= LOG_LEVEL_ERROR && conf->log_level <= LOG_LEVEL_DEBUG);

@@ -77,7 +77,6 @@ static void test_defaults(void **state)
     assert_string_equal(conf.mqtt.prefix, "flux");
     assert_string_equal(conf.mqtt.client_id, "fluxbridge-demo");
     assert_string_equal(conf.mqtt.username, "");
-    assert_string_equal(conf.mqtt.password, "");
     assert_string_equal(conf.mqtt.ca_file, "");
     assert_true(conf.mqtt.device_wills);
     assert_false(conf.ha_enabled);
@@ -116,7 +115,6 @@ static void test_every_key(void **state)
     assert_string_equal(conf.mqtt.client_id, "my.bridge:1");
     assert_false(conf.mqtt.device_wills);
     assert_string_equal(conf.mqtt.username, "me");
-    assert_string_equal(conf.mqtt.password, "secret word");
     assert_string_equal(conf.mqtt.ca_file, "ca.pem");
     assert_string_equal(conf.mqtt.cert_file, "cert.pem");
     assert_string_equal(conf.mqtt.key_file, "key.pem");
