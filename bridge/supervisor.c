@@ -323,6 +323,17 @@ static void reload(struct supervisor *supervisor, const char *path)
     free(text);
 }
 
+/* How long the end may take: a command under way on the slowest device is not cut
+ * off (see the poller's own promise), and then outcomes and farewells go out. */
+static int64_t longest_stop_ns(const struct device_list *list)
+{
+    int64_t longest_ns = 0;
+    for (unsigned i = 0; i < list->n_devices; i++)
+        if (list->devices[i].modbus.timeout_ns > longest_ns)
+            longest_ns = list->devices[i].modbus.timeout_ns;
+    return 16 * longest_ns + 10 * CLOCK_NS_PER_S;
+}
+
 /* Serves signals until one of them ends the program, and returns it. */
 static int serve(struct supervisor *supervisor, const sigset_t *signals, const char *path)
 {
@@ -406,7 +417,7 @@ int supervisor_run(struct conf *conf, const char *path)
                  supervisor.run);
         notify("READY=1");
         int signal = serve(&supervisor, &waited, path);
-        notify("STOPPING=1");
+        notify_stopping(longest_stop_ns(&conf->devices));
         log_info("stopping signal=%s", signal == SIGINT ? "SIGINT" : "SIGTERM");
     }
     /* Whoever asks a second time does not want to wait. */

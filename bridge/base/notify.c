@@ -1,6 +1,7 @@
 #include "bridge/base/notify.h"
 
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -27,6 +28,14 @@ void notify(const char *state)
     (void)sendto(fd, state, strlen(state), MSG_NOSIGNAL, (const struct sockaddr *)&address,
                  (socklen_t)(offsetof(struct sockaddr_un, sun_path) + size));
     close(fd);
+}
+
+void notify_stopping(int64_t longest_ns)
+{
+    char state[96];
+    snprintf(state, sizeof(state), "STOPPING=1\nEXTEND_TIMEOUT_USEC=%lld",
+             (long long)(longest_ns / 1000));
+    notify(state);
 }
 
 int64_t notify_watchdog_ns(void)

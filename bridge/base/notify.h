@@ -10,8 +10,12 @@
 
 #include <stdint.h>
 
-/* "READY=1", "STOPPING=1", "WATCHDOG=1", "RELOADING=1\nMONOTONIC_USEC=…". */
+/* "READY=1", "WATCHDOG=1", "RELOADING=1\nMONOTONIC_USEC=…". */
 void notify(const char *state);
+
+/* It stops, and that may take so long: systemd does not kill it before
+ * (TimeoutStopSec= is the least). */
+void notify_stopping(int64_t longest_ns);
 
 /* How often the watchdog is to be fed: half of WATCHDOG_USEC, when that is
  * meant for this process; CLOCK_NEVER when there is no watchdog. */

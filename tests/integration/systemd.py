@@ -1,6 +1,7 @@
 """What systemd is told, by the protocol of sd_notify(3)."""
 
 import os
+import resource
 import signal
 import socket
 
@@ -15,11 +16,11 @@ class Systemd(flux.Test):
         self.addCleanup(listener.close)
         return listener
 
-    def rig(self, environment):
+    def rig(self, environment, **mqtt):
         server = self.modbus({2: flux.meter_unit()})
         path = os.path.join(self.directory, "systemd.cfg")
         with open(path, "w", encoding="utf-8") as file:
-            file.write(flux.config(self.broker(), [], [flux.meter(server)]))
+            file.write(flux.config(self.broker(), [], [flux.meter(server)], mqtt))
         bridge = flux.Program("fluxbridge", [flux.program("fluxbridge"), "run", "-c", path],
                               env=environment)
         self.addCleanup(bridge.stop)
@@ -36,8 +37,27 @@ class Systemd(flux.Test):
         word = listener.recv(100)
         while word == b"WATCHDOG=1":
             word = listener.recv(100)
-        self.assertEqual(word, b"STOPPING=1")
+        # Time for a command under way on its device, whose timeout is 2 s.
+        self.assertEqual(word, b"STOPPING=1\nEXTEND_TIMEOUT_USEC=42000000")
         self.assertEqual(bridge.wait_end(), 0)
+
+    def test_secrets_are_in_no_core_dump(self):
+        path = os.path.join(self.directory, "notify")
+        listener = self.listen(path)
+        secret = os.path.join(self.directory, "password")
+        with open(secret, "w", encoding="utf-8") as file:
+            file.write("secret\n")
+        most = resource.getrlimit(resource.RLIMIT_CORE)[1]
+        resource.setrlimit(resource.RLIMIT_CORE, (most, most))
+        ours = "unlimited" if most == resource.RLIM_INFINITY else str(most)
+        for mqtt, limit in (({}, ours), ({"username": "u", "password_file": secret}, "0")):
+            bridge = self.rig({"NOTIFY_SOCKET": path}, **mqtt)
+            self.assertEqual(listener.recv(100), b"READY=1")
+            with open("/proc/%d/limits" % bridge.process.pid, encoding="utf-8") as file:
+                self.assertIn(["Max", "core", "file", "size", limit],
+                              [line.split()[:5] for line in file])
+            bridge.stop()
+            self.assertTrue(listener.recv(100).startswith(b"STOPPING=1\n"))
 
     def test_a_name_without_a_file(self):
         name = "fluxbridge-test-%d" % os.getpid()
@@ -51,7 +71,7 @@ class Systemd(flux.Test):
         bridge = self.rig({"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "1000", "WATCHDOG_PID": "1"})
         self.assertEqual(listener.recv(100), b"READY=1")
         bridge.stop()
-        self.assertEqual(listener.recv(100), b"STOPPING=1")
+        self.assertTrue(listener.recv(100).startswith(b"STOPPING=1\n"))
 
 
 if __name__ == "__main__":
