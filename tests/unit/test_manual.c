@@ -1,6 +1,7 @@
-/* The manual page fluxbridge.conf(5) against the tables that read a
- * configuration: every key, its kind, its range and its default, in the order of
- * the code, and nothing else. */
+/* The manual page fluxbridge.conf(5) and the example etc/fluxbridge.cfg against
+ * the tables that read a configuration: the page has every key, its kind, its
+ * range and its default, in the order of the code, and nothing else; the example
+ * has every key, be it in a comment, and none that there is not. */
 /* For their tables, which nobody else sees. */
 #include "bridge/site/conf.c"
 #undef FIELD
@@ -11,10 +12,11 @@
 
 #include "tests/unit/given.h"
 
-#define PAGE   TESTS_DIR "/../packaging/man/fluxbridge.conf.5"
-#define CONF   TESTS_DIR "/../bridge/site/conf.c"
-#define DEVICE TESTS_DIR "/../devices/registers/device.c"
-#define PLACE  TESTS_DIR "/../devices/registers/place.c"
+#define PAGE    TESTS_DIR "/../packaging/man/fluxbridge.conf.5"
+#define EXAMPLE TESTS_DIR "/../etc/fluxbridge.cfg"
+#define CONF    TESTS_DIR "/../bridge/site/conf.c"
+#define DEVICE  TESTS_DIR "/../devices/registers/device.c"
+#define PLACE   TESTS_DIR "/../devices/registers/place.c"
 
 enum { LINE = 512 };
 
@@ -188,42 +190,53 @@ static void read_smallest(struct conf *conf)
     conf->devices.devices[0].modbus.host[0] = '\0'; /* no default */
 }
 
+/* ---- the tables ---- */
+
+/* The structures that the fields fill, with what holds without a key. */
+static struct conf conf_defaults;
+static struct head head_defaults;
+static struct device_modbus modbus_defaults;
+static struct sheet sheet_defaults;
+
+static const struct {
+    const char *heading; /* of the page */
+    const char *path;    /* in the example; '*' stands for a device of either list */
+    const struct cfg_field *fields;
+    const void *defaults; /* NULL: the type's values */
+} groups[] = {
+    {"The file", "", ROOT, &conf_defaults},
+    {"mqtt", "mqtt.", MQTT, &conf_defaults.mqtt},
+    {"mqtt.tls", "mqtt.tls.", TLS, &conf_defaults.mqtt},
+    {"home_assistant", "home_assistant.", HOME_ASSISTANT, &conf_defaults},
+    {"spool", "spool.", SPOOL, &conf_defaults},
+    {"audit", "audit.", AUDIT, &conf_defaults},
+    {"log", "log.", LOG, &conf_defaults},
+    {"http", "http.", HTTP, &conf_defaults},
+    {"devices", "devices.", LISTS, NULL},
+    {"A device", "*.", HEAD, &head_defaults},
+    {"modbus", "*.modbus.", MODBUS, &modbus_defaults},
+    {"modbus.tls", "*.modbus.tls.", FILES, &modbus_defaults},
+    {"points", "*.points.", OVERRIDE, NULL},
+    {"control", "*.control.", CONTROL, &sheet_defaults},
+    {"control.deadman", "*.control.deadman.", DEADMAN, &sheet_defaults.control},
+};
+
+enum { N_GROUPS = sizeof groups / sizeof *groups };
+
 static void test_every_key_is_described(void **state)
 {
-    struct conf conf;
-    (void)state;
-    read_smallest(&conf);
-    const struct device *device = &conf.devices.devices[0];
-    const struct head head = {.poll_ns = device->poll_ns,
-                              .longest_silence_ns = device->longest_silence_ns};
-    const struct sheet sheet = {.control = device->control};
-    const struct {
-        const char *heading;
-        const struct cfg_field *fields;
-        const void *defaults; /* the structure that the fields fill; NULL: the type's values */
-    } groups[] = {
-        {"The file", ROOT, &conf},
-        {"mqtt", MQTT, &conf.mqtt},
-        {"mqtt.tls", TLS, &conf.mqtt},
-        {"home_assistant", HOME_ASSISTANT, &conf},
-        {"spool", SPOOL, &conf},
-        {"audit", AUDIT, &conf},
-        {"log", LOG, &conf},
-        {"http", HTTP, &conf},
-        {"devices", LISTS, NULL},
-        {"A device", HEAD, &head},
-        {"modbus", MODBUS, &device->modbus},
-        {"modbus.tls", FILES, &device->modbus},
-        {"points", OVERRIDE, NULL},
-        {"control", CONTROL, &sheet},
-        {"control.deadman", DEADMAN, &sheet.control},
-    };
-    const size_t n = sizeof groups / sizeof *groups;
     char *expected, *page;
     size_t size;
+    (void)state;
+    read_smallest(&conf_defaults);
+    const struct device *device = &conf_defaults.devices.devices[0];
+    head_defaults =
+        (struct head){.poll_ns = device->poll_ns, .longest_silence_ns = device->longest_silence_ns};
+    modbus_defaults = device->modbus;
+    sheet_defaults = (struct sheet){.control = device->control};
     FILE *out = open_memstream(&expected, &size);
     assert_non_null(out);
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < N_GROUPS; i++) {
         fprintf(out, "[%s]\n", groups[i].heading);
         for (const struct cfg_field *field = groups[i].fields; field->key != NULL; field++)
             print_row(out, field, groups[i].defaults);
@@ -231,16 +244,101 @@ static void test_every_key_is_described(void **state)
     fclose(out);
     page = read_page();
     assert_string_equal(page, expected);
-    assert_int_equal(count_tables(CONF) + count_tables(DEVICE) + count_tables(PLACE), n);
+    assert_int_equal(count_tables(CONF) + count_tables(DEVICE) + count_tables(PLACE), N_GROUPS);
     free(page);
     free(expected);
+    conf_free(&conf_defaults);
+}
+
+/* ---- the example ---- */
+
+/* The line, or the setting in it when it is a comment that holds one. */
+static const char *uncommented(const char *line)
+{
+    const char *text = line + strspn(line, " ");
+    if (strncmp(text, "// ", 3) != 0)
+        return line;
+    text += 3;
+    text += strspn(text, " ");
+    const char *behind = text + strspn(text, "abcdefghijklmnopqrstuvwxyz_");
+    behind += strspn(behind, " ");
+    bool setting =
+        behind > text && (strncmp(behind, "= ", 2) == 0 ||
+                          (strncmp(behind, ": ", 2) == 0 && strchr("{(", behind[2]) != NULL));
+    return setting || strchr("{}()", *text) != NULL ? text : line;
+}
+
+static void write_uncommented(const char *path)
+{
+    char line[LINE];
+    FILE *from = fopen(EXAMPLE, "r"), *to = fopen(path, "w");
+    assert_non_null(from);
+    assert_non_null(to);
+    while (fgets(line, sizeof line, from) != NULL)
+        fputs(uncommented(line), to);
+    fclose(from);
+    assert_int_equal(fclose(to), 0);
+}
+
+/* Whether a setting has the key at the end of the path, or one of the elements of
+ * a list on the way has: "devices.bess.points.name". */
+static bool shows(const struct cfg_setting *setting, const char *path)
+{
+    char name[LINE];
+    if (setting == NULL || *path == '\0')
+        return setting != NULL;
+    if (cfg_is_list(setting)) {
+        for (const struct cfg_setting *s = cfg_first(setting); s != NULL; s = cfg_next(s))
+            if (shows(s, path))
+                return true;
+        return false;
+    }
+    const size_t size = strcspn(path, ".");
+    snprintf(name, sizeof name, "%.*s", (int)size, path);
+    return shows(cfg_member(setting, name), path + size + (path[size] == '.'));
+}
+
+static void test_the_example_shows_every_key(void **state)
+{
+    struct cfg cfg = {.out = stderr};
+    struct given given;
+    struct conf conf;
+    bool whole = true;
+    (void)state;
+    write_uncommented("all.cfg");
+    const struct cfg_setting *root = cfg_open(&cfg, "all.cfg");
+    assert_non_null(root);
+    for (size_t i = 0; i < N_GROUPS; i++)
+        for (const struct cfg_field *field = groups[i].fields; field->key != NULL; field++) {
+            char bess[LINE], meters[LINE];
+            const char *at = groups[i].path;
+            const bool device = *at == '*'; /* of either list */
+            snprintf(bess, sizeof bess, "%s%s%s", device ? "devices.bess" : "",
+                     device ? at + 1 : at, field->key);
+            snprintf(meters, sizeof meters, "devices.meters%s%s", device ? at + 1 : at, field->key);
+            if (!shows(root, bess) && !(device && shows(root, meters))) {
+                print_error("etc/fluxbridge.cfg does not show %s of %s\n", field->key,
+                            groups[i].heading);
+                whole = false;
+            }
+        }
+    cfg_close(root);
+    assert_true(whole);
+    /* Some exclude each other, but all of them are known. */
+    given_cfg(&given);
+    (void)conf_read(&given.cfg, "all.cfg", &conf);
+    fclose(given.cfg.out);
     conf_free(&conf);
+    if (strstr(given.said, "unknown key") != NULL)
+        fail_msg("%s", given.said);
+    free(given.said);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_key_is_described),
+        cmocka_unit_test(test_the_example_shows_every_key),
     };
     return cmocka_run_group_tests(tests, given_directory, remove_directory);
 }
