@@ -117,7 +117,8 @@ static int run_run(const struct options *options)
 
 static int run_check(const struct options *options)
 {
-    return cli_check(options->values[OPTION_CONFIG], options->values[OPTION_ONLINE] != NULL);
+    return cli_check(options->values[OPTION_CONFIG], options->values[OPTION_ONLINE] != NULL,
+                     options->values[OPTION_JSON] != NULL);
 }
 
 static bool parse_seconds(const char *text, int64_t *period_ns)
@@ -195,13 +196,14 @@ static const struct verb verbs[] = {
         .usage = "-c FILE",
         .summary = "check a configuration",
         .help =
-            "Prints every problem of the configuration FILE, of the device types it uses and\n"
-            "of the files it names as FILE:LINE: message. Warnings are no problems: two devices\n"
-            "on one unit id, a secret that all may read, polls that a serial line is too slow\n"
-            "for; with --online also polls that the devices are too slow for, and power that\n"
-            "is about 1000 times off voltage x current. Then a device that does not answer is\n"
-            "a problem as well (exit code 1).",
-        .options = TAKES_CONFIG | TAKES(OPTION_ONLINE),
+            "Prints every problem of the configuration FILE and of the device types it uses\n"
+            "(exit code 2), and of the files, directories and serial devices it names (1), as\n"
+            "FILE:LINE: message. Warnings are no problems: two devices on one unit id, a secret\n"
+            "that all may read, a certificate that ends soon, polls that a serial line is too\n"
+            "slow for. With --online a device that does not answer and points that it refuses\n"
+            "are problems as well, and warnings are values that cannot be, polls that the\n"
+            "devices are too slow for, and power about 1000 times off voltage x current.",
+        .options = TAKES_CONFIG | TAKES(OPTION_JSON) | TAKES(OPTION_ONLINE),
         .run = run_check,
     },
     {

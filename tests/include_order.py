@@ -38,6 +38,7 @@ bridge/base/clock
 bridge/base/log
 bridge/base/guard
 bridge/base/owner
+bridge/cli/terminal
 bridge/cli/table
 bridge/cli/types
 bridge/base/notify
@@ -90,6 +91,9 @@ bridge/cli/reading
 bridge/cli/recognise
 bridge/cli/survey
 bridge/cli/power_check
+bridge/cli/check_files
+bridge/cli/check_devices
+bridge/cli/verdict
 bridge/cli/cli
 bridge/main
 """.split()

@@ -29,10 +29,11 @@ struct cli_read_options {
 int cli_read(const struct conf *conf, const char *device, char *const *points,
              const struct cli_read_options *options);
 
-/* `fluxbridge check`: every problem and warning of the configuration at `path`.
- * Online also what the devices say: whether they answer, fast enough, and
- * whether power fits voltage and current. */
-int cli_check(const char *path, bool online);
+/* `fluxbridge check`: every problem and warning of the configuration at `path`, and
+ * of the files and devices that it names; online also what the devices say. As
+ * lines, or as one JSON object. 2: the configuration is wrong; 1: something that it
+ * names is not as it should be. */
+int cli_check(const char *path, bool online, bool json);
 
 /* `fluxbridge points`: the rows of a device type. */
 int cli_points(const char *type);

@@ -3,7 +3,8 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+
+#include "bridge/cli/terminal.h"
 
 struct cell {
     char *text;
@@ -83,14 +84,6 @@ void table_mark(struct table *table)
         table->cells[table->n_cells - 1].marked = true;
 }
 
-static bool is_coloured(FILE *out)
-{
-    const char *no_color = getenv("NO_COLOR");
-    const char *term = getenv("TERM");
-    return isatty(fileno(out)) && (no_color == NULL || *no_color == '\0') && term != NULL &&
-           strcmp(term, "dumb") != 0;
-}
-
 static void print_row(const struct table *table, const struct cell *row, const int *widths,
                       FILE *out)
 {
@@ -116,15 +109,15 @@ bool table_print(const struct table *table, FILE *out)
         if (table->cells[i].width > widths[i % table->n_columns])
             widths[i % table->n_columns] = table->cells[i].width;
 
-    const bool coloured = is_coloured(out);
+    const bool coloured = terminal_is_coloured(out);
     for (unsigned i = 0; i + table->n_columns <= table->n_cells; i += table->n_columns) {
         bool marked = false;
         for (unsigned column = 0; column < table->n_columns; column++)
             marked = marked || table->cells[i + column].marked;
-        const char *colour = !coloured ? "" : i == 0 ? "\033[1m" : marked ? "\033[31m" : "";
+        const char *colour = !coloured ? "" : i == 0 ? TERMINAL_BOLD : marked ? TERMINAL_RED : "";
         fputs(colour, out);
         print_row(table, &table->cells[i], widths, out);
-        fputs(*colour != '\0' ? "\033[0m\n" : "\n", out);
+        fputs(*colour != '\0' ? TERMINAL_PLAIN "\n" : "\n", out);
     }
     return true;
 }

@@ -47,7 +47,7 @@ _fluxbridge() {
         options="-h --help -V --version"
         case $command in
         run) options="$options -c --config" ;;
-        check) options="$options -c --config -o --online" ;;
+        check) options="$options -c --config -j --json -o --online" ;;
         read)
             options="$options -c --config -j --json -r --raw -w --watch"
             words=$(_fluxbridge_names)

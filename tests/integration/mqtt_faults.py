@@ -110,12 +110,12 @@ class Relay:
 class Certificates:
     """A certificate authority and what it has signed, made with openssl."""
 
-    def __init__(self, directory, name):
+    def __init__(self, directory, name, days=60):
         self.directory, self.name = directory, name
         self.ca = self.path("ca.pem")
         self._openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
                       "-nodes", "-keyout", self.path("ca.key"), "-out", self.ca,
-                      "-subj", "/CN=%s CA" % name, "-days", "2")
+                      "-subj", "/CN=%s CA" % name, "-days", str(days))
 
     def path(self, file):
         return os.path.join(self.directory, "%s-%s" % (self.name, file))
@@ -123,7 +123,7 @@ class Certificates:
     def _openssl(self, *arguments):
         subprocess.run(["openssl", *arguments], check=True, capture_output=True)
 
-    def sign(self, subject, alternative, days=2):
+    def sign(self, subject, alternative, days=60):
         """(certificate, key) for a name; `alternative` like "IP:127.0.0.1"."""
         certificate, key = self.path(subject + ".pem"), self.path(subject + ".key")
         request, extensions = self.path(subject + ".csr"), self.path(subject + ".ext")

@@ -11,6 +11,7 @@ import threading
 
 import flux
 import sim_clients
+from mqtt_faults import Certificates
 
 NOWHERE = type("", (), {"host": "127.0.0.1", "port": 1883})  # a broker that nobody asks
 
@@ -295,7 +296,7 @@ class Scan(Test):
         path = os.path.join(self.directory, "found.cfg")
         with open(path, "w") as file:
             file.write('site = "s"; mqtt: { url = "mqtt://127.0.0.1"; };\n'
-                       'audit: { path = "/nowhere/audit.jsonl"; };\n' + block)
+                       'audit: { path = "%s/audit.jsonl"; };\n' % self.directory + block)
         code, out, err = self.run_tool("check", "-c", path)
         self.assertEqual((code, err), (0, ""), out)
         return out
@@ -516,7 +517,7 @@ class Check(Test):
 
     def test_polls_that_a_serial_line_is_too_slow_for(self):
         def site(poll):
-            line = {"serial": "/dev/ttyS99", "baud": 9600}
+            line = {"serial": "/dev/null", "baud": 9600}
             return self.site(meters=[
                 flux.meter(NOWHERE, name, "acuvim2-vendor", address, poll, line)
                 for name, address in (("A", 1), ("B", 2))])
@@ -525,11 +526,151 @@ class Check(Test):
         code, lines = self.check(path)
         self.assertEqual((code, len(lines)), (0, 2))
         # 76 registers and 18 in two reads, or 90 in one: about 200 ms for each meter.
-        found = re.fullmatch(r"(.*): warning: the polls on /dev/ttyS99 take (\d+) % of the time "
+        found = re.fullmatch(r"(.*): warning: the polls on /dev/null take (\d+) % of the time "
                              r"there is, by its baud rate: poll less often", lines[0])
         self.assertEqual(found.group(1), "%s:%d" % (path, self.line_of(path, "modbus")))
         self.assertTrue(180 <= int(found.group(2)) <= 240, lines[0])
         self.assertEqual(self.check(site("1s")), (0, [path + ": good: 2 devices on 1 link"]))
+
+    # ---- what is around it ----
+
+    def told(self, path, text, message, after="", code=1):
+        """That there is this one problem, at the line of `text`."""
+        line = self.line_of(path, text, after)
+        self.assertEqual(self.check(path), (code, ["%s:%d: %s" % (path, line, message)]))
+
+    def test_files_that_cannot_be_made(self):
+        nowhere = os.path.join(self.directory, "none")
+        missing = (nowhere + ": No such file or directory: make this directory, writable for the "
+                             "user who runs the bridge")
+        meters = [flux.meter(NOWHERE)]
+        path = self.site(meters=meters, spool={"path": nowhere + "/spool.db"})
+        self.told(path, "path", missing, "spool")
+        os.mkdir(nowhere)
+        self.assertEqual(self.check(path)[0], 0)
+        path = self.site(meters=meters, spool={"path": nowhere})
+        self.told(path, "path", nowhere + " is a directory: a file in it is wanted", "spool")
+        os.rmdir(nowhere)
+        with open(nowhere, "w"):
+            pass
+        path = self.site(meters=meters, spool={"path": nowhere + "/spool.db"})
+        self.told(path, "path", nowhere + " is no directory", "spool")
+        os.remove(nowhere)
+        path = os.path.join(self.directory, "site.cfg")
+        with open(path, "w") as file:
+            file.write(flux.config(NOWHERE, meters=meters, audit={"path": nowhere + "/a.jsonl"}))
+        self.told(path, "path", missing, "audit")
+
+    def test_a_serial_device_that_is_not_there(self):
+        device = os.path.join(self.directory, "ttyUSB0")
+        path = self.site(meters=[flux.meter(NOWHERE, name, address=address, poll="1s",
+                                            modbus={"serial": device})
+                                 for name, address in (("A", 1), ("B", 2))])
+        self.told(path, "serial", device + ": No such file or directory: is the adapter plugged "
+                                           "in?")  # once for the line
+        with open(device, "w"):
+            pass
+        self.told(path, "serial", device + " is no serial device")
+
+    def test_certificates_and_keys(self):
+        authority = Certificates(self.directory, "one")
+        cert, key = authority.sign("bridge", "IP:127.0.0.1", days=400)
+        other, other_key = authority.sign("other", "IP:127.0.0.1", days=400)
+        empty = os.path.join(self.directory, "empty.pem")
+        with open(empty, "w") as file:
+            file.write("no certificate\n")
+        for path in (key, other_key, empty):
+            os.chmod(path, 0o600)
+        locked = os.path.join(self.directory, "locked.key")
+        subprocess.run(["openssl", "ec", "-aes256", "-passout", "pass:word", "-in", key, "-out",
+                        locked], check=True, capture_output=True)
+        where = {"url": "mqtts://127.0.0.1:8883"}
+
+        def site(**tls):
+            return self.site(meters=[flux.meter(NOWHERE)], mqtt={**where, "tls": tls})
+
+        self.assertEqual(self.check(site(cert_file=cert, key_file=key))[1][1:], [])
+        self.told(site(ca_file=empty), "ca_file", "ca_file: %s holds no certificates as PEM" % empty)
+        self.told(site(cert_file=empty, key_file=key), "cert_file",
+                  "cert_file: %s holds no certificate as PEM" % empty)
+        self.told(site(cert_file=cert, key_file=other_key), "key_file",
+                  "key_file: %s is not the key of cert_file" % other_key)
+        for path in (empty, locked):
+            self.told(site(cert_file=cert, key_file=path), "key_file",
+                      "key_file: %s holds no key as PEM without a passphrase" % path)
+        os.chmod(key, 0o644)
+        code, lines = self.check(site(cert_file=cert, key_file=key))
+        self.assertEqual((code, len(lines)), (0, 2))
+        self.assertIn("can be read by every user", lines[0])
+
+    def test_certificates_that_end(self):
+        authority = Certificates(self.directory, "one", days=2)
+        path = self.site(meters=[flux.meter(NOWHERE)],
+                         mqtt={"url": "mqtts://127.0.0.1", "tls": {"ca_file": authority.ca}})
+        code, lines = self.check(path)
+        self.assertEqual((code, len(lines)), (0, 2))
+        self.assertRegex(lines[0], r":%d: warning: ca_file: a certificate ends in [12] days"
+                         % self.line_of(path, "ca_file"))
+        ended, key = authority.sign("late", "IP:127.0.0.1", days=-1)
+        os.chmod(key, 0o600)
+        path = self.site(meters=[flux.meter(NOWHERE)],
+                         mqtt={"url": "mqtts://127.0.0.1",
+                               "tls": {"cert_file": ended, "key_file": key}})
+        self.told(path, "cert_file", "cert_file: a certificate has ended 1 days ago")
+
+    def test_json(self):
+        path = self.site(meters=[flux.meter(NOWHERE, "A"), flux.meter(NOWHERE, "B")],
+                         spool={"path": self.directory})
+        code, lines = self.check(path, "--json")
+        self.assertEqual((code, len(lines)), (1, 1))
+        told = json.loads(lines[0])
+        self.assertEqual({key: told[key] for key in ("file", "good", "site", "devices", "links")},
+                         {"file": path, "good": False, "site": "demo", "devices": 2, "links": 1})
+        self.assertEqual(told["problems"], [
+            {"file": path, "line": self.line_of(path, "path", "spool"),
+             "message": self.directory + " is a directory: a file in it is wanted"}])
+        self.assertEqual([entry["message"] for entry in told["warnings"]],
+                         ["device 'A' has the same link and address 2"])
+        with open(path, "a") as file:
+            file.write("nonsense = 1;\n")
+        code, lines = self.check(path, "-j")
+        told = json.loads(lines[0])
+        self.assertEqual((code, told["good"]), (2, False))
+        self.assertEqual(told["problems"][0]["message"], "unknown key 'nonsense'")
+        good = json.loads(self.check(self.site(meters=[flux.meter(NOWHERE)]), "-j")[1][0])
+        self.assertEqual((good["good"], good["problems"], good["warnings"]), (True, [], []))
+
+    def test_colours_on_a_terminal(self):
+        path = self.site(meters=[flux.meter(NOWHERE, "A"), flux.meter(NOWHERE, "B")])
+        terminal = Terminal()
+        tool = self.tool("check", "-c", path, stdout=terminal.theirs,
+                         env={"TERM": "xterm", "NO_COLOR": ""})
+        self.assertEqual(tool.wait_end(), 0)
+        text = terminal.close()
+        self.assertIn("\033[33m%s:" % path, text)
+        self.assertIn(": \033[32mgood\033[0m: 2 devices", text)
+
+    # ---- what the devices say ----
+
+    def test_online_points_that_are_refused(self):
+        unit = flux.battery_unit()
+        del unit.registers[2028], unit.registers[2026]
+        server = self.modbus({1: unit})
+        path = self.site([flux.battery(server)])
+        code, lines = self.check(path, "--online")
+        self.assertEqual((code, lines), (1, [
+            "%s:%d: device 'Site-BESS-01' refuses 2 of 5 points: soe (illegal_address), "
+            "available_blocks (illegal_address): is it a powerpack?"
+            % (path, self.line_of(path, "modbus"))]))
+
+    def test_online_values_that_cannot_be(self):
+        unit = flux.battery_unit(soe=0xFFFF)
+        server = self.modbus({1: unit})
+        path = self.site([flux.battery(server)])
+        code, lines = self.check(path, "--online")
+        self.assertEqual((code, len(lines)), (0, 2))
+        self.assertIn(": warning: device 'Site-BESS-01' says what cannot be: soe (implausible)",
+                      lines[0])
 
     def test_online_good(self):
         server = self.modbus({1: flux.battery_unit(), 2: flux.meter_unit()})
