@@ -27,6 +27,7 @@ enum { SAMPLE_BYTES = 8 << 20, OUTCOME_BYTES = 4 << 20 };
 #define WATCH_MIN_NS CLOCK_NS_PER_S /* between two looks at the promises */
 #define WATCH_MAX_NS (5 * CLOCK_NS_PER_S)
 #define SLACK_NS     (2 * CLOCK_NS_PER_S) /* a promise broken by less is a busy machine */
+#define LEAVE_NS     (3 * CLOCK_NS_PER_S)
 #define GRACE_NS     (300 * CLOCK_NS_PER_MS)
 
 /* The threads that are watched, beside the pollers. */
@@ -59,16 +60,13 @@ struct supervisor {
 
 /* ---- start and stop ---- */
 
-/* For every point of a poller's devices that a command may name, one place for
- * commands and one for the bridge's own writes. */
-static unsigned count_places(const struct device_list *list, unsigned poller)
+/* How many devices of this poller take commands. */
+static unsigned count_commanded(const struct device_list *list, unsigned poller)
 {
-    unsigned places = 0;
+    unsigned n = 0;
     for (unsigned i = 0; i < list->n_devices; i++)
-        for (unsigned point = 0; point < list->devices[i].n_points; point++)
-            if (list->devices[i].poller == poller && device_may_write(&list->devices[i], point))
-                places += 2;
-    return places;
+        n += list->devices[i].poller == poller && device_takes_commands(&list->devices[i]);
+    return n;
 }
 
 static bool make_queues(struct supervisor *supervisor)
@@ -83,7 +81,7 @@ static bool make_queues(struct supervisor *supervisor)
                 supervisor->outbox && supervisor->mailboxes && supervisor->pollers &&
                 supervisor->poller_stuck;
     for (unsigned poller = 0; good && poller < list->n_pollers; poller++) {
-        supervisor->mailboxes[poller] = mailbox_new(count_places(list, poller));
+        supervisor->mailboxes[poller] = mailbox_new(count_commanded(list, poller));
         good = supervisor->mailboxes[poller];
         supervisor->n_pollers += good;
     }
@@ -118,7 +116,6 @@ static bool start(struct supervisor *supervisor)
         .mailboxes = supervisor->mailboxes,
         .audit = supervisor->audit,
         .health = &supervisor->health,
-        .run = supervisor->run,
     });
     if (!supervisor->subscriber)
         return false;
@@ -156,6 +153,7 @@ static bool start(struct supervisor *supervisor)
             .inbox = supervisor->inbox,
             .health = &supervisor->health,
             .energy = supervisor->energy,
+            .state = supervisor->state,
             .run = supervisor->run,
             .origin_ns = origin_ns,
         });
@@ -165,13 +163,33 @@ static bool start(struct supervisor *supervisor)
     return true;
 }
 
+/* From here on no command is begun: what is under way ends, and on_exit is carried
+ * out, for which a slow device gets its time: to say what it is in, to take the
+ * fallback or zero instead, and to have that read back. */
+static void leave(struct supervisor *supervisor)
+{
+    const struct device_list *list = &supervisor->conf->devices;
+    int64_t slowest_ns = 0;
+    for (unsigned i = 0; i < list->n_devices; i++)
+        if (device_takes_commands(&list->devices[i]) &&
+            list->devices[i].modbus.timeout_ns > slowest_ns)
+            slowest_ns = list->devices[i].modbus.timeout_ns;
+    const int64_t until_ns = clock_mono_ns() + LEAVE_NS + 8 * slowest_ns;
+    subscriber_drain(supervisor->subscriber);
+    for (unsigned i = 0; i < supervisor->n_pollers; i++)
+        mailbox_leave(supervisor->mailboxes[i]);
+    for (unsigned i = 0; i < supervisor->n_pollers; i++)
+        if (supervisor->pollers[i] && !mailbox_wait_left(supervisor->mailboxes[i], until_ns))
+            log_warning("on_exit: not all was confirmed in time poller=%u", i);
+}
+
 /* Also what was started in part. Commands under way end first and are answered,
  * then the answers go to disk, then to the broker. */
 static void stop(struct supervisor *supervisor)
 {
     http_stop(supervisor->http);
     if (supervisor->subscriber)
-        subscriber_drain(supervisor->subscriber);
+        leave(supervisor);
     for (unsigned i = 0; i < supervisor->n_pollers; i++)
         mailbox_stop(supervisor->mailboxes[i]);
     for (unsigned i = 0; i < supervisor->n_pollers; i++)

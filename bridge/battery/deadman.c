@@ -7,43 +7,77 @@ void deadman_init(struct deadman *deadman, int64_t timeout_ns, double fallback)
     *deadman = (struct deadman){.timeout_ns = timeout_ns, .fallback = fallback};
 }
 
-void deadman_holds(struct deadman *deadman, double value, int64_t now_ns)
+static void arm(struct deadman *deadman, int64_t end_ns)
 {
-    if (deadman->timeout_ns == 0)
-        return;
-    bool lease = value != deadman->fallback;
-    deadman->state = lease ? DEADMAN_ARMED : DEADMAN_IDLE;
-    deadman->next_ns = now_ns + deadman->timeout_ns;
+    deadman->state = DEADMAN_ARMED;
+    deadman->end_ns = end_ns;
     deadman->at_zero = false;
 }
 
-void deadman_may_hold(struct deadman *deadman, double value, int64_t now_ns)
+void deadman_confirm(struct deadman *deadman, double value, int64_t written_ns)
 {
-    if (deadman->state == DEADMAN_IDLE && value != deadman->fallback)
-        deadman_holds(deadman, value, now_ns);
+    deadman->stopped = false;
+    if (deadman->timeout_ns == 0)
+        return;
+    if (value == deadman->fallback)
+        deadman_done(deadman);
+    else
+        arm(deadman, written_ns + deadman->timeout_ns);
+}
+
+void deadman_find(struct deadman *deadman, double value, int64_t end_ns)
+{
+    if (deadman->timeout_ns > 0 && deadman->state == DEADMAN_IDLE && value != 0.0 &&
+        (value != deadman->fallback || deadman->stopped))
+        arm(deadman, end_ns);
+}
+
+void deadman_stop(struct deadman *deadman)
+{
+    deadman->stopped = true;
+    deadman_done(deadman);
+}
+
+void deadman_see_rest(struct deadman *deadman)
+{
+    if (deadman->state == DEADMAN_ARMED)
+        deadman_done(deadman);
 }
 
 int64_t deadman_next_ns(const struct deadman *deadman)
 {
-    return deadman->state == DEADMAN_IDLE ? INT64_MAX : deadman->next_ns;
+    switch (deadman->state) {
+    case DEADMAN_ARMED:
+        return deadman->end_ns;
+    case DEADMAN_FIRING:
+        return deadman->next_ns;
+    default:
+        return INT64_MAX;
+    }
 }
 
-bool deadman_due(struct deadman *deadman, int64_t now_ns, double *value)
+bool deadman_is_due(struct deadman *deadman, int64_t now_ns, double *value)
 {
-    if (now_ns < deadman_next_ns(deadman))
+    if (deadman->state == DEADMAN_IDLE || now_ns < deadman_next_ns(deadman))
         return false;
     deadman->state = DEADMAN_FIRING;
     deadman->next_ns = now_ns + RETRY_NS;
-    *value = deadman->at_zero ? 0.0 : deadman->fallback;
+    *value = deadman->at_zero || deadman->stopped ? 0.0 : deadman->fallback;
     return true;
 }
 
-void deadman_refused(struct deadman *deadman, int64_t now_ns)
+void deadman_forbid(struct deadman *deadman, int64_t now_ns)
 {
     if (deadman->state != DEADMAN_FIRING || deadman->at_zero)
         return;
     deadman->at_zero = true;
     deadman->next_ns = now_ns;
+}
+
+void deadman_rest(struct deadman *deadman, int64_t until_ns)
+{
+    if (deadman->state == DEADMAN_FIRING && deadman->next_ns < until_ns)
+        deadman->next_ns = until_ns;
 }
 
 void deadman_done(struct deadman *deadman)

@@ -1,11 +1,13 @@
 /* deadman: the lease of a battery's setpoint.
  *
- * Pure. A confirmed setpoint holds for `timeout_ns`; when no fresh one is
- * confirmed in that time the bridge must write the fallback itself, and again
- * each second until that is confirmed. Losing the broker needs no rule of its
- * own: without it no setpoint arrives, so the lease runs out no later.
+ * Pure. A setpoint that was confirmed holds for `timeout_ns` from its write;
+ * when no fresh one was confirmed in that time the bridge writes the fallback
+ * itself, and again each second until that is confirmed. Losing the broker
+ * needs no rule of its own: without it no setpoint arrives, so the lease runs
+ * out no later. Nothing makes a lease longer but a fresh setpoint that is
+ * confirmed: no refusal, no repetition, no correction, no restart.
  *
- * Owned by the subscriber, one per battery.
+ * Part of a battery, owned by the thread of its link.
  */
 #ifndef BRIDGE_BATTERY_DEADMAN_H
 #define BRIDGE_BATTERY_DEADMAN_H
@@ -16,30 +18,44 @@
 struct deadman {
     int64_t timeout_ns; /* 0 = there is no deadman */
     double fallback;    /* kW */
-    enum { DEADMAN_IDLE, DEADMAN_ARMED, DEADMAN_FIRING } state;
-    int64_t next_ns; /* ARMED: when the lease ends; FIRING: the next attempt */
-    bool at_zero;    /* FIRING: the fallback was not allowed, zero is written instead */
+    enum deadman_state { DEADMAN_IDLE, DEADMAN_ARMED, DEADMAN_FIRING } state;
+    int64_t end_ns;  /* ARMED, FIRING: when the lease ends or ended */
+    int64_t next_ns; /* FIRING: the next attempt */
+    bool stopped;    /* the last that was wanted is a stop: nothing but zero is written */
+    bool at_zero;    /* FIRING: the fallback is not allowed, zero is written instead */
 };
 
 void deadman_init(struct deadman *deadman, int64_t timeout_ns, double fallback);
 
-/* The device holds `value`: a setpoint was confirmed, or it was found there at
- * start. Anything but the fallback begins a new lease; the fallback ends it. */
-void deadman_holds(struct deadman *deadman, double value, int64_t now_ns);
+/* A setpoint other than zero is confirmed, written at `written_ns`: begins a new
+ * lease, or none when it is the fallback itself. */
+void deadman_confirm(struct deadman *deadman, double value, int64_t written_ns);
 
-/* It may hold `value`: written, but not confirmed. Begins a lease where there
- * is none, and renews none. */
-void deadman_may_hold(struct deadman *deadman, double value, int64_t now_ns);
+/* The device holds `value` that no command put there in this run, or it was
+ * written and not confirmed. Begins a lease that ends at `end_ns` where there is
+ * none, and changes none. Zero and the fallback need no lease. */
+void deadman_find(struct deadman *deadman, double value, int64_t end_ns);
 
-/* When to ask again: CLOCK_NEVER while idle. */
+/* A stop was accepted: there is no lease any more. */
+void deadman_stop(struct deadman *deadman);
+
+/* The device was seen to hold zero or the fallback by itself: nothing to guard.
+ * What is firing goes on until its own write is confirmed. */
+void deadman_see_rest(struct deadman *deadman);
+
+/* When to ask again: INT64_MAX while idle. */
 int64_t deadman_next_ns(const struct deadman *deadman);
 
-/* Whether a write is due now, and of what. The next attempt is a second later. */
-bool deadman_due(struct deadman *deadman, int64_t now_ns, double *value);
+/* Whether a write is due now, and of what. The next attempt is a second later
+ * at the soonest. */
+bool deadman_is_due(struct deadman *deadman, int64_t now_ns, double *value);
 
-/* The bridge's own write was refused by an interlock, so the fallback is not
- * allowed now: zero is, at once. */
-void deadman_refused(struct deadman *deadman, int64_t now_ns);
+/* The fallback was refused, or what its rules need could not be read: zero from
+ * now on, and at once. */
+void deadman_forbid(struct deadman *deadman, int64_t now_ns);
+
+/* The next attempt is not to be made before `until_ns`. */
+void deadman_rest(struct deadman *deadman, int64_t until_ns);
 
 /* The bridge's own write is confirmed: no lease any more. */
 void deadman_done(struct deadman *deadman);

@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include "bridge/base/clock.h"
+#include "bridge/battery/admit.h"
+#include "bridge/battery/battery.h"
 #include "bridge/cli/cli.h"
 #include "bridge/commands/answers.h"
 #include "devices/lines/link_new.h"
@@ -19,7 +21,7 @@ struct desk {
     struct health health;
     struct outbox *outbox;
     struct audit *audit;
-    struct answers *reply;
+    struct answers *answers;
 };
 
 static bool desk_open(struct desk *desk, const struct conf *conf)
@@ -29,13 +31,13 @@ static bool desk_open(struct desk *desk, const struct conf *conf)
     if (desk->outbox != NULL)
         desk->audit = audit_start(conf->audit_path, desk->outbox);
     if (desk->audit != NULL)
-        desk->reply = answers_new(conf, desk->audit, &desk->health);
-    return desk->reply != NULL;
+        desk->answers = answers_new(conf, desk->audit, &desk->health);
+    return desk->answers != NULL;
 }
 
 static void desk_close(struct desk *desk)
 {
-    answers_free(desk->reply);
+    answers_free(desk->answers);
     if (desk->audit != NULL)
         audit_stop(desk->audit);
     outbox_free(desk->outbox);
@@ -65,44 +67,40 @@ static bool parse_number(const char *text, double *number)
     return decimal && end != text && *end == '\0' && errno == 0 && isfinite(*number);
 }
 
-/* The same two judgements and the same sequence as for a command over MQTT. */
-static void carry_out(const struct conf *conf, const struct device *device, int point,
-                      const struct command *command, struct desk *desk, bool dry_run,
-                      struct report *report)
+static void keep(void *context, const struct outcome *outcome)
 {
-    struct command_scene scene = {
-        .device = device,
-        .point = point,
-        .parsed = true,
-        .audit_unavailable = !audit_available(desk->audit),
-        .utc_ms = clock_utc_ms(),
-        .mono_ns = clock_mono_ns(),
-        .last_write_ns = INT64_MIN,
-    };
-    struct order order = {
-        .device = (unsigned)(device - conf->devices.devices),
-        .point = (unsigned)point,
-        .value = command->value,
-    };
-    int64_t last_write_ns = INT64_MIN;
+    *(struct outcome *)context = *outcome;
+}
 
-    *report = (struct report){.order = order, .outcome = OUTCOME_REFUSED};
-    report->reason = command_judge(command, &scene, &order.expires_ns, report->detail);
-    report->done_ns = clock_mono_ns();
-    if (report->reason != REASON_NONE)
-        return;
+/* The same door and the same sequence as for a command over MQTT. */
+static void carry_out(const struct device *device, struct command *command, bool dry_run,
+                      struct outcome *outcome)
+{
+    char who[64];
     struct link *link = link_new(&device->modbus);
-    struct control *control = control_new(device);
-    if (link != NULL && control != NULL && dry_run) {
-        if (control_check(control, link, &order, report))
-            report->reason = REASON_NONE;
-    } else if (link != NULL && control != NULL) {
-        control_run(control, link, &order, &last_write_ns, report);
+    (void)snprintf(who, sizeof(who), "fluxbridge write, process %d", (int)getpid());
+    struct battery *battery = battery_new(&(struct battery_setup){
+        .device = device,
+        .index = command->device,
+        .run = "write",
+        .who = who,
+        .judge_only = dry_run,
+        .tell = keep,
+        .context = outcome,
+    });
+    if (link != NULL && battery != NULL && battery_put(battery, command)) {
+        while (outcome->done_ns == 0) {
+            int64_t pause_ns = battery_due_ns(battery) - clock_mono_ns();
+            if (pause_ns > 0)
+                clock_pause(pause_ns);
+            battery_step(battery, link);
+        }
     } else {
-        report->reason = REASON_DEVICE_OFFLINE;
-        (void)snprintf(report->detail, sizeof(report->detail), "out of memory");
+        (void)snprintf(outcome->detail, sizeof(outcome->detail), "out of memory");
+        outcome->reason = REASON_DEVICE_OFFLINE;
+        outcome->done_ns = clock_mono_ns();
     }
-    control_free(control);
+    battery_free(battery);
     link_free(link);
 }
 
@@ -120,66 +118,78 @@ static void tell_dry(const struct device *device, int point, double value)
     printf("\n");
 }
 
-/* Tells how it ended: to the audit log and on stdout. */
-static bool tell(const struct device *device, const char *point, const struct command *command,
-                 const struct report *report, int64_t begun_ns, struct desk *desk, bool report_it)
+/* Judges it as it arrives: what can be said without the device. */
+static enum reason judge(const struct conf *conf, const struct device *device, int point,
+                         struct desk *desk, struct outcome *outcome)
 {
-    struct wire_trace trace = {.received_ms = clock_utc_ms(), .n_words = report->n_words};
-    struct outcome outcome = {
-        .has_id = true,
-        .has_value = true,
-        .value = command->value,
-        .kind = report->outcome,
-        .reason = report->reason,
-        .fault = report->fault,
-        .has_readback = report->has_readback,
-        .ts_ms = clock_utc_ms(),
-        .latency_ms = (double)(report->done_ns - begun_ns) / (double)CLOCK_NS_PER_MS,
+    const struct admit_scene scene = {
+        .device = device,
+        .index = (unsigned)(device - conf->devices.devices),
+        .point = point,
+        .audit_unavailable = !audit_available(desk->audit),
+        .utc_ms = outcome->command.utc_ms,
+        .mono_ns = outcome->command.mono_ns,
+        .last_write_ns = INT64_MIN,
     };
-    if (report->has_readback)
-        outcome.readback =
-            codec_decimal(&device->points[device_find_point(device, point)], report->readback);
-    memcpy(trace.words, report->words, sizeof(trace.words));
-    (void)snprintf(outcome.device, sizeof(outcome.device), "%s", device->name);
-    (void)snprintf(outcome.point, sizeof(outcome.point), "%s", point);
-    (void)snprintf(outcome.id, sizeof(outcome.id), "%s", command->id);
-    (void)snprintf(outcome.source, sizeof(outcome.source), "%s", command->source);
-    (void)snprintf(outcome.detail, sizeof(outcome.detail), "%s", report->detail);
-    char *text = outcome_json(&outcome);
+    return admit(&outcome->command, &scene, outcome->detail);
+}
+
+/* Tells how it ended, on stdout. */
+static bool tell(const struct outcome *outcome)
+{
+    char *text = outcome_json(outcome);
     if (text != NULL)
         printf("%s\n", text);
     free(text);
-    if (report_it)
-        answers_send(desk->reply, device->name, &outcome, &trace, &(struct reply_address){0});
-    return report->outcome == OUTCOME_CONFIRMED;
+    return outcome->kind == OUTCOME_CONFIRMED;
+}
+
+/* Who wants it. */
+static struct command command_of(const char *device, const char *point, double value)
+{
+    struct command command = {
+        .author = AUTHOR_TOOL,
+        .has_value = true,
+        .value = value,
+        .mono_ns = clock_mono_ns(),
+        .utc_ms = clock_utc_ms(),
+    };
+    (void)snprintf(command.device_name, sizeof(command.device_name), "%s", device);
+    (void)snprintf(command.point_name, sizeof(command.point_name), "%s", point);
+    (void)snprintf(command.id, sizeof(command.id), "write-%d-%lld", (int)getpid(),
+                   (long long)command.utc_ms);
+    (void)snprintf(command.source, sizeof(command.source), "fluxbridge-write");
+    return command;
 }
 
 int cli_write(const struct conf *conf, const char *device_name, const char *point,
               const char *value, bool dry_run)
 {
-    const int64_t begun_ns = clock_mono_ns();
     const struct device *device = cli_find_device(conf, "write", device_name);
-    struct command command = {0};
-    struct report report;
+    struct outcome outcome = {.kind = OUTCOME_REFUSED};
     struct desk desk;
+    double number;
 
     if (device == NULL)
         return EXIT_USAGE;
-    if (!parse_number(value, &command.value)) {
+    if (!parse_number(value, &number)) {
         fprintf(stderr, "fluxbridge write: '%s' is not a number\n", value);
         return EXIT_USAGE;
     }
-    (void)snprintf(command.id, sizeof(command.id), "write-%d-%lld", (int)getpid(),
-                   (long long)clock_utc_ms());
-    (void)snprintf(command.source, sizeof(command.source), "fluxbridge-write");
+    outcome.command = command_of(device->name, point, number);
     bool good = desk_open(&desk, conf);
     if (good) {
         const int index = device_find_point(device, point);
-        carry_out(conf, device, index, &command, &desk, dry_run, &report);
-        if (dry_run && report.reason == REASON_NONE)
-            tell_dry(device, index, command.value);
+        outcome.reason = judge(conf, device, index, &desk, &outcome);
+        outcome.done_ns = outcome.reason != REASON_NONE ? clock_mono_ns() : 0;
+        if (outcome.reason == REASON_NONE)
+            carry_out(device, &outcome.command, dry_run, &outcome);
+        if (dry_run && outcome.kind == OUTCOME_REFUSED && outcome.reason == REASON_NONE)
+            tell_dry(device, index, number);
         else
-            good = tell(device, point, &command, &report, begun_ns, &desk, !dry_run);
+            good = tell(&outcome);
+        if (!dry_run)
+            answers_send(desk.answers, &outcome);
     } else {
         fprintf(stderr, "fluxbridge write: out of memory or threads\n");
     }

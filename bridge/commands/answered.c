@@ -10,7 +10,7 @@ enum { BUCKETS = 4096 };
 struct entry {
     struct entry *younger;
     struct entry *same_bucket;
-    int64_t utc_ms;
+    int64_t done_ns;
     const char *payload; /* behind the id in `text` */
     char text[];
 };
@@ -71,18 +71,18 @@ const char *answered_find(const struct answered *answered, const char *id)
     return NULL;
 }
 
-static bool is_young(const struct entry *entry, int64_t utc_ms)
+static bool is_young(const struct entry *entry, int64_t now_ns)
 {
-    return utc_ms - entry->utc_ms <= ANSWERED_MS;
+    return now_ns - entry->done_ns <= ANSWERED_NS;
 }
 
-bool answered_full(const struct answered *answered, int64_t utc_ms)
+bool answered_full(const struct answered *answered, int64_t now_ns)
 {
-    return answered->count >= RECALL_MOST && answered->oldest != NULL &&
-           is_young(answered->oldest, utc_ms);
+    return answered->count >= ANSWERED_MOST && answered->oldest != NULL &&
+           is_young(answered->oldest, now_ns);
 }
 
-bool answered_add(struct answered *answered, const char *id, const char *payload, int64_t utc_ms)
+bool answered_add(struct answered *answered, const char *id, const char *payload, int64_t done_ns)
 {
     if (answered_find(answered, id) != NULL)
         return true;
@@ -94,7 +94,7 @@ bool answered_add(struct answered *answered, const char *id, const char *payload
     struct entry **bucket = &answered->buckets[bucket_of(id)];
     *entry = (struct entry){
         .same_bucket = *bucket,
-        .utc_ms = utc_ms,
+        .done_ns = done_ns,
         .payload = entry->text + id_size,
     };
     memcpy(entry->text, id, id_size);
@@ -106,8 +106,8 @@ bool answered_add(struct answered *answered, const char *id, const char *payload
         answered->oldest = entry;
     answered->youngest = entry;
     answered->count++;
-    while (answered->count > RECALL_LAST && answered->oldest != NULL &&
-           (answered->count > RECALL_MOST || !is_young(answered->oldest, utc_ms)))
+    while (answered->count > ANSWERED_LAST && answered->oldest != NULL &&
+           (answered->count > ANSWERED_MOST || !is_young(answered->oldest, done_ns)))
         forget_oldest(answered);
     return true;
 }

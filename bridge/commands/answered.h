@@ -12,10 +12,10 @@
 #include <stdint.h>
 
 enum {
-    RECALL_LAST = 1000,  /* this many are kept whatever their age */
-    RECALL_MOST = 50000, /* and never more than this many */
+    ANSWERED_LAST = 1000,  /* this many are kept whatever their age */
+    ANSWERED_MOST = 50000, /* and never more than this many */
 };
-#define ANSWERED_MS INT64_C(600000)
+#define ANSWERED_NS INT64_C(600000000000)
 
 struct answered;
 
@@ -26,12 +26,13 @@ void answered_free(struct answered *answered);
 const char *answered_find(const struct answered *answered, const char *id);
 
 /* Remembers an outcome's payload under its id, unless the id is known already,
- * and forgets what is old. `utc_ms` is the time of the outcome. False when out
- * of memory. */
-bool answered_add(struct answered *answered, const char *id, const char *payload, int64_t utc_ms);
+ * and forgets what is old. `done_ns` is the monotonic time of the outcome, so
+ * that a clock that is set makes nothing older or younger. False when out of
+ * memory. */
+bool answered_add(struct answered *answered, const char *id, const char *payload, int64_t done_ns);
 
-/* Whether RECALL_MOST are kept that are all too young to forget: then only a
+/* Whether ANSWERED_MOST are kept that are all too young to forget: then only a
  * command that may be repeated without harm is to be taken. */
-bool answered_full(const struct answered *answered, int64_t utc_ms);
+bool answered_full(const struct answered *answered, int64_t now_ns);
 
 #endif

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bridge/base/clock.h"
 #include "bridge/base/log.h"
 #include "bridge/commands/answered.h"
 
@@ -16,53 +17,58 @@ struct answers {
 /* A line of the audit log: an outcome of an earlier run. */
 static void remember(void *context, const char *line)
 {
-    struct answers *reply = context;
+    struct answers *answers = context;
     char device[COMMAND_NAME_MAX + 1];
     char id[COMMAND_ID_MAX + 1];
     int64_t ts_ms;
     char *payload;
     if (!outcome_json_parse_audit(line, device, id, &ts_ms, &payload))
         return;
-    int index = answers_find_device(reply, device);
-    if (index >= 0 && reply->answered[index] != NULL)
-        (void)answered_add(reply->answered[index], id, payload, ts_ms);
+    int index = answers_find_device(answers, device);
+    int64_t age_ms = clock_utc_ms() - ts_ms;
+    if (age_ms < 0) /* the clock was set back since: as if it were now */
+        age_ms = 0;
+    if (index >= 0 && answers->answered[index] != NULL && age_ms < INT64_MAX / CLOCK_NS_PER_MS)
+        (void)answered_add(answers->answered[index], id, payload,
+                           clock_mono_ns() - age_ms * CLOCK_NS_PER_MS);
     free(payload);
 }
 
 struct answers *answers_new(const struct conf *conf, struct audit *audit, struct health *health)
 {
     const struct device_list *list = &conf->devices;
-    struct answers *reply = calloc(1, sizeof(*reply) + list->n_devices * sizeof(struct answered *));
-    if (reply == NULL)
+    struct answers *answers =
+        calloc(1, sizeof(*answers) + list->n_devices * sizeof(struct answered *));
+    if (answers == NULL)
         return NULL;
-    reply->conf = conf;
-    reply->audit = audit;
-    reply->health = health;
+    answers->conf = conf;
+    answers->audit = audit;
+    answers->health = health;
     for (unsigned i = 0; i < list->n_devices; i++) {
-        if (!list->devices[i].controllable)
+        if (!device_takes_commands(&list->devices[i]))
             continue;
-        reply->answered[i] = answered_new();
-        if (reply->answered[i] == NULL) {
-            answers_free(reply);
+        answers->answered[i] = answered_new();
+        if (answers->answered[i] == NULL) {
+            answers_free(answers);
             return NULL;
         }
     }
-    audit_replay(conf->audit_path, remember, reply);
-    return reply;
+    audit_replay(conf->audit_path, remember, answers);
+    return answers;
 }
 
-void answers_free(struct answers *reply)
+void answers_free(struct answers *answers)
 {
-    if (reply == NULL)
+    if (answers == NULL)
         return;
-    for (unsigned i = 0; i < reply->conf->devices.n_devices; i++)
-        answered_free(reply->answered[i]);
-    free(reply);
+    for (unsigned i = 0; i < answers->conf->devices.n_devices; i++)
+        answered_free(answers->answered[i]);
+    free(answers);
 }
 
-int answers_find_device(const struct answers *reply, const char *name)
+int answers_find_device(const struct answers *answers, const char *name)
 {
-    const struct device_list *list = &reply->conf->devices;
+    const struct device_list *list = &answers->conf->devices;
     for (unsigned i = 0; i < list->n_devices; i++) {
         if (strcmp(list->devices[i].name, name) == 0)
             return (int)i;
@@ -70,34 +76,34 @@ int answers_find_device(const struct answers *reply, const char *name)
     return -1;
 }
 
-const char *answers_first(const struct answers *reply, int device, const char *id)
+const char *answers_first(const struct answers *answers, int device, const char *id)
 {
-    if (device < 0 || reply->answered[device] == NULL)
+    if (device < 0 || answers->answered[device] == NULL)
         return NULL;
-    return answered_find(reply->answered[device], id);
+    return answered_find(answers->answered[device], id);
 }
 
-bool answers_crowded(const struct answers *reply, int device, int64_t utc_ms)
+bool answers_crowded(const struct answers *answers, int device, int64_t now_ns)
 {
-    return device >= 0 && reply->answered[device] != NULL &&
-           answered_full(reply->answered[device], utc_ms);
+    return device >= 0 && answers->answered[device] != NULL &&
+           answered_full(answers->answered[device], now_ns);
 }
 
 /* Hands finished texts to the audit log, which publishes them. */
-static void hand_on(struct answers *reply, const char *node, const char *payload, const char *line,
-                    const struct reply_address *address)
+static void hand_on(struct answers *answers, const struct command *command, const char *payload,
+                    const char *line)
 {
+    const struct return_address *address = &command->address;
     char topic[TOPIC_MAX + 1];
     if (payload == NULL || line == NULL) {
-        log_error("out of memory for an outcome device=%s", node);
+        log_error("out of memory for an outcome device=%s", command->device_name);
         return;
     }
-    if (!topic_make(topic, reply->conf, node, "result")) {
+    if (!topic_make(topic, answers->conf, command->device_name, "result")) {
         log_warning("no result topic: the device's name is too long");
         return;
     }
-    bool elsewhere = address->response_topic[0] != '\0' &&
-                     topic_may_answer(reply->conf, address->response_topic);
+    bool elsewhere = topic_may_answer(answers->conf, address->response_topic);
     struct audit_entry entry = {
         .line = line,
         .topic = topic,
@@ -106,37 +112,59 @@ static void hand_on(struct answers *reply, const char *node, const char *payload
         .correlation = address->correlation,
         .correlation_size = address->correlation_size,
     };
-    audit_put(reply->audit, &entry);
+    audit_put(answers->audit, &entry);
 }
 
-void answers_send(struct answers *reply, const char *node, const struct outcome *outcome,
-                  const struct wire_trace *trace, const struct reply_address *address)
+/* Each command and what came of it is one line. */
+static void log_outcome(const struct outcome *outcome)
 {
+    const struct command *command = &outcome->command;
+    const char *why = "";
+    if (outcome->kind == OUTCOME_REFUSED ||
+        (outcome->kind == OUTCOME_FAILED && outcome->reason != REASON_NONE))
+        why = reason_word(outcome->reason);
+    else if (outcome->kind == OUTCOME_FAILED)
+        why = fault_word(outcome->fault);
+    log_info("command device=%s point=%s value=%g outcome=%s%s%s%s id=\"%s\" source=\"%s\"",
+             command->device_name, command->point_name, command->value, outcome_word(outcome->kind),
+             why[0] != '\0' ? " reason=" : "", why, outcome->correction ? " correction=true" : "",
+             command->id, command->source);
+}
+
+/* A repetition of a command still under way, and one that was malformed, are
+ * refused, but are not what their id is remembered by. */
+static bool is_remembered(const struct outcome *outcome)
+{
+    return !outcome->correction && outcome->command.id[0] != '\0' &&
+           !(outcome->kind == OUTCOME_REFUSED &&
+             (outcome->reason == REASON_DUPLICATE || outcome->reason == REASON_MALFORMED));
+}
+
+void answers_send(struct answers *answers, const struct outcome *outcome)
+{
+    const struct command *command = &outcome->command;
     char *payload = outcome_json(outcome);
-    char *line = outcome_json_audit(outcome, trace);
-    const int device = answers_find_device(reply, node);
-    struct answered *answered = device >= 0 ? reply->answered[device] : NULL;
+    char *line = outcome_json_audit(outcome);
+    const int device = answers_find_device(answers, command->device_name);
+    struct answered *answered = device >= 0 ? answers->answered[device] : NULL;
 
     if (!outcome->correction)
-        health_count(&reply->health->outcomes[outcome->kind]);
+        health_count(&answers->health->outcomes[outcome->kind]);
     if (outcome->kind == OUTCOME_REFUSED)
-        health_count(&reply->health->refusals[outcome->reason]);
-    /* A repetition of a command still under way is refused, but its id is to
-     * be remembered by the command's own outcome. */
-    bool repeats = outcome->kind == OUTCOME_REFUSED && outcome->reason == REASON_DUPLICATE;
-    if (answered != NULL && outcome->has_id && payload != NULL && !repeats &&
-        !answered_add(answered, outcome->id, payload, outcome->ts_ms))
-        log_error("out of memory to remember a command device=%s", node);
-    hand_on(reply, node, payload, line, address);
+        health_count(&answers->health->refusals[outcome->reason]);
+    if (answered != NULL && payload != NULL && is_remembered(outcome) &&
+        !answered_add(answered, command->id, payload, outcome->done_ns))
+        log_error("out of memory to remember a command device=%s", command->device_name);
+    log_outcome(outcome);
+    hand_on(answers, command, payload, line);
     free(payload);
     free(line);
 }
 
-void answers_repeat(struct answers *reply, const char *node, const char *first,
-                    const struct reply_address *address)
+void answers_repeat(struct answers *answers, const struct command *command, const char *first)
 {
     char *payload = outcome_json_repeat(first);
-    health_count(&reply->health->refusals[REASON_DUPLICATE]);
-    hand_on(reply, node, payload, payload, address);
+    health_count(&answers->health->refusals[REASON_DUPLICATE]);
+    hand_on(answers, command, payload, payload);
     free(payload);
 }

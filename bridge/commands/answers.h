@@ -11,39 +11,30 @@
 #define BRIDGE_COMMANDS_ANSWERS_H
 
 #include "bridge/commands/audit.h"
-#include "bridge/commands/inbox.h"
 #include "bridge/model/health.h"
 #include "bridge/wire/outcome_json.h"
 
 struct answers;
 
-/* Where else an outcome goes: MQTT 5 response topic and correlation data. */
-struct reply_address {
-    char response_topic[INBOX_TOPIC_MAX + 1]; /* "" = nowhere else */
-    size_t correlation_size;
-    unsigned char correlation[INBOX_CORRELATION_MAX];
-};
-
 /* NULL when out of memory. */
 struct answers *answers_new(const struct conf *conf, struct audit *audit, struct health *health);
-void answers_free(struct answers *reply);
+void answers_free(struct answers *answers);
 
 /* Index of the device called `name`, or -1. */
-int answers_find_device(const struct answers *reply, const char *name);
+int answers_find_device(const struct answers *answers, const char *name);
 
 /* The first outcome of an id as it was published, or NULL. `device` < 0 and
  * devices that take no commands have none. */
-const char *answers_first(const struct answers *reply, int device, const char *id);
+const char *answers_first(const struct answers *answers, int device, const char *id);
 
 /* Whether no more ids of this device can be remembered now. */
-bool answers_crowded(const struct answers *reply, int device, int64_t utc_ms);
+bool answers_crowded(const struct answers *answers, int device, int64_t now_ns);
 
-/* Answers with an outcome; `node` is the device as the topic named it. */
-void answers_send(struct answers *reply, const char *node, const struct outcome *outcome,
-                  const struct wire_trace *trace, const struct reply_address *address);
+/* Answers with an outcome. */
+void answers_send(struct answers *answers, const struct outcome *outcome);
 
-/* Answers with a first outcome once more, marked as a duplicate. */
-void answers_repeat(struct answers *reply, const char *node, const char *first,
-                    const struct reply_address *address);
+/* Answers a command with the first outcome of its id once more, marked as a
+ * duplicate. */
+void answers_repeat(struct answers *answers, const struct command *command, const char *first);
 
 #endif

@@ -8,9 +8,9 @@
 #include "bridge/base/clock.h"
 #include "bridge/base/ring.h"
 
-/* Room for a thousand full messages, and for two reports of each of two
- * thousand writable points: more are never open. Touched only as far as used. */
-enum { INBOX_MESSAGE_BYTES = 6 * 1024 * 1024, INBOX_REPORT_BYTES = 2 * 1024 * 1024 };
+/* Room for a thousand full messages, and for some hundred outcomes. Touched only
+ * as far as used. */
+enum { INBOX_MESSAGE_BYTES = 6 * 1024 * 1024, INBOX_OUTCOME_BYTES = 1024 * 1024 };
 
 struct record {
     size_t size;
@@ -20,8 +20,9 @@ struct record {
 struct inbox {
     pthread_mutex_t mutex;
     pthread_cond_t cond;
+    pthread_cond_t room; /* for an outcome */
     bool woken;
-    struct ring *reports;
+    struct ring *outcomes;
     struct ring *messages;
 };
 
@@ -30,16 +31,17 @@ struct inbox *inbox_new(void)
     struct inbox *inbox = calloc(1, sizeof(*inbox));
     if (inbox == NULL)
         return NULL;
-    inbox->reports = ring_new(INBOX_REPORT_BYTES);
+    inbox->outcomes = ring_new(INBOX_OUTCOME_BYTES);
     inbox->messages = ring_new(INBOX_MESSAGE_BYTES);
-    if (inbox->reports == NULL || inbox->messages == NULL) {
-        ring_free(inbox->reports);
+    if (inbox->outcomes == NULL || inbox->messages == NULL) {
+        ring_free(inbox->outcomes);
         ring_free(inbox->messages);
         free(inbox);
         return NULL;
     }
     pthread_mutex_init(&inbox->mutex, NULL);
     clock_cond_init(&inbox->cond);
+    pthread_cond_init(&inbox->room, NULL);
     return inbox;
 }
 
@@ -47,36 +49,41 @@ void inbox_free(struct inbox *inbox)
 {
     if (inbox == NULL)
         return;
-    ring_free(inbox->reports);
+    ring_free(inbox->outcomes);
     ring_free(inbox->messages);
+    pthread_cond_destroy(&inbox->room);
     pthread_cond_destroy(&inbox->cond);
     pthread_mutex_destroy(&inbox->mutex);
     free(inbox);
 }
 
+/* Mutex held. */
 static bool put(struct inbox *inbox, struct ring *ring, const void *body, size_t size)
 {
-    pthread_mutex_lock(&inbox->mutex);
     struct record *record = ring_push(ring, sizeof(*record) + size);
-    if (record != NULL) {
-        record->size = size;
-        memcpy(record->body, body, size);
-        pthread_cond_signal(&inbox->cond);
-    }
-    pthread_mutex_unlock(&inbox->mutex);
-    return record != NULL;
+    if (record == NULL)
+        return false;
+    record->size = size;
+    memcpy(record->body, body, size);
+    pthread_cond_signal(&inbox->cond);
+    return true;
 }
 
 bool inbox_put_message(struct inbox *inbox, const struct inbox_message *message)
 {
     size_t size = offsetof(struct inbox_message, payload) + message->payload_size + 1;
-    return put(inbox, inbox->messages, message, size);
+    pthread_mutex_lock(&inbox->mutex);
+    bool good = put(inbox, inbox->messages, message, size);
+    pthread_mutex_unlock(&inbox->mutex);
+    return good;
 }
 
-void inbox_put_report(struct inbox *inbox, const struct report *report)
+void inbox_put_outcome(struct inbox *inbox, const struct outcome *outcome)
 {
-    /* Cannot fail: see INBOX_REPORT_BYTES. */
-    (void)put(inbox, inbox->reports, report, sizeof(*report));
+    pthread_mutex_lock(&inbox->mutex);
+    while (!put(inbox, inbox->outcomes, outcome, sizeof(*outcome)))
+        pthread_cond_wait(&inbox->room, &inbox->mutex);
+    pthread_mutex_unlock(&inbox->mutex);
 }
 
 void inbox_wake(struct inbox *inbox)
@@ -98,19 +105,21 @@ static bool take(struct ring *ring, void *body)
 }
 
 enum inbox_kind inbox_take(struct inbox *inbox, int64_t until_ns, struct inbox_message *message,
-                           struct report *report)
+                           struct outcome *outcome)
 {
     enum inbox_kind kind = INBOX_NOTHING;
     pthread_mutex_lock(&inbox->mutex);
-    while (ring_front(inbox->reports) == NULL && ring_front(inbox->messages) == NULL &&
+    while (ring_front(inbox->outcomes) == NULL && ring_front(inbox->messages) == NULL &&
            !inbox->woken && clock_mono_ns() < until_ns)
         clock_cond_wait(&inbox->cond, &inbox->mutex, until_ns);
-    if (take(inbox->reports, report))
-        kind = INBOX_REPORT;
-    else if (take(inbox->messages, message))
+    if (take(inbox->outcomes, outcome)) {
+        kind = INBOX_OUTCOME;
+        pthread_cond_broadcast(&inbox->room);
+    } else if (take(inbox->messages, message)) {
         kind = INBOX_MESSAGE;
-    else
+    } else {
         inbox->woken = false; /* it stays in force until it has been seen */
+    }
     pthread_mutex_unlock(&inbox->mutex);
     return kind;
 }

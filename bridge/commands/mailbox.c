@@ -6,23 +6,27 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "bridge/base/clock.h"
+
 struct mailbox {
     int fd; /* eventfd */
     pthread_mutex_t mutex;
-    bool stopped;
-    unsigned places;
-    unsigned count;        /* orders waiting, longest first */
-    struct order orders[]; /* `places` of them */
+    pthread_cond_t cond; /* it has left */
+    bool leaving, left, stopped;
+    unsigned places, count;
+    struct command commands[]; /* waiting, longest first */
 };
 
-struct mailbox *mailbox_new(unsigned places)
+struct mailbox *mailbox_new(unsigned devices)
 {
-    struct mailbox *mailbox = calloc(1, sizeof(*mailbox) + places * sizeof(struct order));
+    const unsigned places = devices * MAILBOX_PLACES;
+    struct mailbox *mailbox = calloc(1, sizeof(*mailbox) + places * sizeof(struct command));
     if (mailbox == NULL)
         return NULL;
     mailbox->places = places;
     mailbox->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     pthread_mutex_init(&mailbox->mutex, NULL);
+    clock_cond_init(&mailbox->cond);
     if (mailbox->fd == -1) {
         mailbox_free(mailbox);
         return NULL;
@@ -36,53 +40,50 @@ void mailbox_free(struct mailbox *mailbox)
         return;
     if (mailbox->fd != -1)
         close(mailbox->fd);
+    pthread_cond_destroy(&mailbox->cond);
     pthread_mutex_destroy(&mailbox->mutex);
     free(mailbox);
 }
 
-static void remove_at(struct mailbox *mailbox, unsigned index)
+static void remove_at(struct mailbox *mailbox, unsigned index, struct command *command)
 {
+    *command = mailbox->commands[index];
     mailbox->count--;
-    memmove(&mailbox->orders[index], &mailbox->orders[index + 1],
-            (mailbox->count - index) * sizeof(struct order));
+    memmove(&mailbox->commands[index], &mailbox->commands[index + 1],
+            (mailbox->count - index) * sizeof(struct command));
 }
 
-bool mailbox_put(struct mailbox *mailbox, const struct order *order, struct order *replaced)
+enum mailbox_answer mailbox_put(struct mailbox *mailbox, const struct command *command,
+                                struct command *replaced)
 {
-    bool was_waiting = false;
+    enum mailbox_answer answer = MAILBOX_TAKEN;
+    unsigned waiting = 0, oldest = 0;
     pthread_mutex_lock(&mailbox->mutex);
-    for (unsigned i = 0; i < mailbox->count; i++) {
-        const struct order *waiting = &mailbox->orders[i];
-        if (waiting->device == order->device && waiting->point == order->point &&
-            waiting->own == order->own) {
-            *replaced = *waiting;
-            remove_at(mailbox, i);
-            was_waiting = true;
-            break;
+    for (unsigned i = mailbox->count; i-- > 0;) {
+        if (mailbox->commands[i].device == command->device) {
+            waiting++;
+            oldest = i;
         }
     }
-    mailbox->orders[mailbox->count++] = *order;
+    if (!command->stop && waiting >= MAILBOX_COMMANDS) {
+        answer = MAILBOX_FULL;
+    } else if (waiting >= MAILBOX_PLACES) {
+        answer = MAILBOX_REPLACED;
+        remove_at(mailbox, oldest, replaced);
+    }
+    if (answer != MAILBOX_FULL)
+        mailbox->commands[mailbox->count++] = *command;
     pthread_mutex_unlock(&mailbox->mutex);
     eventfd_write(mailbox->fd, 1);
-    return was_waiting;
+    return answer;
 }
 
-unsigned mailbox_waiting(struct mailbox *mailbox)
-{
-    pthread_mutex_lock(&mailbox->mutex);
-    unsigned count = mailbox->count;
-    pthread_mutex_unlock(&mailbox->mutex);
-    return count;
-}
-
-bool mailbox_take(struct mailbox *mailbox, struct order *order)
+bool mailbox_take(struct mailbox *mailbox, struct command *command)
 {
     pthread_mutex_lock(&mailbox->mutex);
     bool found = mailbox->count > 0;
-    if (found) {
-        *order = mailbox->orders[0];
-        remove_at(mailbox, 0);
-    }
+    if (found)
+        remove_at(mailbox, 0, command);
     pthread_mutex_unlock(&mailbox->mutex);
     return found;
 }
@@ -92,18 +93,54 @@ int mailbox_fd(const struct mailbox *mailbox)
     return mailbox->fd;
 }
 
-bool mailbox_is_stopped(struct mailbox *mailbox)
+static void raise_flag(struct mailbox *mailbox, bool *flag)
 {
     pthread_mutex_lock(&mailbox->mutex);
-    bool stopped = mailbox->stopped;
+    *flag = true;
+    pthread_cond_broadcast(&mailbox->cond);
     pthread_mutex_unlock(&mailbox->mutex);
-    return stopped;
+    eventfd_write(mailbox->fd, 1);
+}
+
+static bool look_at(struct mailbox *mailbox, const bool *flag)
+{
+    pthread_mutex_lock(&mailbox->mutex);
+    bool raised = *flag;
+    pthread_mutex_unlock(&mailbox->mutex);
+    return raised;
+}
+
+void mailbox_leave(struct mailbox *mailbox)
+{
+    raise_flag(mailbox, &mailbox->leaving);
+}
+
+bool mailbox_is_leaving(struct mailbox *mailbox)
+{
+    return look_at(mailbox, &mailbox->leaving);
+}
+
+void mailbox_has_left(struct mailbox *mailbox)
+{
+    raise_flag(mailbox, &mailbox->left);
+}
+
+bool mailbox_wait_left(struct mailbox *mailbox, int64_t until_ns)
+{
+    pthread_mutex_lock(&mailbox->mutex);
+    while (!mailbox->left && clock_mono_ns() < until_ns)
+        clock_cond_wait(&mailbox->cond, &mailbox->mutex, until_ns);
+    bool left = mailbox->left;
+    pthread_mutex_unlock(&mailbox->mutex);
+    return left;
 }
 
 void mailbox_stop(struct mailbox *mailbox)
 {
-    pthread_mutex_lock(&mailbox->mutex);
-    mailbox->stopped = true;
-    pthread_mutex_unlock(&mailbox->mutex);
-    eventfd_write(mailbox->fd, 1);
+    raise_flag(mailbox, &mailbox->stopped);
+}
+
+bool mailbox_is_stopped(struct mailbox *mailbox)
+{
+    return look_at(mailbox, &mailbox->stopped);
 }

@@ -1,38 +1,51 @@
-/* mailbox: orders for one poller.
+/* mailbox: admitted commands on their way to one poller.
  *
- * From the subscriber to a poller. One waiting place per device and writable
- * point, and another for the bridge's own writes of it: a newer order replaces
- * the one still waiting in its place, which the putter gets back. So it is
- * bounded and never full. The poller is woken through a descriptor.
+ * From the subscriber to the thread that owns the link. First in, first out; it
+ * decides nothing. Bounded for each device: of commands that are no stops
+ * MAILBOX_COMMANDS, then no more are taken; of stops MAILBOX_PLACES in all, and
+ * then a newer one takes the place of the oldest command that waits, so that a
+ * stop always gets through. The poller is woken through a descriptor.
  */
 #ifndef BRIDGE_COMMANDS_MAILBOX_H
 #define BRIDGE_COMMANDS_MAILBOX_H
 
-#include "bridge/battery/control.h"
+#include "bridge/model/command.h"
+
+enum { MAILBOX_COMMANDS = 32, MAILBOX_PLACES = 48 };
 
 struct mailbox;
 
-/* `places`: how many (device, writable point) pairs the poller has, twice. */
-struct mailbox *mailbox_new(unsigned places);
+/* `devices`: how many of the poller take commands. NULL when out of memory or
+ * descriptors. */
+struct mailbox *mailbox_new(unsigned devices);
 void mailbox_free(struct mailbox *mailbox);
 
-/* Subscriber: true when *replaced is an order that was still waiting. */
-bool mailbox_put(struct mailbox *mailbox, const struct order *order, struct order *replaced);
+enum mailbox_answer {
+    MAILBOX_TAKEN,
+    MAILBOX_FULL,    /* not taken */
+    MAILBOX_REPLACED /* taken in place of *replaced, which nobody will begin now */
+};
 
-/* Poller: how many orders wait. */
-unsigned mailbox_waiting(struct mailbox *mailbox);
+/* Subscriber. */
+enum mailbox_answer mailbox_put(struct mailbox *mailbox, const struct command *command,
+                                struct command *replaced);
 
-/* Poller: the longest-waiting order. False when there is none. */
-bool mailbox_take(struct mailbox *mailbox, struct order *order);
+/* Poller: the longest-waiting command. False when there is none. */
+bool mailbox_take(struct mailbox *mailbox, struct command *command);
 
-/* Poller: each order, and mailbox_stop(), makes this descriptor readable anew
- * (an eventfd, to be waited for edge-triggered and never read). */
+/* Poller: each command, mailbox_leave() and mailbox_stop() make this descriptor
+ * readable anew (an eventfd, to be waited for edge-triggered and never read). */
 int mailbox_fd(const struct mailbox *mailbox);
 
-/* Poller: whether mailbox_stop() was called. */
-bool mailbox_is_stopped(struct mailbox *mailbox);
+/* The bridge ends: asks the poller to let its batteries leave, who says when
+ * that is done; waits for it until `until_ns`: false when it was not in time. */
+void mailbox_leave(struct mailbox *mailbox);
+bool mailbox_is_leaving(struct mailbox *mailbox);
+void mailbox_has_left(struct mailbox *mailbox);
+bool mailbox_wait_left(struct mailbox *mailbox, int64_t until_ns);
 
-/* Anybody: the poller is to end. It still carries out what waits. */
+/* Anybody: the poller is to end. It still answers what waits. */
 void mailbox_stop(struct mailbox *mailbox);
+bool mailbox_is_stopped(struct mailbox *mailbox);
 
 #endif

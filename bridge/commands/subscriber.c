@@ -4,16 +4,22 @@
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "bridge/base/clock.h"
 #include "bridge/base/log.h"
-#include "bridge/commands/orders.h"
+#include "bridge/battery/admit.h"
+#include "bridge/commands/answers.h"
 #include "bridge/wire/command_json.h"
+#include "bridge/wire/topic.h"
 
-/* How long the fallback on exit may take before the bridge ends without it. */
-#define EXIT_NS (3 * CLOCK_NS_PER_S)
+/* A command without its outcome yet. */
+struct open_command {
+    struct open_command *next;
+    char id[COMMAND_ID_MAX + 1];
+};
 
 struct subscriber {
     struct subscriber_setup setup;
@@ -22,30 +28,111 @@ struct subscriber {
     atomic_bool stopping;
     sem_t drained;
     _Atomic int64_t promise_ns;
-    struct answers *reply;
-    struct orders *orders;
+    struct answers *answers;
     struct inbox_message message;
-    struct report report;
+    struct outcome outcome;     /* taken */
+    struct outcome answer;      /* given here */
+    struct open_command **open; /* by device */
+    int64_t *last_write_ns;     /* by device, of its setpoint; INT64_MIN = never */
 };
+
+/* ---- what is under way ---- */
+
+static bool is_open(const struct subscriber *subscriber, unsigned device, const char *id)
+{
+    const struct open_command *open = subscriber->open[device];
+    while (open != NULL && strcmp(open->id, id) != 0)
+        open = open->next;
+    return open != NULL;
+}
+
+/* A bare number has no id that could come twice. */
+static bool note_open(struct subscriber *subscriber, const struct command *command)
+{
+    if (command->id[0] == '\0')
+        return true;
+    struct open_command *open = malloc(sizeof(*open));
+    if (open == NULL)
+        return false;
+    memcpy(open->id, command->id, sizeof(open->id));
+    open->next = subscriber->open[command->device];
+    subscriber->open[command->device] = open;
+    return true;
+}
+
+static void forget_open(struct subscriber *subscriber, unsigned device, const char *id)
+{
+    for (struct open_command **at = &subscriber->open[device]; *at != NULL; at = &(*at)->next) {
+        if (strcmp((*at)->id, id) != 0)
+            continue;
+        struct open_command *ended = *at;
+        *at = ended->next;
+        free(ended);
+        return;
+    }
+}
+
+/* ---- outcomes ---- */
+
+static void take_outcome(struct subscriber *subscriber, const struct outcome *outcome)
+{
+    const struct command *command = &outcome->command;
+    const struct device *device = &subscriber->setup.conf->devices.devices[command->device];
+    if (outcome->written_ns != 0 && outcome->kind != OUTCOME_FAILED && device->controllable &&
+        (int)command->point == device->control.setpoint)
+        subscriber->last_write_ns[command->device] = outcome->written_ns;
+    if (!outcome->correction)
+        forget_open(subscriber, command->device, command->id);
+    answers_send(subscriber->answers, outcome);
+}
+
+/* Answers a command that is given to no poller, or given back by a mailbox. */
+static void answer(struct subscriber *subscriber, const struct command *command,
+                   enum outcome_kind kind, enum reason reason, const char *detail)
+{
+    struct outcome *outcome = &subscriber->answer;
+    *outcome = (struct outcome){
+        .command = *command, .kind = kind, .reason = reason, .done_ns = clock_mono_ns()};
+    (void)snprintf(outcome->detail, sizeof(outcome->detail), "%s", detail);
+    answers_send(subscriber->answers, outcome);
+}
 
 /* ---- arrivals ---- */
 
-static void copy_properties(const struct inbox_message *message, struct open_command *open)
+/* Gives an admitted command to the thread that owns the device's link. */
+static void hand_over(struct subscriber *subscriber, const struct command *command)
 {
-    struct reply_address *address = &open->address;
-    memcpy(address->response_topic, message->response_topic, sizeof(address->response_topic));
-    memcpy(address->correlation, message->correlation, message->correlation_size);
-    address->correlation_size = message->correlation_size;
-    memcpy(open->user_source, message->user_source, sizeof(open->user_source));
-    memcpy(open->user_traceparent, message->user_traceparent, sizeof(open->user_traceparent));
+    const struct device *device = &subscriber->setup.conf->devices.devices[command->device];
+    struct command replaced;
+    if (!note_open(subscriber, command)) {
+        answer(subscriber, command, OUTCOME_REFUSED, REASON_RATE_LIMITED, "out of memory");
+        return;
+    }
+    switch (mailbox_put(subscriber->setup.mailboxes[device->poller], command, &replaced)) {
+    case MAILBOX_TAKEN:
+        return;
+    case MAILBOX_FULL:
+        forget_open(subscriber, command->device, command->id);
+        answer(subscriber, command, OUTCOME_REFUSED, REASON_RATE_LIMITED,
+               "more commands wait for this device than can be kept");
+        return;
+    case MAILBOX_REPLACED:
+        forget_open(subscriber, replaced.device, replaced.id);
+        if (replaced.stop)
+            answer(subscriber, &replaced, OUTCOME_UNKNOWN, REASON_NONE,
+                   "one of many stops that wait for this device: a newer one is carried out");
+        else
+            answer(subscriber, &replaced, OUTCOME_SUPERSEDED, REASON_NONE, "");
+        return;
+    }
 }
 
 /* What is known of the named device and point when a command arrives. */
-static struct command_scene look_around(struct subscriber *subscriber,
-                                        const struct inbox_message *message, int index,
-                                        const char *point)
+static struct admit_scene look_around(struct subscriber *subscriber,
+                                      const struct inbox_message *message, int index,
+                                      const char *point)
 {
-    struct command_scene scene = {
+    struct admit_scene scene = {
         .point = -1,
         .retained = message->retained,
         .too_large = message->too_large,
@@ -53,56 +140,62 @@ static struct command_scene look_around(struct subscriber *subscriber,
         .audit_unavailable = !audit_available(subscriber->setup.audit),
         .utc_ms = message->utc_ms,
         .mono_ns = message->mono_ns,
-        .last_write_ns = INT64_MIN,
     };
     if (index >= 0) {
         scene.device = &subscriber->setup.conf->devices.devices[index];
+        scene.index = (unsigned)index;
         scene.point = device_find_point(scene.device, point);
-        scene.last_write_ns = orders_last_write_ns(subscriber->orders, (unsigned)index);
-        scene.crowded = answers_crowded(subscriber->reply, index, message->utc_ms);
+        scene.last_write_ns = subscriber->last_write_ns[index];
+        scene.crowded = answers_crowded(subscriber->answers, index, message->mono_ns);
     }
     return scene;
 }
 
+/* Who sent it and how it came; the names as the topic has them. */
+static struct command command_of(const struct inbox_message *message, const char *device,
+                                 const char *point)
+{
+    struct command command = {
+        .author = AUTHOR_DISPATCHER,
+        .mono_ns = message->mono_ns,
+        .utc_ms = message->utc_ms,
+        .address = message->address,
+    };
+    (void)snprintf(command.device_name, sizeof(command.device_name), "%s", device);
+    (void)snprintf(command.point_name, sizeof(command.point_name), "%s", point);
+    memcpy(command.user_source, message->user_source, sizeof(command.user_source));
+    memcpy(command.user_traceparent, message->user_traceparent, sizeof(command.user_traceparent));
+    return command;
+}
+
 static void take_message(struct subscriber *subscriber, const struct inbox_message *message)
 {
-    const struct conf *conf = subscriber->setup.conf;
-    char node[TOPIC_MAX + 1];
-    char leaf[TOPIC_MAX + 1];
-    struct outcome outcome = {.kind = OUTCOME_REFUSED};
-    struct wire_trace trace = {0};
-    struct open_command arrived = {.mono_ns = message->mono_ns, .utc_ms = message->utc_ms};
+    char node[TOPIC_MAX + 1], leaf[TOPIC_MAX + 1];
+    char detail[DETAIL_MAX] = "";
     const char *first = NULL;
-    int64_t expires_ns;
 
-    if (!topic_parse(conf, message->topic, node, leaf))
+    if (!topic_parse(subscriber->setup.conf, message->topic, node, leaf))
         return; /* not of the filter subscribed to: the broker's mistake */
     health_count(&subscriber->setup.health->commands);
-    copy_properties(message, &arrived);
-
-    int index = answers_find_device(subscriber->reply, node);
-    struct command_scene scene = look_around(subscriber, message, index, leaf);
-    bool allow_bare = index >= 0 && scene.device->controllable && scene.device->control.allow_bare;
-    if (!message->too_large)
-        scene.parsed = command_json_parse(message->payload, message->payload_size, allow_bare,
-                                          &arrived.command, outcome.detail);
-    const char *id = arrived.command.id;
-    if (id[0] != '\0' && index >= 0) {
-        first = answers_first(subscriber->reply, index, id);
-        scene.duplicate = first != NULL || orders_has_id(subscriber->orders, (unsigned)index, id);
+    struct command command = command_of(message, node, leaf);
+    const int index = answers_find_device(subscriber->answers, node);
+    struct admit_scene scene = look_around(subscriber, message, index, leaf);
+    const bool allow_bare =
+        index >= 0 && scene.device->controllable && scene.device->control.allow_bare;
+    scene.malformed =
+        !message->too_large &&
+        !command_json_parse(message->payload, message->payload_size, allow_bare, &command, detail);
+    if (command.id[0] != '\0' && index >= 0) {
+        first = answers_first(subscriber->answers, index, command.id);
+        scene.duplicate = first != NULL || is_open(subscriber, (unsigned)index, command.id);
     }
-    outcome.reason = command_judge(&arrived.command, &scene, &expires_ns, outcome.detail);
-    if (outcome.reason == REASON_NONE) {
-        arrived.device = (unsigned)index;
-        arrived.point = (unsigned)scene.point;
-        orders_put(subscriber->orders, &arrived, expires_ns);
-    } else if (outcome.reason == REASON_DUPLICATE && first != NULL) {
-        answers_repeat(subscriber->reply, node, first, &arrived.address);
-    } else {
-        outcome.has_value = scene.parsed;
-        orders_describe(&arrived, node, leaf, clock_mono_ns(), &outcome, &trace);
-        answers_send(subscriber->reply, node, &outcome, &trace, &arrived.address);
-    }
+    const enum reason reason = admit(&command, &scene, detail);
+    if (reason == REASON_NONE)
+        hand_over(subscriber, &command);
+    else if (reason == REASON_DUPLICATE && first != NULL)
+        answers_repeat(subscriber->answers, &command, first);
+    else
+        answer(subscriber, &command, OUTCOME_REFUSED, reason, detail);
 }
 
 /* ---- the thread ---- */
@@ -110,54 +203,60 @@ static void take_message(struct subscriber *subscriber, const struct inbox_messa
 static void *subscriber_thread(void *argument)
 {
     struct subscriber *subscriber = argument;
+    bool drained = false;
     for (;;) {
-        int64_t next_ns = orders_run_deadmen(subscriber->orders);
-        if (atomic_load(&subscriber->draining) && orders_leave(subscriber->orders))
-            sem_post(&subscriber->drained);
-        atomic_store_explicit(&subscriber->promise_ns, next_ns, memory_order_relaxed);
-        enum inbox_kind kind =
-            inbox_take(subscriber->setup.inbox, next_ns, &subscriber->message, &subscriber->report);
+        atomic_store_explicit(&subscriber->promise_ns, CLOCK_NEVER, memory_order_relaxed);
+        enum inbox_kind kind = inbox_take(subscriber->setup.inbox, CLOCK_NEVER,
+                                          &subscriber->message, &subscriber->outcome);
         atomic_store_explicit(&subscriber->promise_ns, clock_mono_ns() + CLOCK_NS_PER_S,
                               memory_order_relaxed);
         if (kind == INBOX_MESSAGE)
             take_message(subscriber, &subscriber->message);
-        else if (kind == INBOX_REPORT)
-            orders_take_report(subscriber->orders, &subscriber->report);
+        else if (kind == INBOX_OUTCOME)
+            take_outcome(subscriber, &subscriber->outcome);
         else if (atomic_load(&subscriber->stopping))
             break;
+        if (!drained && atomic_load(&subscriber->draining)) {
+            drained = true; /* what is taken from now on is refused */
+            sem_post(&subscriber->drained);
+        }
     }
     return NULL;
 }
 
 static void subscriber_free(struct subscriber *subscriber)
 {
-    orders_free(subscriber->orders);
-    answers_free(subscriber->reply);
+    const unsigned n = subscriber->setup.conf->devices.n_devices;
+    for (unsigned i = 0; subscriber->open != NULL && i < n; i++) {
+        while (subscriber->open[i] != NULL)
+            forget_open(subscriber, i, subscriber->open[i]->id);
+    }
+    free(subscriber->open);
+    free(subscriber->last_write_ns);
+    answers_free(subscriber->answers);
     sem_destroy(&subscriber->drained);
     free(subscriber);
 }
 
 static struct subscriber *subscriber_new(const struct subscriber_setup *setup)
 {
+    const unsigned n = setup->conf->devices.n_devices;
     struct subscriber *subscriber = calloc(1, sizeof(*subscriber));
     if (subscriber == NULL)
         return NULL;
     subscriber->setup = *setup;
     subscriber->promise_ns = CLOCK_NEVER;
     sem_init(&subscriber->drained, 0, 0);
-    subscriber->reply = answers_new(setup->conf, setup->audit, setup->health);
-    if (subscriber->reply != NULL)
-        subscriber->orders = orders_new(&(struct orders_setup){
-            .conf = setup->conf,
-            .mailboxes = setup->mailboxes,
-            .reply = subscriber->reply,
-            .health = setup->health,
-            .run = setup->run,
-        });
-    if (subscriber->orders == NULL) {
+    subscriber->open = calloc(n, sizeof(struct open_command *));
+    subscriber->last_write_ns = calloc(n, sizeof(int64_t));
+    subscriber->answers = answers_new(setup->conf, setup->audit, setup->health);
+    if (subscriber->answers == NULL || subscriber->open == NULL ||
+        subscriber->last_write_ns == NULL) {
         subscriber_free(subscriber);
         return NULL;
     }
+    for (unsigned i = 0; i < n; i++)
+        subscriber->last_write_ns[i] = INT64_MIN;
     return subscriber;
 }
 
@@ -175,24 +274,16 @@ struct subscriber *subscriber_start(const struct subscriber_setup *setup)
 
 void subscriber_drain(struct subscriber *subscriber)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until); /* semaphores know no other that only goes forward */
-    until.tv_sec += EXIT_NS / CLOCK_NS_PER_S;
     atomic_store(&subscriber->draining, true);
     inbox_wake(subscriber->setup.inbox);
-    while (sem_clockwait(&subscriber->drained, CLOCK_MONOTONIC, &until) != 0) {
-        if (errno == ETIMEDOUT) {
-            log_warning("on_exit: the fallback was not confirmed in time");
-            return;
-        }
-    }
+    while (sem_wait(&subscriber->drained) != 0 && errno == EINTR)
+        ;
 }
 
 void subscriber_stop(struct subscriber *subscriber)
 {
     if (subscriber == NULL)
         return;
-    atomic_store(&subscriber->draining, true);
     atomic_store(&subscriber->stopping, true);
     inbox_wake(subscriber->setup.inbox);
     pthread_join(subscriber->thread, NULL);

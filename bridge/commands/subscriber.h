@@ -1,9 +1,9 @@
 /* subscriber: the thread a command passes through, there and back.
  *
- * Takes arriving messages, parses and judges them, hands the good ones to the
- * poller of the device's link as orders, and turns every report, refusal and
- * replacement into exactly one outcome for audit and result topic. It alone
- * knows the open commands; at most one is under way and one waits per point.
+ * Takes arriving messages, parses and admits them, hands the good ones to the
+ * poller that owns the device's link, and answers what came of them: every
+ * command gets exactly one outcome, in the audit log and on the result topic. It
+ * decides nothing about a device's state.
  */
 #ifndef BRIDGE_COMMANDS_SUBSCRIBER_H
 #define BRIDGE_COMMANDS_SUBSCRIBER_H
@@ -19,17 +19,16 @@ struct subscriber;
 struct subscriber_setup {
     const struct conf *conf;
     struct inbox *inbox;        /* taken from */
-    struct mailbox **mailboxes; /* one per link, put into */
+    struct mailbox **mailboxes; /* one per poller, put into */
     struct audit *audit;
     struct health *health;
-    const char *run; /* 8 hex digits */
 };
 
 /* NULL with a logged reason. */
 struct subscriber *subscriber_start(const struct subscriber_setup *setup);
 
-/* From now on new commands are refused as shutting_down. Writes the fallback
- * of the batteries with on_exit = "fallback" and waits, at most 3 s, for that. */
+/* From its return on every new command is refused as shutting_down: nothing is
+ * put into a mailbox any more. */
 void subscriber_drain(struct subscriber *subscriber);
 
 /* After the pollers have ended: answers what is left, joins, frees. */

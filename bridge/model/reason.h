@@ -23,7 +23,9 @@ enum reason {
     REASON_RATE_LIMITED,
     REASON_OUT_OF_RANGE,
     REASON_OFF_STEP,
+    REASON_NOT_OWNER,
     REASON_DEVICE_OFFLINE,
+    REASON_STATE_UNKNOWN,
     REASON_NOT_READY,
     REASON_SOE_LOW,
     REASON_SOE_HIGH,
@@ -36,7 +38,8 @@ enum outcome_kind {
     OUTCOME_CONFIRMED,  /* written and read back */
     OUTCOME_MISMATCH,   /* written, reads back otherwise */
     OUTCOME_UNKNOWN,    /* the write's reply was lost and the read-back could not settle it */
-    OUTCOME_FAILED,     /* the device refused; the exception's word is the reason */
+    OUTCOME_FAILED,     /* the device refused: the exception's word is the reason; or a rule
+                           turned when command_source was written: the rule's word is */
     OUTCOME_REFUSED,    /* not written; see enum reason */
     OUTCOME_SUPERSEDED, /* not written; a newer setpoint took its place */
     OUTCOME_COUNT

@@ -19,17 +19,19 @@ static void copy_address(const struct mqtt_arrival *arrival, struct inbox_messag
 {
     const char *topic = arrival->response_topic;
     size_t size = arrival->response_topic_size;
-    bool usable = size > 0 && size <= INBOX_TOPIC_MAX && memchr(topic, '+', size) == NULL &&
-                  memchr(topic, '#', size) == NULL && memchr(topic, '\0', size) == NULL &&
-                  arrival->correlation_size <= INBOX_CORRELATION_MAX;
-    message->response_topic[0] = '\0';
-    message->correlation_size = 0;
+    bool usable = size > 0 && size <= COMMAND_RESPONSE_TOPIC_MAX &&
+                  memchr(topic, '+', size) == NULL && memchr(topic, '#', size) == NULL &&
+                  memchr(topic, '\0', size) == NULL &&
+                  arrival->correlation_size <= COMMAND_CORRELATION_MAX;
+    message->address.response_topic[0] = '\0';
+    message->address.correlation_size = 0;
     if (!usable)
         return;
-    copy_text(message->response_topic, sizeof(message->response_topic), topic, size);
-    message->correlation_size = arrival->correlation_size;
+    copy_text(message->address.response_topic, sizeof(message->address.response_topic), topic,
+              size);
+    message->address.correlation_size = arrival->correlation_size;
     if (arrival->correlation_size > 0)
-        memcpy(message->correlation, arrival->correlation, arrival->correlation_size);
+        memcpy(message->address.correlation, arrival->correlation, arrival->correlation_size);
 }
 
 /* A topic cut short cannot be mistaken for another: the topics of devices are

@@ -8,30 +8,43 @@
 #include "bridge/wire/sample_json.h"
 #include "devices/registers/codec.h"
 
-bool polled_init(struct polled *unit, const struct device *device, unsigned index)
+static void tell(void *inbox, const struct outcome *outcome)
 {
+    inbox_put_outcome(inbox, outcome);
+}
+
+bool polled_init(struct polled *unit, const struct polled_desk *desk, const struct device *device,
+                 unsigned index, bool shares_line)
+{
+    const bool commanded = device_takes_commands(device);
     *unit = (struct polled){
         .index = index,
         .device = device,
         .plan = plan_new(device, NULL),
-        .control = device->controllable ? control_new(device) : NULL,
         .values = calloc(device->n_points, sizeof(struct value)),
         .plausible = calloc(device->n_points, sizeof(struct plausible)),
         .change = on_change_new(device),
-        .last_write_ns = INT64_MIN,
     };
-    if (unit->control != NULL && !control_is_sole(unit->control))
-        log_warning("another fluxbridge writes to this device: commands are refused until it ends "
-                    "device=%s",
-                    device->name);
+    if (commanded)
+        unit->battery = battery_new(&(struct battery_setup){
+            .device = device,
+            .index = index,
+            .run = desk->run,
+            .who = desk->who,
+            .state = desk->state,
+            .health = desk->health,
+            .shares_line = shares_line,
+            .tell = tell,
+            .context = desk->inbox,
+        });
     return unit->plan != NULL && unit->values != NULL && unit->plausible != NULL &&
-           unit->change != NULL && (unit->control != NULL || !device->controllable);
+           unit->change != NULL && (unit->battery != NULL || !commanded);
 }
 
 void polled_destroy(struct polled *unit)
 {
     plan_free(unit->plan);
-    control_free(unit->control);
+    battery_free(unit->battery);
     on_change_free(unit->change);
     free(unit->plausible);
     free(unit->values);
@@ -40,65 +53,6 @@ void polled_destroy(struct polled *unit)
 int64_t polled_due_ns(const struct polled *unit)
 {
     return unit->attempts > 0 ? unit->retry_ns : unit->schedule.due_ns;
-}
-
-/* ---- orders ---- */
-
-/* Whether a newer write has made the bridge's own one pointless. */
-static bool is_overtaken(const struct polled *unit, const struct order *order)
-{
-    return order->unless_ns != 0 && unit->last_write_ns > order->unless_ns;
-}
-
-void polled_obey(struct polled *unit, const struct polled_desk *desk, struct link *link,
-                 const struct order *order)
-{
-    struct report report = {
-        .order = *order, .outcome = OUTCOME_SUPERSEDED, .done_ns = clock_mono_ns()};
-    if (!is_overtaken(unit, order)) {
-        control_run(unit->control, link, order, &unit->last_write_ns, &report);
-        if (report.written_ns != 0) {
-            unit->unsettled = report.outcome == OUTCOME_UNKNOWN;
-            unit->uncertain = report;
-        }
-        unit->ordered_ns = report.done_ns;
-    }
-    inbox_put_report(desk->inbox, &report);
-}
-
-/* After an order that ended as unknown: the first poll that begins later and
- * reads the point tells what the device holds. */
-static void settle(struct polled *unit, const struct polled_desk *desk, int64_t now_ns)
-{
-    struct report *report = &unit->uncertain;
-    const struct value *value = &unit->values[report->order.point];
-    if (!unit->unsettled || value->state != VALUE_READ)
-        return;
-    struct value written = codec_decode(&unit->device->points[report->order.point], report->words);
-    unit->unsettled = false;
-    report->kind = REPORT_CORRECTION;
-    report->outcome = value->raw == written.raw ? OUTCOME_CONFIRMED : OUTCOME_MISMATCH;
-    report->has_readback = true;
-    report->readback = value->number;
-    report->done_ns = now_ns;
-    report->detail[0] = '\0';
-    inbox_put_report(desk->inbox, report);
-}
-
-/* Once: which setpoint the battery holds when the bridge comes up. */
-static void report_found(struct polled *unit, const struct polled_desk *desk, int64_t now_ns)
-{
-    if (unit->found || unit->control == NULL)
-        return;
-    const struct value *value = &unit->values[unit->device->control.setpoint];
-    if (value->state != VALUE_READ)
-        return;
-    unit->found = true;
-    inbox_put_report(desk->inbox, &(struct report){.kind = REPORT_FOUND,
-                                                   .order = {.device = unit->index},
-                                                   .has_readback = true,
-                                                   .readback = value->number,
-                                                   .done_ns = now_ns});
 }
 
 /* ---- one scan ---- */
@@ -202,19 +156,16 @@ bool polled_fail_attempt(struct polled *unit, enum fault fault, int64_t now_ns)
 }
 
 void polled_end_scan(struct polled *unit, const struct polled_desk *desk, const struct scan *scan,
-                     int64_t ts_ms, int64_t taken_ns, const char *why)
+                     int64_t ts_ms, int64_t taken_ns, const struct link *link)
 {
     int64_t now_ns = clock_mono_ns();
     uint64_t missed = unit->schedule.missed;
     unit->attempts = 0;
     unit->scans++;
     publish(unit, desk, ts_ms, taken_ns);
-    note_presence(unit, desk, scan, now_ns, why);
-    /* A scan that an order came between may have read what was there before. */
-    if (taken_ns >= unit->ordered_ns) {
-        settle(unit, desk, now_ns);
-        report_found(unit, desk, now_ns);
-    }
+    note_presence(unit, desk, scan, now_ns, link->error);
+    if (unit->battery != NULL)
+        battery_see(unit->battery, link, unit->values, taken_ns);
     due_served(&unit->schedule, now_ns);
     atomic_fetch_add_explicit(&desk->health->missed_ticks, unit->schedule.missed - missed,
                               memory_order_relaxed);

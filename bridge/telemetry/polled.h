@@ -2,11 +2,12 @@
  * told of it.
  *
  * Owned by the poller of its link, and touched by that thread only. Makes no
- * request itself but for an order; when and how it is asked is the poller's.
+ * request itself; when and how it is asked is the poller's.
  */
 #ifndef BRIDGE_TELEMETRY_POLLED_H
 #define BRIDGE_TELEMETRY_POLLED_H
 
+#include "bridge/battery/battery.h"
 #include "bridge/commands/inbox.h"
 #include "bridge/model/health.h"
 #include "bridge/store/outbox.h"
@@ -21,7 +22,7 @@ struct polled {
     unsigned index; /* of the device in the configuration */
     const struct device *device;
     struct plan *plan;
-    struct control *control; /* NULL: read-only */
+    struct battery *battery; /* NULL: takes no commands */
     struct value *values;
     struct plausible *plausible; /* per point */
     struct on_change *change;
@@ -36,11 +37,6 @@ struct polled {
     bool seen;        /* has answered at least once */
     int64_t since_ns; /* of the last change of `down` */
     unsigned refused; /* points refused in the last scan */
-    int64_t last_write_ns;
-    int64_t ordered_ns;      /* when the last order ended */
-    bool found;              /* the setpoint held at start has been reported */
-    bool unsettled;          /* the last order ended as unknown: */
-    struct report uncertain; /* its report */
 };
 
 /* Where what is told goes; one for all units of a poller. */
@@ -49,21 +45,21 @@ struct polled_desk {
     struct inbox *inbox;
     struct health *health;
     struct energy *energy; /* NULL = none is counted */
+    struct state *state;   /* NULL = nothing survives a restart */
     const char *run;
-    char *text; /* room for one sample */
+    const char *who; /* for another program that wants one of the devices */
+    char *text;      /* room for one sample */
     size_t text_size;
 };
 
-/* All but its schedule. False when out of memory; polled_destroy() in either case. */
-bool polled_init(struct polled *unit, const struct device *device, unsigned index);
+/* All but its schedule. `shares_line`: it is not alone on its link. False when out
+ * of memory; polled_destroy() in either case. */
+bool polled_init(struct polled *unit, const struct polled_desk *desk, const struct device *device,
+                 unsigned index, bool shares_line);
 void polled_destroy(struct polled *unit);
 
 /* When it is to be asked: the next scan, or the next attempt at this one. */
 int64_t polled_due_ns(const struct polled *unit);
-
-/* Carries out one order, on the spot, and reports. */
-void polled_obey(struct polled *unit, const struct polled_desk *desk, struct link *link,
-                 const struct order *order);
 
 /* An attempt at a scan has ended: what is not believable becomes a fault; */
 void polled_check_values(struct polled *unit);
@@ -75,8 +71,8 @@ void polled_count_attempt(const struct polled *unit, const struct polled_desk *d
 bool polled_fail_attempt(struct polled *unit, enum fault fault, int64_t now_ns);
 
 /* The scan is over, every point has its value or its fault: tells it all.
- * `why` is the link's word on its last failure. */
+ * `link` has the word on its last failure. */
 void polled_end_scan(struct polled *unit, const struct polled_desk *desk, const struct scan *scan,
-                     int64_t ts_ms, int64_t taken_ns, const char *why);
+                     int64_t ts_ms, int64_t taken_ns, const struct link *link);
 
 #endif

@@ -3,6 +3,7 @@
 #include <limits.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -11,11 +12,9 @@
 #include "bridge/base/log.h"
 #include "bridge/telemetry/polled.h"
 #include "bridge/wire/sample_json.h"
+#include "devices/lines/claim.h"
 #include "devices/lines/link_new.h"
 
-/* A silent device on a shared link rests this many times as long as it made
- * the others wait: it takes at most a sixth of their time. */
-enum { REST_FACTOR = 5 };
 /* Pauses between attempts to open a link that cannot be opened. */
 #define REOPEN_MIN_NS (CLOCK_NS_PER_S / 2)
 #define REOPEN_MAX_NS (10 * CLOCK_NS_PER_S)
@@ -44,7 +43,11 @@ struct poller {
     pthread_t thread;
     int epoll_fd;
     _Atomic int64_t promise_ns;
-    atomic_bool stopping; /* waits of polling, not of orders, are cut short */
+    atomic_bool stopping; /* waits of polling, not of commands, are cut short */
+    char who[CLAIM_TEXT_MAX];
+    bool offered; /* a command that its battery had no room for yet */
+    struct command command;
+    bool left; /* the batteries have, and it was said */
     struct polled_desk desk;
     const struct line *latest; /* of all the one that began last, and until when */
     int64_t patience_ns;       /* the others wait for it */
@@ -60,7 +63,9 @@ static void promise(struct poller *poller, int64_t by_ns)
     atomic_store_explicit(&poller->promise_ns, by_ns, memory_order_relaxed);
 }
 
-/* ---- orders ---- */
+/* ---- commands ----
+ *
+ * A line that takes commands is the only one of its poller. */
 
 static struct polled *unit_of(struct poller *poller, unsigned device)
 {
@@ -71,24 +76,104 @@ static struct polled *unit_of(struct poller *poller, unsigned device)
     return NULL;
 }
 
-/* Carries out the orders that wait now; those that come meanwhile have to let
- * a transaction of polling pass. Called between any two transactions: a line
- * that takes orders is the only one of its poller. */
-static void serve_orders(struct poller *poller)
+/* Brings what is in the mailbox to the batteries, as far as they have room. */
+static void fetch(struct poller *poller)
+{
+    for (;;) {
+        if (!poller->offered && !mailbox_take(poller->setup.mailbox, &poller->command))
+            return;
+        struct battery *battery = unit_of(poller, poller->command.device)->battery;
+        poller->offered = !battery_put(battery, &poller->command);
+        if (poller->offered)
+            return;
+    }
+}
+
+/* The battery that goes first now: one that is to stop, else whose turn came first. */
+static struct polled *first_battery(struct poller *poller, int64_t now_ns, int64_t *due_ns)
+{
+    struct polled *first = NULL;
+    *due_ns = CLOCK_NEVER;
+    for (unsigned i = 0; i < poller->n_units; i++) {
+        struct polled *unit = &poller->units[i];
+        int64_t at_ns = unit->battery != NULL ? battery_due_ns(unit->battery) : CLOCK_NEVER;
+        if (at_ns <= now_ns && battery_is_urgent(unit->battery)) {
+            *due_ns = at_ns;
+            return unit;
+        }
+        if (at_ns < *due_ns) {
+            *due_ns = at_ns;
+            first = unit;
+        }
+    }
+    return first;
+}
+
+/* The bridge ends: what the batteries have to do about it. */
+static void leave(struct poller *poller)
+{
+    bool left = true;
+    if (poller->left || !mailbox_is_leaving(poller->setup.mailbox))
+        return;
+    for (unsigned i = 0; i < poller->n_units; i++) {
+        if (poller->units[i].battery == NULL)
+            continue;
+        battery_leave(poller->units[i].battery);
+        left = left && battery_has_left(poller->units[i].battery);
+    }
+    poller->left = left;
+    if (left)
+        mailbox_has_left(poller->setup.mailbox);
+}
+
+static void step(struct poller *poller, struct polled *unit)
 {
     struct link *link = poller->lines[0].link;
-    struct order order;
-    for (unsigned n = mailbox_waiting(poller->setup.mailbox);
-         n > 0 && mailbox_take(poller->setup.mailbox, &order); n--) {
-        struct polled *unit = unit_of(poller, order.device);
-        /* Open, state, source and write, each bounded by the timeout, and the
-         * read-backs, each bounded by a second. */
-        promise(poller,
-                clock_mono_ns() + 16 * unit->device->modbus.timeout_ns + 2 * CLOCK_NS_PER_S);
-        link->stop = NULL;
-        polled_obey(unit, &poller->desk, link, &order);
-        link->stop = &poller->stopping;
+    /* Opening and one transaction, twice for reading the state on a connection
+     * that had died. */
+    promise(poller, clock_mono_ns() + 4 * unit->device->modbus.timeout_ns);
+    link->stop = NULL;
+    battery_step(unit->battery, link);
+    link->stop = &poller->stopping;
+    if (battery_rest_ns(unit->battery) > unit->rest_ns)
+        unit->rest_ns = battery_rest_ns(unit->battery);
+}
+
+/* Lets the batteries do what is due: all that is urgent, and what one other
+ * command takes; then a transaction of polling has its turn. Between two
+ * read-backs nothing but another command is done. */
+static void serve_commands(struct poller *poller)
+{
+    struct epoll_event events[EVENTS];
+    for (bool served = false;;) {
+        int64_t due_ns, now_ns = clock_mono_ns();
+        fetch(poller);
+        leave(poller);
+        struct polled *unit = first_battery(poller, now_ns, &due_ns);
+        if (unit == NULL)
+            return;
+        const bool urgent = battery_is_urgent(unit->battery);
+        if (due_ns > now_ns && battery_is_busy(unit->battery)) {
+            clock_epoll_wait(poller->epoll_fd, events, EVENTS, due_ns);
+        } else if (due_ns > now_ns || (served && !urgent)) {
+            return;
+        } else {
+            step(poller, unit);
+            served = served || (!urgent && !battery_is_busy(unit->battery));
+        }
     }
+}
+
+/* The thread ends: every command that was put gets its outcome. */
+static void abandon_commands(struct poller *poller)
+{
+    do {
+        fetch(poller);
+        for (unsigned i = 0; i < poller->n_units; i++) {
+            if (poller->units[i].battery != NULL)
+                battery_abandon(poller->units[i].battery);
+        }
+    } while (poller->offered);
 }
 
 /* ---- one scan, as far as it goes without waiting ---- */
@@ -113,7 +198,7 @@ static void rest(struct poller *poller, struct line *line)
 static void end_scan(struct poller *poller, struct line *line)
 {
     polled_end_scan(line->polled, &poller->desk, &line->scan, line->ts_ms, line->taken_ns,
-                    line->link->error);
+                    line->link);
     rest(poller, line);
 }
 
@@ -137,7 +222,7 @@ static void end_attempt(struct poller *poller, struct line *line, enum scan_step
         return;
     }
     if (line->n_units > 1) /* a silent one takes at most a sixth of the others' time */
-        unit->rest_ns = now_ns + REST_FACTOR * (now_ns - line->begun_ns);
+        unit->rest_ns = now_ns + link_rest_ns(now_ns - line->begun_ns);
     if (polled_fail_attempt(unit, fault, now_ns))
         rest(poller, line);
     else
@@ -167,7 +252,7 @@ static enum scan_step take_step(struct line *line, enum fault *fault)
     if (line->link->is_busy)
         return SCAN_BUSY;
     if (waited && *fault == FAULT_NONE)
-        return SCAN_MORE; /* an order that came meanwhile goes first */
+        return SCAN_MORE; /* a command that came meanwhile goes first */
     line->opening = false;
     if (line->ts_ms == 0) {
         line->ts_ms = clock_utc_ms();
@@ -191,7 +276,7 @@ static void go_on(struct poller *poller, struct line *line)
             poller->due_ns[line - poller->lines] = line->link->until_ns;
             return;
         }
-        serve_orders(poller);
+        serve_commands(poller);
         line->opening = true;
     } while (step == SCAN_MORE);
     end_attempt(poller, line, step, fault);
@@ -261,8 +346,12 @@ static void *poller_thread(void *argument)
     struct epoll_event events[EVENTS];
     while (!mailbox_is_stopped(poller->setup.mailbox)) {
         if (!poller->lines[0].link->is_busy)
-            serve_orders(poller);
-        int64_t until_ns = work(poller);
+            serve_commands(poller);
+        int64_t until_ns = work(poller), due_ns = CLOCK_NEVER;
+        if (!poller->lines[0].link->is_busy)
+            (void)first_battery(poller, INT64_MIN, &due_ns);
+        if (due_ns < until_ns)
+            until_ns = due_ns;
         int64_t now_ns = clock_mono_ns();
         promise(poller, until_ns > now_ns ? until_ns : now_ns); /* what is overdue is so no less */
         int n = clock_epoll_wait(poller->epoll_fd, events, EVENTS, until_ns);
@@ -276,7 +365,7 @@ static void *poller_thread(void *argument)
         if (poller->lines[i].link->is_busy)
             link_close(poller->lines[i].link);
     }
-    serve_orders(poller);
+    abandon_commands(poller);
     promise(poller, CLOCK_NEVER);
     for (unsigned i = 0; i < poller->n_lines; i++)
         link_close(poller->lines[i].link);
@@ -315,7 +404,7 @@ static bool line_init(struct poller *poller, struct line *line, unsigned link)
             continue;
         struct polled *unit = &poller->units[poller->n_units++];
         place.unit = line->n_units++;
-        good = polled_init(unit, &devices->devices[i], i) && good;
+        good = polled_init(unit, &poller->desk, &devices->devices[i], i, place.n_units > 1) && good;
         due_init(&unit->schedule, unit->device->poll_ns, poller->setup.origin_ns, &place);
     }
     line->link = link_new(&line->units[0].device->modbus);
@@ -367,12 +456,16 @@ static struct poller *poller_new(const struct poller_setup *setup)
         return NULL;
     poller->setup = *setup;
     poller->epoll_fd = -1;
+    (void)snprintf(poller->who, sizeof(poller->who), "fluxbridge of site %s, process %d",
+                   setup->conf->site, (int)getpid());
     poller->desk = (struct polled_desk){
         .outbox = setup->outbox,
         .inbox = setup->inbox,
         .health = setup->health,
         .energy = setup->energy,
+        .state = setup->state,
         .run = setup->run,
+        .who = poller->who,
         .text_size = text_size < OUTBOX_PAYLOAD_MAX ? text_size : OUTBOX_PAYLOAD_MAX,
     };
     poller->desk.text = malloc(poller->desk.text_size);

@@ -5,8 +5,9 @@
  * links share one, which never waits for one of them alone: a silent device
  * slows no other link.
  *
- * Orders go ahead of polling: it looks into its mailbox between any two Modbus
- * transactions. A scan is read whole or again (the documented retry:
+ * Commands go ahead of polling, and a stop ahead of everything: between any two
+ * Modbus transactions it looks into its mailbox and lets the batteries on its
+ * link do what is due. A scan is read whole or again (the documented retry:
  * retry_count attempts, n seconds after the n-th failure), but the pauses and
  * timeouts of a silent device never take more than a sixth of the time of its
  * neighbours on the link. Every scan ends as one sample in the outbox.
@@ -31,6 +32,7 @@ struct poller_setup {
     struct inbox *inbox;
     struct health *health;
     struct energy *energy; /* NULL = none is counted */
+    struct state *state;   /* NULL = nothing survives a restart */
     const char *run;       /* 8 hex digits */
     int64_t origin_ns;     /* monotonic start of all schedules */
 };

@@ -105,33 +105,44 @@ static bool parse_object(json_t *root, struct command *command, char detail[DETA
     return true;
 }
 
+/* Whose command it is, whatever else is wrong with it. */
+static void parse_id(const json_t *root, struct command *command)
+{
+    if (!parse_text(json_object_get(root, "id"), command->id))
+        command->id[0] = '\0';
+    command->source[0] = '\0';
+}
+
 bool command_json_parse(const char *payload, size_t size, bool allow_bare, struct command *command,
                         char detail[DETAIL_MAX])
 {
-    struct command parsed = {0};
+    const size_t flags = JSON_DECODE_ANY | JSON_DECODE_INT_AS_REAL;
     json_error_t error;
     bool good = false;
 
+    command->id[0] = '\0';
     /* jansson passes over a NUL that follows a number. */
     if (memchr(payload, '\0', size) != NULL)
         return complain(detail, "not JSON: a NUL byte");
     /* As real, so that 99999999999999999999 is out of range and not malformed. */
-    json_t *root = json_loadb(
-        payload, size, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_DECODE_INT_AS_REAL, &error);
+    json_t *root = json_loadb(payload, size, flags | JSON_REJECT_DUPLICATES, &error);
     if (root == NULL) {
         (void)snprintf(detail, DETAIL_MAX, "not JSON: %s", error.text);
+        root = json_loadb(payload, size, flags, NULL); /* a key stands twice */
+        parse_id(root, command);
     } else if (json_is_object(root)) {
-        good = parse_object(root, &parsed, detail);
+        good = parse_object(root, command, detail);
+        if (!good)
+            parse_id(root, command);
     } else if (!json_is_number(root)) {
         complain(detail, "not a JSON object with id and value");
     } else if (!allow_bare) {
         complain(detail, "a bare number, and allow_bare is off: send {\"id\":…,\"value\":…}");
     } else {
-        parsed.value = json_number_value(root);
+        command->value = json_number_value(root);
         good = true;
     }
-    if (good)
-        *command = parsed;
+    command->has_value = good;
     json_decref(root);
     return good;
 }

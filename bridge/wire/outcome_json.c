@@ -3,34 +3,55 @@
 #include <math.h>
 #include <string.h>
 
+#include "bridge/base/clock.h"
 #include "bridge/wire/json_text.h"
+
+/* The moments of a command are measured on the monotonic clock from its arrival. */
+static int64_t utc_at(const struct command *command, int64_t mono_ns)
+{
+    return command->utc_ms + (mono_ns - command->mono_ns) / CLOCK_NS_PER_MS;
+}
+
+static void set(json_t *root, const char *key, json_t *value)
+{
+    json_object_set_new(root, key, value);
+}
+
+/* Why, in one word and in a sentence. */
+static void put_reason(json_t *root, const struct outcome *outcome)
+{
+    const bool refused = outcome->kind == OUTCOME_REFUSED;
+    const char *detail = outcome->detail;
+    if (refused || (outcome->kind == OUTCOME_FAILED && outcome->reason != REASON_NONE))
+        set(root, "reason", json_string(reason_word(outcome->reason)));
+    else if (outcome->kind == OUTCOME_FAILED)
+        set(root, "reason", json_string(fault_word(outcome->fault)));
+    if (detail[0] == '\0' && refused)
+        detail = reason_hint(outcome->reason);
+    if (detail[0] != '\0')
+        set(root, "detail", json_text_or_null(detail));
+}
 
 static json_t *outcome_object(const struct outcome *outcome)
 {
+    const struct command *command = &outcome->command;
+    const double latency_ms =
+        (double)(outcome->done_ns - command->mono_ns) / (double)CLOCK_NS_PER_MS;
     json_t *root = json_object();
-    json_object_set_new(root, "id", outcome->has_id ? json_string(outcome->id) : json_null());
-    json_object_set_new(root, "device", json_text_or_null(outcome->device));
-    json_object_set_new(root, "point", json_text_or_null(outcome->point));
-    json_object_set_new(root, "value",
-                        outcome->has_value ? json_text_number(outcome->value) : json_null());
-    json_object_set_new(root, "outcome", json_string(outcome_word(outcome->kind)));
-    if (outcome->kind == OUTCOME_REFUSED)
-        json_object_set_new(root, "reason", json_string(reason_word(outcome->reason)));
-    if (outcome->kind == OUTCOME_FAILED)
-        json_object_set_new(root, "reason", json_string(fault_word(outcome->fault)));
-    const char *detail = outcome->detail;
-    if (detail[0] == '\0' && outcome->kind == OUTCOME_REFUSED)
-        detail = reason_hint(outcome->reason);
-    if (detail[0] != '\0')
-        json_object_set_new(root, "detail", json_text_or_null(detail));
+    set(root, "id", command->id[0] != '\0' ? json_string(command->id) : json_null());
+    set(root, "device", json_text_or_null(command->device_name));
+    set(root, "point", json_text_or_null(command->point_name));
+    set(root, "value", command->has_value ? json_text_number(command->value) : json_null());
+    set(root, "outcome", json_string(outcome_word(outcome->kind)));
+    put_reason(root, outcome);
     if (outcome->has_readback)
-        json_object_set_new(root, "readback", json_text_number(outcome->readback));
-    json_object_set_new(root, "ts", json_integer(outcome->ts_ms));
-    json_object_set_new(root, "latency_ms", json_real(round(outcome->latency_ms * 1e3) / 1e3));
-    if (outcome->source[0] != '\0')
-        json_object_set_new(root, "source", json_text_or_null(outcome->source));
+        set(root, "readback", json_text_number(outcome->readback));
+    set(root, "ts", json_integer(utc_at(command, outcome->done_ns)));
+    set(root, "latency_ms", json_real(round(latency_ms * 1e3) / 1e3));
+    if (command->source[0] != '\0')
+        set(root, "source", json_text_or_null(command->source));
     if (outcome->correction)
-        json_object_set_new(root, "correction", json_true());
+        set(root, "correction", json_true());
     return root;
 }
 
@@ -39,22 +60,23 @@ char *outcome_json(const struct outcome *outcome)
     return json_text_dump(outcome_object(outcome));
 }
 
-char *outcome_json_audit(const struct outcome *outcome, const struct wire_trace *trace)
+char *outcome_json_audit(const struct outcome *outcome)
 {
+    const struct command *command = &outcome->command;
     json_t *root = outcome_object(outcome);
     json_t *words = json_array();
-    for (unsigned i = 0; i < trace->n_words; i++)
-        json_array_append_new(words, json_integer(trace->words[i]));
-    json_object_set_new(root, "received", json_integer(trace->received_ms));
-    if (trace->judged_ms != 0)
-        json_object_set_new(root, "judged", json_integer(trace->judged_ms));
-    if (trace->written_ms != 0)
-        json_object_set_new(root, "written", json_integer(trace->written_ms));
-    json_object_set_new(root, "registers", words);
-    if (trace->user_source != NULL && trace->user_source[0] != '\0')
-        json_object_set_new(root, "user_source", json_text_or_null(trace->user_source));
-    if (trace->user_traceparent != NULL && trace->user_traceparent[0] != '\0')
-        json_object_set_new(root, "traceparent", json_text_or_null(trace->user_traceparent));
+    for (unsigned i = 0; i < outcome->n_words; i++)
+        json_array_append_new(words, json_integer(outcome->words[i]));
+    set(root, "received", json_integer(command->utc_ms));
+    if (outcome->judged_ns != 0)
+        set(root, "judged", json_integer(utc_at(command, outcome->judged_ns)));
+    if (outcome->written_ns != 0)
+        set(root, "written", json_integer(utc_at(command, outcome->written_ns)));
+    set(root, "registers", words);
+    if (command->user_source[0] != '\0')
+        set(root, "user_source", json_text_or_null(command->user_source));
+    if (command->user_traceparent[0] != '\0')
+        set(root, "traceparent", json_text_or_null(command->user_traceparent));
     return json_text_dump(root);
 }
 
@@ -75,9 +97,13 @@ bool outcome_json_parse_audit(const char *line, char device[COMMAND_NAME_MAX + 1
     const char *of = json_string_value(json_object_get(root, "device"));
     const char *name = json_string_value(json_object_get(root, "id"));
     const json_t *ts = json_object_get(root, "ts");
+    const char *reason = json_string_value(json_object_get(root, "reason"));
+    bool passing = reason != NULL && (strcmp(reason, reason_word(REASON_MALFORMED)) == 0 ||
+                                      strcmp(reason, reason_word(REASON_DUPLICATE)) == 0);
     bool good = of != NULL && strlen(of) <= COMMAND_NAME_MAX && name != NULL &&
-                strlen(name) <= COMMAND_ID_MAX && json_is_integer(ts) &&
-                json_object_get(root, "duplicate") == NULL;
+                strlen(name) <= COMMAND_ID_MAX && json_is_integer(ts) && !passing &&
+                json_object_get(root, "duplicate") == NULL &&
+                json_object_get(root, "correction") == NULL;
     if (!good) {
         json_decref(root);
         return false;

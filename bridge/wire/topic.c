@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { ANSWER_LEVELS_MAX = 32 };
+
 bool topic_make(char topic[TOPIC_MAX + 1], const struct conf *conf, const char *node,
                 const char *leaf)
 {
@@ -34,36 +36,19 @@ bool topic_parse(const struct conf *conf, const char *topic, char device[TOPIC_M
     return true;
 }
 
-/* What follows `levels`, e.g. flux/demo, in a topic that begins with them: "" or
- * "/…"; else NULL. */
-static const char *behind(const char *topic, const char *levels)
+/* Whether a topic begins with these levels, e.g. flux. */
+static bool is_below(const char *topic, const char *levels)
 {
     size_t length = strlen(levels);
-    bool below =
-        strncmp(topic, levels, length) == 0 && (topic[length] == '/' || topic[length] == '\0');
-    return below ? topic + length : NULL;
-}
-
-/* Whether a topic, by what follows <base>, is the bridge's, a device's or a
- * command's. */
-static bool is_ours(const struct conf *conf, const char *rest)
-{
-    if (*rest == '\0' || behind(rest, "/bridge") != NULL)
-        return true;
-    const char *leaf = strchr(rest + 1, '/');
-    bool ours = leaf != NULL && behind(leaf, "/set") != NULL;
-    for (unsigned i = 0; i < conf->devices.n_devices && !ours; i++)
-        ours = behind(rest + 1, conf->devices.devices[i].name) != NULL;
-    return ours;
+    return strncmp(topic, levels, length) == 0 && (topic[length] == '/' || topic[length] == '\0');
 }
 
 bool topic_may_answer(const struct conf *conf, const char *topic)
 {
-    char base[TOPIC_MAX + 1];
-    int length = snprintf(base, sizeof(base), "%s/%s", conf->mqtt.prefix, conf->site);
-    if (length < 0 || topic[0] == '$' ||
-        (conf->ha_enabled && behind(topic, conf->ha_prefix) != NULL))
-        return false;
-    const char *rest = behind(topic, base);
-    return rest == NULL || !is_ours(conf, rest);
+    unsigned levels = 1;
+    for (const char *at = topic; *at != '\0'; at++)
+        levels += *at == '/';
+    return topic[0] != '\0' && topic[0] != '$' && levels <= ANSWER_LEVELS_MAX &&
+           !is_below(topic, conf->mqtt.prefix) && !is_below(topic, conf->ha_prefix) &&
+           !is_below(topic, "spBv1.0");
 }

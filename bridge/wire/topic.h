@@ -22,9 +22,10 @@ bool topic_command_filter(char topic[TOPIC_MAX + 1], const struct conf *conf);
 bool topic_parse(const struct conf *conf, const char *topic, char device[TOPIC_MAX + 1],
                  char point[TOPIC_MAX + 1]);
 
-/* Whether an outcome may go to this response topic: not to one that the bridge
- * itself speaks on, nor to the broker's own. A dispatcher must not borrow the
- * bridge's rights. */
+/* Whether an outcome may go to this response topic. A dispatcher must not borrow
+ * the bridge's rights: not where bridges, Home Assistant's discovery, Sparkplug or
+ * the broker itself speak, and not with more than 32 levels, which some brokers
+ * call a protocol error. */
 bool topic_may_answer(const struct conf *conf, const char *topic);
 
 #endif

@@ -2,34 +2,95 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <stddef.h>
+#include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
-#include <sys/socket.h>
-#include <sys/un.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-int claim_take(const struct device_modbus *modbus)
+enum { PATH_SIZE = 256 };
+
+/* Opens a directory that nobody but its owner can write to, who is this user or
+ * root; makes it when it is not there. */
+static int open_private(const char *path)
 {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    char name[2 * DEVICE_HOST_MAX];
-    const bool serial = modbus->serial[0] != '\0';
+    struct stat status;
+    (void)mkdir(path, S_IRWXU | S_IRGRP | S_IXGRP | S_IROTH | S_IXOTH);
+    int directory = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (directory < 0)
+        return -1;
+    bool good = fstat(directory, &status) == 0 &&
+                (status.st_uid == geteuid() || status.st_uid == 0 || geteuid() == 0) &&
+                (status.st_mode & (S_IWGRP | S_IWOTH)) == 0 &&
+                faccessat(directory, ".", W_OK | X_OK, AT_EACCESS) == 0;
+    if (good)
+        return directory;
+    close(directory);
+    return -1;
+}
 
-    int length = snprintf(name, sizeof(name), "fluxbridge/%d/%d/%s", (int)modbus->address,
-                          serial ? 0 : (int)modbus->port, serial ? modbus->serial : modbus->host);
-    /* Longer host names than an address can hold share its beginning: a claim
-     * too many is safe. Host names know no case. */
-    size_t size = (size_t)length < sizeof(address.sun_path) - 1 ? (size_t)length
-                                                                : sizeof(address.sun_path) - 1;
-    for (size_t i = 0; i < size; i++)
-        address.sun_path[1 + i] = (char)(serial ? name[i] : tolower((unsigned char)name[i]));
+static int open_directory(void)
+{
+    char path[PATH_SIZE];
+    const char *own = getenv("XDG_RUNTIME_DIR");
+    int directory = open_private("/run/fluxbridge");
+    if (directory < 0 && own != NULL && own[0] == '/' &&
+        snprintf(path, sizeof(path), "%s/fluxbridge", own) < (int)sizeof(path))
+        directory = open_private(path);
+    (void)snprintf(path, sizeof(path), "/tmp/fluxbridge-%u", (unsigned)geteuid());
+    return directory >= 0 ? directory : open_private(path);
+}
 
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    socklen_t whole = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + size);
-    if (fd >= 0 && bind(fd, (const struct sockaddr *)&address, whole) != 0) {
-        int error = errno;
-        close(fd);
-        errno = error;
-        fd = -1;
+/* As root the file goes to the owner of its directory, who may come later. */
+static int open_file(int directory, const char *name)
+{
+    struct stat status;
+    int file = openat(directory, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK,
+                      S_IRUSR | S_IWUSR | S_IRGRP | S_IROTH);
+    if (file >= 0 && geteuid() == 0 && fstat(directory, &status) == 0 && status.st_uid != 0 &&
+        fchown(file, status.st_uid, status.st_gid) != 0) {
+        /* Then its directory's owner cannot take it, and is told so. */
     }
-    return fd;
+    return file;
+}
+
+static void read_holder(int file, char holder[CLAIM_TEXT_MAX])
+{
+    ssize_t size = pread(file, holder, CLAIM_TEXT_MAX - 1, 0);
+    holder[size > 0 ? size : 0] = '\0';
+    holder[strcspn(holder, "\n")] = '\0';
+    if (holder[0] == '\0')
+        (void)snprintf(holder, CLAIM_TEXT_MAX, "another fluxbridge");
+}
+
+static bool write_holder(int file, const char *who)
+{
+    return ftruncate(file, 0) == 0 && pwrite(file, who, strlen(who), 0) == (ssize_t)strlen(who);
+}
+
+int claim_take(const char *peer, unsigned unit, const char *who, char holder[CLAIM_TEXT_MAX])
+{
+    char name[PATH_SIZE];
+    (void)snprintf(name, sizeof(name), "%s-unit-%u.claim", peer, unit);
+    for (char *at = name; *at != '\0'; at++)
+        *at = isalnum((unsigned char)*at) || strchr(".:-", *at) != NULL ? *at : '_';
+
+    int directory = open_directory();
+    int file = directory >= 0 ? open_file(directory, name) : -1;
+    if (file >= 0 && flock(file, LOCK_EX | LOCK_NB) == 0) {
+        (void)write_holder(file, who); /* a full disk: the lock is what counts */
+    } else if (file >= 0) {
+        read_holder(file, holder);
+        close(file);
+        file = -1;
+    } else {
+        (void)snprintf(holder, CLAIM_TEXT_MAX, "nobody: no claim can be taken: %s: %s",
+                       directory < 0 ? "no directory for it" : name, strerror(errno));
+    }
+    if (directory >= 0)
+        close(directory);
+    return file;
 }

@@ -149,6 +149,13 @@ int64_t link_now_ns(void);
  * `link` NULL: nobody stops it. */
 bool link_wait(const struct link *link, int fd, short events, int64_t deadline_ns);
 
+/* How long a device is left alone that made its neighbours on the link wait so
+ * long for nothing: it takes at most a sixth of their time. */
+static inline int64_t link_rest_ns(int64_t silence_ns)
+{
+    return 5 * silence_ns;
+}
+
 /* 16 bits as Modbus sends them, high byte first. */
 static inline void link_put16(uint8_t *at, unsigned word)
 {

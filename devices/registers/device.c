@@ -568,3 +568,12 @@ bool device_may_write(const struct device *device, unsigned point)
 {
     return device->controllable && point < device->n_points && device->points[point].writable;
 }
+
+bool device_takes_commands(const struct device *device)
+{
+    for (unsigned i = 0; i < device->n_points; i++) {
+        if (device_may_write(device, i))
+            return true;
+    }
+    return false;
+}

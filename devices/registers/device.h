@@ -85,4 +85,7 @@ bool device_is_first(const struct device_list *list, unsigned index);
  * device has a `control` group. */
 bool device_may_write(const struct device *device, unsigned point);
 
+/* Whether a command may name any of its points. */
+bool device_takes_commands(const struct device *device);
+
 #endif

@@ -1,4 +1,4 @@
-#include "bridge/battery/command.h"
+#include "bridge/battery/admit.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -7,18 +7,13 @@
 #include "bridge/base/clock.h"
 #include "devices/registers/codec.h"
 
-bool command_is_stop(const struct device *device, unsigned point, double value)
-{
-    return value == 0.0 && (int)point == device->control.setpoint;
-}
-
-bool command_too_soon(const struct device *device, unsigned point, double value, int64_t mono_ns,
-                      int64_t last_write_ns)
+bool admit_is_too_soon(const struct device *device, const struct command *command, int64_t mono_ns,
+                       int64_t last_write_ns)
 {
     const int64_t interval_ns = device->control.min_interval_ns;
     /* A command that waited its turn may be older than the last write. */
-    return interval_ns > 0 && (int)point == device->control.setpoint &&
-           !command_is_stop(device, point, value) && last_write_ns != INT64_MIN &&
+    return interval_ns > 0 && (int)command->point == device->control.setpoint && !command->stop &&
+           !command_is_own(command) && last_write_ns != INT64_MIN &&
            mono_ns - last_write_ns < interval_ns;
 }
 
@@ -69,12 +64,16 @@ static enum reason judge_value(const struct device *device, unsigned point, doub
 #define SECONDS_BELOW INT64_C(100000000000)
 
 /* Age of the command against its life; on success its monotonic end. */
-static enum reason judge_age(const struct command *command, const struct command_scene *scene,
-                             int64_t *expires_ns, char detail[DETAIL_MAX])
+static enum reason judge_age(const struct command *command, const struct admit_scene *scene,
+                             int64_t *end_ns, char detail[DETAIL_MAX])
 {
     const struct device_control *control = &scene->device->control;
+    if (command_is_own(command)) {
+        *end_ns = CLOCK_NEVER;
+        return REASON_NONE;
+    }
     if (!command->dated) {
-        *expires_ns = scene->mono_ns + control->ttl_ns;
+        *end_ns = scene->mono_ns + control->ttl_ns;
         return REASON_NONE;
     }
     /* Both are milliseconds of UTC since 1970 and below 2^53: no overflow. */
@@ -95,12 +94,11 @@ static enum reason judge_age(const struct command *command, const struct command
                        age_ms, command->ttl_ns / CLOCK_NS_PER_MS);
         return REASON_EXPIRED;
     }
-    *expires_ns = scene->mono_ns + left_ms * CLOCK_NS_PER_MS;
+    *end_ns = scene->mono_ns + left_ms * CLOCK_NS_PER_MS;
     return REASON_NONE;
 }
 
-enum reason command_judge(const struct command *command, const struct command_scene *scene,
-                          int64_t *expires_ns, char detail[DETAIL_MAX])
+enum reason admit(struct command *command, const struct admit_scene *scene, char detail[DETAIL_MAX])
 {
     if (scene->retained) {
         detail[0] = '\0'; /* whatever else is wrong with it */
@@ -108,18 +106,20 @@ enum reason command_judge(const struct command *command, const struct command_sc
     }
     if (scene->too_large)
         return REASON_TOO_LARGE;
-    if (!scene->parsed)
+    if (scene->malformed)
         return REASON_MALFORMED;
     if (scene->device == NULL)
         return REASON_UNKNOWN_DEVICE;
     if (scene->point < 0)
         return REASON_UNKNOWN_POINT;
-
-    const struct device *device = scene->device;
-    unsigned point = (unsigned)scene->point;
     detail[0] = '\0';
-    if (!device_may_write(device, point))
+    command->device = scene->index;
+    command->point = (unsigned)scene->point;
+    if (!device_may_write(scene->device, command->point))
         return REASON_NOT_WRITABLE;
+    /* A battery can always be told to stop: zero is exempt from the rules of
+     * audit, rate, status, SOE, blocks and step. */
+    command->stop = command->value == 0.0 && scene->point == scene->device->control.setpoint;
     if (scene->duplicate)
         return REASON_DUPLICATE;
     int64_t end_ns = 0;
@@ -128,13 +128,13 @@ enum reason command_judge(const struct command *command, const struct command_sc
         return reason;
     if (scene->shutting_down)
         return REASON_SHUTTING_DOWN;
-    if (scene->audit_unavailable && !command_is_stop(device, point, command->value))
+    if (!command->stop && scene->audit_unavailable)
         return REASON_AUDIT_UNAVAILABLE;
-    if ((scene->crowded && !command_is_stop(device, point, command->value)) ||
-        command_too_soon(device, point, command->value, scene->mono_ns, scene->last_write_ns))
+    if ((!command->stop && scene->crowded) ||
+        admit_is_too_soon(scene->device, command, scene->mono_ns, scene->last_write_ns))
         return REASON_RATE_LIMITED;
-    reason = judge_value(device, point, command->value, detail);
-    if (reason == REASON_NONE)
-        *expires_ns = end_ns;
+    reason = judge_value(scene->device, command->point, command->value, detail);
+    if (reason == REASON_NONE) /* a stop's life is judged here and no more */
+        command->expires_ns = command->stop ? CLOCK_NEVER : end_ns;
     return reason;
 }

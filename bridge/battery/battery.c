@@ -1,0 +1,713 @@
+#include "bridge/battery/battery.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bridge/base/clock.h"
+#include "bridge/base/log.h"
+#include "bridge/battery/admit.h"
+#include "bridge/battery/deadman.h"
+#include "bridge/battery/intent.h"
+#include "bridge/battery/remembered.h"
+#include "bridge/battery/sequence.h"
+#include "bridge/battery/unsettled.h"
+#include "devices/lines/claim.h"
+#include "devices/registers/codec.h"
+
+/* Commands of the setpoint: stops that wait, are under way, are owed, one being
+ * put; and a setpoint that waits and one under way, as of any other point. */
+enum { STOP_TOKENS = 3 * INTENT_STOPS_MAX + 1, POINT_TOKENS = 2 };
+
+struct battery {
+    struct battery_setup setup;
+    const struct device *device;
+    struct sequence *sequence;
+    struct intent *intents; /* by point */
+    int claim;              /* the right to write; -1 = not held */
+    char claimed[LINK_PEER_MAX];
+    bool denied; /* it was told who holds it */
+
+    unsigned working; /* with a sequence under way: the point */
+    int64_t begun_ns;
+    struct outcome outcome;
+    struct unsettled unsettled;
+    int64_t last_write_ns; /* of the setpoint */
+    int64_t ended_ns;      /* of the last sequence */
+    int64_t rest_ns;
+
+    struct deadman deadman;
+    enum outcome_kind own_told; /* of the deadman's last attempt; OUTCOME_COUNT = none yet */
+    bool firing;                /* as health counts it */
+    uint64_t own_ids;
+    enum { STAYS, LEAVES, FALLS_BACK, STOPS, HAS_LEFT } leaving;
+    struct remembered kept; /* as last stored */
+    char boot[REMEMBERED_BOOT_MAX + 1];
+
+    unsigned n_tokens;
+    struct command commands[];
+};
+
+/* The setpoint's; NULL for a device without a `control` group. */
+static struct intent *power(const struct battery *battery)
+{
+    return battery->device->controllable ? &battery->intents[battery->device->control.setpoint]
+                                         : NULL;
+}
+
+static const char *name_of(const struct battery *battery)
+{
+    return battery->device->name;
+}
+
+/* ---- what survives a restart ---- */
+
+/* The end in UTC is taken once for each lease. */
+static void describe_lease(const struct battery *battery, struct remembered *now)
+{
+    const int64_t end_ns = battery->deadman.end_ns;
+    if (battery->kept.kind == REMEMBERED_LEASE && battery->kept.end_ns == end_ns) {
+        *now = battery->kept;
+        return;
+    }
+    now->kind = REMEMBERED_LEASE;
+    now->end_ns = end_ns;
+    now->end_utc_ms = clock_utc_ms() + (end_ns - clock_mono_ns()) / CLOCK_NS_PER_MS;
+    memcpy(now->boot, battery->boot, sizeof(now->boot));
+}
+
+/* Called whenever something of it may have changed. */
+static void remember(struct battery *battery)
+{
+    const struct intent *intent = power(battery);
+    struct remembered now = {.kind = REMEMBERED_NOTHING};
+    if (intent == NULL)
+        return;
+    const uint16_t token = intent_open_stop(intent);
+    if (token != INTENT_NONE) {
+        memcpy(now.id, battery->commands[token].id, sizeof(now.id));
+        memcpy(now.source, battery->commands[token].source, sizeof(now.source));
+    }
+    if (token != INTENT_NONE || intent->is_owed)
+        now.kind = REMEMBERED_STOP;
+    else if (battery->deadman.stopped)
+        now.kind = REMEMBERED_STOPPED;
+    else if (battery->deadman.state != DEADMAN_IDLE)
+        describe_lease(battery, &now);
+    battery->kept = now;
+    remembered_keep(battery->setup.state, battery->device->id, &now);
+}
+
+static void recall(struct battery *battery)
+{
+    const int64_t now_ns = clock_mono_ns();
+    struct intent *intent = power(battery);
+    struct deadman *deadman = &battery->deadman;
+    struct remembered *kept = &battery->kept;
+    remembered_boot(battery->boot);
+    if (intent == NULL || !remembered_find(battery->setup.state, battery->device->id, kept))
+        return;
+    if (kept->kind == REMEMBERED_LEASE && deadman->timeout_ns > 0) {
+        deadman->state = DEADMAN_ARMED;
+        deadman->end_ns =
+            remembered_end_ns(kept, battery->boot, now_ns, clock_utc_ms(), deadman->timeout_ns);
+    }
+    if (kept->kind == REMEMBERED_STOP || kept->kind == REMEMBERED_STOPPED)
+        deadman_stop(deadman);
+    if (kept->kind != REMEMBERED_STOP)
+        return;
+    struct command *stop = &battery->commands[0];
+    *stop = (struct command){
+        .point = (unsigned)battery->device->control.setpoint,
+        .device = battery->setup.index,
+        .has_value = true,
+        .stop = true,
+        .expires_ns = CLOCK_NEVER,
+        .mono_ns = now_ns,
+        .utc_ms = clock_utc_ms(),
+    };
+    (void)snprintf(stop->device_name, sizeof(stop->device_name), "%s", name_of(battery));
+    (void)snprintf(stop->point_name, sizeof(stop->point_name), "%s",
+                   battery->device->points[stop->point].name);
+    memcpy(stop->id, kept->id, sizeof(stop->id));
+    memcpy(stop->source, kept->source, sizeof(stop->source));
+    intent_owe(intent, kept->id[0] != '\0' ? 0 : INTENT_NONE, now_ns);
+    log_warning("a stop of the run before is not confirmed: it is written again device=%s",
+                name_of(battery));
+}
+
+/* ---- outcomes ---- */
+
+static void tell(struct battery *battery, const struct outcome *outcome)
+{
+    battery->setup.tell(battery->setup.context, outcome);
+}
+
+/* Of a command that was never begun. */
+static void tell_unbegun(struct battery *battery, const struct command *command,
+                         enum outcome_kind kind, enum reason reason, const char *detail)
+{
+    struct outcome outcome = {
+        .command = *command, .kind = kind, .reason = reason, .done_ns = clock_mono_ns()};
+    (void)snprintf(outcome.detail, sizeof(outcome.detail), "%s", detail);
+    tell(battery, &outcome);
+}
+
+/* The same outcome for each of some stops; `correction`: they had another before. */
+static void tell_stops(struct battery *battery, const struct outcome *outcome,
+                       const struct intent_stops *stops, bool correction)
+{
+    for (unsigned i = 0; i < stops->n; i++) {
+        struct outcome copy = *outcome;
+        copy.command = battery->commands[stops->tokens[i]];
+        copy.correction = correction;
+        tell(battery, &copy);
+    }
+}
+
+/* What the setpoint or another point was seen to hold before it is written anew. */
+static void settle(struct battery *battery, const struct value *held)
+{
+    struct outcome corrected;
+    if (unsettled_see(&battery->unsettled, battery->device, held, clock_mono_ns(), &corrected))
+        tell(battery, &corrected);
+}
+
+/* ---- what comes in ---- */
+
+static uint16_t free_token(const struct battery *battery)
+{
+    for (uint16_t token = 0; token < battery->n_tokens; token++) {
+        bool held = false;
+        for (unsigned i = 0; i < battery->device->n_points && !held; i++)
+            held = intent_holds(&battery->intents[i], token);
+        if (!held)
+            return token;
+    }
+    return INTENT_NONE;
+}
+
+/* A device that others wait for is silent, and a zero is owed already: what is
+ * put now is tried with that, when its time has come. */
+static void postpone_stops(struct battery *battery, struct intent *intent)
+{
+    const int64_t now_ns = clock_mono_ns();
+    struct intent_stops stops;
+    if (!intent->is_owed || now_ns >= battery->rest_ns || intent->stops.n == 0)
+        return;
+    intent_postpone(intent, &stops);
+    struct outcome outcome = {.kind = OUTCOME_UNKNOWN, .fault = FAULT_TIMEOUT, .done_ns = now_ns};
+    (void)snprintf(outcome.detail, sizeof(outcome.detail),
+                   "the device does not answer: it is told again in %lld ms",
+                   (long long)((intent->retry_ns - now_ns) / CLOCK_NS_PER_MS));
+    tell_stops(battery, &outcome, &stops, false);
+}
+
+bool battery_put(struct battery *battery, const struct command *command)
+{
+    struct intent *intent = &battery->intents[command->point];
+    const uint16_t token = free_token(battery);
+    if (token == INTENT_NONE || !intent_has_room(intent))
+        return false;
+    if (battery->leaving != STAYS && !command->stop) {
+        tell_unbegun(battery, command, OUTCOME_REFUSED, REASON_SHUTTING_DOWN, "");
+        return true;
+    }
+    battery->commands[token] = *command;
+    uint16_t replaced;
+    if (command->stop) {
+        replaced = intent_put_stop(intent, token);
+        deadman_stop(&battery->deadman);
+        remember(battery);
+    } else {
+        replaced = intent_put_setpoint(intent, token);
+    }
+    if (replaced != INTENT_NONE)
+        tell_unbegun(battery, &battery->commands[replaced], OUTCOME_SUPERSEDED, REASON_NONE, "");
+    if (command->stop)
+        postpone_stops(battery, intent);
+    return true;
+}
+
+/* ---- what is begun ---- */
+
+/* Whether this program is the only one on the machine that writes to the device,
+ * which its link must have reached for that; tries to become it. */
+static bool holds_claim(struct battery *battery, const struct link *link,
+                        char holder[CLAIM_TEXT_MAX])
+{
+    if (battery->claim >= 0 && strcmp(battery->claimed, link->peer) == 0)
+        return true;
+    int claim = claim_take(link->peer, (unsigned)battery->device->modbus.address,
+                           battery->setup.who, holder);
+    if (claim < 0 && !battery->denied)
+        log_warning("the device is held by another: commands but stops are refused until it is "
+                    "let go device=%s holder=\"%s\"",
+                    name_of(battery), holder);
+    battery->denied = claim < 0;
+    if (claim < 0)
+        return false;
+    if (battery->claim >= 0)
+        close(battery->claim); /* its name leads elsewhere now */
+    battery->claim = claim;
+    (void)snprintf(battery->claimed, sizeof(battery->claimed), "%s", link->peer);
+    return true;
+}
+
+/* What forbids a command before its device is asked for its state. A stop is
+ * forbidden by nothing; but only who holds the claim writes zero of his own. */
+static void refuse_early(struct battery *battery, struct link *link)
+{
+    const struct command *command = &battery->outcome.command;
+    const int64_t now_ns = clock_mono_ns();
+    char holder[CLAIM_TEXT_MAX], detail[DETAIL_MAX] = "";
+    enum reason reason = REASON_NONE;
+    enum fault fault = FAULT_NONE;
+    if (now_ns >= command->expires_ns) {
+        reason = REASON_EXPIRED;
+        (void)snprintf(detail, sizeof(detail), "its life ended before its turn came");
+    } else if (admit_is_too_soon(battery->device, command, now_ns, battery->last_write_ns)) {
+        reason = REASON_RATE_LIMITED;
+    } else if (now_ns < battery->rest_ns && !command_is_own(command)) {
+        reason = REASON_DEVICE_OFFLINE;
+        (void)snprintf(detail, sizeof(detail),
+                       "it did not answer the last command; its neighbours come first for %lld ms",
+                       (long long)((battery->rest_ns - now_ns) / CLOCK_NS_PER_MS));
+    } else if ((fault = link_open(link, battery->device->modbus.timeout_ns)) != FAULT_NONE) {
+        reason = REASON_DEVICE_OFFLINE;
+        (void)snprintf(detail, sizeof(detail), "%s: %s", fault_word(fault), link->error);
+    } else if (!holds_claim(battery, link, holder)) {
+        reason = REASON_NOT_OWNER;
+        (void)snprintf(detail, sizeof(detail), "held by %s", holder);
+    }
+    if (reason != REASON_NONE)
+        sequence_refuse(battery->sequence, reason, detail);
+}
+
+/* Begins with a command that was admitted. */
+static void begin(struct battery *battery, const struct command *command, struct link *link)
+{
+    battery->working = command->point;
+    battery->begun_ns = clock_mono_ns();
+    battery->outcome = (struct outcome){.command = *command};
+    sequence_begin(battery->sequence, &battery->outcome,
+                   unsettled_waits(&battery->unsettled, command->point), battery->setup.judge_only);
+    if (!command->stop || command_is_own(command))
+        refuse_early(battery, link);
+}
+
+/* A stop that only retries what is owed. */
+static struct command retry_of(const struct battery *battery)
+{
+    const uint16_t token = intent_open_stop(power(battery));
+    struct command command = {
+        .device = battery->setup.index,
+        .point = (unsigned)battery->device->control.setpoint,
+        .stop = true,
+        .expires_ns = CLOCK_NEVER,
+    };
+    return token != INTENT_NONE ? battery->commands[token] : command;
+}
+
+/* The point whose command has waited longest; stops go before all. */
+static int next_point(const struct battery *battery, int64_t now_ns)
+{
+    int next = -1;
+    int64_t since_ns = INT64_MAX;
+    for (unsigned i = 0; i < battery->device->n_points; i++) {
+        const struct intent *intent = &battery->intents[i];
+        if (intent_stop_is_due(intent, now_ns))
+            return (int)i;
+        if (intent->setpoint != INTENT_NONE &&
+            battery->commands[intent->setpoint].mono_ns < since_ns) {
+            since_ns = battery->commands[intent->setpoint].mono_ns;
+            next = (int)i;
+        }
+    }
+    return next;
+}
+
+static void finish(struct battery *battery);
+
+/* A write of the bridge's own passes the same door as every command. */
+static void begin_own(struct battery *battery, enum command_author author, double value,
+                      struct link *link)
+{
+    const char *source = author == AUTHOR_DEADMAN ? "deadman" : "exit";
+    const int64_t now_ns = clock_mono_ns();
+    struct command own = {
+        .author = author,
+        .has_value = true,
+        .value = value,
+        .mono_ns = now_ns,
+        .utc_ms = clock_utc_ms(),
+    };
+    const struct admit_scene scene = {
+        .device = battery->device,
+        .index = battery->setup.index,
+        .point = battery->device->control.setpoint,
+        .utc_ms = own.utc_ms,
+        .mono_ns = now_ns,
+        .last_write_ns = battery->last_write_ns,
+    };
+    (void)snprintf(own.device_name, sizeof(own.device_name), "%s", name_of(battery));
+    (void)snprintf(own.point_name, sizeof(own.point_name), "%s",
+                   battery->device->points[battery->device->control.setpoint].name);
+    (void)snprintf(own.id, sizeof(own.id), "%s-%s-%llu", source, battery->setup.run,
+                   (unsigned long long)++battery->own_ids);
+    (void)snprintf(own.source, sizeof(own.source), "%s", source);
+    own.point = (unsigned)scene.point;
+    battery->working = own.point;
+    battery->outcome = (struct outcome){.command = own, .kind = OUTCOME_REFUSED};
+    battery->outcome.reason = admit(&own, &scene, battery->outcome.detail);
+    if (battery->outcome.reason == REASON_NONE)
+        begin(battery, &own, link);
+    else /* its value was checked with the configuration */
+        finish(battery);
+}
+
+/* Begins what is next, if anything is. */
+static void begin_next(struct battery *battery, struct link *link)
+{
+    const int64_t now_ns = clock_mono_ns();
+    const int point = next_point(battery, now_ns);
+    struct intent *intent = point >= 0 ? &battery->intents[point] : power(battery);
+    double value;
+    if (point >= 0) {
+        bool stop = intent_begin(intent, now_ns) == INTENT_STOP;
+        const struct command retry = stop && intent->current.n == 0
+                                         ? retry_of(battery)
+                                         : battery->commands[intent->current.tokens[0]];
+        begin(battery, &retry, link);
+    } else if (battery->leaving == FALLS_BACK || battery->leaving == STOPS) {
+        bool zero = battery->leaving == STOPS || battery->deadman.stopped;
+        if (intent_begin_own(intent, now_ns))
+            begin_own(battery, AUTHOR_EXIT, zero ? 0.0 : battery->deadman.fallback, link);
+    } else if (battery->leaving == STAYS && intent != NULL &&
+               deadman_is_due(&battery->deadman, now_ns, &value)) {
+        if (intent_begin_own(intent, now_ns))
+            begin_own(battery, AUTHOR_DEADMAN, value, link);
+    }
+}
+
+/* ---- how it ends ---- */
+
+/* An attempt of the deadman is told when it is confirmed, and else when it ends
+ * otherwise than the attempt before. */
+static void take_deadman(struct battery *battery, const struct outcome *outcome)
+{
+    struct deadman *deadman = &battery->deadman;
+    const bool refused = outcome->kind == OUTCOME_REFUSED;
+    if (outcome->kind == OUTCOME_SUPERSEDED || (refused && outcome->reason == REASON_NOT_OWNER))
+        return; /* something newer goes first; or the device is somebody else's */
+    if (battery->own_told == OUTCOME_COUNT)
+        log_warning("deadman: no fresh setpoint, writing the fallback device=%s value_kw=%g",
+                    name_of(battery), outcome->command.value);
+    if (outcome->kind == OUTCOME_CONFIRMED || outcome->kind != battery->own_told)
+        tell(battery, outcome);
+    battery->own_told = outcome->kind;
+    if (outcome->kind == OUTCOME_CONFIRMED) {
+        deadman_done(deadman);
+        battery->own_told = OUTCOME_COUNT;
+        log_info("deadman: the fallback is confirmed device=%s value_kw=%g", name_of(battery),
+                 outcome->readback);
+    } else if (!outcome->command.stop && outcome->written_ns == 0) {
+        deadman_forbid(deadman, outcome->reason == REASON_DEVICE_OFFLINE ? deadman->next_ns
+                                                                         : outcome->done_ns);
+    }
+    deadman_rest(deadman, battery->rest_ns);
+}
+
+/* One attempt at the fallback, and one at zero when that is forbidden. */
+static void take_exit(struct battery *battery, const struct outcome *outcome)
+{
+    if (outcome->kind == OUTCOME_SUPERSEDED)
+        return; /* by a stop: then by zero */
+    bool forbidden = !outcome->command.stop && outcome->kind != OUTCOME_CONFIRMED;
+    bool foreign = outcome->kind == OUTCOME_REFUSED && outcome->reason == REASON_NOT_OWNER;
+    battery->leaving = forbidden && !foreign ? STOPS : HAS_LEFT;
+    if (!foreign)
+        tell(battery, outcome);
+}
+
+static void take_setpoint(struct battery *battery, const struct outcome *outcome)
+{
+    const struct command *command = &outcome->command;
+    tell(battery, outcome);
+    if (!battery->device->controllable ||
+        (int)command->point != battery->device->control.setpoint || outcome->written_ns == 0)
+        return;
+    if (outcome->kind == OUTCOME_CONFIRMED) {
+        deadman_confirm(&battery->deadman, command->value, outcome->written_ns);
+        battery->own_told = OUTCOME_COUNT;
+    } else if (outcome->kind != OUTCOME_FAILED) {
+        deadman_find(&battery->deadman, command->value,
+                     outcome->written_ns + battery->deadman.timeout_ns);
+    }
+}
+
+static void note_firing(struct battery *battery)
+{
+    bool firing = battery->deadman.state == DEADMAN_FIRING && battery->claim >= 0;
+    if (battery->setup.health != NULL && firing != battery->firing)
+        atomic_fetch_add_explicit(&battery->setup.health->deadman_firing, firing ? 1U : UINT64_MAX,
+                                  memory_order_relaxed);
+    battery->firing = firing;
+}
+
+static void note_times(struct battery *battery, const struct outcome *outcome)
+{
+    const int64_t silence_ns = sequence_silence_ns(battery->sequence);
+    battery->ended_ns = outcome->done_ns;
+    if (outcome->written_ns != 0 && outcome->kind != OUTCOME_FAILED &&
+        battery->device->controllable &&
+        (int)outcome->command.point == battery->device->control.setpoint)
+        battery->last_write_ns = outcome->written_ns;
+    if (!battery->setup.shares_line || silence_ns == 0)
+        return;
+    if (battery->rest_ns < outcome->done_ns)
+        battery->rest_ns = outcome->done_ns;
+    battery->rest_ns += link_rest_ns(silence_ns);
+}
+
+/* The sequence has ended: tells everybody what came of it. */
+static void finish(struct battery *battery)
+{
+    struct outcome *outcome = &battery->outcome;
+    struct intent *intent = &battery->intents[battery->working];
+    const struct intent_stops stops = intent->current;
+    const enum intent_work work = intent->work;
+    const bool zero = outcome->command.stop, confirmed = outcome->kind == OUTCOME_CONFIRMED;
+    struct intent_stops settled;
+    struct outcome corrected;
+
+    outcome->done_ns = clock_mono_ns();
+    sequence_rest(battery->sequence);
+    note_times(battery, outcome);
+    if (outcome->written_ns != 0 &&
+        unsettled_overwrite(&battery->unsettled, battery->working, outcome->done_ns, &corrected))
+        tell(battery, &corrected);
+    int64_t retry_ns = battery->begun_ns + INTENT_RETRY_NS;
+    if (retry_ns < battery->rest_ns)
+        retry_ns = battery->rest_ns;
+    intent_end(intent, zero, confirmed, retry_ns, &settled);
+    if (work == INTENT_STOP)
+        tell_stops(battery, outcome, &stops, false);
+    else if (work == INTENT_SETPOINT)
+        take_setpoint(battery, outcome);
+    else if (outcome->command.author == AUTHOR_DEADMAN)
+        take_deadman(battery, outcome);
+    else
+        take_exit(battery, outcome);
+    tell_stops(battery, outcome, &settled, true);
+    if (outcome->kind == OUTCOME_UNKNOWN && outcome->written_ns != 0 && work == INTENT_SETPOINT)
+        unsettled_note(&battery->unsettled, outcome);
+    remember(battery);
+}
+
+/* ---- one step ---- */
+
+/* The last moment before the value is written. */
+static void write_or_not(struct battery *battery, struct link *link)
+{
+    const struct command *command = &battery->outcome.command;
+    struct intent_stops settled;
+    if (clock_mono_ns() >= command->expires_ns)
+        sequence_refuse(battery->sequence, REASON_EXPIRED,
+                        "its life ended before it could be written");
+    else if (intent_write(&battery->intents[battery->working], command->stop, &settled))
+        sequence_step(battery->sequence, link);
+    else
+        sequence_cut(battery->sequence);
+}
+
+static void go_on(struct battery *battery, struct link *link)
+{
+    const struct intent *intent = &battery->intents[battery->working];
+    struct value held;
+    /* A stop ends what is under way, unless that is one itself. */
+    if (intent->overtaken || (intent->stops.n > 0 && !battery->outcome.command.stop)) {
+        sequence_cut(battery->sequence);
+        return;
+    }
+    switch (sequence_state(battery->sequence)) {
+    case SEQUENCE_MORE:
+        sequence_step(battery->sequence, link);
+        if (sequence_looked(battery->sequence, &held))
+            settle(battery, &held);
+        break;
+    case SEQUENCE_WRITE:
+        write_or_not(battery, link);
+        break;
+    case SEQUENCE_PAUSE:
+    case SEQUENCE_IDLE:
+    case SEQUENCE_ENDED:
+        break;
+    }
+}
+
+void battery_step(struct battery *battery, struct link *link)
+{
+    if (sequence_state(battery->sequence) == SEQUENCE_IDLE)
+        begin_next(battery, link);
+    if (sequence_state(battery->sequence) != SEQUENCE_IDLE)
+        go_on(battery, link);
+    if (sequence_state(battery->sequence) == SEQUENCE_ENDED)
+        finish(battery);
+    note_firing(battery);
+}
+
+bool battery_is_busy(const struct battery *battery)
+{
+    return sequence_state(battery->sequence) != SEQUENCE_IDLE ||
+           next_point(battery, clock_mono_ns()) >= 0;
+}
+
+bool battery_is_urgent(const struct battery *battery)
+{
+    const struct intent *intent = power(battery);
+    return intent != NULL && (intent->stops.n > 0 || (intent->work == INTENT_STOP));
+}
+
+int64_t battery_due_ns(const struct battery *battery)
+{
+    const int64_t now_ns = clock_mono_ns();
+    const struct intent *intent = power(battery);
+    if (sequence_state(battery->sequence) != SEQUENCE_IDLE)
+        return intent != NULL && intent->stops.n > 0 ? 0 : sequence_pause_ns(battery->sequence);
+    if (next_point(battery, now_ns) >= 0 || battery->leaving == FALLS_BACK ||
+        battery->leaving == STOPS)
+        return 0;
+    int64_t due_ns = battery->leaving == STAYS ? deadman_next_ns(&battery->deadman) : CLOCK_NEVER;
+    return intent != NULL && intent->is_owed && intent->retry_ns < due_ns ? intent->retry_ns
+                                                                          : due_ns;
+}
+
+int64_t battery_rest_ns(const struct battery *battery)
+{
+    return battery->rest_ns;
+}
+
+/* ---- polls ---- */
+
+/* Somebody may have put another setpoint there: a program before this run, a
+ * hand at the device, a battery that was restarted. Only who holds the claim
+ * guards it. */
+static void guard(struct battery *battery, const struct link *link, const struct value *held,
+                  int64_t now_ns)
+{
+    const int setpoint = battery->device->control.setpoint;
+    char holder[CLAIM_TEXT_MAX];
+    if (held->state != VALUE_READ)
+        return;
+    const double value = codec_decimal(&battery->device->points[setpoint], held->number);
+    if (!holds_claim(battery, link, holder) || value == 0.0 ||
+        (value == battery->deadman.fallback && !battery->deadman.stopped))
+        deadman_see_rest(&battery->deadman);
+    else
+        deadman_find(&battery->deadman, value, now_ns + battery->deadman.timeout_ns);
+    remember(battery);
+}
+
+void battery_see(struct battery *battery, const struct link *link, const struct value *values,
+                 int64_t taken_ns)
+{
+    /* A scan that a command came between may have read what was there before. */
+    if (taken_ns < battery->ended_ns || sequence_state(battery->sequence) != SEQUENCE_IDLE)
+        return;
+    settle(battery, &values[battery->unsettled.outcome.command.point]);
+    if (battery->device->controllable)
+        guard(battery, link, &values[battery->device->control.setpoint], clock_mono_ns());
+}
+
+/* ---- start and end ---- */
+
+void battery_leave(struct battery *battery)
+{
+    const struct device *device = battery->device;
+    static const char why[] = "the bridge is stopping";
+    if (battery->leaving != STAYS)
+        return;
+    for (unsigned i = 0; i < device->n_points; i++) {
+        const uint16_t token = intent_withdraw(&battery->intents[i]);
+        if (token != INTENT_NONE)
+            tell_unbegun(battery, &battery->commands[token], OUTCOME_REFUSED, REASON_SHUTTING_DOWN,
+                         why);
+    }
+    if (sequence_state(battery->sequence) != SEQUENCE_IDLE && battery->outcome.written_ns == 0 &&
+        !battery->outcome.command.stop) {
+        sequence_refuse(battery->sequence, REASON_SHUTTING_DOWN, why);
+        finish(battery);
+    }
+    battery->leaving = LEAVES;
+    if (device->controllable && device->control.on_exit == DEVICE_FALLBACK)
+        battery->leaving = FALLS_BACK;
+}
+
+bool battery_has_left(const struct battery *battery)
+{
+    return (battery->leaving == LEAVES || battery->leaving == HAS_LEFT) &&
+           !battery_is_busy(battery);
+}
+
+void battery_abandon(struct battery *battery)
+{
+    struct intent *intent = power(battery);
+    struct intent_stops stops;
+    battery_leave(battery);
+    if (sequence_state(battery->sequence) != SEQUENCE_IDLE) {
+        sequence_cut(battery->sequence);
+        finish(battery);
+    }
+    if (intent == NULL || intent->stops.n == 0)
+        return;
+    struct outcome outcome = {.kind = OUTCOME_UNKNOWN, .done_ns = clock_mono_ns()};
+    (void)snprintf(outcome.detail, sizeof(outcome.detail),
+                   "the bridge ended before the device could be told: the next run will");
+    intent->is_owed = true;
+    intent_postpone(intent, &stops);
+    tell_stops(battery, &outcome, &stops, false);
+    remember(battery);
+}
+
+struct battery *battery_new(const struct battery_setup *setup)
+{
+    const struct device *device = setup->device;
+    const struct device_control *control = &device->control;
+    unsigned n_tokens = STOP_TOKENS;
+    for (unsigned i = 0; i < device->n_points; i++)
+        n_tokens += device_may_write(device, i) ? POINT_TOKENS : 0;
+    struct battery *battery = calloc(1, sizeof(*battery) + n_tokens * sizeof(struct command));
+    if (battery == NULL)
+        return NULL;
+    battery->setup = *setup;
+    battery->device = device;
+    battery->n_tokens = n_tokens;
+    battery->claim = -1;
+    battery->last_write_ns = INT64_MIN;
+    battery->own_told = OUTCOME_COUNT;
+    battery->sequence = sequence_new(device);
+    battery->intents = calloc(device->n_points, sizeof(*battery->intents));
+    if (battery->sequence == NULL || battery->intents == NULL) {
+        battery_free(battery);
+        return NULL;
+    }
+    for (unsigned i = 0; i < device->n_points; i++)
+        intent_init(&battery->intents[i]);
+    if (device->controllable)
+        deadman_init(&battery->deadman, control->deadman_timeout_ns, control->deadman_value);
+    recall(battery);
+    return battery;
+}
+
+void battery_free(struct battery *battery)
+{
+    if (battery == NULL)
+        return;
+    if (battery->claim >= 0)
+        close(battery->claim);
+    sequence_free(battery->sequence);
+    free(battery->intents);
+    free(battery);
+}

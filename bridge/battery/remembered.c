@@ -1,0 +1,106 @@
+#include "bridge/battery/remembered.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bridge/base/clock.h"
+
+/* Fields are set apart by tabs, which neither ids nor sources can hold. */
+
+void remembered_print(const struct remembered *remembered, char text[REMEMBERED_TEXT_MAX])
+{
+    text[0] = '\0';
+    switch (remembered->kind) {
+    case REMEMBERED_STOP:
+        (void)snprintf(text, REMEMBERED_TEXT_MAX, "stop\t%s\t%s", remembered->id,
+                       remembered->source);
+        break;
+    case REMEMBERED_STOPPED:
+        (void)snprintf(text, REMEMBERED_TEXT_MAX, "stopped");
+        break;
+    case REMEMBERED_LEASE:
+        (void)snprintf(text, REMEMBERED_TEXT_MAX, "lease\t%s\t%" PRId64 "\t%" PRId64,
+                       remembered->boot, remembered->end_ns, remembered->end_utc_ms);
+        break;
+    case REMEMBERED_NOTHING:
+        break;
+    }
+}
+
+/* The next field of a line that is taken apart; "" when there is none. */
+static const char *field(char **rest)
+{
+    const char *text = strsep(rest, "\t");
+    return text != NULL ? text : "";
+}
+
+void remembered_parse(const char *text, struct remembered *remembered)
+{
+    char copy[REMEMBERED_TEXT_MAX];
+    char *rest = copy;
+    *remembered = (struct remembered){.kind = REMEMBERED_NOTHING};
+    (void)snprintf(copy, sizeof(copy), "%s", text);
+    const char *kind = field(&rest);
+    if (strcmp(kind, "stop") == 0) {
+        remembered->kind = REMEMBERED_STOP;
+        (void)snprintf(remembered->id, sizeof(remembered->id), "%s", field(&rest));
+        (void)snprintf(remembered->source, sizeof(remembered->source), "%s", field(&rest));
+    } else if (strcmp(kind, "stopped") == 0) {
+        remembered->kind = REMEMBERED_STOPPED;
+    } else if (strcmp(kind, "lease") == 0) {
+        remembered->kind = REMEMBERED_LEASE;
+        (void)snprintf(remembered->boot, sizeof(remembered->boot), "%s", field(&rest));
+        remembered->end_ns = strtoll(field(&rest), NULL, 10);
+        remembered->end_utc_ms = strtoll(field(&rest), NULL, 10);
+    }
+}
+
+static void key_of(const char *id, char key[DEVICE_ID_MAX + 16])
+{
+    (void)snprintf(key, DEVICE_ID_MAX + 16, "battery/%s", id);
+}
+
+bool remembered_find(struct state *state, const char *id, struct remembered *remembered)
+{
+    char key[DEVICE_ID_MAX + 16], text[REMEMBERED_TEXT_MAX];
+    key_of(id, key);
+    if (state == NULL || !state_get(state, key, text, sizeof(text)))
+        return false;
+    remembered_parse(text, remembered);
+    return true;
+}
+
+void remembered_keep(struct state *state, const char *id, const struct remembered *remembered)
+{
+    char key[DEVICE_ID_MAX + 16], text[REMEMBERED_TEXT_MAX];
+    key_of(id, key);
+    remembered_print(remembered, text);
+    if (state != NULL)
+        (void)state_put(state, key, text[0] != '\0' ? text : NULL);
+}
+
+void remembered_boot(char boot[REMEMBERED_BOOT_MAX + 1])
+{
+    FILE *file = fopen("/proc/sys/kernel/random/boot_id", "re");
+    if (file == NULL || fgets(boot, REMEMBERED_BOOT_MAX + 1, file) == NULL)
+        boot[0] = '\0'; /* then leases are compared by UTC */
+    if (file != NULL)
+        (void)fclose(file);
+}
+
+int64_t remembered_end_ns(const struct remembered *remembered, const char *boot, int64_t now_ns,
+                          int64_t utc_ms, int64_t timeout_ns)
+{
+    const int64_t latest_ns = now_ns + timeout_ns;
+    int64_t end_ns = remembered->end_ns;
+    if (strcmp(remembered->boot, boot) != 0) {
+        int64_t left_ms = remembered->end_utc_ms - utc_ms;
+        if (left_ms < 0)
+            left_ms = 0;
+        end_ns =
+            left_ms < timeout_ns / CLOCK_NS_PER_MS ? now_ns + left_ms * CLOCK_NS_PER_MS : latest_ns;
+    }
+    return end_ns < latest_ns ? end_ns : latest_ns;
+}

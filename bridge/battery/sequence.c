@@ -1,0 +1,499 @@
+#include "bridge/battery/sequence.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bridge/base/clock.h"
+#include "bridge/battery/interlock.h"
+#include "devices/registers/codec.h"
+#include "devices/registers/plausible.h"
+#include "devices/registers/scan.h"
+
+/* The contract with the dispatcher: read back until it agrees or this long. */
+#define READ_BACK_NS INT64_C(1000000000)
+/* Between two read-backs that disagree: a device may take a moment. */
+#define READ_BACK_PAUSE_NS INT64_C(20000000)
+
+enum stage {
+    STAGE_NONE,
+    STAGE_LOOK,        /* what the setpoint holds, for an outcome that was unknown */
+    STAGE_STATE,       /* what the interlocks judge */
+    STAGE_SOURCE,      /* command_source is written */
+    STAGE_SOURCE_BACK, /* and read back */
+    STAGE_STATE_AGAIN, /* that may have taken a while: judged once more */
+    STAGE_WRITE,
+    STAGE_BACK,
+    STAGE_ENDED
+};
+
+/* A register being written and read back. */
+struct written {
+    const struct point *row;
+    uint16_t words[OUTCOME_WORDS_MAX];
+    int64_t until_ns; /* read back until then */
+    int64_t pause_ns; /* not before this time */
+    enum fault fault; /* of the write */
+    bool is_read;
+    struct value value; /* the last that was read */
+};
+
+struct sequence {
+    const struct device *device;
+    struct plan *plan; /* the points that the interlocks judge; NULL: none */
+    struct value *values;
+    struct scan scan;
+    enum stage stage;
+    bool scanning, once_more;
+    bool judge_only;
+    bool source_written; /* a register has been */
+    enum fault fault;    /* of the last transaction, or of opening the link for it */
+    struct written target, source;
+    bool looked;
+    struct value held;
+    int64_t silence_ns;
+    struct outcome *outcome;
+};
+
+struct sequence *sequence_new(const struct device *device)
+{
+    const struct device_control *control = &device->control;
+    bool wanted[PROFILE_POINTS_MAX] = {false};
+    struct sequence *sequence = calloc(1, sizeof(*sequence));
+    if (sequence == NULL)
+        return NULL;
+    sequence->device = device;
+    if (!device->controllable)
+        return sequence;
+    if (control->status >= 0)
+        wanted[control->status] = true;
+    wanted[control->soe] = true;
+    if (interlock_needs_blocks(control))
+        wanted[control->blocks] = true;
+    if (interlock_needs_setpoint(control))
+        wanted[control->setpoint] = true;
+    sequence->plan = plan_new(device, wanted);
+    sequence->values = calloc(device->n_points, sizeof(*sequence->values));
+    if (sequence->plan == NULL || sequence->values == NULL) {
+        sequence_free(sequence);
+        return NULL;
+    }
+    return sequence;
+}
+
+void sequence_free(struct sequence *sequence)
+{
+    if (sequence == NULL)
+        return;
+    plan_free(sequence->plan);
+    free(sequence->values);
+    free(sequence);
+}
+
+/* ---- how it ends ---- */
+
+static void end(struct sequence *sequence, enum outcome_kind kind)
+{
+    sequence->outcome->kind = kind;
+    sequence->stage = STAGE_ENDED;
+}
+
+/* Ends with an outcome whose reason is a fault of the link or the device. */
+static void end_with_fault(struct sequence *sequence, enum outcome_kind kind, enum fault fault,
+                           const char *what, const char *why)
+{
+    struct outcome *outcome = sequence->outcome;
+    outcome->fault = fault;
+    (void)snprintf(outcome->detail, DETAIL_MAX, "%s%s", what, why);
+    end(sequence, kind);
+}
+
+void sequence_refuse(struct sequence *sequence, enum reason reason, const char *detail)
+{
+    struct outcome *outcome = sequence->outcome;
+    outcome->reason = reason;
+    if (detail != outcome->detail)
+        (void)snprintf(outcome->detail, DETAIL_MAX, "%s", detail);
+    end(sequence, sequence->source_written ? OUTCOME_FAILED : OUTCOME_REFUSED);
+}
+
+static void refuse_offline(struct sequence *sequence, const struct link *link, enum fault fault)
+{
+    char detail[DETAIL_MAX];
+    (void)snprintf(detail, sizeof(detail), "%s: %s", fault_word(fault), link->error);
+    sequence_refuse(sequence, REASON_DEVICE_OFFLINE, detail);
+}
+
+/* ---- the state ---- */
+
+static struct interlock_point judged_point(const struct sequence *sequence, int index)
+{
+    if (index < 0)
+        return (struct interlock_point){.known = false};
+    const struct value *value = &sequence->values[index];
+    return (struct interlock_point){
+        .known = value->state == VALUE_READ,
+        .raw = (int64_t)value->raw,
+        .number = value->number,
+    };
+}
+
+/* What is not believable is no state: the same as for a sample, but for what
+ * only shows from one poll to the next. */
+static void doubt(struct sequence *sequence)
+{
+    for (unsigned i = 0; i < sequence->device->n_points; i++) {
+        struct plausible fresh = {.known = false};
+        plausible_check(&sequence->device->points[i], &fresh, &sequence->values[i]);
+    }
+}
+
+/* Which point keeps the rules from judging, and why. */
+static void explain_unknown(const struct sequence *sequence, char detail[DETAIL_MAX])
+{
+    const struct device_control *control = &sequence->device->control;
+    const int points[] = {control->status, control->soe, control->blocks, control->setpoint};
+    for (size_t i = 0; i < sizeof(points) / sizeof(*points); i++) {
+        const struct value *value = points[i] < 0 ? NULL : &sequence->values[points[i]];
+        if (value == NULL || value->state != VALUE_FAULT)
+            continue;
+        (void)snprintf(detail, DETAIL_MAX, "%s could not be read: %s",
+                       sequence->device->points[points[i]].name,
+                       fault_word((enum fault)value->fault));
+        return;
+    }
+    (void)snprintf(detail, DETAIL_MAX, "SOE %g %% is no state of energy",
+                   sequence->values[control->soe].number);
+}
+
+/* The state is read: decides. */
+static void judge(struct sequence *sequence)
+{
+    const struct device_control *control = &sequence->device->control;
+    struct outcome *outcome = sequence->outcome;
+    const double value_kw = outcome->command.value;
+    doubt(sequence);
+    const struct interlock_state state = {
+        .status = judged_point(sequence, control->status),
+        .soe = judged_point(sequence, control->soe),
+        .blocks = judged_point(sequence, control->blocks),
+        .setpoint = judged_point(sequence, control->setpoint),
+    };
+    enum reason reason = interlock_judge(control, value_kw, &state);
+    if (reason == REASON_STATE_UNKNOWN)
+        explain_unknown(sequence, outcome->detail);
+    else
+        interlock_explain(reason, control, value_kw, &state, outcome->detail);
+    if (reason != REASON_NONE) {
+        sequence_refuse(sequence, reason, outcome->detail);
+        return;
+    }
+    outcome->judged_ns = clock_mono_ns();
+    if (sequence->judge_only)
+        end(sequence, OUTCOME_REFUSED);
+    else if (sequence->stage == STAGE_STATE && control->command_source >= 0)
+        sequence->stage = STAGE_SOURCE;
+    else
+        sequence->stage = STAGE_WRITE;
+}
+
+/* One transaction of reading the state. A connection that had died unnoticed is
+ * opened once more: reading twice harms nobody. */
+static void read_state(struct sequence *sequence, struct link *link)
+{
+    const bool was_open = link->is_open;
+    enum scan_step step = SCAN_BROKEN;
+    enum fault fault = link_open(link, sequence->device->modbus.timeout_ns);
+    if (fault == FAULT_NONE) {
+        if (!sequence->scanning)
+            scan_begin(&sequence->scan, sequence->plan, sequence->device, 0, sequence->values);
+        sequence->scanning = true;
+        step = scan_step(&sequence->scan, link, &fault);
+    }
+    sequence->fault = fault;
+    if (step == SCAN_MORE)
+        return;
+    sequence->scanning = false;
+    if (step == SCAN_BROKEN && was_open && fault == FAULT_CONNECTION && !sequence->once_more)
+        sequence->once_more = true; /* from its beginning, on a new connection */
+    else if (step == SCAN_BROKEN)
+        refuse_offline(sequence, link, fault);
+    else
+        judge(sequence);
+}
+
+/* ---- writing and reading back ---- */
+
+static uint8_t unit_of(const struct sequence *sequence)
+{
+    return (uint8_t)sequence->device->modbus.address;
+}
+
+/* Opens the link unless it is open and sound. */
+static bool is_reached(struct sequence *sequence, struct link *link)
+{
+    sequence->fault = link_open(link, sequence->device->modbus.timeout_ns);
+    return sequence->fault == FAULT_NONE;
+}
+
+static void write_words(struct sequence *sequence, struct link *link, struct written *written)
+{
+    const int64_t timeout_ns = sequence->device->modbus.timeout_ns;
+    const struct point *row = written->row;
+    written->fault = link_write(link, unit_of(sequence), row->table, row->address,
+                                (uint16_t)point_width(row), written->words, timeout_ns);
+    written->until_ns = clock_mono_ns() + READ_BACK_NS;
+    written->pause_ns = 0;
+    written->is_read = false;
+    sequence->fault = written->fault;
+}
+
+/* Whether the device plainly says no. Of all else the register tells. */
+static bool is_refused(enum fault fault)
+{
+    return fault != FAULT_NONE && !fault_is_silence(fault) && fault != FAULT_ACKNOWLEDGE;
+}
+
+/* One read-back. True when it agrees; *over when there will be no other. */
+static bool read_back(struct sequence *sequence, struct link *link, struct written *written,
+                      bool *over)
+{
+    const int64_t timeout_ns = sequence->device->modbus.timeout_ns;
+    const struct point *row = written->row;
+    const uint16_t width = (uint16_t)point_width(row);
+    uint16_t now[OUTCOME_WORDS_MAX] = {0};
+    bool agrees = false;
+    if (is_reached(sequence, link))
+        sequence->fault =
+            link_read(link, unit_of(sequence), row->table, row->address, width, now, timeout_ns);
+    if (sequence->fault == FAULT_NONE) {
+        written->value = codec_decode(row, now);
+        written->is_read = written->value.state == VALUE_READ;
+        agrees = memcmp(now, written->words, width * sizeof(now[0])) == 0;
+    }
+    written->pause_ns = clock_mono_ns();
+    *over = agrees || written->pause_ns >= written->until_ns;
+    written->pause_ns += READ_BACK_PAUSE_NS;
+    return agrees;
+}
+
+static void note_readback(struct outcome *outcome, const struct written *written)
+{
+    outcome->has_readback = written->is_read;
+    outcome->readback = codec_decimal(written->row, written->value.number);
+}
+
+/* What is known of the write when no read-back has agreed. */
+static void end_unsettled(struct sequence *sequence)
+{
+    const struct written *target = &sequence->target;
+    struct outcome *outcome = sequence->outcome;
+    note_readback(outcome, target);
+    if (!target->is_read)
+        end(sequence, OUTCOME_UNKNOWN);
+    else
+        end(sequence, fault_is_exception(target->fault) ? OUTCOME_FAILED : OUTCOME_MISMATCH);
+    if (target->fault != FAULT_NONE)
+        (void)snprintf(outcome->detail, DETAIL_MAX, "the reply to the write: %s",
+                       fault_word(target->fault));
+    else if (!target->is_read)
+        (void)snprintf(outcome->detail, DETAIL_MAX, "written, but it could not be read back");
+}
+
+static void write_target(struct sequence *sequence, struct link *link)
+{
+    struct outcome *outcome = sequence->outcome;
+    struct written *target = &sequence->target;
+    if (!is_reached(sequence, link)) {
+        if (outcome->command.stop)
+            end_with_fault(sequence, OUTCOME_UNKNOWN, sequence->fault,
+                           "not reached: ", link->error);
+        else
+            refuse_offline(sequence, link, sequence->fault);
+        return;
+    }
+    outcome->n_words = point_width(target->row);
+    memcpy(outcome->words, target->words, outcome->n_words * sizeof(target->words[0]));
+    outcome->written_ns = clock_mono_ns();
+    write_words(sequence, link, target);
+    outcome->fault = target->fault;
+    if (is_refused(target->fault))
+        end(sequence, OUTCOME_FAILED);
+    else
+        sequence->stage = STAGE_BACK;
+}
+
+/* Tells the battery who commands it. */
+static void write_source(struct sequence *sequence, struct link *link)
+{
+    const bool stop = sequence->outcome->command.stop;
+    if (!is_reached(sequence, link)) {
+        if (stop)
+            sequence->stage = STAGE_WRITE; /* which tries once more */
+        else
+            refuse_offline(sequence, link, sequence->fault);
+        return;
+    }
+    sequence->source_written = true;
+    write_words(sequence, link, &sequence->source);
+    /* A stop does not wait to see that it is taken: it goes ahead either way. */
+    if (stop)
+        sequence->stage = STAGE_WRITE;
+    else if (is_refused(sequence->fault))
+        end_with_fault(sequence, OUTCOME_FAILED, sequence->fault,
+                       "the device does not take command_source", "");
+    else
+        sequence->stage = STAGE_SOURCE_BACK;
+}
+
+static void read_source(struct sequence *sequence, struct link *link)
+{
+    bool over;
+    if (read_back(sequence, link, &sequence->source, &over))
+        sequence->stage = STAGE_STATE_AGAIN;
+    else if (over)
+        sequence_refuse(sequence,
+                        sequence->source.is_read ? REASON_NOT_READY : REASON_DEVICE_OFFLINE,
+                        "command_source does not read back as written");
+}
+
+static void read_target(struct sequence *sequence, struct link *link)
+{
+    bool over;
+    if (read_back(sequence, link, &sequence->target, &over)) {
+        note_readback(sequence->outcome, &sequence->target);
+        end(sequence, OUTCOME_CONFIRMED);
+    } else if (over) {
+        end_unsettled(sequence);
+    }
+}
+
+/* What the setpoint holds before it is written over; not known is no harm. */
+static void look(struct sequence *sequence, struct link *link)
+{
+    bool over;
+    sequence->target.is_read = false;
+    (void)read_back(sequence, link, &sequence->target, &over);
+    sequence->looked = sequence->target.is_read;
+    sequence->held = sequence->target.value;
+    sequence->stage = STAGE_STATE;
+}
+
+/* ---- the sequence ---- */
+
+static bool encode(struct written *written, const struct point *row, double value)
+{
+    *written = (struct written){.row = row};
+    return codec_encode(row, value, written->words) == CODEC_FITS;
+}
+
+void sequence_begin(struct sequence *sequence, struct outcome *outcome, bool look_first,
+                    bool judge_only)
+{
+    const struct device_control *control = &sequence->device->control;
+    const struct command *command = &outcome->command;
+    const bool setpoint = sequence->plan != NULL && (int)command->point == control->setpoint;
+    const bool source = setpoint && control->command_source >= 0;
+    const struct point *points = sequence->device->points;
+
+    sequence->outcome = outcome;
+    sequence->judge_only = judge_only;
+    sequence->scanning = sequence->once_more = sequence->source_written = sequence->looked = false;
+    sequence->silence_ns = 0;
+    if (!encode(&sequence->target, &points[command->point], command->value) ||
+        (source &&
+         !encode(&sequence->source, &points[control->source], (double)control->command_source))) {
+        sequence_refuse(sequence, REASON_OFF_STEP, ""); /* not after admit() and check */
+        return;
+    }
+    if (judge_only && (command->stop || !setpoint))
+        end(sequence, OUTCOME_REFUSED);
+    else if (command->stop && source)
+        sequence->stage = STAGE_SOURCE;
+    else if (command->stop || !setpoint)
+        sequence->stage = STAGE_WRITE;
+    else
+        sequence->stage = look_first ? STAGE_LOOK : STAGE_STATE;
+}
+
+void sequence_step(struct sequence *sequence, struct link *link)
+{
+    const int64_t begun_ns = clock_mono_ns();
+    switch (sequence->stage) {
+    case STAGE_LOOK:
+        look(sequence, link);
+        break;
+    case STAGE_STATE:
+    case STAGE_STATE_AGAIN:
+        read_state(sequence, link);
+        break;
+    case STAGE_SOURCE:
+        write_source(sequence, link);
+        break;
+    case STAGE_SOURCE_BACK:
+        read_source(sequence, link);
+        break;
+    case STAGE_WRITE:
+        write_target(sequence, link);
+        break;
+    case STAGE_BACK:
+        read_target(sequence, link);
+        break;
+    case STAGE_NONE:
+    case STAGE_ENDED:
+        break;
+    }
+    if (fault_is_silence(sequence->fault))
+        sequence->silence_ns += clock_mono_ns() - begun_ns;
+}
+
+enum sequence_step sequence_state(const struct sequence *sequence)
+{
+    switch (sequence->stage) {
+    case STAGE_NONE:
+        return SEQUENCE_IDLE;
+    case STAGE_ENDED:
+        return SEQUENCE_ENDED;
+    case STAGE_WRITE:
+        return SEQUENCE_WRITE;
+    default:
+        return sequence_pause_ns(sequence) > clock_mono_ns() ? SEQUENCE_PAUSE : SEQUENCE_MORE;
+    }
+}
+
+int64_t sequence_pause_ns(const struct sequence *sequence)
+{
+    switch (sequence->stage) {
+    case STAGE_BACK:
+        return sequence->target.pause_ns;
+    case STAGE_SOURCE_BACK:
+        return sequence->source.pause_ns;
+    default:
+        return 0;
+    }
+}
+
+bool sequence_looked(const struct sequence *sequence, struct value *held)
+{
+    if (sequence->looked)
+        *held = sequence->held;
+    return sequence->looked;
+}
+
+void sequence_cut(struct sequence *sequence)
+{
+    if (sequence->stage == STAGE_BACK)
+        end_unsettled(sequence);
+    else if (sequence->stage != STAGE_ENDED)
+        end(sequence, OUTCOME_SUPERSEDED);
+}
+
+void sequence_rest(struct sequence *sequence)
+{
+    sequence->stage = STAGE_NONE;
+}
+
+int64_t sequence_silence_ns(const struct sequence *sequence)
+{
+    return sequence->silence_ns;
+}

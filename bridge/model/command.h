@@ -1,0 +1,71 @@
+/* command: a wish to write one point, whoever has it.
+ *
+ * Plain data. A dispatcher over MQTT, `fluxbridge write`, the deadman and
+ * on_exit all fill in the same structure, with themselves as its author, and
+ * pass the same door (bridge/battery/admit.h). What comes of it is a struct
+ * outcome (bridge/model/outcome.h). A value is never clamped: it is written as
+ * asked, or not.
+ */
+#ifndef BRIDGE_MODEL_COMMAND_H
+#define BRIDGE_MODEL_COMMAND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    COMMAND_TEXT_MAX = 64,                 /* characters of an id or a source */
+    COMMAND_ID_MAX = 4 * COMMAND_TEXT_MAX, /* bytes, as UTF-8 */
+    COMMAND_SOURCE_MAX = 4 * COMMAND_TEXT_MAX,
+    COMMAND_NAME_MAX = 128, /* of a device or a point, as somebody wrote it */
+    COMMAND_PAYLOAD_MAX = 4096,
+    COMMAND_RESPONSE_TOPIC_MAX = 512,
+    COMMAND_CORRELATION_MAX = 256,
+    COMMAND_PROPERTY_MAX = 128
+};
+
+/* Who wants it written. The last two are the bridge itself. */
+enum command_author {
+    AUTHOR_DISPATCHER, /* over MQTT */
+    AUTHOR_TOOL,       /* fluxbridge write */
+    AUTHOR_DEADMAN,    /* the lease has run out */
+    AUTHOR_EXIT        /* the bridge ends, on_exit = "fallback" */
+};
+
+/* Where else its outcome goes: MQTT 5 Response Topic and Correlation Data. */
+struct return_address {
+    char response_topic[COMMAND_RESPONSE_TOPIC_MAX + 1]; /* "" = nowhere else */
+    size_t correlation_size;
+    unsigned char correlation[COMMAND_CORRELATION_MAX];
+};
+
+struct command {
+    enum command_author author;
+    /* As it was asked. */
+    char device_name[COMMAND_NAME_MAX + 1];
+    char point_name[COMMAND_NAME_MAX + 1];
+    char id[COMMAND_ID_MAX + 1]; /* "" for a bare number, and when it could not be read */
+    bool has_value;
+    double value;         /* in the point's unit; a battery's power: + discharges */
+    bool dated;           /* issued_at and ttl_s are given */
+    int64_t issued_at_ms; /* UTC */
+    int64_t ttl_ns;
+    char source[COMMAND_SOURCE_MAX + 1];
+    /* How it came. */
+    int64_t mono_ns, utc_ms; /* when it arrived */
+    struct return_address address;
+    char user_source[COMMAND_PROPERTY_MAX + 1]; /* MQTT user properties, "" = none */
+    char user_traceparent[COMMAND_PROPERTY_MAX + 1];
+    /* As it was understood, by admit(). */
+    unsigned device, point;
+    bool stop;          /* a battery's setpoint of zero */
+    int64_t expires_ns; /* monotonic: not to be written from then on; CLOCK_NEVER for a stop */
+};
+
+/* Whether the bridge itself wants it: nobody waits for each of its attempts. */
+static inline bool command_is_own(const struct command *command)
+{
+    return command->author == AUTHOR_DEADMAN || command->author == AUTHOR_EXIT;
+}
+
+#endif
