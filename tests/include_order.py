@@ -63,6 +63,7 @@ bridge/store/outbox
 bridge/store/spool
 bridge/store/spooler
 bridge/battery/admit
+bridge/battery/own
 bridge/battery/interlock
 bridge/battery/intent
 bridge/battery/deadman

@@ -3,13 +3,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "bridge/base/clock.h"
 #include "bridge/base/log.h"
 #include "bridge/battery/admit.h"
 #include "bridge/battery/deadman.h"
 #include "bridge/battery/intent.h"
+#include "bridge/battery/own.h"
 #include "bridge/battery/remembered.h"
 #include "bridge/battery/sequence.h"
 #include "bridge/battery/unsettled.h"
@@ -25,9 +25,7 @@ struct battery {
     const struct device *device;
     struct sequence *sequence;
     struct intent *intents; /* by point */
-    int claim;              /* the right to write; -1 = not held */
-    char claimed[LINK_PEER_MAX];
-    bool denied; /* it was told who holds it */
+    struct claim claim;     /* the right to write */
 
     unsigned working; /* with a sequence under way: the point */
     int64_t begun_ns;
@@ -108,30 +106,15 @@ static void recall(struct battery *battery)
     remembered_boot(battery->boot);
     if (intent == NULL || !remembered_find(battery->setup.state, battery->device->id, kept))
         return;
-    if (kept->kind == REMEMBERED_LEASE && deadman->timeout_ns > 0) {
-        deadman->state = DEADMAN_ARMED;
-        deadman->end_ns =
-            remembered_end_ns(kept, battery->boot, now_ns, clock_utc_ms(), deadman->timeout_ns);
-    }
+    if (kept->kind == REMEMBERED_LEASE)
+        deadman_resume(deadman, remembered_end_ns(kept, battery->boot, now_ns, clock_utc_ms(),
+                                                  deadman->timeout_ns));
     if (kept->kind == REMEMBERED_STOP || kept->kind == REMEMBERED_STOPPED)
         deadman_stop(deadman);
     if (kept->kind != REMEMBERED_STOP)
         return;
-    struct command *stop = &battery->commands[0];
-    *stop = (struct command){
-        .point = (unsigned)battery->device->control.setpoint,
-        .device = battery->setup.index,
-        .has_value = true,
-        .stop = true,
-        .expires_ns = CLOCK_NEVER,
-        .mono_ns = now_ns,
-        .utc_ms = clock_utc_ms(),
-    };
-    (void)snprintf(stop->device_name, sizeof(stop->device_name), "%s", name_of(battery));
-    (void)snprintf(stop->point_name, sizeof(stop->point_name), "%s",
-                   battery->device->points[stop->point].name);
-    memcpy(stop->id, kept->id, sizeof(stop->id));
-    memcpy(stop->source, kept->source, sizeof(stop->source));
+    own_stop(battery->device, battery->setup.index, kept->id, kept->source, now_ns, clock_utc_ms(),
+             &battery->commands[0]);
     intent_owe(intent, kept->id[0] != '\0' ? 0 : INTENT_NONE, now_ns);
     log_warning("a stop of the run before is not confirmed: it is written again device=%s",
                 name_of(battery));
@@ -237,22 +220,14 @@ bool battery_put(struct battery *battery, const struct command *command)
 static bool holds_claim(struct battery *battery, const struct link *link,
                         char holder[CLAIM_TEXT_MAX])
 {
-    if (battery->claim >= 0 && strcmp(battery->claimed, link->peer) == 0)
-        return true;
-    int claim = claim_take(link->peer, (unsigned)battery->device->modbus.address,
+    const bool was_denied = battery->claim.denied;
+    bool held = claim_hold(&battery->claim, link->peer, (unsigned)battery->device->modbus.address,
                            battery->setup.who, holder);
-    if (claim < 0 && !battery->denied)
+    if (!held && !was_denied)
         log_warning("the device is held by another: commands but stops are refused until it is "
                     "let go device=%s holder=\"%s\"",
                     name_of(battery), holder);
-    battery->denied = claim < 0;
-    if (claim < 0)
-        return false;
-    if (battery->claim >= 0)
-        close(battery->claim); /* its name leads elsewhere now */
-    battery->claim = claim;
-    (void)snprintf(battery->claimed, sizeof(battery->claimed), "%s", link->peer);
-    return true;
+    return held;
 }
 
 /* What forbids a command before its device is asked for its state. A stop is
@@ -301,13 +276,12 @@ static void begin(struct battery *battery, const struct command *command, struct
 static struct command retry_of(const struct battery *battery)
 {
     const uint16_t token = intent_open_stop(power(battery));
-    struct command command = {
-        .device = battery->setup.index,
-        .point = (unsigned)battery->device->control.setpoint,
-        .stop = true,
-        .expires_ns = CLOCK_NEVER,
-    };
-    return token != INTENT_NONE ? battery->commands[token] : command;
+    struct command command;
+    if (token != INTENT_NONE)
+        return battery->commands[token];
+    own_stop(battery->device, battery->setup.index, "", "", clock_mono_ns(), clock_utc_ms(),
+             &command);
+    return command;
 }
 
 /* The point whose command has waited longest; stops go before all. */
@@ -334,37 +308,17 @@ static void finish(struct battery *battery);
 static void begin_own(struct battery *battery, enum command_author author, double value,
                       struct link *link)
 {
-    const char *source = author == AUTHOR_DEADMAN ? "deadman" : "exit";
-    const int64_t now_ns = clock_mono_ns();
-    struct command own = {
-        .author = author,
-        .has_value = true,
-        .value = value,
-        .mono_ns = now_ns,
-        .utc_ms = clock_utc_ms(),
-    };
-    const struct admit_scene scene = {
-        .device = battery->device,
-        .index = battery->setup.index,
-        .point = battery->device->control.setpoint,
-        .utc_ms = own.utc_ms,
-        .mono_ns = now_ns,
-        .last_write_ns = battery->last_write_ns,
-    };
-    (void)snprintf(own.device_name, sizeof(own.device_name), "%s", name_of(battery));
-    (void)snprintf(own.point_name, sizeof(own.point_name), "%s",
-                   battery->device->points[battery->device->control.setpoint].name);
-    (void)snprintf(own.id, sizeof(own.id), "%s-%s-%llu", source, battery->setup.run,
-                   (unsigned long long)++battery->own_ids);
-    (void)snprintf(own.source, sizeof(own.source), "%s", source);
-    own.point = (unsigned)scene.point;
-    battery->working = own.point;
-    battery->outcome = (struct outcome){.command = own, .kind = OUTCOME_REFUSED};
-    battery->outcome.reason = admit(&own, &scene, battery->outcome.detail);
-    if (battery->outcome.reason == REASON_NONE)
-        begin(battery, &own, link);
-    else /* its value was checked with the configuration */
-        finish(battery);
+    struct outcome made;
+    enum reason reason =
+        own_write(battery->device, battery->setup.index, author, value, battery->setup.run,
+                  ++battery->own_ids, clock_mono_ns(), clock_utc_ms(), &made);
+    if (reason == REASON_NONE) {
+        begin(battery, &made.command, link);
+        return;
+    }
+    battery->working = made.command.point; /* not of a configuration that was checked */
+    battery->outcome = made;
+    finish(battery);
 }
 
 /* Begins what is next, if anything is. */
@@ -449,7 +403,7 @@ static void take_setpoint(struct battery *battery, const struct outcome *outcome
 
 static void note_firing(struct battery *battery)
 {
-    bool firing = battery->deadman.state == DEADMAN_FIRING && battery->claim >= 0;
+    bool firing = battery->deadman.state == DEADMAN_FIRING && battery->claim.file >= 0;
     if (battery->setup.health != NULL && firing != battery->firing)
         atomic_fetch_add_explicit(&battery->setup.health->deadman_firing, firing ? 1U : UINT64_MAX,
                                   memory_order_relaxed);
@@ -665,7 +619,7 @@ void battery_abandon(struct battery *battery)
     struct outcome outcome = {.kind = OUTCOME_UNKNOWN, .done_ns = clock_mono_ns()};
     (void)snprintf(outcome.detail, sizeof(outcome.detail),
                    "the bridge ended before the device could be told: the next run will");
-    intent->is_owed = true;
+    intent_owe(intent, INTENT_NONE, outcome.done_ns);
     intent_postpone(intent, &stops);
     tell_stops(battery, &outcome, &stops, false);
     remember(battery);
@@ -684,7 +638,7 @@ struct battery *battery_new(const struct battery_setup *setup)
     battery->setup = *setup;
     battery->device = device;
     battery->n_tokens = n_tokens;
-    battery->claim = -1;
+    claim_init(&battery->claim);
     battery->last_write_ns = INT64_MIN;
     battery->own_told = OUTCOME_COUNT;
     battery->sequence = sequence_new(device);
@@ -705,8 +659,7 @@ void battery_free(struct battery *battery)
 {
     if (battery == NULL)
         return;
-    if (battery->claim >= 0)
-        close(battery->claim);
+    claim_release(&battery->claim);
     sequence_free(battery->sequence);
     free(battery->intents);
     free(battery);

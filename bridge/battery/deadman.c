@@ -32,6 +32,12 @@ void deadman_find(struct deadman *deadman, double value, int64_t end_ns)
         arm(deadman, end_ns);
 }
 
+void deadman_resume(struct deadman *deadman, int64_t end_ns)
+{
+    if (deadman->timeout_ns > 0)
+        arm(deadman, end_ns);
+}
+
 void deadman_stop(struct deadman *deadman)
 {
     deadman->stopped = true;

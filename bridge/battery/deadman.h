@@ -36,6 +36,9 @@ void deadman_confirm(struct deadman *deadman, double value, int64_t written_ns);
  * none, and changes none. Zero and the fallback need no lease. */
 void deadman_find(struct deadman *deadman, double value, int64_t end_ns);
 
+/* The lease of a run before, which ends or has ended at `end_ns`. */
+void deadman_resume(struct deadman *deadman, int64_t end_ns);
+
 /* A stop was accepted: there is no lease any more. */
 void deadman_stop(struct deadman *deadman);
 

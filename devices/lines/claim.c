@@ -71,7 +71,8 @@ static bool write_holder(int file, const char *who)
     return ftruncate(file, 0) == 0 && pwrite(file, who, strlen(who), 0) == (ssize_t)strlen(who);
 }
 
-int claim_take(const char *peer, unsigned unit, const char *who, char holder[CLAIM_TEXT_MAX])
+/* A locked file, or -1. */
+static int take(const char *peer, unsigned unit, const char *who, char holder[CLAIM_TEXT_MAX])
 {
     char name[PATH_SIZE];
     (void)snprintf(name, sizeof(name), "%s-unit-%u.claim", peer, unit);
@@ -93,4 +94,31 @@ int claim_take(const char *peer, unsigned unit, const char *who, char holder[CLA
     if (directory >= 0)
         close(directory);
     return file;
+}
+
+void claim_init(struct claim *claim)
+{
+    *claim = (struct claim){.file = -1};
+}
+
+void claim_release(struct claim *claim)
+{
+    if (claim->file >= 0)
+        close(claim->file);
+    claim->file = -1;
+}
+
+bool claim_hold(struct claim *claim, const char *peer, unsigned unit, const char *who,
+                char holder[CLAIM_TEXT_MAX])
+{
+    if (claim->file >= 0 && strcmp(claim->peer, peer) == 0)
+        return true;
+    int file = take(peer, unit, who, holder);
+    claim->denied = file < 0;
+    if (file < 0)
+        return false;
+    claim_release(claim); /* its name leads elsewhere now */
+    claim->file = file;
+    (void)snprintf(claim->peer, sizeof(claim->peer), "%s", peer);
+    return true;
 }

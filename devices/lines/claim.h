@@ -11,11 +11,23 @@
 #ifndef DEVICES_LINES_CLAIM_H
 #define DEVICES_LINES_CLAIM_H
 
-enum { CLAIM_TEXT_MAX = 120 };
+#include <stdbool.h>
 
-/* Takes the claim on unit `unit` at `peer` (struct link), and writes into the
- * file who `who` is. A descriptor to be closed; -1 when somebody else has it:
- * then `holder` says who, or why none can be taken. */
-int claim_take(const char *peer, unsigned unit, const char *who, char holder[CLAIM_TEXT_MAX]);
+enum { CLAIM_TEXT_MAX = 120, CLAIM_PEER_MAX = 80 };
+
+struct claim {
+    int file; /* locked; -1 = not held */
+    char peer[CLAIM_PEER_MAX];
+    bool denied; /* somebody else had it when it was last wanted */
+};
+
+void claim_init(struct claim *claim);
+void claim_release(struct claim *claim);
+
+/* Whether the claim on unit `unit` at `peer` (struct link) is held: takes it when
+ * nobody has it, and lets go of another that was held before. The file says who
+ * `who` is. False: `holder` says who has it, or why none can be taken. */
+bool claim_hold(struct claim *claim, const char *peer, unsigned unit, const char *who,
+                char holder[CLAIM_TEXT_MAX]);
 
 #endif
