@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "bridge/base/clock.h"
-#include "devices/lines/link_tcp.h"
+#include "devices/lines/link_new.h"
 
 /* For connecting and for an answer: a network on site is not far away. */
 #define SURVEY_TIMEOUT_NS CLOCK_NS_PER_S
@@ -56,7 +56,7 @@ static void look(struct survey *survey, uint32_t address, uint16_t port)
     bool answered = false;
 
     address_range_print(address, modbus.host);
-    struct link *link = link_tcp_new(modbus.host, port);
+    struct link *link = link_new(&modbus);
     bool open = link != NULL && link_open(link, SURVEY_TIMEOUT_NS) == FAULT_NONE;
     if (link == NULL || !open) {
         link_free(link);

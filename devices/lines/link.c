@@ -71,6 +71,7 @@ static enum fault send_request(struct link *link, uint8_t unit, const uint8_t *r
 {
     if (!link->is_open)
         return link_fail(link, FAULT_CONNECTION, "unit %u: the link is not open", unit);
+    link->stays_open = false;
     return link->ops->exchange(link, unit, request, request_size, reply, reply_size, timeout_ns);
 }
 
@@ -85,7 +86,8 @@ static enum fault check_answer(struct link *link, enum fault fault, uint8_t unit
                                uint16_t address, const uint8_t *reply, size_t size)
 {
     if (fault != FAULT_NONE) {
-        link_close(link);
+        if (!link->stays_open)
+            link_close(link);
         return fault;
     }
     if (size == 2 && reply[0] == (function | EXCEPTION)) {

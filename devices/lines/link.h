@@ -4,9 +4,13 @@
  * `struct link_ops` and nothing else differs. Owned by exactly one thread,
  * which opens, asks and closes; never shared, never retried in here.
  *
- * A link that returned a fault other than an exception has closed itself:
- * whatever arrives late on that connection belongs to nobody. The next
- * exchange needs link_open() first.
+ * An answer is never taken for another request's: neither from before the line
+ * was opened, nor from before a request that got none. Where answers bear no number,
+ * a request waits until the line is known to be in step, be it a poll's or that of a
+ * control sequence; and so may take up to three times its timeout.
+ *
+ * A link that returned a fault other than an exception has closed itself, unless
+ * what comes late on it is known as such. Call link_open() before every exchange.
  */
 #ifndef DEVICES_LINES_LINK_H
 #define DEVICES_LINES_LINK_H
@@ -37,7 +41,7 @@ struct link_ops {
     /* Sends one PDU to `unit` and receives the whole answer within timeout_ns,
      * counted from now. `*reply_size` <= LINK_PDU_MAX. Any answer in a sound
      * frame from that unit is FAULT_NONE, exceptions included; link.c looks
-     * into it. After a fault link.c calls close(). */
+     * into it. After a fault link.c calls close(), unless the link stays_open. */
     enum fault (*exchange)(struct link *link, uint8_t unit, const uint8_t *request,
                            size_t request_size, uint8_t *reply, size_t *reply_size,
                            int64_t timeout_ns);
@@ -56,8 +60,9 @@ struct link_ops {
 struct link {
     const struct link_ops *ops;
     bool is_open;
-    bool is_busy; /* an operation is under way: what it waits for, and until when, is in */
-    int fd;       /* these; read or write, as `events` (poll(2)) says */
+    bool stays_open; /* set by exchange() with a fault: what comes late is known as such */
+    bool is_busy;    /* an operation is under way: what it waits for, and until when, is in */
+    int fd;          /* these; read or write, as `events` (poll(2)) says */
     short events;
     int64_t until_ns;
     /* Where its owner waits for many links at once, edge-triggered: each new

@@ -1,11 +1,21 @@
-/* link_new: the right kind of link for where a device is. */
+/* link_new: a link of any framing over anything that carries it.
+ *
+ * Every request has one deadline for the whole answer. In TCP framing each has a
+ * number of its own, and a device that is silent costs a shared connection nothing:
+ * it stays open as long as another unit answers on it, and what comes too late is
+ * known by its number. Otherwise step.h says when an answer can be believed. While it
+ * cannot, a request first waits: the unit is asked for something that it has not been
+ * asked for, one register of the other table, and its answer, be it a refusal, shows
+ * that all before has been answered or lost. A unit that does not answer that
+ * either has to be silent long enough. A write waits for neither: its answer repeats
+ * what was written, and what came of it is read back.
+ */
 #ifndef DEVICES_LINES_LINK_NEW_H
 #define DEVICES_LINES_LINK_NEW_H
 
 #include "devices/lines/link.h"
 
-/* TCP by its host, RTU by its serial line. Not yet open; free with
- * link_free(). NULL when out of memory. */
+/* Not yet open; free with link_free(). NULL when out of memory. */
 struct link *link_new(const struct device_modbus *modbus);
 
 #endif

@@ -1,4 +1,4 @@
-/* link_modbus over a pseudo terminal: the test is the device at its other end.
+/* A link over a serial line, a pseudo terminal: the test is the device at its other end.
  *
  * Each test gives the device a script that runs in a thread. A script waits
  * for what comes over the line or for a word from the test, never for time. */
@@ -25,7 +25,7 @@
 #include <termios.h>
 #include <unistd.h>
 
-#include "devices/lines/link_rtu.h"
+#include "devices/lines/link_new.h"
 
 enum { UNIT = 7, FRAME_MAX = 256, CRC = 2 };
 
@@ -45,7 +45,8 @@ struct slave {
     int go;   /* eventfd: the test says when to go on */
     uint8_t request[FRAME_MAX];
     size_t request_size;
-    unsigned n_requests;
+    unsigned n_requests, n_probes;
+    bool ignores_probes;
     int64_t arrived_ns; /* when the last request began to arrive */
 };
 
@@ -80,8 +81,27 @@ static bool slave_wait(const struct slave *slave, int fd)
     return wanted[1].revents == 0;
 }
 
+static void slave_send(struct slave *slave, const uint8_t *bytes, size_t size)
+{
+    (void)!write(slave->master, bytes, size);
+}
+
+static size_t frame_for(uint8_t unit, const uint8_t *pdu, size_t size, uint8_t *frame)
+{
+    frame[0] = unit;
+    memcpy(frame + 1, pdu, size);
+    put_crc(frame, 1 + size);
+    return 1 + size + CRC;
+}
+
+static void slave_answer(struct slave *slave, uint8_t unit, const uint8_t *pdu, size_t size)
+{
+    uint8_t frame[FRAME_MAX];
+    slave_send(slave, frame, frame_for(unit, pdu, size, frame));
+}
+
 /* Reads one request; false when the test is over. */
-static bool slave_request(struct slave *slave)
+static bool slave_read(struct slave *slave)
 {
     size_t size = 8;
     slave->request_size = 0;
@@ -100,27 +120,22 @@ static bool slave_request(struct slave *slave)
         if (size > FRAME_MAX)
             abort();
     }
-    slave->n_requests++;
     return true;
 }
 
-static void slave_send(struct slave *slave, const uint8_t *bytes, size_t size)
+/* The next request that is no probe: this device has no input registers. */
+static bool slave_request(struct slave *slave)
 {
-    (void)!write(slave->master, bytes, size);
-}
-
-static size_t frame_for(uint8_t unit, const uint8_t *pdu, size_t size, uint8_t *frame)
-{
-    frame[0] = unit;
-    memcpy(frame + 1, pdu, size);
-    put_crc(frame, 1 + size);
-    return 1 + size + CRC;
-}
-
-static void slave_answer(struct slave *slave, uint8_t unit, const uint8_t *pdu, size_t size)
-{
-    uint8_t frame[FRAME_MAX];
-    slave_send(slave, frame, frame_for(unit, pdu, size, frame));
+    while (slave_read(slave)) {
+        if (slave->request[1] != 4) {
+            slave->n_requests++;
+            return true;
+        }
+        slave->n_probes++;
+        if (!slave->ignores_probes)
+            slave_answer(slave, slave->request[0], (const uint8_t[]){0x84, 1}, 2);
+    }
+    return false;
 }
 
 /* Answers a read of one register. */
@@ -152,7 +167,8 @@ static void plug_in(struct test *test)
 
 static struct device_modbus settings(const struct test *test)
 {
-    struct device_modbus modbus = {.baud = 9600, .data_bits = 8, .stop_bits = 1};
+    struct device_modbus modbus = {
+        .framing = DEVICE_RTU, .baud = 9600, .data_bits = 8, .stop_bits = 1};
     snprintf(modbus.serial, sizeof modbus.serial, "%s", test->path);
     return modbus;
 }
@@ -174,7 +190,7 @@ static void finish(struct test *test)
 
 static void start_with(struct test *test, script *scene, const struct device_modbus *modbus)
 {
-    test->link = link_rtu_new(modbus);
+    test->link = link_new(modbus);
     assert_non_null(test->link);
     assert_int_equal(link_open(test->link, LONG_NS), FAULT_NONE);
     play(test, scene);
@@ -334,7 +350,7 @@ static void test_the_line_is_set_as_configured(void **state)
         modbus.baud = 19200;
         modbus.parity = rows[i].parity;
         modbus.stop_bits = rows[i].stop_bits;
-        test->link = link_rtu_new(&modbus);
+        test->link = link_new(&modbus);
         assert_int_equal(link_open(test->link, LONG_NS), FAULT_NONE);
         struct termios now;
         assert_int_equal(tcgetattr(test->slave.line, &now), 0);
@@ -357,17 +373,17 @@ static const struct {
     uint8_t spoil; /* added to the CRC */
     enum fault fault;
 } misfits[] = {
-    {4, UNIT, {3, 2, 0x66, 0x66}, 1, FAULT_BAD_REPLY},          /* damaged */
-    {2, UNIT, {0x83, 2}, 1, FAULT_BAD_REPLY},                   /* a damaged exception */
-    {4, UNIT, {4, 2, 0x66, 0x66}, 0, FAULT_BAD_REPLY},          /* another function */
-    {2, UNIT, {0x84, 2}, 0, FAULT_BAD_REPLY},                   /* another function's exception */
-    {6, UNIT, {3, 4, 0x66, 0x66, 0, 0}, 0, FAULT_BAD_REPLY},    /* too many registers */
-    {3, UNIT, {3, 1, 0x66}, 0, FAULT_BAD_REPLY},                /* half a register */
-    {5, UNIT, {6, 0x07, 0xd0, 0x66, 0x66}, 0, FAULT_BAD_REPLY}, /* a write's answer */
-    {2, UNIT, {3, 255}, 0, FAULT_BAD_REPLY},                    /* longer than any frame */
-    {4, UNIT + 1, {3, 2, 0x66, 0x66}, 0, FAULT_TIMEOUT},        /* another unit */
-    {4, 0, {3, 2, 0x66, 0x66}, 0, FAULT_TIMEOUT},               /* unit 0 */
-    {1, UNIT, {3}, 0, FAULT_TIMEOUT},                           /* cut */
+    {4, UNIT, {3, 2, 0x66, 0x66}, 1, FAULT_BAD_REPLY},        /* damaged */
+    {2, UNIT, {0x83, 2}, 1, FAULT_BAD_REPLY},                 /* a damaged exception */
+    {4, UNIT, {4, 2, 0x66, 0x66}, 0, FAULT_TIMEOUT},          /* another function */
+    {2, UNIT, {0x84, 2}, 0, FAULT_TIMEOUT},                   /* another function's exception */
+    {6, UNIT, {3, 4, 0x66, 0x66, 0, 0}, 0, FAULT_BAD_REPLY},  /* too many registers */
+    {3, UNIT, {3, 1, 0x66}, 0, FAULT_BAD_REPLY},              /* half a register */
+    {5, UNIT, {6, 0x07, 0xd0, 0x66, 0x66}, 0, FAULT_TIMEOUT}, /* a write's answer */
+    {2, UNIT, {3, 255}, 0, FAULT_BAD_REPLY},                  /* longer than any frame */
+    {4, UNIT + 1, {3, 2, 0x66, 0x66}, 0, FAULT_TIMEOUT},      /* another unit */
+    {4, 0, {3, 2, 0x66, 0x66}, 0, FAULT_TIMEOUT},             /* unit 0 */
+    {1, UNIT, {3}, 0, FAULT_TIMEOUT},                         /* cut */
 };
 enum { MISFITS = sizeof misfits / sizeof *misfits };
 
@@ -382,7 +398,7 @@ static void play_misfits(struct slave *slave)
     play_one_read(slave);
 }
 
-static void test_an_answer_that_does_not_fit_closes(void **state)
+static void test_an_answer_that_does_not_fit_is_none(void **state)
 {
     struct test *test = *state;
     start(test, play_misfits);
@@ -393,7 +409,6 @@ static void test_an_answer_that_does_not_fit_closes(void **state)
             read_value(test, UNIT, &word, misfits[i].fault == FAULT_TIMEOUT ? SHORT_NS : LONG_NS),
             misfits[i].fault);
         assert_int_equal(word, 99);
-        assert_false(test->link->is_open);
         assert_string_not_equal(test->link->error, "");
     }
     assert_reads(test, 5);
@@ -405,7 +420,7 @@ static void play_wrong_echo(struct slave *slave)
         slave_answer(slave, UNIT, (const uint8_t[]){6, 0x07, 0xd8, 0, 0x65}, 5);
 }
 
-static void test_a_wrong_echo_closes(void **state)
+static void test_a_wrong_echo_is_no_answer(void **state)
 {
     struct test *test = *state;
     start(test, play_wrong_echo);
@@ -415,13 +430,13 @@ static void test_a_wrong_echo_closes(void **state)
     assert_false(test->link->is_open);
 }
 
-/* What a neighbour says, and unit 0, does not hide the answer behind it. */
+/* What neighbours say does not hide the answer behind it. */
 static void play_neighbours(struct slave *slave)
 {
     if (!slave_request(slave))
         return;
     slave_value(slave, UNIT + 1, 0x6666);
-    slave_value(slave, 0, 0x6666);
+    slave_value(slave, UNIT + 2, 0x6666);
     slave_value(slave, UNIT, 5);
 }
 
@@ -454,10 +469,10 @@ static void test_a_late_answer_is_nobodys(void **state)
     assert_int_equal(read_value(test, UNIT, &word, SHORT_NS), FAULT_TIMEOUT);
     assert_true(link_now_ns() - start_ns >= SHORT_NS);
     assert_int_equal(word, 99);
-    assert_false(test->link->is_open);
     eventfd_write(test->slave.go, 1);
     assert_true(link_wait(NULL, test->slave.line, POLLIN, link_now_ns() + LONG_NS));
     assert_reads(test, 5);
+    assert_int_equal(test->slave.n_probes, 1);
 }
 
 /* Never answers the first request. */
@@ -467,16 +482,76 @@ static void play_silence(struct slave *slave)
         play_one_read(slave);
 }
 
-static void test_a_silent_unit_is_not_asked_again_at_once(void **state)
+/* One that answers anything else is asked again at once; */
+static void test_a_unit_that_answers_a_probe_is_in_step(void **state)
 {
     struct test *test = *state;
     uint16_t word;
     start(test, play_silence);
+    assert_int_equal(read_value(test, UNIT, &word, SHORT_NS), FAULT_TIMEOUT);
+    int64_t start_ns = link_now_ns();
+    assert_int_equal(read_value(test, UNIT, &word, SHORT_NS), FAULT_NONE);
+    finish(test);
+    assert_int_equal(test->slave.n_probes, 1);
+    assert_true(test->slave.arrived_ns - start_ns < SHORT_NS);
+}
+
+/* one that does not is out of step for as long as it may be late, */
+static void test_a_silent_unit_is_not_asked_again_at_once(void **state)
+{
+    struct test *test = *state;
+    uint16_t word;
+    test->slave.ignores_probes = true;
+    start(test, play_silence);
     int64_t start_ns = link_now_ns();
     assert_int_equal(read_value(test, UNIT, &word, SHORT_NS), FAULT_TIMEOUT);
-    assert_reads(test, 5);
+    assert_int_equal(read_value(test, UNIT, &word, SHORT_NS), FAULT_NONE);
     finish(test);
-    assert_true(test->slave.arrived_ns - start_ns >= SHORT_NS + SHORT_NS / 2);
+    assert_int_equal(test->slave.n_probes, 1);
+    assert_true(test->slave.arrived_ns - start_ns >= SHORT_NS + SHORT_NS / 4 * 7);
+    assert_true(test->slave.arrived_ns - start_ns < 3 * SHORT_NS);
+}
+
+/* but its neighbours are not. */
+static void play_neighbour(struct slave *slave)
+{
+    if (slave_request(slave) && slave_request(slave))
+        slave_value(slave, UNIT + 1, 5);
+}
+
+static void test_a_neighbour_of_a_silent_unit_is_asked_at_once(void **state)
+{
+    struct test *test = *state;
+    uint16_t word;
+    start(test, play_neighbour);
+    assert_int_equal(read_value(test, UNIT, &word, SHORT_NS), FAULT_TIMEOUT);
+    assert_int_equal(read_value(test, UNIT + 1, &word, SHORT_NS), FAULT_NONE);
+    finish(test);
+    assert_int_equal(test->slave.n_probes, 0);
+}
+
+/* A write does not wait; the late answer to the one before is not taken for its own. */
+static void play_late_write(struct slave *slave)
+{
+    if (!slave_request(slave) || !slave_request(slave))
+        return;
+    slave_answer(slave, UNIT, (const uint8_t[]){0x86, 4}, 2);
+    slave_answer(slave, UNIT, (const uint8_t[]){6, 0x07, 0xd8, 0, 100}, 5);
+    slave_answer(slave, UNIT, slave->request + 1, 5);
+}
+
+static void test_the_late_answer_to_a_write_is_nobodys(void **state)
+{
+    struct test *test = *state;
+    start(test, play_late_write);
+    assert_int_equal(
+        link_write(test->link, UNIT, POINT_HOLDING, 2008, 1, (const uint16_t[]){100}, SHORT_NS),
+        FAULT_TIMEOUT);
+    assert_int_equal(
+        link_write(test->link, UNIT, POINT_HOLDING, 2008, 1, (const uint16_t[]){0}, LONG_NS),
+        FAULT_NONE);
+    finish(test);
+    assert_int_equal(test->slave.n_probes, 0);
 }
 
 static void play_trickle(struct slave *slave)
@@ -499,7 +574,13 @@ static void test_an_answer_that_trickles_is_bounded(void **state)
     start(test, play_trickle);
     assert_int_equal(link_read(test->link, UNIT, POINT_HOLDING, 0, LINK_READ_MAX, words, SHORT_NS),
                      FAULT_TIMEOUT);
-    assert_false(test->link->is_open);
+}
+
+static void play_noise(struct slave *slave)
+{
+    struct pollfd stop = {.fd = slave->stop, .events = POLLIN};
+    while (poll(&stop, 1, 1) == 0)
+        slave_send(slave, (const uint8_t[]){0x55}, 1);
 }
 
 static void test_a_line_that_is_not_silent(void **state)
@@ -507,11 +588,8 @@ static void test_a_line_that_is_not_silent(void **state)
     struct test *test = *state;
     struct device_modbus modbus = settings(test);
     uint16_t word;
-    modbus.baud = 300; /* 3.5 characters last longer than there is time for */
-    test->link = link_rtu_new(&modbus);
-    assert_int_equal(link_open(test->link, LONG_NS), FAULT_NONE);
-    slave_send(&test->slave, (const uint8_t[]){0x55}, 1);
-    assert_true(link_wait(NULL, test->slave.line, POLLIN, link_now_ns() + LONG_NS));
+    modbus.baud = 300; /* 3.5 characters last long enough to find one in them */
+    start_with(test, play_noise, &modbus);
     assert_int_equal(read_value(test, UNIT, &word, SHORT_NS), FAULT_BAD_REPLY);
     assert_non_null(strstr(test->link->error, "silent"));
     assert_false(link_wait(NULL, test->slave.master, POLLIN, 0)); /* nothing was sent */
@@ -561,7 +639,7 @@ static void test_a_line_in_use(void **state)
 {
     struct test *test = *state;
     struct device_modbus modbus = settings(test);
-    test->link = link_rtu_new(&modbus);
+    test->link = link_new(&modbus);
     assert_int_equal(flock(test->slave.line, LOCK_EX), 0);
     assert_int_equal(link_open(test->link, LONG_NS), FAULT_CONNECTION);
     assert_non_null(strstr(test->link->error, "in use"));
@@ -575,7 +653,7 @@ static void test_a_speed_that_is_none(void **state)
     struct test *test = *state;
     struct device_modbus modbus = settings(test);
     modbus.baud = 12345;
-    test->link = link_rtu_new(&modbus);
+    test->link = link_new(&modbus);
     assert_int_equal(link_open(test->link, LONG_NS), FAULT_CONNECTION);
     assert_non_null(strstr(test->link->error, "12345 baud"));
     assert_false(test->link->is_open);
@@ -598,26 +676,115 @@ static void test_a_descriptor_above_1024(void **state)
     int fillers[FD_SETSIZE];
     for (size_t i = 0; i < FD_SETSIZE; i++)
         fillers[i] = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    test->link = link_rtu_new(&modbus);
-    enum fault fault = link_open(test->link, LONG_NS);
+    test->link = link_new(&modbus);
+    assert_int_equal(link_open(test->link, LONG_NS), FAULT_NONE);
     for (size_t i = 0; i < FD_SETSIZE; i++)
         close(fillers[i]);
     setrlimit(RLIMIT_NOFILE, &limit);
-    assert_int_equal(fault, FAULT_CONNECTION);
-    assert_non_null(strstr(test->link->error, "descriptor"));
     play(test, play_one_read);
     assert_reads(test, 5);
 }
 
-static void test_a_unit_that_no_serial_device_has(void **state)
+/* ---- what lines and adapters make of it ---- */
+
+/* Line drivers that are switched leave zeros and ones behind. */
+static void play_garbage(struct slave *slave)
+{
+    if (!slave_request(slave))
+        return;
+    slave_send(slave, (const uint8_t[]){0x00, 0xff, 0x00}, 3);
+    slave_value(slave, UNIT, 5);
+    slave_send(slave, (const uint8_t[]){0xff, 0x00}, 2);
+    play_one_read(slave);
+}
+
+static void test_garbage_around_an_answer(void **state)
 {
     struct test *test = *state;
-    uint16_t word;
-    start(test, play_one_read);
-    assert_int_equal(read_value(test, 248, &word, LONG_NS), FAULT_CONNECTION);
+    start(test, play_garbage);
     assert_reads(test, 5);
-    finish(test);
-    assert_int_equal(test->slave.n_requests, 1);
+    assert_reads(test, 5);
+    assert_int_equal(test->slave.n_probes, 0);
+}
+
+static void play_adapter(struct slave *slave)
+{
+    while (slave_request(slave)) {
+        slave_send(slave, slave->request, 3);
+        slave_send(slave, slave->request + 3, 5);
+        slave_value(slave, UNIT, 5);
+    }
+}
+
+static void test_an_echo_that_is_expected(void **state)
+{
+    struct test *test = *state;
+    struct device_modbus modbus = settings(test);
+    modbus.echo = true;
+    start_with(test, play_adapter, &modbus);
+    assert_reads(test, 5);
+    assert_reads(test, 5);
+}
+
+static void test_an_echo_that_does_not_come(void **state)
+{
+    struct test *test = *state;
+    struct device_modbus modbus = settings(test);
+    uint16_t word;
+    modbus.echo = true;
+    start_with(test, play_one_read, &modbus);
+    assert_int_equal(read_value(test, UNIT, &word, LONG_NS), FAULT_BAD_REPLY);
+    assert_non_null(strstr(test->link->error, "what came back is not what was sent"));
+}
+
+/* Two answers at once: nobody knows which is the one. */
+static void play_doubled(struct slave *slave)
+{
+    if (!slave_request(slave))
+        return;
+    uint8_t frame[2 * FRAME_MAX];
+    size_t size = frame_for(UNIT, (const uint8_t[]){3, 2, 0x66, 0x66}, 4, frame);
+    size += frame_for(UNIT, (const uint8_t[]){3, 2, 0, 5}, 4, frame + size);
+    slave_send(slave, frame, size);
+    play_one_read(slave);
+}
+
+static void test_two_answers_are_none(void **state)
+{
+    struct test *test = *state;
+    uint16_t word = 99;
+    start(test, play_doubled);
+    assert_int_equal(read_value(test, UNIT, &word, LONG_NS), FAULT_BAD_REPLY);
+    assert_int_equal(word, 99);
+    assert_reads(test, 5);
+    assert_int_equal(test->slave.n_probes, 1);
+}
+
+static void test_a_pause_before_each_request(void **state)
+{
+    struct test *test = *state;
+    struct device_modbus modbus = settings(test);
+    const uint16_t words[] = {100};
+    modbus.request_gap_ns = SHORT_NS;
+    start_with(test, play_echoes, &modbus);
+    for (int i = 0; i < 2; i++) {
+        int64_t start_ns = link_now_ns();
+        assert_int_equal(link_write(test->link, UNIT, POINT_HOLDING, 2008, 1, words, LONG_NS),
+                         FAULT_NONE);
+        assert_true(link_now_ns() - start_ns >= SHORT_NS);
+    }
+}
+
+static void test_a_pause_after_opening(void **state)
+{
+    struct test *test = *state;
+    struct device_modbus modbus = settings(test);
+    modbus.connect_delay_ns = SHORT_NS;
+    int64_t start_ns = link_now_ns();
+    slave_send(&test->slave, (const uint8_t[]){UNIT, 0x55}, 2); /* a greeting */
+    start_with(test, play_one_read, &modbus);
+    assert_true(link_now_ns() - start_ns >= SHORT_NS);
+    assert_reads(test, 5);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -630,11 +797,14 @@ int main(void)
         TEST(test_writes),
         TEST(test_an_exception_leaves_the_line_open),
         TEST(test_the_line_is_set_as_configured),
-        TEST(test_an_answer_that_does_not_fit_closes),
-        TEST(test_a_wrong_echo_closes),
+        TEST(test_an_answer_that_does_not_fit_is_none),
+        TEST(test_a_wrong_echo_is_no_answer),
         TEST(test_answers_of_other_units_are_passed_over),
         TEST(test_a_late_answer_is_nobodys),
+        TEST(test_a_unit_that_answers_a_probe_is_in_step),
         TEST(test_a_silent_unit_is_not_asked_again_at_once),
+        TEST(test_a_neighbour_of_a_silent_unit_is_asked_at_once),
+        TEST(test_the_late_answer_to_a_write_is_nobodys),
         TEST(test_an_answer_that_trickles_is_bounded),
         TEST(test_a_line_that_is_not_silent),
         TEST(test_a_line_that_vanishes_and_comes_back),
@@ -642,7 +812,12 @@ int main(void)
         TEST(test_a_line_in_use),
         TEST(test_a_speed_that_is_none),
         TEST(test_a_descriptor_above_1024),
-        TEST(test_a_unit_that_no_serial_device_has),
+        TEST(test_garbage_around_an_answer),
+        TEST(test_an_echo_that_is_expected),
+        TEST(test_an_echo_that_does_not_come),
+        TEST(test_two_answers_are_none),
+        TEST(test_a_pause_before_each_request),
+        TEST(test_a_pause_after_opening),
     };
     return cmocka_run_group_tests_name("link_rtu", tests, NULL, NULL);
 }

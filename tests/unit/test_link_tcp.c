@@ -30,7 +30,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#include "devices/lines/link_tcp.h"
+#include "devices/lines/link_new.h"
 
 enum { UNIT = 7, HEADER = 7, FRAME_MAX = 260 };
 
@@ -66,6 +66,13 @@ int getaddrinfo(const char *restrict host, const char *restrict port,
     /* both.test: two addresses, the second is the server's. */
     int result = real("127.0.0.2", port, hints, found);
     return result != 0 ? result : real("127.0.0.1", port, hints, &(*found)->ai_next);
+}
+
+static struct link *link_tcp_new(const char *host, uint16_t port)
+{
+    struct device_modbus modbus = {.port = port};
+    snprintf(modbus.host, sizeof modbus.host, "%s", host);
+    return link_new(&modbus);
 }
 
 /* ---- the server ---- */
