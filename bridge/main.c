@@ -13,6 +13,7 @@
 #include "bridge/base/guard.h"
 #include "bridge/base/owner.h"
 #include "bridge/cli/cli.h"
+#include "bridge/cli/simulated.h"
 #include "bridge/site/conf.h"
 #include "bridge/supervisor.h"
 
@@ -20,6 +21,7 @@ enum { EXIT_USAGE = 2, MAX_ARGUMENTS = PROFILE_POINTS_MAX + 1 };
 
 enum option_name {
     OPTION_CONFIG,
+    OPTION_SIM,
     OPTION_ONLINE,
     OPTION_JSON,
     OPTION_RAW,
@@ -44,6 +46,8 @@ static const struct {
     const char *help;
 } known[N_OPTIONS] = {
     [OPTION_CONFIG] = {"config", 'c', required_argument, "-c, --config FILE", "the configuration"},
+    [OPTION_SIM] = {"sim", 's', required_argument, "-s, --sim SIM",
+                    "simulated devices: what fluxbridge-sim --listen printed; - is a pipe"},
     [OPTION_ONLINE] = {"online", 'o', no_argument, "-o, --online", "ask the devices as well"},
     [OPTION_JSON] = {"json", 'j', no_argument, "-j, --json", "print one JSON object"},
     [OPTION_RAW] = {"raw", 'r', no_argument, "-r, --raw", "also the registers as they came"},
@@ -79,10 +83,14 @@ struct verb {
 /* ---- the commands ---- */
 
 /* The configuration that a command works on. conf_free() in any case. */
-static bool open_conf(const struct options *options, struct conf *conf)
+static bool open_conf(const char *verb, const struct options *options, struct conf *conf)
 {
     struct cfg cfg = {.out = stderr};
-    return conf_read(&cfg, options->values[OPTION_CONFIG], conf);
+    const char *sim = options->values[OPTION_SIM];
+    if (!conf_read(&cfg, options->values[OPTION_CONFIG], conf))
+        return false;
+    conf->simulated = sim != NULL;
+    return sim == NULL || simulated_take_over(verb, sim, &conf->devices);
 }
 
 /* Whoever is root for once should know whose files these are. */
@@ -105,7 +113,7 @@ static int run_run(const struct options *options)
 {
     struct conf conf;
     int code = EXIT_USAGE;
-    if (open_conf(options, &conf)) {
+    if (open_conf("run", options, &conf)) {
         tell_root("run", &conf);
         if (conf.mqtt.password_file[0] != '\0' || conf.mqtt.key_file[0] != '\0')
             guard_secrets();
@@ -146,7 +154,7 @@ static int run_read(const struct options *options)
                 seconds);
         return EXIT_USAGE;
     }
-    if (open_conf(options, &conf))
+    if (open_conf("read", options, &conf))
         code = cli_read(&conf, options->arguments[0], options->arguments + 1, &how);
     conf_free(&conf);
     return code;
@@ -157,7 +165,7 @@ static int run_write(const struct options *options)
     struct conf conf;
     char *const *arguments = options->arguments;
     int code = EXIT_USAGE;
-    if (open_conf(options, &conf)) {
+    if (open_conf("write", options, &conf)) {
         tell_root("write", &conf);
         code = cli_write(&conf, arguments[0], arguments[1], arguments[2],
                          options->values[OPTION_DRY_RUN] != NULL);
@@ -187,8 +195,9 @@ static const struct verb verbs[] = {
         .help = "Polls the devices of the configuration FILE and publishes what they say to the\n"
                 "MQTT broker; takes commands from there. Stays in the foreground and logs to\n"
                 "stderr. SIGTERM and SIGINT end it cleanly; SIGHUP takes over the log level,\n"
-                "reopens the audit log and reads certificates and password again.",
-        .options = TAKES_CONFIG,
+                "reopens the audit log and reads certificates and password again. With --sim it\n"
+                "works with simulated devices in place of the real ones.",
+        .options = TAKES_CONFIG | TAKES(OPTION_SIM),
         .run = run_run,
     },
     {
@@ -215,7 +224,8 @@ static const struct verb verbs[] = {
             "values. A value that cannot be read shows why, in the words of topics.md. 0 means\n"
             "that at least one value could be read. Only reads; a fluxbridge that runs may go\n"
             "on doing so, except on a serial line.",
-        .options = TAKES_CONFIG | TAKES(OPTION_JSON) | TAKES(OPTION_RAW) | TAKES(OPTION_WATCH),
+        .options = TAKES_CONFIG | TAKES(OPTION_SIM) | TAKES(OPTION_JSON) | TAKES(OPTION_RAW) |
+                   TAKES(OPTION_WATCH),
         .min_arguments = 1,
         .max_arguments = MAX_ARGUMENTS,
         .run = run_read,
@@ -228,7 +238,7 @@ static const struct verb verbs[] = {
                 "limits and interlocks, once, read back, and noted in the audit log. Prints the\n"
                 "outcome as JSON; 0 means that it is confirmed. Refused while a fluxbridge on\n"
                 "this machine runs with the device, except for a battery's setpoint of 0.",
-        .options = TAKES_CONFIG | TAKES(OPTION_DRY_RUN),
+        .options = TAKES_CONFIG | TAKES(OPTION_SIM) | TAKES(OPTION_DRY_RUN),
         .min_arguments = 3,
         .max_arguments = 3,
         .run = run_write,

@@ -433,6 +433,8 @@ int supervisor_run(struct conf *conf, const char *path)
         log_info("fluxbridge is up version=%s site=%s devices=%u links=%u run=%s",
                  FLUXBRIDGE_VERSION, conf->site, conf->devices.n_devices, conf->devices.n_links,
                  supervisor.run);
+        if (conf->simulated)
+            log_warning("every device is simulated");
         notify("READY=1");
         int signal = serve(&supervisor, &waited, path);
         notify_stopping(longest_stop_ns(&conf->devices));

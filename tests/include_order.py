@@ -105,6 +105,7 @@ bridge/cli/power_check
 bridge/cli/check_files
 bridge/cli/check_devices
 bridge/cli/verdict
+bridge/cli/simulated
 bridge/cli/cli
 bridge/main
 """.split()

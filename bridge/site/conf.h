@@ -43,6 +43,9 @@ struct conf {
     char http_address[CONF_TEXT_MAX + 1]; /* taken apart from it, IPv6 without brackets */
     uint16_t http_port;
     int log_level; /* enum log_level */
+    /* The devices were replaced by simulated ones (run --sim): never take over the
+     * file's own devices then. conf_read() leaves it false. */
+    bool simulated;
     struct device_list devices;
 };
 

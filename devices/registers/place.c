@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <ctype.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -96,6 +97,16 @@ const char *place_host_problem(const char *host)
 bool place_has_ids(const struct device_modbus *modbus)
 {
     return modbus->framing == DEVICE_TCP && !modbus->loose_transaction_id;
+}
+
+void place_redirect(struct device_modbus *place, const char *host, uint16_t port)
+{
+    snprintf(place->host, sizeof place->host, "%s", host);
+    place->port = port;
+    place->serial[0] = '\0';
+    place->framing = DEVICE_TCP;
+    place->transport = DEVICE_STREAM;
+    place->loose_transaction_id = place->echo = place->tls = false;
 }
 
 static void refuse_keys(struct cfg *cfg, const struct cfg_setting *group, const char *const *keys,

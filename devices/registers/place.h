@@ -43,6 +43,10 @@ bool place_read(struct cfg *cfg, const struct cfg_setting *group, struct device_
 /* What is wrong with a text as the host of a device, or NULL. */
 const char *place_host_problem(const char *host);
 
+/* Makes it a simulated device's: plain Modbus TCP at that host and port, whatever it
+ * was before. Unit id, timeout, attempts and pauses stay. */
+void place_redirect(struct device_modbus *place, const char *host, uint16_t port);
+
 /* Whether both are reached by the same link; */
 bool place_is_same_link(const struct device_modbus *a, const struct device_modbus *b);
 /* and if so, the first key in which they differ and must not, or NULL. */

@@ -15,10 +15,14 @@
 enum { GOOD = 0, FAILED = 1, MISUSED = 2 };
 
 static const char usage[] =
-    "Usage: fluxbridge-sim -c FILE [--only NAME]... [--seed N] [--speed X]\n"
+    "Usage: fluxbridge-sim -c FILE [--listen ADDRESS] [--only NAME]... [--seed N]\n"
+    "                      [--speed X]\n"
     "Serve every device of a configuration as a simulated one.\n"
     "\n"
     "  -c, --config FILE   the configuration; only its devices are looked at\n"
+    "      --listen ADDRESS  serve all of them at this address of this machine, each\n"
+    "                      link at a port of its own, in place of their own hosts,\n"
+    "                      ports and serial lines: for fluxbridge run --sim\n"
     "      --only NAME     serve just this device; may be given several times\n"
     "      --seed N        start value of all randomness (default 1)\n"
     "      --speed X       simulated seconds per second (default 1)\n"
@@ -30,7 +34,8 @@ static const char usage[] =
 
 struct arguments {
     const char *file;
-    const char **only; /* NULL-terminated */
+    const char **only;  /* NULL-terminated */
+    const char *listen; /* NULL = each where it is */
     struct server_options options;
     int exit_code; /* -1 = carry on */
 };
@@ -55,13 +60,10 @@ static bool parse_number(const char *text, double min, double max, double *numbe
 static void parse(int argc, char **argv, struct arguments *arguments)
 {
     static const struct option longs[] = {
-        {"config", required_argument, NULL, 'c'},
-        {"only", required_argument, NULL, 'o'},
-        {"seed", required_argument, NULL, 's'},
-        {"speed", required_argument, NULL, 'x'},
-        {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'v'},
-        {NULL, 0, NULL, 0},
+        {"config", required_argument, NULL, 'c'}, {"listen", required_argument, NULL, 'l'},
+        {"only", required_argument, NULL, 'o'},   {"seed", required_argument, NULL, 's'},
+        {"speed", required_argument, NULL, 'x'},  {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'v'},      {NULL, 0, NULL, 0},
     };
     size_t n_only = 0;
     double number;
@@ -70,6 +72,9 @@ static void parse(int argc, char **argv, struct arguments *arguments)
         switch (option) {
         case 'c':
             arguments->file = optarg;
+            break;
+        case 'l':
+            arguments->listen = optarg;
             break;
         case 'o':
             arguments->only[n_only++] = optarg;
@@ -119,7 +124,8 @@ static bool choose(const struct device_list *list, const char *const *only, bool
     return true;
 }
 
-static void announce(const struct device_list *list, const bool *served)
+static void announce(const struct device_list *list, const bool *served,
+                     const struct server *server)
 {
     for (unsigned i = 0; i < list->n_devices; i++) {
         const struct device *device = &list->devices[i];
@@ -130,7 +136,8 @@ static void announce(const struct device_list *list, const bool *served)
         if (*modbus->serial)
             fputs(modbus->serial, stdout);
         else
-            printf("%s:%u", modbus->host, (unsigned)modbus->port);
+            printf(strchr(modbus->host, ':') ? "[%s]:%u" : "%s:%u", modbus->host,
+                   (unsigned)server_port(server, i));
         printf(" unit %u\n", (unsigned)modbus->address);
     }
     puts("ready");
@@ -161,7 +168,7 @@ static int serve(const struct device_list *list, const struct server_options *op
     struct server *server = server_new(list, options, error);
     bool good = false;
     if (server) {
-        announce(list, options->served);
+        announce(list, options->served, server);
         good = server_run(server, stop_fd, error);
     }
     if (!good)
@@ -185,6 +192,8 @@ static int read_and_serve(struct arguments *arguments)
     if (!group)
         cfg_problem(&cfg, NULL, "no devices");
     else if (device_list_read(&cfg, group, profile_directories(), &list)) {
+        for (unsigned i = 0; arguments->listen && i < list.n_devices; i++)
+            place_redirect(&list.devices[i].modbus, arguments->listen, 0);
         if (*arguments->only)
             arguments->options.served = served = calloc(list.n_devices + 1u, sizeof *served);
         if (!served || choose(&list, arguments->only, served))

@@ -29,16 +29,16 @@ _fluxbridge() {
     COMPREPLY=()
 
     case $previous in
-    -c | --config)
+    -c | --config | -s | --sim)
         mapfile -t COMPREPLY < <(compgen -f -- "$word")
         compopt -o filenames 2>/dev/null
         return
         ;;
-    -p | --ports | -u | --units | --seed | --speed) return ;;
+    -p | --ports | -u | --units | --listen | --seed | --speed) return ;;
     esac
 
     if [ "${COMP_WORDS[0]##*/}" = fluxbridge-sim ]; then
-        options="-c --config --only --seed --speed --help --version"
+        options="-c --config --listen --only --seed --speed --help --version"
         [ "$previous" = --only ] && words=$(_fluxbridge_names) && options=
     elif [ "$COMP_CWORD" -eq 1 ]; then
         options="-h --help -V --version"
@@ -46,14 +46,14 @@ _fluxbridge() {
     else
         options="-h --help -V --version"
         case $command in
-        run) options="$options -c --config" ;;
+        run) options="$options -c --config -s --sim" ;;
         check) options="$options -c --config -j --json -o --online" ;;
         read)
-            options="$options -c --config -j --json -r --raw -w --watch"
+            options="$options -c --config -s --sim -j --json -r --raw -w --watch"
             words=$(_fluxbridge_names)
             ;;
         write)
-            options="$options -c --config -n --dry-run"
+            options="$options -c --config -s --sim -n --dry-run"
             words="$(_fluxbridge_names) target_power"
             ;;
         points) words=$(_fluxbridge_types) ;;
