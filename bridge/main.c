@@ -11,6 +11,7 @@
 
 #include "bridge/base/clock.h"
 #include "bridge/base/guard.h"
+#include "bridge/base/log.h"
 #include "bridge/base/owner.h"
 #include "bridge/cli/cli.h"
 #include "bridge/cli/simulated.h"
@@ -167,6 +168,7 @@ static int run_write(const struct options *options)
     int code = EXIT_USAGE;
     if (open_conf("write", options, &conf)) {
         tell_root("write", &conf);
+        log_set_level(LOG_LEVEL_WARNING); /* the outcome is printed */
         code = cli_write(&conf, arguments[0], arguments[1], arguments[2],
                          options->values[OPTION_DRY_RUN] != NULL);
     }
