@@ -321,6 +321,19 @@ static void begin_own(struct battery *battery, enum command_author author, doubl
     finish(battery);
 }
 
+/* Whether the deadman goes before what waits at `point` (-1: nothing does). A
+ * setpoint that came before the lease had ended may still renew it; those that
+ * come later could put the deadman off for ever by being refused. */
+static bool deadman_goes_first(const struct battery *battery, int point, int64_t now_ns)
+{
+    const struct intent *intent = power(battery);
+    if (battery->leaving != STAYS || intent == NULL || intent_stop_is_due(intent, now_ns) ||
+        now_ns < deadman_next_ns(&battery->deadman))
+        return false;
+    return point != battery->device->control.setpoint || intent->setpoint == INTENT_NONE ||
+           battery->commands[intent->setpoint].mono_ns >= battery->deadman.end_ns;
+}
+
 /* Begins what is next, if anything is. */
 static void begin_next(struct battery *battery, struct link *link)
 {
@@ -328,20 +341,20 @@ static void begin_next(struct battery *battery, struct link *link)
     const int point = next_point(battery, now_ns);
     struct intent *intent = point >= 0 ? &battery->intents[point] : power(battery);
     double value;
-    if (point >= 0) {
+    if (deadman_goes_first(battery, point, now_ns)) {
+        if (deadman_is_due(&battery->deadman, now_ns, &value) &&
+            intent_begin_own(power(battery), now_ns))
+            begin_own(battery, AUTHOR_DEADMAN, value, link);
+    } else if (point >= 0) {
         bool stop = intent_begin(intent, now_ns) == INTENT_STOP;
-        const struct command retry = stop && intent->current.n == 0
-                                         ? retry_of(battery)
-                                         : battery->commands[intent->current.tokens[0]];
-        begin(battery, &retry, link);
+        const struct command command = stop && intent->current.n == 0
+                                           ? retry_of(battery)
+                                           : battery->commands[intent->current.tokens[0]];
+        begin(battery, &command, link);
     } else if (battery->leaving == FALLS_BACK || battery->leaving == STOPS) {
         bool zero = battery->leaving == STOPS || battery->deadman.stopped;
         if (intent_begin_own(intent, now_ns))
             begin_own(battery, AUTHOR_EXIT, zero ? 0.0 : battery->deadman.fallback, link);
-    } else if (battery->leaving == STAYS && intent != NULL &&
-               deadman_is_due(&battery->deadman, now_ns, &value)) {
-        if (intent_begin_own(intent, now_ns))
-            begin_own(battery, AUTHOR_DEADMAN, value, link);
     }
 }
 
@@ -446,6 +459,8 @@ static void finish(struct battery *battery)
     if (retry_ns < battery->rest_ns)
         retry_ns = battery->rest_ns;
     intent_end(intent, zero, confirmed, retry_ns, &settled);
+    if (work == INTENT_STOP) /* what it cut off may have begun a lease */
+        deadman_stop(&battery->deadman);
     if (work == INTENT_STOP)
         tell_stops(battery, outcome, &stops, false);
     else if (work == INTENT_SETPOINT)
@@ -476,12 +491,26 @@ static void write_or_not(struct battery *battery, struct link *link)
         sequence_cut(battery->sequence);
 }
 
+/* Whether a stop waits while something else is under way. That ends then: what is
+ * not yet written is overtaken, or at another point it waits once more; of what is
+ * written, its read-backs are left undone. */
+static bool gives_way(struct battery *battery)
+{
+    struct intent *intent = &battery->intents[battery->working];
+    const struct intent *stopping = power(battery);
+    if (stopping == NULL || stopping->stops.n == 0 || battery->outcome.command.stop)
+        return intent->overtaken && !intent->written;
+    if (intent != stopping && intent_put_back(intent)) {
+        sequence_rest(battery->sequence);
+        return false;
+    }
+    return true;
+}
+
 static void go_on(struct battery *battery, struct link *link)
 {
-    const struct intent *intent = &battery->intents[battery->working];
     struct value held;
-    /* A stop ends what is under way, unless that is one itself. */
-    if (intent->overtaken || (intent->stops.n > 0 && !battery->outcome.command.stop)) {
+    if (gives_way(battery)) {
         sequence_cut(battery->sequence);
         return;
     }
@@ -553,8 +582,9 @@ static void guard(struct battery *battery, const struct link *link, const struct
 {
     const int setpoint = battery->device->control.setpoint;
     char holder[CLAIM_TEXT_MAX];
-    if (held->state != VALUE_READ)
-        return;
+    if (held->state != VALUE_READ || intent_open_stop(power(battery)) != INTENT_NONE ||
+        power(battery)->is_owed)
+        return; /* not read, or what is to be done about it is known */
     const double value = codec_decimal(&battery->device->points[setpoint], held->number);
     if (!holds_claim(battery, link, holder) || value == 0.0 ||
         (value == battery->deadman.fallback && !battery->deadman.stopped))

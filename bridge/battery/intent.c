@@ -78,11 +78,6 @@ uint16_t intent_open_stop(const struct intent *intent)
     return intent->owed.n > 0 ? intent->owed.tokens[intent->owed.n - 1] : INTENT_NONE;
 }
 
-bool intent_waits(const struct intent *intent)
-{
-    return intent->stops.n > 0 || intent->setpoint != INTENT_NONE;
-}
-
 bool intent_stop_is_due(const struct intent *intent, int64_t now_ns)
 {
     return intent->stops.n > 0 || (intent->is_owed && now_ns >= intent->retry_ns);
@@ -109,10 +104,20 @@ enum intent_work intent_begin(struct intent *intent, int64_t now_ns)
 
 bool intent_begin_own(struct intent *intent, int64_t now_ns)
 {
-    if (intent_waits(intent) || intent_stop_is_due(intent, now_ns))
+    if (intent->work != INTENT_NOTHING || intent_stop_is_due(intent, now_ns))
         return false;
     intent->current.n = 0;
     begin(intent, INTENT_OWN);
+    return true;
+}
+
+bool intent_put_back(struct intent *intent)
+{
+    if (intent->work != INTENT_SETPOINT || intent->written || intent->setpoint != INTENT_NONE)
+        return false;
+    intent->setpoint = intent->current.tokens[0];
+    intent->work = INTENT_NOTHING;
+    intent->current.n = 0;
     return true;
 }
 

@@ -70,15 +70,17 @@ void intent_owe(struct intent *intent, uint16_t token, int64_t retry_ns);
 bool intent_holds(const struct intent *intent, uint16_t token);
 uint16_t intent_open_stop(const struct intent *intent);
 
-/* Whether somebody's command waits to be begun; whether a stop does, or is owed
- * and due. */
-bool intent_waits(const struct intent *intent);
+/* Whether a stop waits to be begun, or is owed and due. */
 bool intent_stop_is_due(const struct intent *intent, int64_t now_ns);
 
 /* Nothing is under way: begins what is next and says what that is. */
 enum intent_work intent_begin(struct intent *intent, int64_t now_ns);
-/* The same for the bridge's own; false when something else goes first. */
+/* The same for the bridge's own; false when a stop goes first. */
 bool intent_begin_own(struct intent *intent, int64_t now_ns);
+
+/* Something else goes first: the setpoint under way, not yet written, waits once
+ * more. False when it is none, is written, or a newer one waits already. */
+bool intent_put_back(struct intent *intent);
 
 /* What is under way is to be written now: false when it must not be. From then
  * on it counts as written. Of a setpoint (`is_zero` false) *settled gets the
