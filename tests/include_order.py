@@ -23,6 +23,7 @@ devices/lines/claim
 devices/registers/place
 devices/registers/device
 devices/lines/link
+devices/registers/sunspec
 devices/registers/plan
 devices/registers/bustime
 devices/registers/scan

@@ -126,15 +126,18 @@ static void note_presence(struct polled *unit, const struct polled_desk *desk,
     } else if (!unit->seen) {
         log_info("device online device=%s", name);
     }
-    if (!down && scan->failed != unit->refused) {
-        log_warning("points not read device=%s refused=%u of=%u", name, scan->failed,
-                    scan->failed + scan->read);
-        unit->refused = scan->failed;
-    }
     unit->seen = unit->seen || !down;
     unit->down = down;
     /* Always said, not only at a change: the supervisor may have said otherwise. */
     outbox_set_online(desk->outbox, unit->index, !down);
+}
+
+/* What the device does not give, as the scans have found out: each once. */
+static void explain(struct polled *unit)
+{
+    char text[PLAN_EXPLANATION_MAX];
+    while (plan_explain(unit->plan, text))
+        log_warning("%s device=%s type=%s", text, unit->device->name, unit->device->profile->type);
 }
 
 void polled_check_values(struct polled *unit)
@@ -164,6 +167,7 @@ void polled_end_scan(struct polled *unit, const struct polled_desk *desk, const 
     unit->scans++;
     publish(unit, desk, ts_ms, taken_ns);
     note_presence(unit, desk, scan, now_ns, link->error);
+    explain(unit);
     if (unit->battery != NULL)
         battery_see(unit->battery, link, unit->values, taken_ns);
     due_served(&unit->schedule, now_ns);

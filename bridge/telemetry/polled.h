@@ -36,7 +36,6 @@ struct polled {
     bool down;        /* declared offline */
     bool seen;        /* has answered at least once */
     int64_t since_ns; /* of the last change of `down` */
-    unsigned refused; /* points refused in the last scan */
 };
 
 /* Where what is told goes; one for all units of a poller. */

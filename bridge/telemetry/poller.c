@@ -210,7 +210,9 @@ static void end_attempt(struct poller *poller, struct line *line, enum scan_step
     polled_check_values(unit);
     if (step == SCAN_DONE) {
         backoff_up(&line->reopen, now_ns);
-        fault = line->scan.read > 0 || line->scan.failed == 0 ? FAULT_NONE : FAULT_DEVICE_FAILURE;
+        /* What was lost on the way, another attempt may bring. */
+        fault =
+            line->scan.read > 0 || line->scan.failed == 0 ? line->scan.lost : FAULT_DEVICE_FAILURE;
     }
     if (fault != FAULT_NONE && atomic_load(&poller->stopping)) {
         rest(poller, line); /* cut short: says nothing of the device */
@@ -221,7 +223,7 @@ static void end_attempt(struct poller *poller, struct line *line, enum scan_step
         end_scan(poller, line);
         return;
     }
-    if (line->n_units > 1) /* a silent one takes at most a sixth of the others' time */
+    if (line->n_units > 1 && line->scan.read == 0) /* a silent one takes at most a sixth of the others' time */
         unit->rest_ns = now_ns + link_rest_ns(now_ns - line->begun_ns);
     if (polled_fail_attempt(unit, fault, now_ns))
         rest(poller, line);
@@ -260,8 +262,7 @@ static enum scan_step take_step(struct line *line, enum fault *fault)
     }
     if (*fault == FAULT_NONE)
         return scan_begin_step(&line->scan, line->link, fault);
-    scan_break(&line->scan, *fault);
-    return SCAN_BROKEN;
+    return scan_give_up(&line->scan, fault);
 }
 
 static void go_on(struct poller *poller, struct line *line)

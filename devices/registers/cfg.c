@@ -166,7 +166,7 @@ static void read_choice(struct cfg *cfg, const struct cfg_setting *setting,
                         const struct cfg_field *field, int *into)
 {
     const char *text = cfg_text(setting);
-    char known[160] = "";
+    char known[320] = "";
     for (int i = 0; field->choices[i]; i++) {
         if (text && strcmp(text, field->choices[i]) == 0) {
             *into = i;

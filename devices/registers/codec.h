@@ -13,8 +13,23 @@
 
 /* Decodes a point from `words`, point_width() registers as read (host order of
  * each 16-bit word), or one element 0/1 for a coil or discrete input. The
- * result is VALUE_READ, or VALUE_FAULT with FAULT_NOT_FINITE. */
+ * result is VALUE_READ, or VALUE_FAULT with FAULT_NOT_FINITE, or FAULT_IMPLAUSIBLE
+ * when the registers of a decimal type hold no digits. */
 struct value codec_decode(const struct point *point, const uint16_t *words);
+void codec_decode_into(const struct point *point, const uint16_t *words, struct value *value);
+
+/* Gives a value that was read its scale register's power of ten. Without a readable
+ * one of -10..10 the value is a fault: the scale's own, or FAULT_IMPLAUSIBLE. */
+void codec_rescale(const struct point *point, const struct value *scale, struct value *value);
+
+/* Whether the row's registers can hold this whole number as their content, scale and
+ * offset aside. */
+bool codec_holds(const struct point *point, double whole);
+
+/* Whether a row of this kind can be written at all: not what shares its registers with
+ * something else (a bit field, a byte, 24 bits), as another master may write that in
+ * between; not a text; not what a scale register moves. */
+bool codec_is_writable(const struct point *point);
 
 enum codec_fit {
     CODEC_FITS,
@@ -23,20 +38,19 @@ enum codec_fit {
 };
 
 /* Encodes `number` (in the point's unit) into point_width() registers. `words`
- * is untouched unless the result is CODEC_FITS. Bit fields are read-only and
- * never fit: writing one would need a read-modify-write, which can undo what
- * another master wrote in between. */
+ * is untouched unless the result is CODEC_FITS. What is not codec_is_writable() never
+ * fits. */
 enum codec_fit codec_encode(const struct point *point, double number, uint16_t *words);
 
 /* The smallest step of the point in its unit: |scale| for integers and bits,
  * 0 for floats. */
 double codec_step(const struct point *point);
 
-enum { CODEC_TEXT_MAX = 32 };
+enum { CODEC_NUMBER_MAX = 32, CODEC_TEXT_MAX = 2 * POINT_TEXT_MAX + 4 };
 
 /* Writes a VALUE_READ value as a JSON number (or true/false for POINT_BOOL):
  * integers exactly, everything else in the fewest digits that name the
- * register's value. Not the label of an enumeration. Returns the length. */
+ * register's value; a text in quotes. Not the label of an enumeration. Returns the length. */
 size_t codec_print(const struct point *point, const struct value *value, char text[CODEC_TEXT_MAX]);
 
 /* The same for a bare number in the point's unit, e.g. a limit or a read-back. */

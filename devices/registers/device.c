@@ -35,6 +35,7 @@ static const struct cfg_field HEAD[] = {
     {.key = "modbus", .kind = CFG_OTHER, .required = true},
     {.key = "control", .kind = CFG_OTHER},
     {.key = "points", .kind = CFG_OTHER},
+    {.key = "writable", .kind = CFG_OTHER},
     CFG_END,
 };
 
@@ -118,6 +119,11 @@ static void read_override(struct cfg *cfg, const struct cfg_setting *group, stru
     if (limited && (!isnan(override.scale) || cfg_member(group, "unit")))
         cfg_problem(cfg, group, "%s has write limits in %s: its scale and unit are fixed",
                     point->name, point->unit);
+    static const char *const numeric[] = {"scale",   "low",      "high", "unit",
+                                          "counter", "deadband", NULL};
+    for (const char *const *key = numeric; point->type == POINT_STRING && *key; key++)
+        if (cfg_member(group, *key))
+            cfg_problem(cfg, group, "%s: a text has no %s", point->name, *key);
     if (!isnan(override.scale)) {
         if (override.scale == 0)
             cfg_problem(cfg, group, "%s: scale must not be 0", point->name);
@@ -140,14 +146,59 @@ static void read_override(struct cfg *cfg, const struct cfg_setting *group, stru
     point->deadband = override.deadband;
 }
 
-/* The profile's rows, or the device's own copy where `points` or `control`
- * change something in them: a site of hundreds of meters has them once. */
+/* The order and the addresses of this very device. */
+static void move_points(struct cfg *cfg, const struct cfg_setting *group, struct device *device)
+{
+    const struct device_modbus *modbus = &device->modbus;
+    const struct cfg_setting *shift = cfg_lookup(group, "modbus.address_shift");
+    for (unsigned i = 0; i < device->n_points; i++) {
+        struct point *point = &device->points[i];
+        int64_t address = point->address + (point->model ? 0 : modbus->address_shift);
+        if (modbus->word_order >= 0 && !point->own_order)
+            point->order = (enum point_order)modbus->word_order;
+        if (address < 0 || address + point_width(point) > 65536) {
+            cfg_problem(cfg, shift, "address_shift %lld moves %s out of 0..65535",
+                        (long long)modbus->address_shift, point->name);
+            return;
+        }
+        point->address = (uint16_t)address;
+    }
+}
+
+/* writable = [ "limit", "relay" ]: rows of the type that commands may write here. */
+static void read_writable(struct cfg *cfg, const struct cfg_setting *list, struct device *device)
+{
+    if (!cfg_is_row(list) || cfg_length(list) == 0) {
+        cfg_problem(cfg, list, "writable must name points: [ \"...\", \"...\" ]");
+        return;
+    }
+    for (const struct cfg_setting *name = cfg_first(list); name; name = cfg_next(name)) {
+        const char *text = cfg_text(name);
+        int index = text ? device_find_point(device, text) : -1;
+        if (!text)
+            cfg_problem(cfg, name, "writable must name points: [ \"...\", \"...\" ]");
+        else if (index < 0)
+            cfg_problem(cfg, name, "type '%s' has no point '%s'", device->profile->type, text);
+        else if (!device->points[index].writable)
+            cfg_problem(cfg, name, "type '%s' only reads '%s': its row needs access = \"rw\"",
+                        device->profile->type, text);
+        else if (device->points[index].commanded)
+            cfg_problem(cfg, name, "writable names '%s' twice", text);
+        else
+            device->points[index].commanded = true;
+    }
+}
+
+/* The profile's rows, or the device's own copy where its configuration changes
+ * something in them: a site of hundreds of meters has them once. */
 static void read_points(struct cfg *cfg, const struct cfg_setting *group, struct device *device)
 {
     const struct cfg_setting *list = cfg_member(group, "points");
     bool seen[PROFILE_POINTS_MAX] = {false};
     device->n_points = device->profile->n_points;
-    if (!list && !cfg_member(group, "control")) {
+    const struct cfg_setting *writable = cfg_member(group, "writable");
+    bool moved = device->modbus.word_order >= 0 || device->modbus.address_shift != 0;
+    if (!list && !writable && !moved && !cfg_member(group, "control")) {
         device->points = device->profile->points;
         return;
     }
@@ -157,6 +208,10 @@ static void read_points(struct cfg *cfg, const struct cfg_setting *group, struct
         return;
     }
     memcpy(device->points, device->profile->points, device->n_points * sizeof *device->points);
+    if (moved)
+        move_points(cfg, group, device);
+    if (writable)
+        read_writable(cfg, writable, device);
     if (!list)
         return;
     if (!cfg_is_list(list)) {
@@ -172,9 +227,11 @@ static void read_statuses(struct cfg *cfg, const struct cfg_setting *group,
                           struct device_control *control, struct point *status)
 {
     const struct cfg_setting *labels = cfg_member(group, "status_labels");
-    if (labels)
-        profile_read_labels(cfg, labels, status);
+    const struct point_label *shared = status->labels;
+    profile_read_labels(cfg, labels, DEVICE_STATUSES_MAX, status);
     status->enumerated = true;
+    if (status->labels == shared)
+        return; /* out of memory */
 
     const struct cfg_setting *ready = cfg_member(group, "ready_status");
     if (!ready)
@@ -187,7 +244,7 @@ static void read_statuses(struct cfg *cfg, const struct cfg_setting *group,
     }
     for (unsigned i = 0; i < n; i++) {
         int64_t value;
-        uint16_t words[4];
+        uint16_t words[POINT_NUMBER_WORDS_MAX];
         if (!cfg_integer(cfg_element(ready, i), &value) ||
             codec_encode(status, (double)value, words) != CODEC_FITS) {
             cfg_problem(cfg, ready, "ready_status must hold whole numbers that fit %s",
@@ -200,11 +257,8 @@ static void read_statuses(struct cfg *cfg, const struct cfg_setting *group,
         control->ready_status[control->n_ready++] = value;
         if (point_label(status, value))
             continue;
-        if (status->n_labels == POINT_LABELS_MAX) {
-            cfg_problem(cfg, ready, "more than %d labels", POINT_LABELS_MAX);
-            return;
-        }
-        status->labels[status->n_labels++] = (struct point_label){.value = value, .label = "ready"};
+        ((struct point_label *)status->labels)[status->n_labels++] =
+            (struct point_label){.value = value, .label = "ready"};
     }
 }
 
@@ -245,7 +299,7 @@ static void turn_setpoint(struct cfg *cfg, const struct cfg_setting *group,
         point->low = -point->high;
         point->high = -lowest;
     }
-    uint16_t words[4];
+    uint16_t words[POINT_NUMBER_WORDS_MAX];
     if (strcmp(point->unit, "kW") != 0)
         cfg_problem(cfg, group, "control speaks kW, and %s is in '%s'", point->name, point->unit);
     const struct cfg_setting *min = key_or_group(group, "min_kw");
@@ -291,7 +345,7 @@ static void bind_control(struct cfg *cfg, const struct cfg_setting *group, struc
                          const struct sheet *sheet)
 {
     struct device_control *control = &device->control;
-    uint16_t words[4];
+    uint16_t words[POINT_NUMBER_WORDS_MAX];
     control->status = find_point(cfg, group, device, "status", false);
     control->soe = find_point(cfg, group, device, "soe", false);
     control->setpoint = find_point(cfg, group, device, "target_power", true);
@@ -424,7 +478,7 @@ static bool is_apart(const struct device_list *list, unsigned link)
 {
     for (unsigned i = 0; i < list->n_devices; i++) {
         const struct device *device = &list->devices[i];
-        if (device->link == link && (device->modbus.serial[0] || device->controllable))
+        if (device->link == link && (device->modbus.serial[0] || device_takes_commands(device)))
             return true;
     }
     return false;
@@ -540,9 +594,15 @@ bool device_list_read(struct cfg *cfg, const struct cfg_setting *group,
 
 void device_list_free(struct device_list *list)
 {
-    for (unsigned i = 0; i < list->n_devices; i++)
-        if (list->devices[i].profile && list->devices[i].points != list->devices[i].profile->points)
-            free(list->devices[i].points);
+    for (unsigned i = 0; i < list->n_devices; i++) {
+        struct device *device = &list->devices[i];
+        if (!device->points || device->points == device->profile->points)
+            continue;
+        for (unsigned k = 0; k < device->n_points; k++)
+            if (device->points[k].labels != device->profile->points[k].labels)
+                free((void *)device->points[k].labels);
+        free(device->points);
+    }
     for (unsigned i = 0; i < list->n_profiles; i++)
         profile_free(list->profiles[i]);
     free(list->devices);
@@ -566,7 +626,16 @@ int device_find_point(const struct device *device, const char *name)
 
 bool device_may_write(const struct device *device, unsigned point)
 {
-    return device->controllable && point < device->n_points && device->points[point].writable;
+    return point < device->n_points && device->points[point].writable &&
+           (device->controllable || device->points[point].commanded);
+}
+
+bool device_takes_commands(const struct device *device)
+{
+    for (unsigned i = 0; i < device->n_points; i++)
+        if (device_may_write(device, i))
+            return true;
+    return false;
 }
 
 bool device_takes_commands(const struct device *device)

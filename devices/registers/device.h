@@ -81,9 +81,11 @@ int device_find_point(const struct device *device, const char *name);
 /* Whether this is the first device of its link. */
 bool device_is_first(const struct device_list *list, unsigned index);
 
-/* Whether a command may name this point: it is writable in the type and the
- * device has a `control` group. */
+/* Whether a command may name this point: it is writable in the type, and the
+ * device has a `control` group or names it in `writable`. */
 bool device_may_write(const struct device *device, unsigned point);
+/* Whether there is any such point. */
+bool device_takes_commands(const struct device *device);
 
 /* Whether a command may name any of its points. */
 bool device_takes_commands(const struct device *device);

@@ -30,6 +30,8 @@ static const struct cfg_field MODBUS[] = {
     {"address", CFG_INTEGER, FIELD(address), .required = true},
     {"timeout", CFG_DURATION, FIELD(timeout_ns), .min = 0.01, .max = 60},
     {"retry_count", CFG_INTEGER, FIELD(retry_count), .min = 1, .max = 10},
+    {"word_order", CFG_CHOICE, FIELD(word_order), .choices = point_order_words},
+    {"address_shift", CFG_INTEGER, FIELD(address_shift), .min = -65535, .max = 65535},
     {"request_gap", CFG_DURATION, FIELD(request_gap_ns), .min = 0, .max = 10},
     {"connect_delay", CFG_DURATION, FIELD(connect_delay_ns), .min = 0, .max = 60},
     {"loose_transaction_id", CFG_BOOLEAN, FIELD(loose_transaction_id)},
@@ -188,6 +190,7 @@ bool place_read(struct cfg *cfg, const struct cfg_setting *group, struct device_
     unsigned before = cfg->problems;
     *modbus = (struct device_modbus){
         .framing = UNSET,
+        .word_order = UNSET,
         .baud = 9600,
         .parity = DEVICE_PARITY_NONE,
         .data_bits = 8,

@@ -8,6 +8,7 @@
 #define DEVICES_REGISTERS_PLACE_H
 
 #include "devices/registers/cfg.h"
+#include "devices/registers/point.h"
 
 enum { DEVICE_HOST_MAX = 255, DEVICE_PATH_MAX = 255 };
 
@@ -30,6 +31,8 @@ struct device_modbus {
     int64_t retry_count;               /* 3: attempts of a read, the documented loop */
     int64_t request_gap_ns;            /* 0: least pause before a request */
     int64_t connect_delay_ns;          /* 0: pause between connecting and the first request */
+    int word_order;                    /* enum point_order, in place of the type's; -1 = none */
+    int64_t address_shift;             /* 0: added to every address of the type */
     bool loose_transaction_id;         /* answers do not bear the id of their request */
     bool echo;                         /* what is sent comes back in front of the answer */
     bool tls;                          /* Modbus/TCP Security */

@@ -6,8 +6,8 @@
 
 static bool is_sentinel(const struct point *point, uint64_t raw)
 {
-    const unsigned bits = 16 * point_width(point);
-    const uint64_t mask = bits == 64 ? UINT64_MAX : (UINT64_C(1) << bits) - 1;
+    const unsigned bits = point_bits(point);
+    const uint64_t mask = bits >= 64 ? UINT64_MAX : (UINT64_C(1) << bits) - 1;
     for (unsigned i = 0; i < point->n_sentinels; i++) {
         if (((raw ^ point->sentinels[i]) & mask) == 0)
             return true;

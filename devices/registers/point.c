@@ -2,11 +2,27 @@
 
 #include <stddef.h>
 
+/* What is known of each type. */
+static const struct {
+    uint8_t width, bits; /* registers; bits of them that are the number */
+    bool is_signed;
+} TYPES[POINT_TYPES] = {
+    [POINT_INT16] = {1, 16, true},  [POINT_UINT16] = {1, 16, false},
+    [POINT_INT32] = {2, 32, true},  [POINT_UINT32] = {2, 32, false},
+    [POINT_INT64] = {4, 64, true},  [POINT_UINT64] = {4, 64, false},
+    [POINT_FLOAT32] = {2, 32},      [POINT_FLOAT64] = {4, 64},
+    [POINT_BOOL] = {1, 1, false},   [POINT_INT8] = {1, 8, true},
+    [POINT_UINT8] = {1, 8, false},  [POINT_UINT24] = {2, 24, false},
+    [POINT_INT48] = {3, 48, true},  [POINT_UINT48] = {3, 48, false},
+    [POINT_BCD16] = {1, 16, false}, [POINT_BCD32] = {2, 32, false},
+    [POINT_M10K32] = {2, 32, true}, [POINT_M10K48] = {3, 48, true},
+    [POINT_M10K64] = {4, 64, true}, [POINT_STRING] = {0, 0, false},
+};
+
 const char *const point_type_words[] = {
-    [POINT_INT16] = "int16",     [POINT_UINT16] = "uint16",   [POINT_INT32] = "int32",
-    [POINT_UINT32] = "uint32",   [POINT_INT64] = "int64",     [POINT_UINT64] = "uint64",
-    [POINT_FLOAT32] = "float32", [POINT_FLOAT64] = "float64", [POINT_BOOL] = "bool",
-    [POINT_BOOL + 1] = NULL,
+    "int16",   "uint16", "int32",  "uint32", "int64",  "uint64", "float32",
+    "float64", "bool",   "int8",   "uint8",  "uint24", "int48",  "uint48",
+    "bcd16",   "bcd32",  "m10k32", "m10k48", "m10k64", "string", [POINT_TYPES] = NULL,
 };
 
 const char *const point_order_words[] = {
@@ -16,23 +32,32 @@ const char *const point_order_words[] = {
 
 unsigned point_width(const struct point *point)
 {
-    switch (point->type) {
-    case POINT_INT32:
-    case POINT_UINT32:
-    case POINT_FLOAT32:
-        return 2;
-    case POINT_INT64:
-    case POINT_UINT64:
-    case POINT_FLOAT64:
-        return 4;
-    default:
-        return 1;
-    }
+    return point->type == POINT_STRING ? point->registers : TYPES[point->type].width;
+}
+
+bool point_has_registers(const struct point *point)
+{
+    return point->table != POINT_COIL && point->table != POINT_DISCRETE;
+}
+
+bool point_is_signed(enum point_type type)
+{
+    return TYPES[type].is_signed;
+}
+
+bool point_is_float(enum point_type type)
+{
+    return type == POINT_FLOAT32 || type == POINT_FLOAT64;
+}
+
+unsigned point_bits(const struct point *point)
+{
+    return point->bits ? point->bits : TYPES[point->type].bits;
 }
 
 const char *point_type_word(enum point_type type)
 {
-    return type <= POINT_BOOL ? point_type_words[type] : "unknown";
+    return type < POINT_TYPES ? point_type_words[type] : "unknown";
 }
 
 const char *point_table_word(enum point_table table)

@@ -13,8 +13,9 @@
 struct row {
     char name[POINT_NAME_MAX + 1];
     char unit[POINT_UNIT_MAX + 1];
-    int64_t address, function, every;
-    int type, order, access;
+    char scale_register[POINT_NAME_MAX + 1];
+    int64_t address, function, every, registers, write_function, sunspec_model;
+    int type, order, access, byte;
     bool enumerated, counter;
     double scale, offset, min, max, low, high;
 };
@@ -24,11 +25,14 @@ struct head {
     char manufacturer[64];
     char model[64];
     int order;
-    int64_t function, max_registers, max_gap;
+    int64_t function, max_registers, max_gap, sunspec_model;
 };
 
 static const char *const ACCESS[] = {"r", "rw", NULL};
 enum { ACCESS_R, ACCESS_RW };
+static const char *const BYTE[] = {"high", "low", NULL};
+enum { BYTE_HIGH, BYTE_LOW };
+enum { NOT_GIVEN = -1 };
 
 static const struct cfg_field HEAD[] = {
     {"manufacturer", CFG_TEXT, FIELD(head, manufacturer), .size = 64},
@@ -37,6 +41,7 @@ static const struct cfg_field HEAD[] = {
     {"function", CFG_INTEGER, FIELD(head, function), .min = 1, .max = 4},
     {"max_registers", CFG_INTEGER, FIELD(head, max_registers), .min = 1, .max = 125},
     {"max_gap", CFG_INTEGER, FIELD(head, max_gap), .min = 0, .max = 125},
+    {"sunspec_model", CFG_INTEGER, FIELD(head, sunspec_model), .min = 1, .max = 65534},
     {.key = "unreadable", .kind = CFG_OTHER},
     {"points", CFG_OTHER, .required = true},
     CFG_END,
@@ -48,11 +53,15 @@ static const struct cfg_field ROW[] = {
     {"function", CFG_INTEGER, FIELD(row, function), .min = 1, .max = 4},
     {"type", CFG_CHOICE, FIELD(row, type), .required = true, .choices = point_type_words},
     {"word_order", CFG_CHOICE, FIELD(row, order), .choices = point_order_words},
+    {"registers", CFG_INTEGER, FIELD(row, registers), .min = 1, .max = POINT_WORDS_MAX},
+    {"byte", CFG_CHOICE, FIELD(row, byte), .choices = BYTE},
     {.key = "bits", .kind = CFG_OTHER},
     {"scale", CFG_NUMBER, FIELD(row, scale)},
     {"offset", CFG_NUMBER, FIELD(row, offset)},
+    {"scale_register", CFG_TEXT, FIELD(row, scale_register), .size = POINT_NAME_MAX + 1, .min = 1},
     {"unit", CFG_TEXT, FIELD(row, unit), .size = POINT_UNIT_MAX + 1},
     {"access", CFG_CHOICE, FIELD(row, access), .choices = ACCESS},
+    {"write_function", CFG_INTEGER, FIELD(row, write_function), .min = 5, .max = 16},
     {"min", CFG_NUMBER, FIELD(row, min)},
     {"max", CFG_NUMBER, FIELD(row, max)},
     {.key = "labels", .kind = CFG_OTHER},
@@ -62,6 +71,7 @@ static const struct cfg_field ROW[] = {
     {"high", CFG_NUMBER, FIELD(row, high)},
     {"counter", CFG_BOOLEAN, FIELD(row, counter)},
     {.key = "sentinels", .kind = CFG_OTHER},
+    {"sunspec_model", CFG_INTEGER, FIELD(row, sunspec_model), .min = 1, .max = 65534},
     CFG_END,
 };
 
@@ -82,40 +92,74 @@ static const struct cfg_field RANGE[] = {
     CFG_END,
 };
 
-static bool has_registers(const struct point *point)
+static bool is_integer(const struct point *point)
 {
-    return point->table == POINT_HOLDING || point->table == POINT_INPUT;
+    return !point_is_float(point->type) && point->type != POINT_STRING;
 }
 
-static bool is_float(const struct point *point)
+/* Types whose registers are bits that count, so that a bit field can be cut out. */
+static bool is_binary(const struct point *point)
 {
-    return point->type == POINT_FLOAT32 || point->type == POINT_FLOAT64;
+    return point->type <= POINT_UINT64 || point->type == POINT_BOOL || point->type == POINT_INT48 ||
+           point->type == POINT_UINT48;
 }
 
-bool profile_read_labels(struct cfg *cfg, const struct cfg_setting *list, struct point *point)
+static void read_label(struct cfg *cfg, const struct cfg_setting *group, struct point *point,
+                       struct point_label *next)
+{
+    if (!cfg_read(cfg, group, LABEL, next))
+        return;
+    if (point_label(point, next->value))
+        cfg_problem(cfg, group, "value %lld has a label already", (long long)next->value);
+    for (unsigned i = 0; i < point->n_labels; i++)
+        if (strcmp(point->labels[i].label, next->label) == 0)
+            cfg_problem(cfg, group, "label '%s' stands for another value already", next->label);
+    if (is_integer(point) && !codec_holds(point, (double)next->value))
+        cfg_problem(cfg, group, "%s: no %s holds the label's value %lld", point->name,
+                    point_type_word(point->type), (long long)next->value);
+    point->n_labels++;
+}
+
+bool profile_read_labels(struct cfg *cfg, const struct cfg_setting *list, unsigned spare,
+                         struct point *point)
 {
     unsigned before = cfg->problems;
-    if (!cfg_is_list(list))
+    if (list && !cfg_is_list(list))
         cfg_problem(cfg, list, "%s must be a list: ( { value = 0; label = \"off\"; } )",
                     cfg_name(list));
     unsigned n = cfg_is_list(list) ? cfg_length(list) : 0;
-    for (unsigned i = 0; i < n; i++) {
-        const struct cfg_setting *group = cfg_element(list, i);
-        struct point_label label = {0};
-        if (!cfg_read(cfg, group, LABEL, &label))
-            continue;
-        if (point_label(point, label.value))
-            cfg_problem(cfg, group, "value %lld has a label already", (long long)label.value);
-        for (unsigned k = 0; k < point->n_labels; k++)
-            if (strcmp(point->labels[k].label, label.label) == 0)
-                cfg_problem(cfg, group, "label '%s' stands for another value already", label.label);
-        if (point->n_labels == POINT_LABELS_MAX) {
-            cfg_problem(cfg, group, "more than %d labels", POINT_LABELS_MAX);
-            break;
-        }
-        point->labels[point->n_labels++] = label;
+    if (point->n_labels + n > POINT_LABELS_MAX) {
+        cfg_problem(cfg, list, "more than %d labels", POINT_LABELS_MAX);
+        n = 0;
     }
+    struct point_label *labels = calloc(point->n_labels + n + spare + 1, sizeof *labels);
+    if (!labels) {
+        cfg_problem(cfg, list, "out of memory");
+        return false;
+    }
+    for (unsigned i = 0; i < point->n_labels; i++)
+        labels[i] = point->labels[i];
+    point->labels = labels;
+    const struct cfg_setting *group = n > 0 ? cfg_first(list) : NULL;
+    for (; group; group = cfg_next(group))
+        read_label(cfg, group, point, &labels[point->n_labels]);
     return cfg->problems == before;
+}
+
+static bool read_sentinel(struct cfg *cfg, const struct cfg_setting *element,
+                          const struct point *point, uint64_t *content)
+{
+    unsigned bits = point_bits(point);
+    bool negative;
+    if (!cfg_content(element, content, &negative)) {
+        cfg_problem(cfg, element, "a sentinel must be a whole number of at most 64 bits");
+        return false;
+    }
+    uint64_t top = negative ? ~*content >> (bits - 1) : bits < 64 ? *content >> bits : 0;
+    if (top != 0)
+        cfg_problem(cfg, element, "%s: the sentinel is wider than %s%s", point->name,
+                    point_type_word(point->type), point->bits ? " with these bits" : "");
+    return top == 0;
 }
 
 bool profile_read_sentinels(struct cfg *cfg, const struct cfg_setting *group, struct point *point)
@@ -124,16 +168,16 @@ bool profile_read_sentinels(struct cfg *cfg, const struct cfg_setting *group, st
     if (!list)
         return true;
     unsigned n = cfg_is_row(list) ? cfg_length(list) : 0;
-    int64_t content;
     bool good = n >= 1 && n <= POINT_SENTINELS_MAX;
-    for (unsigned i = 0; i < n && good; i++) {
-        good = cfg_integer(cfg_element(list, i), &content);
-        if (good)
-            point->sentinels[i] = (uint64_t)content;
-    }
     if (!good)
         cfg_problem(cfg, list, "sentinels must be [ 1 to %d whole numbers ], such as [ 0xFFFF ]",
                     POINT_SENTINELS_MAX);
+    if (point->type == POINT_STRING) {
+        cfg_problem(cfg, list, "%s: a text has no sentinels", point->name);
+        good = false;
+    }
+    for (unsigned i = 0; i < n && good; i++)
+        good = read_sentinel(cfg, cfg_element(list, i), point, &point->sentinels[i]);
     point->n_sentinels = good ? n : 0;
     return good;
 }
@@ -145,7 +189,7 @@ static void read_bits(struct cfg *cfg, const struct cfg_setting *bits, struct po
     if (!cfg_is_row(bits) || cfg_length(bits) != 2 || !cfg_integer(cfg_element(bits, 0), &first) ||
         !cfg_integer(cfg_element(bits, 1), &count)) {
         cfg_problem(cfg, bits, "bits must be [first, count]");
-    } else if (!has_registers(point) || is_float(point)) {
+    } else if (!point_has_registers(point) || !is_binary(point)) {
         cfg_problem(cfg, bits, "bits are taken from integer registers only");
     } else if (first < 0 || count < 1 || first > width - count) {
         cfg_problem(cfg, bits, "bits must lie within 0..%lld", (long long)width - 1);
@@ -160,7 +204,7 @@ static void read_bits(struct cfg *cfg, const struct cfg_setting *bits, struct po
 static void check_writable(struct cfg *cfg, const struct cfg_setting *group,
                            const struct point *point)
 {
-    uint16_t words[4];
+    uint16_t words[POINT_NUMBER_WORDS_MAX];
     bool limited = !isnan(point->min) || !isnan(point->max);
     if (!point->writable) {
         if (limited)
@@ -174,12 +218,68 @@ static void check_writable(struct cfg *cfg, const struct cfg_setting *group,
         cfg_problem(cfg, group,
                     "%s: a bit field cannot be written: its register may change in between",
                     point->name);
+    else if (!codec_is_writable(point))
+        cfg_problem(cfg, group, "%s: %s cannot be written", point->name,
+                    point_type_word(point->type));
     else if ((!isnan(point->min) && codec_encode(point, point->min, words) == CODEC_OUT_OF_RANGE) ||
              (!isnan(point->max) && codec_encode(point, point->max, words) == CODEC_OUT_OF_RANGE))
         cfg_problem(cfg, group, "%s: a write limit does not fit %s with this scale", point->name,
                     point_type_word(point->type));
+    if (point->model)
+        cfg_problem(cfg, group, "%s: what is found by sunspec_model is only read", point->name);
     if (point->min > point->max)
         cfg_problem(cfg, group, "%s: min %g is above max %g", point->name, point->min, point->max);
+}
+
+/* 6 or 16 for registers, 5 or 15 for coils; more than one register needs 16. */
+static void read_write_function(struct cfg *cfg, const struct cfg_setting *group,
+                                const struct row *row, struct point *point)
+{
+    const struct cfg_setting *key = cfg_member(group, "write_function");
+    int one = point->table == POINT_COIL ? 5 : 6, many = point->table == POINT_COIL ? 15 : 16;
+    if (!key || row->write_function == NOT_GIVEN)
+        return;
+    if (!point->writable)
+        cfg_problem(cfg, key, "%s has a write_function but is read-only", point->name);
+    else if (row->write_function != one && row->write_function != many)
+        cfg_problem(cfg, key, "%s: write_function must be %d or %d, not %lld", point->name, one,
+                    many, (long long)row->write_function);
+    else if (row->write_function == one && point_width(point) > 1)
+        cfg_problem(cfg, key, "%s: function 6 writes one register, and %s has %u", point->name,
+                    point_type_word(point->type), point_width(point));
+    point->write_multiple = row->write_function == many;
+}
+
+/* Keys that belong to some types only. */
+static void check_keys(struct cfg *cfg, const struct cfg_setting *group, const struct point *point)
+{
+    bool byte = point->type == POINT_INT8 || point->type == POINT_UINT8;
+    bool text = point->type == POINT_STRING;
+    const struct cfg_setting *order = cfg_member(group, "word_order");
+    if (byte && !cfg_member(group, "byte"))
+        cfg_problem(cfg, group, "%s: %s needs byte = \"high\" or \"low\"", point->name,
+                    point_type_word(point->type));
+    if (!byte && cfg_member(group, "byte"))
+        cfg_problem(cfg, group, "%s: byte is for int8 and uint8", point->name);
+    if (text && !cfg_member(group, "registers"))
+        cfg_problem(cfg, group, "%s: a string needs its number of registers", point->name);
+    if (!text && cfg_member(group, "registers"))
+        cfg_problem(cfg, group, "%s: registers is for strings: the others have their width",
+                    point->name);
+    if (order && !point_has_registers(point))
+        cfg_problem(cfg, order, "%s: a bit has no word_order", point->name);
+    else if (order && byte)
+        cfg_problem(cfg, order, "%s: byte says which half it is, word_order has nothing to add",
+                    point->name);
+    else if (order && point->order == POINT_CDAB && (point_width(point) == 1 || text))
+        cfg_problem(cfg, order,
+                    "%s: \"cdab\" orders words, and this row is %s: \"badc\" swaps bytes",
+                    point->name, text ? "a text" : "one register");
+    static const char *const numeric[] = {
+        "scale", "offset", "low", "high", "unit", "counter", "enumerated", "scale_register", NULL};
+    for (const char *const *key = numeric; text && *key; key++)
+        if (cfg_member(group, *key))
+            cfg_problem(cfg, group, "%s: a text has no %s", point->name, *key);
 }
 
 static void check_point(struct cfg *cfg, const struct cfg_setting *group,
@@ -191,15 +291,15 @@ static void check_point(struct cfg *cfg, const struct cfg_setting *group,
         cfg_problem(cfg, group, "'%s': a point's name is made of a-z, 0-9 and _", name);
     if (end > 65536)
         cfg_problem(cfg, group, "%s runs past address 65535", name);
-    if (has_registers(point) && point_width(point) > profile->max_registers)
+    if (point_has_registers(point) && point_width(point) > profile->max_registers)
         cfg_problem(cfg, group, "%s is longer than max_registers", name);
-    if (!has_registers(point) && point->type != POINT_BOOL)
+    if (!point_has_registers(point) && point->type != POINT_BOOL)
         cfg_problem(cfg, group, "%s: function %d reads bits, so its type must be bool", name,
                     (int)point->table);
-    if (has_registers(point) && point->type == POINT_BOOL && point->bits == 0)
+    if (point_has_registers(point) && point->type == POINT_BOOL && point->bits == 0)
         cfg_problem(cfg, group, "%s: a bool in a register needs bits = [first, 1]", name);
-    if (cfg_member(group, "word_order") && point_width(point) == 1)
-        cfg_problem(cfg, group, "%s: word_order is for numbers of 32 and 64 bits", name);
+    if (point->model && point->table != POINT_HOLDING)
+        cfg_problem(cfg, group, "%s: SunSpec's models are holding registers", name);
     if (point->scale == 0)
         cfg_problem(cfg, group, "%s: scale must not be 0", name);
     if ((point->type == POINT_BOOL || point->enumerated) &&
@@ -207,14 +307,16 @@ static void check_point(struct cfg *cfg, const struct cfg_setting *group,
         cfg_problem(cfg, group, "%s: a bool or an enumeration has no scale and offset", name);
     if (point->low > point->high)
         cfg_problem(cfg, group, "%s: low %g is above high %g", name, point->low, point->high);
-    if (point->enumerated && is_float(point))
+    if (point->enumerated && point_is_float(point->type))
         cfg_problem(cfg, group, "%s: only integers and bools can be enumerated", name);
     for (unsigned i = 0; i < profile->n_unreadable; i++) {
         const struct profile_range *range = &profile->unreadable[i];
-        if (range->table == point->table && point->address <= range->last && end > range->first)
+        if (range->table == point->table && range->model == point->model &&
+            point->address <= range->last && end > range->first)
             cfg_problem(cfg, group, "%s lies in the unreadable range %u..%u", name, range->first,
                         range->last);
     }
+    check_keys(cfg, group, point);
     check_writable(cfg, group, point);
 }
 
@@ -240,12 +342,46 @@ static void check_name(struct cfg *cfg, const struct cfg_setting *group,
     }
 }
 
+static struct point make_point(const struct row *row, bool own_order)
+{
+    struct point point = {
+        .address = (uint16_t)row->address,
+        .table = (enum point_table)row->function,
+        .type = (enum point_type)row->type,
+        .order = (enum point_order)row->order,
+        .own_order = own_order,
+        .registers = (uint8_t)row->registers,
+        .high_byte = row->byte == BYTE_HIGH,
+        .every = (uint8_t)row->every,
+        .model = (uint16_t)row->sunspec_model,
+        .writable = row->access == ACCESS_RW,
+        .enumerated = row->enumerated,
+        .scale = row->scale,
+        .offset = row->offset,
+        .min = row->min,
+        .max = row->max,
+        .low = row->low,
+        .high = row->high,
+        .counter = row->counter,
+    };
+    strcpy(point.name, row->name);
+    strcpy(point.unit, row->unit);
+    return point;
+}
+
+/* A row with a mistake is judged as far as it was understood: one run shows them all. */
 static void read_point(struct cfg *cfg, const struct cfg_setting *group, const struct head *head,
                        struct profile *profile)
 {
     struct row row = {
+        .address = NOT_GIVEN,
+        .type = NOT_GIVEN,
+        .byte = NOT_GIVEN,
+        .write_function = NOT_GIVEN,
         .function = head->function,
         .order = head->order,
+        .sunspec_model = head->sunspec_model,
+        .registers = 1,
         .every = 1,
         .scale = 1,
         .min = NAN,
@@ -253,41 +389,66 @@ static void read_point(struct cfg *cfg, const struct cfg_setting *group, const s
         .low = NAN,
         .high = NAN,
     };
-    if (!cfg_read(cfg, group, ROW, &row))
+    cfg_read(cfg, group, ROW, &row);
+    if (row.name[0] == '\0' || row.address == NOT_GIVEN || row.type == NOT_GIVEN)
         return;
     struct point *point = &profile->points[profile->n_points++];
-    *point = (struct point){
-        .address = (uint16_t)row.address,
-        .table = (enum point_table)row.function,
-        .type = (enum point_type)row.type,
-        .order = (enum point_order)row.order,
-        .every = (uint8_t)row.every,
-        .writable = row.access == ACCESS_RW,
-        .enumerated = row.enumerated,
-        .scale = row.scale,
-        .offset = row.offset,
-        .min = row.min,
-        .max = row.max,
-        .low = row.low,
-        .high = row.high,
-        .counter = row.counter,
-    };
-    strcpy(point->name, row.name);
-    strcpy(point->unit, row.unit);
+    *point = make_point(&row, cfg_member(group, "word_order"));
 
     const struct cfg_setting *bits = cfg_member(group, "bits");
     if (bits)
         read_bits(cfg, bits, point);
     const struct cfg_setting *labels = cfg_member(group, "labels");
     if (labels) {
-        profile_read_labels(cfg, labels, point);
+        profile_read_labels(cfg, labels, 0, point);
         if (cfg_member(group, "enumerated") && !row.enumerated)
             cfg_problem(cfg, labels, "%s has labels but is not enumerated", point->name);
+        if (point->type == POINT_STRING)
+            cfg_problem(cfg, labels, "%s: a text has no labels", point->name);
         point->enumerated = true;
     }
     profile_read_sentinels(cfg, group, point);
+    read_write_function(cfg, group, &row, point);
     check_point(cfg, group, profile, point);
     check_name(cfg, group, profile);
+}
+
+static struct point *find_point(const struct profile *profile, const char *name)
+{
+    for (unsigned i = 0; name && i < profile->n_points; i++)
+        if (strcmp(profile->points[i].name, name) == 0)
+            return &profile->points[i];
+    return NULL;
+}
+
+static unsigned common_divisor(unsigned a, unsigned b)
+{
+    return b == 0 ? a : common_divisor(b, a % b);
+}
+
+/* The row that scales another one, once all are known. It is read whenever that is. */
+static void bind_scale(struct cfg *cfg, const struct cfg_setting *group, struct profile *profile)
+{
+    const struct cfg_setting *key = cfg_member(group, "scale_register");
+    struct point *point = find_point(profile, cfg_text(cfg_member(group, "name")));
+    if (!key || !point || !cfg_text(key))
+        return;
+    struct point *scale = find_point(profile, cfg_text(key));
+    if (!scale)
+        cfg_problem(cfg, key, "%s: scale_register names '%s', and there is no such row",
+                    point->name, cfg_text(key));
+    else if (scale == point || scale->scale_row || !is_binary(scale) || scale->bits ||
+             scale->enumerated || scale->type == POINT_BOOL || scale->scale != 1)
+        cfg_problem(cfg, key, "%s: '%s' must be an integer without a scale of its own", point->name,
+                    scale->name);
+    else if (point->type == POINT_BOOL || point->enumerated || point->type == POINT_STRING)
+        cfg_problem(cfg, key, "%s: only a number has a scale_register", point->name);
+    else if (point->writable)
+        cfg_problem(cfg, key, "%s: what a scale_register moves cannot be written", point->name);
+    if (!scale)
+        return;
+    point->scale_row = (uint16_t)(scale - profile->points + 1);
+    scale->every = (uint8_t)common_divisor(scale->every, point->every);
 }
 
 static void read_points(struct cfg *cfg, const struct cfg_setting *list, const struct head *head,
@@ -303,8 +464,10 @@ static void read_points(struct cfg *cfg, const struct cfg_setting *list, const s
         cfg_problem(cfg, list, "out of memory");
         return;
     }
-    for (unsigned i = 0; i < n; i++)
-        read_point(cfg, cfg_element(list, i), head, profile);
+    for (const struct cfg_setting *group = cfg_first(list); group; group = cfg_next(group))
+        read_point(cfg, group, head, profile);
+    for (const struct cfg_setting *group = cfg_first(list); group; group = cfg_next(group))
+        bind_scale(cfg, group, profile);
 }
 
 static void read_ranges(struct cfg *cfg, const struct cfg_setting *list, const struct head *head,
@@ -327,6 +490,7 @@ static void read_ranges(struct cfg *cfg, const struct cfg_setting *list, const s
             .table = (enum point_table)range.function,
             .first = (uint16_t)range.first,
             .last = (uint16_t)range.last,
+            .model = (uint16_t)head->sunspec_model,
         };
     }
 }
@@ -399,8 +563,11 @@ struct profile *profile_read(struct cfg *cfg, const struct cfg_setting *where,
 
 void profile_free(struct profile *profile)
 {
-    if (profile)
-        free(profile->points);
+    if (!profile)
+        return;
+    for (unsigned i = 0; i < profile->n_points; i++)
+        free((void *)profile->points[i].labels);
+    free(profile->points);
     free(profile);
 }
 

@@ -16,6 +16,7 @@ enum { PROFILE_POINTS_MAX = 256, PROFILE_RANGES_MAX = 32 };
 struct profile_range {
     enum point_table table;
     uint16_t first, last;
+    uint16_t model; /* the file's sunspec_model, from which they count; 0 */
 };
 
 struct profile {
@@ -41,9 +42,12 @@ void profile_free(struct profile *profile);
 /* The same from one named file. */
 struct profile *profile_read_file(struct cfg *cfg, const char *path, const char *type);
 
-/* Reads a list of `{ value = 0; label = "standby"; }` and appends it to the
- * point's labels. Doubled values and labels are problems. */
-bool profile_read_labels(struct cfg *cfg, const struct cfg_setting *list, struct point *point);
+/* Makes a new array of the point's labels, those of a list (NULL = none) of
+ * `{ value = 0; label = "standby"; }` behind, and room for `spare` more. Doubled values
+ * and labels, and values that the point cannot have, are problems. The former array is
+ * left alone; the new one is freed by whoever owns the point. */
+bool profile_read_labels(struct cfg *cfg, const struct cfg_setting *list, unsigned spare,
+                         struct point *point);
 
 /* Reads the `sentinels` of a row or an override into the point, if given. */
 bool profile_read_sentinels(struct cfg *cfg, const struct cfg_setting *group, struct point *point);

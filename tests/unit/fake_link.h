@@ -16,7 +16,7 @@
 
 #include "devices/lines/link.h"
 
-enum { FAKE_UNITS = 4, FAKE_REGISTERS = 4096, FAKE_CALLS = 20000, FAKE_RULES = 8 };
+enum { FAKE_UNITS = 4, FAKE_REGISTERS = 65536, FAKE_CALLS = 20000, FAKE_RULES = 8 };
 
 /* Function codes; opening counts as one. */
 enum { FAKE_READ = 3, FAKE_WRITE = 6, FAKE_WRITES = 16, FAKE_OPEN = 0xff };

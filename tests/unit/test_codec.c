@@ -28,12 +28,16 @@ static void every_type_has_its_width(void **state)
 {
     (void)state;
     static const unsigned widths[] = {
-        [POINT_INT16] = 1,   [POINT_UINT16] = 1,  [POINT_INT32] = 2,
-        [POINT_UINT32] = 2,  [POINT_INT64] = 4,   [POINT_UINT64] = 4,
-        [POINT_FLOAT32] = 2, [POINT_FLOAT64] = 4, [POINT_BOOL] = 1,
+        [POINT_INT16] = 1,  [POINT_UINT16] = 1, [POINT_INT32] = 2,   [POINT_UINT32] = 2,
+        [POINT_INT64] = 4,  [POINT_UINT64] = 4, [POINT_FLOAT32] = 2, [POINT_FLOAT64] = 4,
+        [POINT_BOOL] = 1,   [POINT_INT8] = 1,   [POINT_UINT8] = 1,   [POINT_UINT24] = 2,
+        [POINT_INT48] = 3,  [POINT_UINT48] = 3, [POINT_BCD16] = 1,   [POINT_BCD32] = 2,
+        [POINT_M10K32] = 2, [POINT_M10K48] = 3, [POINT_M10K64] = 4,  [POINT_STRING] = 20,
     };
+    assert_int_equal(COUNT(widths), POINT_TYPES);
     for (unsigned type = 0; type < COUNT(widths); type++) {
         struct point point = a_point((enum point_type)type);
+        point.registers = 20;
         assert_int_equal(point_width(&point), widths[type]);
     }
 }
@@ -44,7 +48,10 @@ static void words_name_themselves(void **state)
     assert_string_equal(point_type_word(POINT_INT16), "int16");
     assert_string_equal(point_type_word(POINT_BOOL), "bool");
     assert_string_equal(point_type_word((enum point_type)99), "unknown");
-    assert_null(point_type_words[POINT_BOOL + 1]);
+    assert_string_equal(point_type_word(POINT_STRING), "string");
+    assert_string_equal(point_type_word(POINT_INT8), "int8");
+    assert_string_equal(point_type_word(POINT_M10K64), "m10k64");
+    assert_null(point_type_words[POINT_TYPES]);
     assert_string_equal(point_order_word(POINT_DCBA), "dcba");
     assert_string_equal(point_order_word((enum point_order)4), "unknown");
     assert_null(point_order_words[POINT_DCBA + 1]);
@@ -109,7 +116,7 @@ static void registers_become_numbers(void **state)
         {POINT_INT16, POINT_ABCD, {0x8000}, -1, 0, "32768"},
         {POINT_INT16, POINT_ABCD, {0x7fff}, -1, 0, "-32767"},
         {POINT_INT16, POINT_ABCD, {0}, -1, 0, "0"},
-        {POINT_INT16, POINT_DCBA, {0x1234}, 1, 0, "4660"}, /* one register has no word order */
+        {POINT_INT16, POINT_CDAB, {0x1234}, 1, 0, "4660"}, /* one register has no word order */
         {POINT_INT16, POINT_ABCD, {0x0064}, 1, -40, "60"},
         {POINT_INT16, POINT_ABCD, {0x00fa}, 0.1, -40, "-15"},
         {POINT_UINT16, POINT_ABCD, {0xffff}, 1, 0, "65535"},
@@ -154,6 +161,155 @@ static void registers_become_numbers(void **state)
         point.offset = rows[i].offset;
         assert_string_equal(printed(&point, rows[i].words), rows[i].text);
     }
+}
+
+/* Bytes, odd widths and decimal digits, and the order of bytes in one register. */
+static void the_uncommon_types(void **state)
+{
+    (void)state;
+    static const struct {
+        enum point_type type;
+        enum point_order order;
+        bool high_byte;
+        uint16_t words[4];
+        const char *text; /* NULL: no number */
+    } rows[] = {
+        {POINT_UINT16, POINT_BADC, false, {0x3412}, "4660"},
+        {POINT_UINT16, POINT_DCBA, false, {0x3412}, "4660"},
+        {POINT_INT16, POINT_BADC, false, {0xfeff}, "-2"},
+        {POINT_UINT16, POINT_CDAB, false, {0x1234}, "4660"},
+        {POINT_INT8, POINT_ABCD, true, {0xfe01}, "-2"},
+        {POINT_INT8, POINT_ABCD, false, {0xfe80}, "-128"},
+        {POINT_UINT8, POINT_ABCD, true, {0xfe01}, "254"},
+        {POINT_UINT8, POINT_ABCD, false, {0xfe01}, "1"},
+        {POINT_UINT24, POINT_ABCD, false, {0xff12, 0x3456}, "1193046"},
+        {POINT_UINT24, POINT_CDAB, false, {0x3456, 0xff12}, "1193046"},
+        {POINT_INT48, POINT_ABCD, false, {0xffff, 0xffff, 0xfffe}, "-2"},
+        {POINT_UINT48, POINT_ABCD, false, {0xffff, 0xffff, 0xfffe}, "281474976710654"},
+        {POINT_UINT48, POINT_CDAB, false, {3, 2, 1}, "4295098371"},
+        {POINT_BCD16, POINT_ABCD, false, {0x9876}, "9876"},
+        {POINT_BCD16, POINT_ABCD, false, {0x98a6}, NULL},
+        {POINT_BCD32, POINT_ABCD, false, {0x0001, 0x2345}, "12345"},
+        {POINT_BCD32, POINT_CDAB, false, {0x2345, 0x0001}, "12345"},
+        {POINT_M10K32, POINT_ABCD, false, {12, 3456}, "123456"},
+        {POINT_M10K32, POINT_ABCD, false, {0xfff4, 0xf280}, "-123456"},
+        {POINT_M10K32, POINT_ABCD, false, {0, 10000}, NULL},
+        {POINT_M10K32, POINT_ABCD, false, {0x8000, 0}, NULL},
+        {POINT_M10K48, POINT_ABCD, false, {1, 0, 2}, "100000002"},
+        {POINT_M10K64, POINT_ABCD, false, {9999, 9999, 9999, 9999}, "9999999999999999"},
+    };
+    for (unsigned i = 0; i < COUNT(rows); i++) {
+        struct point point = a_point(rows[i].type);
+        point.order = rows[i].order;
+        point.high_byte = rows[i].high_byte;
+        if (rows[i].text) {
+            assert_string_equal(printed(&point, rows[i].words), rows[i].text);
+            continue;
+        }
+        struct value value = codec_decode(&point, rows[i].words);
+        assert_int_equal(value.state, VALUE_FAULT);
+        assert_int_equal(value.fault, FAULT_IMPLAUSIBLE);
+    }
+}
+
+static void decimal_types_are_written(void **state)
+{
+    (void)state;
+    static const struct {
+        enum point_type type;
+        double number;
+        enum codec_fit fit;
+        uint16_t words[4];
+    } rows[] = {
+        {POINT_BCD16, 9876, CODEC_FITS, {0x9876}},
+        {POINT_BCD16, 10000, CODEC_OUT_OF_RANGE, {0}},
+        {POINT_BCD16, -1, CODEC_OUT_OF_RANGE, {0}},
+        {POINT_BCD32, 99999999, CODEC_FITS, {0x9999, 0x9999}},
+        {POINT_M10K32, -123456, CODEC_FITS, {0xfff4, 0xf280}},
+        {POINT_M10K32, 99999999, CODEC_FITS, {9999, 9999}},
+        {POINT_M10K32, 100000000, CODEC_OUT_OF_RANGE, {0}},
+        {POINT_M10K32, -99999999, CODEC_FITS, {0xd8f1, 0xd8f1}},
+        {POINT_M10K32, -100000000, CODEC_OUT_OF_RANGE, {0}},
+        {POINT_INT48, -2, CODEC_FITS, {0xffff, 0xffff, 0xfffe}},
+        {POINT_INT48, 0x1p47, CODEC_OUT_OF_RANGE, {0}},
+        {POINT_UINT48, 0x1p47, CODEC_FITS, {0x8000, 0, 0}},
+        {POINT_INT8, 1, CODEC_OUT_OF_RANGE, {0}},
+        {POINT_UINT24, 1, CODEC_OUT_OF_RANGE, {0}},
+        {POINT_STRING, 1, CODEC_OUT_OF_RANGE, {0}},
+    };
+    for (unsigned i = 0; i < COUNT(rows); i++) {
+        struct point point = a_point(rows[i].type);
+        point.registers = 1;
+        uint16_t words[4] = {0};
+        assert_int_equal(codec_encode(&point, rows[i].number, words), rows[i].fit);
+        assert_memory_equal(words, rows[i].words, sizeof words);
+    }
+}
+
+static void texts(void **state)
+{
+    (void)state;
+    struct point point = a_point(POINT_STRING);
+    point.registers = 4;
+    static const struct {
+        enum point_order order;
+        uint16_t words[4];
+        const char *text;
+    } rows[] = {
+        {POINT_ABCD, {0x4142, 0x4344, 0x4546, 0x4748}, "\"ABCDEFGH\""},
+        {POINT_BADC, {0x4241, 0x4443, 0x4645, 0x4847}, "\"ABCDEFGH\""},
+        {POINT_CDAB, {0x4142, 0x4344, 0x4546, 0x4748}, "\"ABCDEFGH\""},
+        {POINT_ABCD, {0x4142, 0x4300, 0x4546, 0x4748}, "\"ABC\""},
+        {POINT_ABCD, {0x4120, 0x4220, 0x2020, 0x2020}, "\"A B\""},
+        {POINT_ABCD, {0, 0, 0, 0}, "\"\""},
+        {POINT_ABCD, {0x225c, 0x0ae4, 0, 0}, "\"\\\"\\\\??\""},
+    };
+    uint64_t last = 0;
+    for (unsigned i = 0; i < COUNT(rows); i++) {
+        point.order = rows[i].order;
+        assert_string_equal(printed(&point, rows[i].words), rows[i].text);
+        uint64_t raw = codec_decode(&point, rows[i].words).raw;
+        assert_true((raw == last) == (i == 1 || i == 2)); /* raw tells a change */
+        last = raw;
+    }
+}
+
+static void a_scale_register_moves_the_point(void **state)
+{
+    (void)state;
+    static const struct {
+        int scale;
+        double factor;
+        uint16_t word;
+        const char *text; /* NULL: no value */
+    } rows[] = {
+        {0, 1, 2305, "2305"},      {-1, 1, 2305, "230.5"}, {-10, 1, 1, "1e-10"},
+        {10, 1, 2, "20000000000"}, {1, 0.5, 3, "15"},      {-2, 1, 0xffff, "-0.01"},
+        {-2, 1, 29, "0.29"},       {11, 1, 1, NULL},       {-11, 1, 1, NULL},
+        {-32768, 1, 1, NULL},
+    };
+    struct point scale = a_point(POINT_INT16);
+    for (unsigned i = 0; i < COUNT(rows); i++) {
+        char text[CODEC_TEXT_MAX];
+        struct point point = a_point(POINT_INT16);
+        point.scale = rows[i].factor;
+        struct value value = codec_decode(&point, &rows[i].word);
+        struct value n = codec_decode(&scale, &(uint16_t){(uint16_t)rows[i].scale});
+        codec_rescale(&point, &n, &value);
+        assert_int_equal(value.state, rows[i].text ? VALUE_READ : VALUE_FAULT);
+        if (rows[i].text) {
+            codec_print(&point, &value, text);
+            assert_string_equal(text, rows[i].text);
+        } else {
+            assert_int_equal(value.fault, FAULT_IMPLAUSIBLE);
+        }
+    }
+    struct point point = a_point(POINT_INT16);
+    struct value value = codec_decode(&point, &(uint16_t){1});
+    struct value lost = {.state = VALUE_FAULT, .fault = FAULT_TIMEOUT};
+    codec_rescale(&point, &lost, &value);
+    assert_int_equal(value.state, VALUE_FAULT);
+    assert_int_equal(value.fault, FAULT_TIMEOUT);
 }
 
 static void the_documented_energy_is_exact(void **state)
@@ -487,6 +643,10 @@ int main(void)
         cmocka_unit_test(words_name_themselves),
         cmocka_unit_test(faults_have_words),
         cmocka_unit_test(registers_become_numbers),
+        cmocka_unit_test(the_uncommon_types),
+        cmocka_unit_test(decimal_types_are_written),
+        cmocka_unit_test(texts),
+        cmocka_unit_test(a_scale_register_moves_the_point),
         cmocka_unit_test(the_documented_energy_is_exact),
         cmocka_unit_test(raw_is_what_the_type_sees),
         cmocka_unit_test(bits_are_cut_out),

@@ -500,6 +500,68 @@ static void the_line_of_a_limit(void **state)
     }
 }
 
+/* The lists that change a device's own rows. */
+static void a_device_of_its_own(void **state)
+{
+    (void)state;
+    static const char PROFILE[] =
+        "word_order = \"cdab\"; points = (\n"
+        "{ name = \"a\"; address = 10; type = \"int32\"; access = \"rw\"; max = 5; },\n"
+        "{ name = \"b\"; address = 12; type = \"int32\"; word_order = \"abcd\"; },\n"
+        "{ name = \"c\"; address = 1; type = \"bool\"; function = 1; access = \"rw\"; },\n"
+        "{ name = \"m\"; address = 3; type = \"int16\"; sunspec_model = 1; } );";
+    static const char DEVICE[] =
+        "devices: { meters = ( { id = \"1\"; name = \"M\"; type = \"own\";\n"
+        "modbus: { host = \"h\"; address = 1; %s };\n%s } ); };";
+    struct device_list list;
+    char text[1024];
+    assert_int_equal(system("mkdir -p profiles"), 0);
+    given_file("profiles/own.cfg", PROFILE);
+
+    snprintf(text, sizeof text, DEVICE, "word_order = \"dcba\"; address_shift = -1;",
+             "writable = [ \"a\", \"c\" ];");
+    assert_true(read_devices(text, &list, ""));
+    const struct device *device = list.devices;
+    assert_int_equal(device->points[0].order, POINT_DCBA);
+    assert_int_equal(device->points[1].order, POINT_ABCD); /* the row's own */
+    assert_int_equal(device->points[0].address, 9);
+    assert_int_equal(device->points[2].address, 0);
+    assert_int_equal(device->points[3].address, 3); /* within its model */
+    assert_true(device_may_write(device, 0) && device_may_write(device, 2));
+    assert_false(device_may_write(device, 1) || device_may_write(device, 4));
+    assert_true(device_takes_commands(device));
+    assert_int_equal(device->profile->points[0].address, 10);
+    device_list_free(&list);
+
+    snprintf(text, sizeof text, DEVICE, "", "");
+    assert_true(read_devices(text, &list, ""));
+    assert_false(device_may_write(list.devices, 0) || device_takes_commands(list.devices));
+    assert_ptr_equal(list.devices->points, list.devices->profile->points);
+    device_list_free(&list);
+
+    static const struct {
+        const char *modbus, *rest, *said;
+    } bad[] = {
+        {"address_shift = -2;", "", "2: address_shift -2 moves c out of 0..65535"},
+        {"address_shift = 65524;", "", "2: address_shift 65524 moves b out of 0..65535"},
+        {"address_shift = 70000;", "", "2: address_shift must be from -65535 to 65535, not 70000"},
+        {"", "writable = 5;", "3: writable must name points: [ \"...\", \"...\" ]"},
+        {"", "writable = [ ];", "3: writable must name points: [ \"...\", \"...\" ]"},
+        {"", "writable = [ 5 ];", "3: writable must name points: [ \"...\", \"...\" ]"},
+        {"", "writable = [ \"z\" ];", "3: type 'own' has no point 'z'"},
+        {"", "writable = [ \"b\" ];",
+         "3: type 'own' only reads 'b': its row needs access = \"rw\""},
+        {"", "writable = [ \"a\", \"a\" ];", "3: writable names 'a' twice"},
+    };
+    for (unsigned i = 0; i < COUNT(bad); i++) {
+        char said[256];
+        snprintf(text, sizeof text, DEVICE, bad[i].modbus, bad[i].rest);
+        snprintf(said, sizeof said, "test.cfg:%s\n", bad[i].said);
+        assert_false(read_devices(text, &list, said));
+        device_list_free(&list);
+    }
+}
+
 /* A part of a control group, added to a good one unless it stands alone. */
 static void faulty_control(void **state)
 {
@@ -596,9 +658,6 @@ static void faulty_ready_status(void **state)
         {"[ -1 ]", NO_NUMBERS},
         {"[ 65536 ]", NO_NUMBERS},
         {"[ 1, 1 ]", "ready_status names 1 twice"},
-        {"[ 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15 ];"
-         "status_labels = ( { value = 99; label = \"x\"; } )",
-         "more than 16 labels"},
     };
     for (unsigned i = 0; i < COUNT(rows); i++) {
         char control[512], said[128];
@@ -930,6 +989,7 @@ int main(void)
         cmocka_unit_test(faulty_devices),
         cmocka_unit_test(faulty_modbus),
         cmocka_unit_test(the_line_of_a_limit),
+        cmocka_unit_test(a_device_of_its_own),
         cmocka_unit_test(faulty_control),
         cmocka_unit_test(faulty_ready_status),
         cmocka_unit_test(types_that_cannot_be_controlled),

@@ -48,8 +48,8 @@ static int setup(void **state)
     memset(f, 0, sizeof *f);
     memcpy(f->points, map, sizeof map);
     f->profile.n_unreadable = 2;
-    f->profile.unreadable[0] = (struct profile_range){POINT_HOLDING, 2015, 2016};
-    f->profile.unreadable[1] = (struct profile_range){POINT_INPUT, 2000, 2010};
+    f->profile.unreadable[0] = (struct profile_range){POINT_HOLDING, 2015, 2016, 0};
+    f->profile.unreadable[1] = (struct profile_range){POINT_INPUT, 2000, 2010, 0};
     f->device.profile = &f->profile;
     f->device.points = f->points;
     f->device.n_points = N_POINTS;

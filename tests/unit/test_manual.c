@@ -86,7 +86,11 @@ static void print_default(FILE *out, const struct cfg_field *field, const void *
     } else if (field->kind == CFG_BOOLEAN) {
         fprintf(out, "default %s", *(const bool *)at ? "true" : "false");
     } else if (field->kind == CFG_CHOICE) {
-        fprintf(out, "default \"%s\"", field->choices[*(const int *)at]);
+        const int choice = *(const int *)at;
+        if (choice < 0)
+            fputs("default as in the type", out);
+        else
+            fprintf(out, "default \"%s\"", field->choices[choice]);
     } else {
         memcpy(&integer, at, sizeof integer);
         if (field->kind == CFG_NUMBER)

@@ -325,7 +325,15 @@ static void cuts_for_now_are_mended(void **state)
     assert_true(cut(plan, 0, 0, true));
     assert_true(cut(plan, 0, 0, false));
     assert_string_equal(blocks(plan, 0), "3:0+1(1) 3:10+1(1) 3:30+1(1)");
-    plan_mend(plan);
+    struct value values[3] = {{.state = VALUE_READ}, {.state = VALUE_READ}, {.state = VALUE_READ}};
+    values[1] = (struct value){.state = VALUE_FAULT, .fault = FAULT_DEVICE_FAILURE};
+    plan_end(plan, values, true, 0);
+    assert_string_equal(blocks(plan, 0), "3:0+1(1) 3:10+1(1) 3:30+1(1)");
+    values[1] = (struct value){.state = VALUE_READ};
+    plan_end(plan, values, true, 0); /* the first cut did not help: it was doubted */
+    assert_string_equal(blocks(plan, 0), "3:0+31(3)");
+    assert_true(cut(plan, 0, 0, true));
+    plan_end(plan, values, true, 0); /* this one did */
     assert_string_equal(blocks(plan, 0), "3:0+11(2) 3:30+1(1)");
     plan_free(plan);
 }

@@ -446,8 +446,11 @@ static void any_other_point_is_believable(void **state)
         points[i] = cases[i].point;
     points[N] = (struct point){.min = 5, .max = 9, .writable = true};
     points[N + 1] = (struct point){.min = NAN, .max = NAN, .writable = true};
-    points[N + 2] =
-        (struct point){.min = NAN, .max = NAN, .scale = 1, .n_labels = 1, .labels = {{7, "on"}}};
+    points[N + 2] = (struct point){.min = NAN,
+                                   .max = NAN,
+                                   .scale = 1,
+                                   .n_labels = 1,
+                                   .labels = (const struct point_label[]){{7, "on"}}};
     site_describe(&site);
     site.devices[LOAD].points = points;
     site.devices[LOAD].n_points = N + 3;

@@ -142,6 +142,28 @@ static void limits_inside(void **state)
         "address = 0; type = \"int16\"; unit = \"1234567890123456\";",
         "address = 0; type = \"bool\"; function = 1; access = \"rw\";",
         "address = 0; type = \"bool\"; function = 1; enumerated = true;",
+        "address = 0; type = \"int16\"; word_order = \"badc\";",
+        "address = 0; type = \"uint16\"; word_order = \"dcba\";",
+        "address = 0; type = \"int64\"; sentinels = [ 0x8000000000000000, -9223372036854775808 ];",
+        "address = 0; type = \"uint64\"; sentinels = [ \"0x8000000000000000\", "
+        "18446744073709551615 ];",
+        "address = 0; type = \"int16\"; sentinels = [ 0xFFFF, -32768 ];",
+        "address = 0; type = \"uint16\"; bits = [0, 4]; sentinels = [ 15 ];",
+        "address = 0; type = \"float32\"; sentinels = [ 0x7FC00000 ];",
+        "address = 0; type = \"int64\"; labels = ( { value = -9223372036854775808; label = \"x\"; "
+        "} );",
+        "address = 0; type = \"uint16\"; labels = ( { value = \"0xFFFF\"; label = \"x\"; } );",
+        "address = 65504; type = \"string\"; registers = 32;",
+        "address = 0; type = \"string\"; registers = 1; word_order = \"badc\";",
+        "address = 0; type = \"uint8\"; byte = \"high\"; sentinels = [ 255 ];",
+        "address = 0; type = \"int48\"; word_order = \"cdab\"; access = \"rw\"; max = 1e12;",
+        "address = 0; type = \"bcd16\"; access = \"rw\"; max = 9999;",
+        "address = 0; type = \"m10k64\"; access = \"rw\"; min = -9999999999999999.0;",
+        "address = 0; type = \"int16\"; access = \"rw\"; write_function = 16;",
+        "address = 0; type = \"int16\"; access = \"rw\"; write_function = 6;",
+        "address = 0; type = \"int32\"; access = \"rw\"; write_function = 16;",
+        "address = 0; type = \"bool\"; function = 1; access = \"rw\"; write_function = 15;",
+        "address = 105; type = \"int32\"; sunspec_model = 203;",
     };
     for (unsigned i = 0; i < COUNT(rows); i++) {
         char text[256];
@@ -176,9 +198,68 @@ static void faulty_rows(void **state)
          "address must be from 0 to 65535, not -1"},
         {"name = \"b\"; address = 65535; type = \"int32\";", "b runs past address 65535"},
         {"name = \"b\"; address = 65533; type = \"float64\";", "b runs past address 65535"},
-        {"name = \"b\"; address = 0; type = \"int8\";",
+        {"name = \"b\"; address = 0; type = \"real\";",
          "type must be \"int16\", \"uint16\", \"int32\", \"uint32\", \"int64\", \"uint64\", "
-         "\"float32\", \"float64\" or \"bool\""},
+         "\"float32\", \"float64\", \"bool\", \"int8\", \"uint8\", \"uint24\", \"int48\", "
+         "\"uint48\", \"bcd16\", \"bcd32\", \"m10k32\", \"m10k48\", \"m10k64\" or \"string\""},
+        {"name = \"b\"; address = 0; type = \"int8\";", "b: int8 needs byte = \"high\" or \"low\""},
+        {"name = \"b\"; address = 0; type = \"int16\"; byte = \"low\";",
+         "b: byte is for int8 and uint8"},
+        {"name = \"b\"; address = 0; type = \"string\";",
+         "b: a string needs its number of registers"},
+        {"name = \"b\"; address = 0; type = \"string\"; registers = 33;",
+         "registers must be from 1 to 32, not 33"},
+        {"name = \"b\"; address = 0; type = \"int16\"; registers = 2;",
+         "b: registers is for strings: the others have their width"},
+        {"name = \"b\"; address = 65535; type = \"string\"; registers = 2;",
+         "b runs past address 65535"},
+        {"name = \"b\"; address = 0; type = \"string\"; registers = 2; unit = \"V\";",
+         "b: a text has no unit"},
+        {"name = \"b\"; address = 0; type = \"string\"; registers = 2; access = \"rw\";",
+         "b: string cannot be written"},
+        {"name = \"b\"; address = 0; type = \"uint24\"; access = \"rw\";",
+         "b: uint24 cannot be written"},
+        {"name = \"b\"; address = 0; type = \"uint8\"; byte = \"low\"; word_order = \"badc\";",
+         "b: byte says which half it is, word_order has nothing to add"},
+        {"name = \"b\"; address = 0; type = \"bool\"; function = 1; word_order = \"badc\";",
+         "b: a bit has no word_order"},
+        {"name = \"b\"; address = 0; type = \"bcd16\"; bits = [0, 4];",
+         "bits are taken from integer registers only"},
+        {"name = \"b\"; address = 0; type = \"int16\"; write_function = 6;",
+         "b has a write_function but is read-only"},
+        {"name = \"b\"; address = 0; type = \"int16\"; access = \"rw\"; write_function = 15;",
+         "b: write_function must be 6 or 16, not 15"},
+        {"name = \"b\"; address = 0; type = \"int32\"; access = \"rw\"; write_function = 6;",
+         "b: function 6 writes one register, and int32 has 2"},
+        {"name = \"b\"; address = 0; type = \"int16\"; function = 4; sunspec_model = 1;",
+         "b: SunSpec's models are holding registers"},
+        {"name = \"b\"; address = 0; type = \"int16\"; access = \"rw\"; sunspec_model = 1;",
+         "b: what is found by sunspec_model is only read"},
+        {"name = \"b\"; address = 0; type = \"int16\"; scale_register = \"c\";",
+         "b: scale_register names 'c', and there is no such row"},
+        {"name = \"b\"; address = 0; type = \"int16\"; scale_register = \"first\";",
+         "b: 'first' must be an integer without a scale of its own"},
+        {"name = \"b\"; address = 0; type = \"int16\"; scale_register = \"b\";",
+         "b: 'b' must be an integer without a scale of its own"},
+        {"name = \"b\"; address = 4294967296; type = \"int16\";",
+         "address must be from 0 to 65535, not 4294967296"},
+        {"name = \"b\"; address = 0; type = \"int16\"; sentinels = [ 0x10000 ];",
+         "b: the sentinel is wider than int16"},
+        {"name = \"b\"; address = 0; type = \"int16\"; sentinels = [ -32769 ];",
+         "b: the sentinel is wider than int16"},
+        {"name = \"b\"; address = 0; type = \"uint16\"; bits = [0, 4]; sentinels = [ 16 ];",
+         "b: the sentinel is wider than uint16 with these bits"},
+        {"name = \"b\"; address = 0; type = \"string\"; registers = 1; sentinels = [ 0 ];",
+         "b: a text has no sentinels"},
+        {"name = \"b\"; address = 0; type = \"int16\"; labels = ( { value = 0x8000; label = \"x\"; "
+         "} "
+         ");",
+         "b: no int16 holds the label's value 32768"},
+        {"name = \"b\"; address = 0; type = \"uint16\"; labels = ( { value = -1; label = \"x\"; } "
+         ");",
+         "b: no uint16 holds the label's value -1"},
+        {"name = \"b\"; address = 0; type = \"int16\"; access = \"rw\"; min = 0; max = 4294967296;",
+         "b: a write limit does not fit int16 with this scale"},
         {"name = \"b\"; address = 0; type = \"int16\"; function = 5;",
          "function must be from 1 to 4, not 5"},
         {"name = \"b\"; address = 0; type = \"int16\"; function = 0;",
@@ -211,8 +292,8 @@ static void faulty_rows(void **state)
          "bits are taken from integer registers only"},
         {"name = \"b\"; address = 0; type = \"bool\"; function = 1; bits = [0, 1];",
          "bits are taken from integer registers only"},
-        {"name = \"b\"; address = 0; type = \"int16\"; word_order = \"dcba\";",
-         "b: word_order is for numbers of 32 and 64 bits"},
+        {"name = \"b\"; address = 0; type = \"int16\"; word_order = \"cdab\";",
+         "b: \"cdab\" orders words, and this row is one register: \"badc\" swaps bytes"},
         {"name = \"b\"; address = 0; type = \"int32\"; word_order = \"dabc\";",
          "word_order must be \"abcd\", \"cdab\", \"badc\" or \"dcba\""},
         {"name = \"b\"; address = 0; type = \"int16\"; scale = 0;", "b: scale must not be 0"},
@@ -258,8 +339,10 @@ static void faulty_rows(void **state)
         {"name = \"b\"; address = 0; type = \"int16\"; sentinels = [ ];", NO_SENTINELS},
         {"name = \"b\"; address = 0; type = \"int16\"; sentinels = [ 1, 2, 3, 4, 5 ];",
          NO_SENTINELS},
-        {"name = \"b\"; address = 0; type = \"int16\"; sentinels = ( 1, \"x\", 2 );", NO_SENTINELS},
-        {"name = \"b\"; address = 0; type = \"int16\"; sentinels = [ 1.5 ];", NO_SENTINELS},
+        {"name = \"b\"; address = 0; type = \"int16\"; sentinels = ( 1, \"x\", 2 );",
+         "a sentinel must be a whole number of at most 64 bits"},
+        {"name = \"b\"; address = 0; type = \"int16\"; sentinels = [ 1.5 ];",
+         "a sentinel must be a whole number of at most 64 bits"},
         {"name = \"b\"; address = 0; type = \"int16\"; every = 0;",
          "every must be from 1 to 255, not 0"},
         {"name = \"b\"; address = 0; type = \"int16\"; every = 256;",
@@ -304,6 +387,43 @@ static void faulty_rows(void **state)
         snprintf(said, sizeof said, "test.cfg:3: %s\n", rows[i].said);
         read_text(text, said);
     }
+}
+
+static void a_scale_is_read_with_what_it_scales(void **state)
+{
+    (void)state;
+    struct profile *profile =
+        read_text("sunspec_model = 203; unreadable = ( { first = 3; last = 3; } );\n"
+                  "points = ( { name = \"v\"; address = 1; type = \"int16\"; scale_register = "
+                  "\"sf\"; every = 6; },\n"
+                  "{ name = \"sf\"; address = 2; type = \"int16\"; every = 9; },\n"
+                  "{ name = \"w\"; address = 3; type = \"int32\"; scale_register = \"sf\"; every = "
+                  "12; sunspec_model = 103; } );",
+                  "");
+    assert_int_equal(profile->points[0].scale_row, 2);
+    assert_int_equal(profile->points[1].every, 3); /* due whenever one of them is */
+    assert_int_equal(profile->points[2].scale_row, 2);
+    assert_int_equal(profile->points[0].model, 203);
+    assert_int_equal(profile->points[2].model, 103);
+    assert_int_equal(profile->unreadable[0].model, 203);
+    profile_free(profile);
+}
+
+/* A row with one mistake is looked at for others. */
+static void a_bad_row_shows_all_its_mistakes(void **state)
+{
+    (void)state;
+    read_text("points = ( { name = \"A\"; address = 1; type = \"int16\"; speed = 1; scale = 0;\n"
+              " labels = ( { value = 70000; label = \"x\"; } ); sentinels = 5; },\n"
+              "{ name = \"b\"; address = 1; type = \"int16\"; unit = 5; bits = 3; } );",
+              "test.cfg:1: unknown key 'speed'\n"
+              "test.cfg:2: A: no int16 holds the label's value 70000\n"
+              "test.cfg:2: " NO_SENTINELS "\n"
+              "test.cfg:1: 'A': a point's name is made of a-z, 0-9 and _\n"
+              "test.cfg:1: A: scale must not be 0\n"
+              "test.cfg:1: A: a bool or an enumeration has no scale and offset\n"
+              "test.cfg:3: unit must be a text in quotes\n"
+              "test.cfg:3: bits must be [first, count]\n");
 }
 
 static void points_beside_an_unreadable_range(void **state)
@@ -399,7 +519,7 @@ static void as_many_as_there_may_be(void **state)
         {"unreadable = (", "{ first = 9#; last = 9#; }", "); " ONE_POINT,
          "test.cfg:1: unreadable must be a list of at most 32 groups\n", PROFILE_RANGES_MAX},
         {"points = ( { name = \"a\"; address = 0; type = \"int16\"; labels = (",
-         "{ value = #; label = \"l#\"; }", "); } );", "test.cfg:1: more than 16 labels\n",
+         "{ value = #; label = \"l#\"; }", "); } );", "test.cfg:1: more than 256 labels\n",
          POINT_LABELS_MAX},
     };
     for (unsigned i = 0; i < COUNT(rows); i++) {
@@ -544,6 +664,11 @@ static void compare(const struct profile *profile, struct golden *golden)
         for (unsigned k = 0; k < point_width(point); k++)
             assert_true(golden->given[point->table][point->address + k]);
         struct value value = codec_decode(point, &golden->words[point->table][point->address]);
+        if (point->scale_row) {
+            const struct point *row = &profile->points[point->scale_row - 1];
+            struct value scale = codec_decode(row, &golden->words[row->table][row->address]);
+            codec_rescale(point, &scale, &value);
+        }
         assert_int_equal(value.state, VALUE_READ);
         codec_print(point, &value, text);
         if (point->enumerated) {
@@ -682,12 +807,36 @@ static void the_readme_is_true(void **state)
     profile_free(profile);
     free(golden);
 
-    static const char *const keys[] = {
-        "manufacturer", "model",      "word_order", "function", "max_registers",
-        "max_gap",      "unreadable", "points",     "name",     "address",
-        "type",         "bits",       "scale",      "offset",   "unit",
-        "access",       "min",        "max",        "labels",   "enumerated",
-        "every",        "low",        "high",       "counter",  "sentinels"};
+    static const char *const keys[] = {"manufacturer",
+                                       "model",
+                                       "word_order",
+                                       "function",
+                                       "max_registers",
+                                       "max_gap",
+                                       "unreadable",
+                                       "points",
+                                       "name",
+                                       "address",
+                                       "type",
+                                       "bits",
+                                       "scale",
+                                       "offset",
+                                       "unit",
+                                       "access",
+                                       "min",
+                                       "max",
+                                       "labels",
+                                       "enumerated",
+                                       "every",
+                                       "low",
+                                       "high",
+                                       "counter",
+                                       "sentinels",
+                                       "registers",
+                                       "byte",
+                                       "scale_register",
+                                       "write_function",
+                                       "sunspec_model"};
     for (unsigned i = 0; i < COUNT(keys); i++) {
         char wanted[32], uses[32];
         bool described = false, used = false;
@@ -712,6 +861,8 @@ int main(void)
         cmocka_unit_test(every_key),
         cmocka_unit_test(limits_inside),
         cmocka_unit_test(faulty_rows),
+        cmocka_unit_test(a_scale_is_read_with_what_it_scales),
+        cmocka_unit_test(a_bad_row_shows_all_its_mistakes),
         cmocka_unit_test(points_beside_an_unreadable_range),
         cmocka_unit_test(a_code_clashes_in_either_order),
         cmocka_unit_test(faulty_heads),

@@ -114,9 +114,12 @@ static void test_silence(void **state)
     assert_true(reading_init(&reading, &device, NULL));
     fake_rule_add(
         fake, (struct fake_rule){.function = FAKE_READ, .address = 1000, .fault = FAULT_TIMEOUT});
-    assert_int_equal(reading_take(&reading, &fake->link), FAULT_TIMEOUT);
+    assert_int_equal(reading_take(&reading, &fake->link), FAULT_NONE); /* it is there */
     assert_int_equal(reading.values[A].state, VALUE_READ);
     assert_int_equal(reading.values[FAR].fault, FAULT_TIMEOUT);
+    fake->rules[0].address = 0;
+    assert_int_equal(reading_take(&reading, &fake->link), FAULT_TIMEOUT);
+    assert_int_equal(reading.values[A].fault, FAULT_TIMEOUT);
 }
 
 static void test_no_link(void **state)

@@ -1,4 +1,4 @@
-/* scan: one transaction a step; what is refused stands alone, what is silent ends it. */
+/* scan: one transaction a step; what is refused or silent stands alone. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -31,6 +31,7 @@ static void stage_begin(struct stage *stage)
     memset(stage, 0, sizeof *stage);
     for (unsigned i = 0; i < N_POINTS; i++)
         stage->points[i] = (struct point){.address = addresses[i],
+                                          .name = {(char)('a' + i)},
                                           .table = POINT_HOLDING,
                                           .type = POINT_UINT16,
                                           .every = 1,
@@ -59,10 +60,10 @@ static enum scan_step scan_all(struct stage *stage, uint64_t number)
     unsigned before = stage->fake->n_calls;
     scan_begin(&stage->scan, stage->plan, &stage->device, number, stage->values);
     do {
-        unsigned calls = stage->fake->n_calls;
+        unsigned reads = fake_count(stage->fake, FAKE_READ, 0);
         stage->fault = FAULT_NONE;
         step = scan_step(&stage->scan, &stage->fake->link, &stage->fault);
-        assert_int_equal(stage->fake->n_calls - calls, step == SCAN_DONE ? 0 : 1);
+        assert_true(fake_count(stage->fake, FAKE_READ, 0) - reads <= 1);
         assert_true(stage->fake->n_calls - before < 20);
     } while (step == SCAN_MORE);
     return step;
@@ -151,7 +152,7 @@ static void test_blocks_grow_together_again_after_a_failure_that_passed(void **s
     const struct {
         enum fault fault;
         unsigned reads; /* of the second scan after it has passed */
-    } rows[] = {{FAULT_DEVICE_FAILURE, 2}, {FAULT_ILLEGAL_ADDRESS, 5}};
+    } rows[] = {{FAULT_DEVICE_FAILURE, 2}, {FAULT_ILLEGAL_ADDRESS, 3}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct stage s;
         stage_begin(&s);
@@ -187,34 +188,381 @@ static void test_what_no_split_can_help(void **state)
     }
 }
 
-static void test_silence_ends_the_scan(void **state)
+static const enum fault SILENCES[] = {FAULT_TIMEOUT, FAULT_CONNECTION, FAULT_BAD_REPLY,
+                                      FAULT_GATEWAY_PATH, FAULT_GATEWAY_TARGET};
+enum { N_SILENCES = sizeof SILENCES / sizeof *SILENCES };
+
+static void silent_at(struct stage *stage, unsigned address, enum fault fault)
+{
+    fake_rule_add(stage->fake,
+                  (struct fake_rule){.function = FAKE_READ, .address = address, .fault = fault});
+}
+
+static unsigned reads(const struct stage *stage)
+{
+    return fake_count(stage->fake, FAKE_READ, 0);
+}
+
+/* The first or the last of two blocks: the other one has its values all the same. */
+static void test_a_silent_block_takes_nothing_from_the_others(void **state)
 {
     (void)state;
-    const enum fault faults[] = {FAULT_TIMEOUT, FAULT_CONNECTION, FAULT_BAD_REPLY,
-                                 FAULT_GATEWAY_PATH, FAULT_GATEWAY_TARGET};
-    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
+    for (size_t i = 0; i < N_SILENCES; i++) {
         for (unsigned far = 0; far < 2; far++) {
             struct stage s;
             stage_begin(&s);
-            fake_rule_add(s.fake, (struct fake_rule){.function = FAKE_READ,
-                                                     .address = far ? E : A,
-                                                     .fault = faults[i]});
-            assert_int_equal(scan_all(&s, 0), SCAN_BROKEN);
-            assert_int_equal(s.fault, faults[i]);
-            for (unsigned j = 0; j < N_POINTS; j++) {
-                if (far && j < 4)
-                    assert_read(&s, j); /* read before: it stays */
-                else
-                    assert_fault(&s, j, faults[i]);
+            silent_at(&s, far ? E : A, SILENCES[i]);
+            for (unsigned n = 0; n < 10; n++) {
+                assert_int_equal(scan_all(&s, n), SCAN_DONE);
+                for (unsigned j = far ? 0 : 4; j < (far ? 4 : 5); j++)
+                    assert_read(&s, j);
+                assert_int_equal(s.values[far ? 4 : 0].state, VALUE_FAULT);
+                /* It may have been lost on the way: told the first time alone. */
+                assert_int_equal(s.scan.lost, n == 0 ? SILENCES[i] : FAULT_NONE);
             }
-            assert_int_equal(s.scan.read, far ? 4 : 0);
-            assert_int_equal(s.scan.failed, far ? 1 : 5);
-            /* Nobody else is asked: a gateway lives, all else is over. */
-            assert_int_equal(fake_count(s.fake, FAKE_READ, 0), far ? 2 : 1);
-            assert_int_equal(s.fake->link.is_open, fault_is_exception(faults[i]));
+            assert_int_equal(s.values[far ? 4 : 0].fault, SILENCES[i] == FAULT_TIMEOUT
+                                                              ? FAULT_TIMEOUT
+                                                              : s.values[far ? 4 : 0].fault);
+            for (unsigned j = far ? 0 : 1; j < (far ? 4 : 5); j++)
+                assert_read(&s, j); /* by now its neighbours too */
             stage_end(&s);
         }
     }
+}
+
+static void test_a_silent_device(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < N_SILENCES; i++) {
+        struct stage s;
+        stage_begin(&s);
+        fake_rule_add(s.fake, (struct fake_rule){.function = FAKE_READ, .fault = SILENCES[i]});
+        for (unsigned n = 0; n < 100; n++) {
+            unsigned before = reads(&s);
+            assert_int_equal(scan_all(&s, n), SCAN_BROKEN);
+            assert_int_equal(s.fault, SILENCES[i]);
+            for (unsigned j = 0; j < N_POINTS; j++)
+                assert_fault(&s, j, SILENCES[i]);
+            assert_int_equal(s.scan.read, 0);
+            assert_int_equal(s.scan.failed, N_POINTS);
+            assert_int_equal(reads(&s) - before, n == 0 ? 2 : 1);
+        }
+        /* It is back: all is read at once, and soon in whole blocks. */
+        s.fake->n_rules = 0;
+        for (unsigned n = 100; n < 104; n++) {
+            unsigned before = reads(&s);
+            char text[PLAN_EXPLANATION_MAX];
+            assert_int_equal(scan_all(&s, n), SCAN_DONE);
+            for (unsigned j = 0; j < N_POINTS; j++)
+                assert_read(&s, j);
+            assert_true(n == 100 || reads(&s) - before == 2);
+            assert_false(plan_explain(s.plan, text));
+        }
+        stage_end(&s);
+    }
+}
+
+/* The part of the device that answers is found, wherever it is. */
+static void test_a_device_of_which_one_register_answers(void **state)
+{
+    (void)state;
+    static const unsigned addresses[] = {A, B, C, D, E};
+    for (unsigned answers = 0; answers < N_POINTS; answers++) {
+        struct stage s;
+        stage_begin(&s);
+        for (unsigned i = 0; i < N_POINTS; i++)
+            if (i != answers)
+                silent_at(&s, addresses[i], FAULT_TIMEOUT);
+        bool found = false;
+        for (unsigned n = 0; n < 20 && !found; n++)
+            found = scan_all(&s, n) == SCAN_DONE && s.values[answers].state == VALUE_READ;
+        assert_true(found);
+        stage_end(&s);
+    }
+}
+
+/* Scans until the plan has learned, and what it says then. */
+static const char *learn(struct stage *stage, unsigned scans, unsigned *n)
+{
+    static char text[PLAN_EXPLANATION_MAX];
+    char more[PLAN_EXPLANATION_MAX];
+    bool told = false;
+    for (unsigned i = 0; i < scans && !told; i++) {
+        scan_all(stage, (*n)++);
+        told = plan_explain(stage->plan, text);
+    }
+    assert_true(told);
+    assert_false(plan_explain(stage->plan, more));
+    return text;
+}
+
+static void test_silence_on_a_hole(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < N_SILENCES; i++) {
+        struct stage s;
+        unsigned n = 0;
+        stage_begin(&s);
+        silent_at(&s, C + 3, SILENCES[i]); /* between C and D */
+        assert_string_equal(learn(&s, 8, &n),
+                            "holding registers 103..109, between c and d, cannot be read along: "
+                            "\"unreadable\" or a smaller \"max_gap\" in the type's file spares the "
+                            "attempt");
+        unsigned silences = s.fake->rules[0].seen;
+        char text[PLAN_EXPLANATION_MAX];
+        for (unsigned k = 0; k < 20; k++) {
+            assert_int_equal(scan_all(&s, n++), SCAN_DONE);
+            for (unsigned j = 0; j < N_POINTS; j++)
+                assert_read(&s, j);
+            assert_false(plan_explain(s.plan, text));
+        }
+        assert_int_equal(s.fake->rules[0].seen, silences); /* never asked again */
+        stage_end(&s);
+    }
+}
+
+static void is_silent_for_long_reads(struct fake_link *fake, const struct fake_call *call)
+{
+    fake->rules[0].address = call->count > 2 ? call->address : 1;
+}
+
+static void test_silence_for_a_read_that_is_too_long(void **state)
+{
+    (void)state;
+    for (unsigned alone = 0; alone < 2; alone++) {
+        struct stage s;
+        unsigned n = 0;
+        stage_begin(&s);
+        s.points[3].address = 103;
+        s.fake->registers[1][103] = 1030;
+        plan_free(s.plan); /* alone: the device has no other block */
+        s.plan = plan_new(&s.device, alone ? (const bool[]){true, true, true, false, false} : NULL);
+        silent_at(&s, 1, FAULT_TIMEOUT);
+        s.fake->before = is_silent_for_long_reads;
+        const char *text = learn(&s, 20, &n);
+        assert_non_null(strstr(text, alone ? "a read of 3 from " : "a read of "));
+        assert_non_null(strstr(text, "is too long for the device, its parts are not: a smaller "
+                                     "\"max_registers\" in the type's file spares the attempt"));
+        unsigned silences = s.fake->rules[0].seen;
+        for (unsigned k = 0; k < 20; k++) {
+            assert_int_equal(scan_all(&s, n++), SCAN_DONE);
+            for (unsigned j = 0; j < 3; j++)
+                assert_read(&s, j);
+        }
+        assert_int_equal(s.fake->rules[0].seen, silences);
+        stage_end(&s);
+    }
+}
+
+static void test_a_silent_register_is_asked_seldom(void **state)
+{
+    (void)state;
+    struct stage s;
+    unsigned n = 0;
+    stage_begin(&s);
+    silent_at(&s, B, FAULT_TIMEOUT);
+    assert_string_equal(
+        learn(&s, 20, &n),
+        "holding register 101 (b): timeout while others are read: is \"address\" or "
+        "\"function\" wrong in the type's file, or does this device have no such "
+        "point?");
+    unsigned silences = s.fake->rules[0].seen;
+    for (unsigned k = 0; k < 6 * PLAN_QUIET_SCANS_MAX; k++) {
+        assert_int_equal(scan_all(&s, n++), SCAN_DONE);
+        for (unsigned j = 0; j < N_POINTS; j++)
+            if (j == 1)
+                assert_fault(&s, j, FAULT_TIMEOUT);
+            else
+                assert_read(&s, j);
+    }
+    assert_in_range(s.fake->rules[0].seen - silences, 5, 12);
+    s.fake->n_rules = 0;
+    for (unsigned k = 0; k < PLAN_QUIET_SCANS_MAX; k++)
+        scan_all(&s, n++);
+    assert_read(&s, 1);
+    unsigned before = reads(&s);
+    scan_all(&s, n++);
+    assert_int_equal(reads(&s) - before, 2); /* whole blocks again */
+    stage_end(&s);
+}
+
+/* A loss now and then is no reason to read in small pieces. */
+static void test_lost_answers_teach_nothing(void **state)
+{
+    (void)state;
+    struct stage s;
+    char text[PLAN_EXPLANATION_MAX];
+    stage_begin(&s);
+    for (unsigned n = 0; n < 400; n++) {
+        s.fake->n_rules = 0;
+        if (n % 7 == 0 || n % 7 == 1)
+            silent_at(&s, B, FAULT_TIMEOUT);
+        assert_int_equal(scan_all(&s, n), SCAN_DONE);
+        assert_false(plan_explain(s.plan, text));
+    }
+    unsigned before = reads(&s);
+    s.fake->n_rules = 0;
+    for (unsigned n = 400; n < 403; n++)
+        scan_all(&s, n);
+    assert_true(reads(&s) - before <= 7);
+    stage_end(&s);
+}
+
+static void test_refused_registers_are_told(void **state)
+{
+    (void)state;
+    struct stage s;
+    unsigned n = 0;
+    stage_begin(&s);
+    silent_at(&s, A, FAULT_ILLEGAL_ADDRESS);
+    silent_at(&s, B, FAULT_ILLEGAL_ADDRESS);
+    assert_string_equal(
+        learn(&s, 1, &n),
+        "holding registers 100..101 (a to b): illegal_address while others are read: "
+        "is \"address\" or \"function\" wrong in the type's file, or does this "
+        "device have no such point?");
+    stage_end(&s);
+
+    stage_begin(&s);
+    n = 0;
+    silent_at(&s, C + 1, FAULT_ILLEGAL_ADDRESS);
+    assert_non_null(strstr(learn(&s, 1, &n), "holding registers 103..109, between c and d,"));
+    stage_end(&s);
+}
+
+/* A connection that cannot be opened anew after a silent block ends the scan. */
+static void test_the_line_goes_down_in_the_middle(void **state)
+{
+    (void)state;
+    struct stage s;
+    stage_begin(&s);
+    silent_at(&s, E, FAULT_TIMEOUT);
+    scan_all(&s, 0);
+    fake_rule_add(s.fake, (struct fake_rule){.function = FAKE_OPEN, .fault = FAULT_CONNECTION});
+    link_close(&s.fake->link);
+    assert_int_equal(scan_all(&s, 1), SCAN_BROKEN);
+    assert_int_equal(s.fault, FAULT_CONNECTION);
+    assert_fault(&s, 0, FAULT_CONNECTION);
+    stage_end(&s);
+}
+
+/* ---- a scale register, and SunSpec's models ---- */
+
+static void test_a_scale_in_the_same_scan(void **state)
+{
+    (void)state;
+    struct stage s;
+    stage_begin(&s);
+    s.points[0].scale_row = 5; /* far away, in a block of its own */
+    s.points[4].type = POINT_INT16;
+    s.fake->registers[1][E] = (uint16_t)-1;
+    scan_all(&s, 0);
+    assert_true(s.values[0].number == 100);
+    s.fake->registers[1][E] = 0;
+    scan_all(&s, 1);
+    assert_true(s.values[0].number == 1000); /* at once */
+    s.fake->registers[1][E] = 0x8000;        /* "not implemented" */
+    scan_all(&s, 2);
+    assert_fault(&s, 0, FAULT_IMPLAUSIBLE);
+    silent_at(&s, E, FAULT_ILLEGAL_ADDRESS);
+    scan_all(&s, 3);
+    assert_fault(&s, 0, FAULT_ILLEGAL_ADDRESS);
+    assert_read(&s, 1);
+
+    /* Asked for alone, it brings its scale. */
+    plan_free(s.plan);
+    s.fake->n_rules = 0;
+    s.fake->registers[1][E] = 1;
+    s.plan = plan_new(&s.device, (const bool[]){true, false, false, false, false});
+    scan_all(&s, 0);
+    assert_true(s.values[0].number == 10000);
+    assert_int_equal(s.values[1].state, VALUE_ABSENT);
+    stage_end(&s);
+}
+
+static void put_chain(struct stage *stage, unsigned base, const uint16_t (*models)[2])
+{
+    uint16_t *at = &stage->fake->registers[1][base];
+    at[0] = 0x5375;
+    at[1] = 0x6e53;
+    for (at += 2; (*models)[0] != 0xffff; at += 2 + (*models++)[1])
+        memcpy(at, *models, sizeof *models);
+    at[0] = 0xffff;
+}
+
+static void test_models_are_found(void **state)
+{
+    (void)state;
+    static const uint16_t chain[][2] = {{1, 66}, {103, 50}, {203, 105}, {0xffff, 0}};
+    static const unsigned bases[] = {40000, 0, 50000};
+    for (unsigned i = 0; i < 3; i++) {
+        struct stage s;
+        stage_begin(&s);
+        unsigned model = bases[i] + 2 + 68 + 52; /* of 203 */
+        memset(s.fake->registers, 0, sizeof s.fake->registers);
+        put_chain(&s, bases[i], chain);
+        for (unsigned j = 0; j < i; j++)
+            silent_at(&s, bases[j] != 0 ? bases[j] : 1, FAULT_ILLEGAL_ADDRESS);
+        for (unsigned j = 0; j < N_POINTS; j++)
+            s.points[j].model = 203;
+        s.points[0].address = 2;
+        s.points[1].address = 106;
+        s.points[2].address = 107; /* behind its end */
+        s.points[3].model = 203;
+        s.points[3].address = 3;
+        s.points[4].model = 160; /* there is none */
+        s.fake->registers[1][model + 2] = 7;
+        s.fake->registers[1][model + 106] = 8;
+        plan_free(s.plan);
+        s.plan = plan_new(&s.device, NULL);
+        assert_int_equal(scan_all(&s, 0), SCAN_DONE);
+        assert_true(s.values[0].state == VALUE_READ && s.values[0].number == 7);
+        assert_true(s.values[1].state == VALUE_READ && s.values[1].number == 8);
+        assert_fault(&s, 2, FAULT_ILLEGAL_ADDRESS);
+        assert_fault(&s, 4, FAULT_ILLEGAL_ADDRESS);
+        assert_int_equal(s.scan.failed, 2);
+
+        unsigned before = reads(&s);
+        scan_all(&s, 1);
+        assert_int_equal(reads(&s) - before, 2); /* it is known now */
+
+        /* After a silence somebody else may answer: the chain is walked anew. */
+        fake_rule_add(s.fake, (struct fake_rule){.function = FAKE_READ, .fault = FAULT_TIMEOUT});
+        scan_all(&s, 2);
+        for (unsigned j = 0; j < N_POINTS; j++)
+            assert_fault(&s, j, FAULT_TIMEOUT);
+        s.fake->n_rules--;
+        put_chain(&s, bases[i], &chain[1]);
+        s.fake->registers[1][bases[i] + 2 + 52 + 2] = 9;
+        scan_all(&s, 3);
+        assert_true(s.values[0].state == VALUE_READ && s.values[0].number == 9);
+        stage_end(&s);
+    }
+}
+
+static void test_a_device_without_models(void **state)
+{
+    (void)state;
+    struct stage s;
+    stage_begin(&s);
+    s.points[4].model = 203;
+    plan_free(s.plan);
+    s.plan = plan_new(&s.device, NULL);
+    assert_int_equal(scan_all(&s, 0), SCAN_DONE);
+    assert_fault(&s, 4, FAULT_ILLEGAL_ADDRESS);
+    for (unsigned j = 0; j < 4; j++)
+        assert_read(&s, j); /* what is no model's */
+    silent_at(&s, 40000, FAULT_BUSY);
+    plan_free(s.plan);
+    s.plan = plan_new(&s.device, NULL);
+    scan_all(&s, 0);
+    assert_fault(&s, 4, FAULT_BUSY); /* not "none": it is asked again */
+    s.fake->n_rules = 0;
+    put_chain(&s, 40000, (const uint16_t[][2]){{203, 500}, {0xffff, 0}});
+    s.fake->registers[1][40002 + E] = 3000;
+    assert_int_equal(scan_all(&s, 1), SCAN_DONE);
+    assert_read(&s, 4);
+    stage_end(&s);
 }
 
 /* ---- in parts ---- */
@@ -304,11 +652,13 @@ static void test_silence_in_parts(void **state)
     stage_begin(&s);
     answers_take_time(&s);
     s.fake->busy_ns = INT64_MAX;
+    plan_free(s.plan);
+    s.plan = plan_new(&s.device, (const bool[]){true, true, true, true, false});
     assert_int_equal(scan_in_parts(&s, 1), SCAN_BROKEN);
     assert_int_equal(s.fault, FAULT_TIMEOUT);
     assert_int_equal(now_ns, 1000);
     for (unsigned i = 0; i < N_POINTS; i++)
-        assert_fault(&s, i, FAULT_TIMEOUT);
+        assert_true(i == 4 || s.values[i].fault == FAULT_TIMEOUT);
     assert_false(s.fake->link.is_open || s.fake->link.is_busy);
     stage_end(&s);
 }
@@ -338,7 +688,18 @@ int main(void)
         cmocka_unit_test(test_a_refused_register_stands_alone),
         cmocka_unit_test(test_blocks_grow_together_again_after_a_failure_that_passed),
         cmocka_unit_test(test_what_no_split_can_help),
-        cmocka_unit_test(test_silence_ends_the_scan),
+        cmocka_unit_test(test_a_silent_block_takes_nothing_from_the_others),
+        cmocka_unit_test(test_a_silent_device),
+        cmocka_unit_test(test_a_device_of_which_one_register_answers),
+        cmocka_unit_test(test_silence_on_a_hole),
+        cmocka_unit_test(test_silence_for_a_read_that_is_too_long),
+        cmocka_unit_test(test_a_silent_register_is_asked_seldom),
+        cmocka_unit_test(test_lost_answers_teach_nothing),
+        cmocka_unit_test(test_refused_registers_are_told),
+        cmocka_unit_test(test_the_line_goes_down_in_the_middle),
+        cmocka_unit_test(test_a_scale_in_the_same_scan),
+        cmocka_unit_test(test_models_are_found),
+        cmocka_unit_test(test_a_device_without_models),
         cmocka_unit_test(test_reads_everything_in_parts),
         cmocka_unit_test(test_a_refusal_in_parts),
         cmocka_unit_test(test_silence_in_parts),
