@@ -9,8 +9,14 @@
 enum { VERSION = 1, HAS_ENERGY = 1, HEAD = 1 + 1 + 8 + SAMPLE_RUN_MAX + 8 + 2 + 1 };
 
 /* One byte a point: its fault, or one of these. */
-enum { IS_ABSENT = 0, IS_READ = 255 };
-_Static_assert((int)FAULT_COUNT < IS_READ, "a fault is one byte");
+enum {
+    IS_ABSENT = 0,
+    IS_SCALED = 253, /* a power of ten that was read along, raw and number follow */
+    IS_TEXT = 254,   /* its length and its bytes */
+    IS_READ = 255    /* raw and number */
+};
+_Static_assert((int)FAULT_COUNT < IS_SCALED, "a fault is one byte");
+_Static_assert(POINT_TEXT_MAX < 256 && POINT_TEXT_MAX >= 17, "a text is the longest value");
 
 struct layout sample_layout(const struct device *device)
 {
@@ -67,12 +73,38 @@ static double take_double(const unsigned char **at)
     return number;
 }
 
+static unsigned kind_of(const struct point *point, const struct value *value)
+{
+    if (value->state != VALUE_READ)
+        return value->state == VALUE_FAULT ? (unsigned)value->fault : IS_ABSENT;
+    return point->type == POINT_STRING ? IS_TEXT : value->exponent != 0 ? IS_SCALED : IS_READ;
+}
+
 static size_t packed_size(const struct sample *sample)
 {
     size_t size = HEAD + (sample->has_energy ? 16U : 0) + sample->layout->n_points;
-    for (unsigned i = 0; i < sample->layout->n_points; i++)
-        size += sample->values[i].state == VALUE_READ ? 16U : 0;
+    for (unsigned i = 0; i < sample->layout->n_points; i++) {
+        const unsigned kind = kind_of(&sample->layout->points[i], &sample->values[i]);
+        size += kind == IS_TEXT     ? 1 + strlen(sample->values[i].text)
+                : kind == IS_SCALED ? 17U
+                : kind == IS_READ   ? 16U
+                                    : 0;
+    }
     return size;
+}
+
+static unsigned char *put_value(unsigned char *at, unsigned kind, const struct value *value)
+{
+    at = put(at, kind, 1);
+    if (kind == IS_TEXT) {
+        const size_t length = strlen(value->text);
+        at = put(at, length, 1);
+        memcpy(at, value->text, length);
+        return at + length;
+    }
+    if (kind == IS_SCALED)
+        at = put(at, (uint8_t)value->exponent, 1);
+    return kind < IS_SCALED ? at : put_double(put(at, value->raw, 8), value->number);
 }
 
 size_t sample_pack(const struct sample *sample, unsigned char *bytes, size_t size)
@@ -91,10 +123,7 @@ size_t sample_pack(const struct sample *sample, unsigned char *bytes, size_t siz
         at = put_double(put_double(at, sample->charged_kwh), sample->discharged_kwh);
     for (unsigned i = 0; i < sample->layout->n_points; i++) {
         const struct value *value = &sample->values[i];
-        if (value->state == VALUE_READ)
-            at = put_double(put(put(at, IS_READ, 1), value->raw, 8), value->number);
-        else
-            at = put(at, value->state == VALUE_FAULT ? (uint64_t)value->fault : IS_ABSENT, 1);
+        at = put_value(at, kind_of(&sample->layout->points[i], value), value);
     }
     return (size_t)(at - bytes);
 }
@@ -105,6 +134,33 @@ static bool is_run(const char *run)
     return strspn(run, "0123456789abcdef") == strlen(run);
 }
 
+/* A text that codec_decode() could have made: it goes between quotes. */
+static bool take_text(const unsigned char **at, const unsigned char *end, struct value *value)
+{
+    const size_t length = *at < end ? (size_t)take(at, 1) : SIZE_MAX;
+    if (length > POINT_TEXT_MAX || (size_t)(end - *at) < length)
+        return false;
+    for (size_t i = 0; i < length; i++, (*at)++) {
+        if (**at < 0x20 || **at >= 0x7f)
+            return false;
+        value->text[i] = (char)**at;
+    }
+    value->text[length] = '\0';
+    return true;
+}
+
+static bool take_number(const unsigned char **at, const unsigned char *end, bool scaled,
+                        struct value *value)
+{
+    if (end - *at < (scaled ? 17 : 16))
+        return false;
+    value->exponent = scaled ? (int8_t)take(at, 1) : 0;
+    value->raw = take(at, 8);
+    value->number = take_double(at);
+    return isfinite(value->number) && value->exponent >= -POINT_EXPONENT_MAX &&
+           value->exponent <= POINT_EXPONENT_MAX;
+}
+
 static bool unpack_values(const struct layout *layout, const unsigned char *at,
                           const unsigned char *end, struct value *values)
 {
@@ -112,12 +168,13 @@ static bool unpack_values(const struct layout *layout, const unsigned char *at,
         if (at == end)
             return false;
         const uint64_t kind = take(&at, 1);
-        if (kind == IS_READ) {
-            if (end - at < 16)
+        values[i] = (struct value){.state = VALUE_READ};
+        if (kind == IS_TEXT) {
+            if (layout->points[i].type != POINT_STRING || !take_text(&at, end, &values[i]))
                 return false;
-            values[i] = (struct value){.state = VALUE_READ, .raw = take(&at, 8)};
-            values[i].number = take_double(&at);
-            if (!isfinite(values[i].number))
+        } else if (kind == IS_READ || kind == IS_SCALED) {
+            if (layout->points[i].type == POINT_STRING ||
+                !take_number(&at, end, kind == IS_SCALED, &values[i]))
                 return false;
         } else if (kind < FAULT_COUNT) {
             values[i] = (struct value){.state = kind == IS_ABSENT ? VALUE_ABSENT : VALUE_FAULT,

@@ -23,7 +23,7 @@
 enum {
     SAMPLE_RUN_MAX = 8,
     /* Of a sample with as many points as there can be. */
-    SAMPLE_PACKED_MAX = 64 + PROFILE_POINTS_MAX * 17,
+    SAMPLE_PACKED_MAX = 64 + PROFILE_POINTS_MAX * (2 + POINT_TEXT_MAX),
 };
 
 /* Of a point only what tells its value is used: name, unit, table, type, bits,

@@ -31,6 +31,8 @@ static bool differs(const struct point *point, const struct value *last, const s
         return false; /* not due in this scan: nothing new of it */
     if (now->state != last->state || now->fault != last->fault)
         return true;
+    if (now->state == VALUE_READ && point->type == POINT_STRING)
+        return now->raw != last->raw;
     return now->state == VALUE_READ && fabs(now->number - last->number) > point->deadband;
 }
 

@@ -223,7 +223,8 @@ static void end_attempt(struct poller *poller, struct line *line, enum scan_step
         end_scan(poller, line);
         return;
     }
-    if (line->n_units > 1 && line->scan.read == 0) /* a silent one takes at most a sixth of the others' time */
+    if (line->n_units > 1 &&
+        line->scan.read == 0) /* a silent one takes at most a sixth of the others' time */
         unit->rest_ns = now_ns + link_rest_ns(now_ns - line->begun_ns);
     if (polled_fail_attempt(unit, fault, now_ns))
         rest(poller, line);

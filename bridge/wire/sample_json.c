@@ -160,7 +160,8 @@ size_t sample_json_room(const struct layout *layout)
 {
     size_t room = SAMPLE_BYTES;
     for (unsigned i = 0; i < layout->n_points; i++)
-        room += SAMPLE_BYTES_PER_POINT + 3 * strlen(layout->points[i].name);
+        room += SAMPLE_BYTES_PER_POINT + 3 * strlen(layout->points[i].name) +
+                (layout->points[i].type == POINT_STRING ? CODEC_TEXT_MAX : 0);
     return room;
 }
 

@@ -204,6 +204,7 @@ static void read_points(struct cfg *cfg, const struct cfg_setting *group, struct
     }
     device->points = calloc(device->n_points, sizeof *device->points);
     if (!device->points) {
+        device->n_points = 0;
         cfg_problem(cfg, group, "out of memory");
         return;
     }
@@ -635,14 +636,5 @@ bool device_takes_commands(const struct device *device)
     for (unsigned i = 0; i < device->n_points; i++)
         if (device_may_write(device, i))
             return true;
-    return false;
-}
-
-bool device_takes_commands(const struct device *device)
-{
-    for (unsigned i = 0; i < device->n_points; i++) {
-        if (device_may_write(device, i))
-            return true;
-    }
     return false;
 }

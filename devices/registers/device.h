@@ -84,9 +84,6 @@ bool device_is_first(const struct device_list *list, unsigned index);
 /* Whether a command may name this point: it is writable in the type, and the
  * device has a `control` group or names it in `writable`. */
 bool device_may_write(const struct device *device, unsigned point);
-/* Whether there is any such point. */
-bool device_takes_commands(const struct device *device);
-
 /* Whether a command may name any of its points. */
 bool device_takes_commands(const struct device *device);
 

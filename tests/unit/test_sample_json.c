@@ -188,7 +188,8 @@ static void test_labels(void **state)
                           .scale = 1,
                           .enumerated = true,
                           .n_labels = 4,
-                          .labels = {{-2, "standby"}, {1, "\\a\"\"b c\""}, {2, "\""}, {3, "x\\"}}};
+                          .labels = (const struct point_label[]){
+                              {-2, "standby"}, {1, "\\a\"\"b c\""}, {2, "\""}, {3, "x\\"}}};
     struct device device = {.n_points = 1, .points = &point};
     struct value value = {.state = VALUE_READ, .number = -2, .raw = (uint64_t)-2};
     assert_sample(&device, &value,
@@ -228,6 +229,26 @@ static void test_bools_floats_and_counters(void **state)
                   HEAD "\"good\",\"data\":{\"on\":true,\"off\":false,"
                        "\"total\":18446744073709551615,\"tenths\":17807783.3,"
                        "\"volts\":230.1}}");
+}
+
+static void test_texts_and_moved_points(void **state)
+{
+    (void)state;
+    struct point points[] = {
+        {.name = "serial", .type = POINT_STRING, .registers = 4, .scale = 1},
+        {.name = "none", .type = POINT_STRING, .registers = 4, .scale = 1},
+        {.name = "volts", .type = POINT_INT16, .scale = 1, .scale_row = 4},
+        {.name = "volts_scale", .type = POINT_INT16, .scale = 1},
+    };
+    struct device device = {.n_points = 4, .points = points};
+    const uint16_t words[4][4] = {{0x4142, 0x225c, 0x4300, 0}, {0, 0, 0, 0}, {0xf700}, {0xfffe}};
+    struct value values[4];
+    for (unsigned i = 0; i < 4; i++)
+        values[i] = codec_decode(&points[i], words[i]);
+    codec_rescale(&points[2], &values[3], &values[2]);
+    assert_sample(&device, values,
+                  HEAD "\"good\",\"data\":{\"serial\":\"AB\\\"\\\\C\",\"none\":\"\","
+                       "\"volts\":-23.04,\"volts_scale\":-2}}");
 }
 
 /* ---- every profile, byte for byte */
@@ -338,6 +359,7 @@ int main(void)
         cmocka_unit_test(test_points_that_are_not_due_are_left_out),
         cmocka_unit_test(test_labels),
         cmocka_unit_test(test_bools_floats_and_counters),
+        cmocka_unit_test(test_texts_and_moved_points),
         cmocka_unit_test(test_every_profile_says_what_the_first_release_said),
         cmocka_unit_test(test_what_makes_no_sense_is_refused),
     };
