@@ -72,6 +72,7 @@ bridge/battery/own
 bridge/battery/interlock
 bridge/battery/intent
 bridge/battery/deadman
+bridge/battery/fallback
 bridge/battery/remembered
 bridge/battery/unsettled
 bridge/battery/sequence

@@ -7,7 +7,7 @@
 #include "bridge/base/clock.h"
 #include "bridge/base/log.h"
 #include "bridge/battery/admit.h"
-#include "bridge/battery/deadman.h"
+#include "bridge/battery/fallback.h"
 #include "bridge/battery/intent.h"
 #include "bridge/battery/own.h"
 #include "bridge/battery/remembered.h"
@@ -35,11 +35,9 @@ struct battery {
     int64_t ended_ns;      /* of the last sequence */
     int64_t rest_ns;
 
-    struct deadman deadman;
-    enum outcome_kind own_told; /* of the deadman's last attempt; OUTCOME_COUNT = none yet */
-    bool firing;                /* as health counts it */
+    struct fallback fallback;
     uint64_t own_ids;
-    enum { STAYS, LEAVES, FALLS_BACK, STOPS, HAS_LEFT } leaving;
+    bool firing;            /* the deadman, as health counts it */
     struct remembered kept; /* as last stored */
     char boot[REMEMBERED_BOOT_MAX + 1];
 
@@ -64,7 +62,7 @@ static const char *name_of(const struct battery *battery)
 /* The end in UTC is taken once for each lease. */
 static void describe_lease(const struct battery *battery, struct remembered *now)
 {
-    const int64_t end_ns = battery->deadman.end_ns;
+    const int64_t end_ns = battery->fallback.deadman.end_ns;
     if (battery->kept.kind == REMEMBERED_LEASE && battery->kept.end_ns == end_ns) {
         *now = battery->kept;
         return;
@@ -89,9 +87,9 @@ static void remember(struct battery *battery)
     }
     if (token != INTENT_NONE || intent->is_owed)
         now.kind = REMEMBERED_STOP;
-    else if (battery->deadman.stopped)
+    else if (battery->fallback.deadman.stopped)
         now.kind = REMEMBERED_STOPPED;
-    else if (battery->deadman.state != DEADMAN_IDLE)
+    else if (battery->fallback.deadman.state != DEADMAN_IDLE)
         describe_lease(battery, &now);
     battery->kept = now;
     remembered_keep(battery->setup.state, battery->device->id, &now);
@@ -101,7 +99,7 @@ static void recall(struct battery *battery)
 {
     const int64_t now_ns = clock_mono_ns();
     struct intent *intent = power(battery);
-    struct deadman *deadman = &battery->deadman;
+    struct deadman *deadman = &battery->fallback.deadman;
     struct remembered *kept = &battery->kept;
     remembered_boot(battery->boot);
     if (intent == NULL || !remembered_find(battery->setup.state, battery->device->id, kept))
@@ -193,7 +191,7 @@ bool battery_put(struct battery *battery, const struct command *command)
     const uint16_t token = free_token(battery);
     if (token == INTENT_NONE || !intent_has_room(intent))
         return false;
-    if (battery->leaving != STAYS && !command->stop) {
+    if (battery->fallback.state != FALLBACK_STAYS && !command->stop) {
         tell_unbegun(battery, command, OUTCOME_REFUSED, REASON_SHUTTING_DOWN, "");
         return true;
     }
@@ -201,7 +199,7 @@ bool battery_put(struct battery *battery, const struct command *command)
     uint16_t replaced;
     if (command->stop) {
         replaced = intent_put_stop(intent, token);
-        deadman_stop(&battery->deadman);
+        deadman_stop(&battery->fallback.deadman);
         remember(battery);
     } else {
         replaced = intent_put_setpoint(intent, token);
@@ -321,17 +319,16 @@ static void begin_own(struct battery *battery, enum command_author author, doubl
     finish(battery);
 }
 
-/* Whether the deadman goes before what waits at `point` (-1: nothing does). A
- * setpoint that came before the lease had ended may still renew it; those that
- * come later could put the deadman off for ever by being refused. */
-static bool deadman_goes_first(const struct battery *battery, int point, int64_t now_ns)
+/* Whether a write of the bridge's own goes before what waits at `point` (-1:
+ * nothing does). */
+static bool own_goes_first(const struct battery *battery, int point, int64_t now_ns)
 {
     const struct intent *intent = power(battery);
-    if (battery->leaving != STAYS || intent == NULL || intent_stop_is_due(intent, now_ns) ||
-        now_ns < deadman_next_ns(&battery->deadman))
+    if (intent == NULL || intent_stop_is_due(intent, now_ns) ||
+        now_ns < fallback_due_ns(&battery->fallback))
         return false;
     return point != battery->device->control.setpoint || intent->setpoint == INTENT_NONE ||
-           battery->commands[intent->setpoint].mono_ns >= battery->deadman.end_ns;
+           fallback_goes_first(&battery->fallback, battery->commands[intent->setpoint].mono_ns);
 }
 
 /* Begins what is next, if anything is. */
@@ -339,84 +336,27 @@ static void begin_next(struct battery *battery, struct link *link)
 {
     const int64_t now_ns = clock_mono_ns();
     const int point = next_point(battery, now_ns);
-    struct intent *intent = point >= 0 ? &battery->intents[point] : power(battery);
+    enum command_author author;
     double value;
-    if (deadman_goes_first(battery, point, now_ns)) {
-        if (deadman_is_due(&battery->deadman, now_ns, &value) &&
-            intent_begin_own(power(battery), now_ns))
-            begin_own(battery, AUTHOR_DEADMAN, value, link);
+    if (own_goes_first(battery, point, now_ns)) {
+        fallback_begin(&battery->fallback, now_ns, &author, &value);
+        if (intent_begin_own(power(battery), now_ns))
+            begin_own(battery, author, value, link);
     } else if (point >= 0) {
+        struct intent *intent = &battery->intents[point];
         bool stop = intent_begin(intent, now_ns) == INTENT_STOP;
         const struct command command = stop && intent->current.n == 0
                                            ? retry_of(battery)
                                            : battery->commands[intent->current.tokens[0]];
         begin(battery, &command, link);
-    } else if (battery->leaving == FALLS_BACK || battery->leaving == STOPS) {
-        bool zero = battery->leaving == STOPS || battery->deadman.stopped;
-        if (intent_begin_own(intent, now_ns))
-            begin_own(battery, AUTHOR_EXIT, zero ? 0.0 : battery->deadman.fallback, link);
     }
 }
 
 /* ---- how it ends ---- */
 
-/* An attempt of the deadman is told when it is confirmed, and else when it ends
- * otherwise than the attempt before. */
-static void take_deadman(struct battery *battery, const struct outcome *outcome)
-{
-    struct deadman *deadman = &battery->deadman;
-    const bool refused = outcome->kind == OUTCOME_REFUSED;
-    if (outcome->kind == OUTCOME_SUPERSEDED || (refused && outcome->reason == REASON_NOT_OWNER))
-        return; /* something newer goes first; or the device is somebody else's */
-    if (battery->own_told == OUTCOME_COUNT)
-        log_warning("deadman: no fresh setpoint, writing the fallback device=%s value_kw=%g",
-                    name_of(battery), outcome->command.value);
-    if (outcome->kind == OUTCOME_CONFIRMED || outcome->kind != battery->own_told)
-        tell(battery, outcome);
-    battery->own_told = outcome->kind;
-    if (outcome->kind == OUTCOME_CONFIRMED) {
-        deadman_done(deadman);
-        battery->own_told = OUTCOME_COUNT;
-        log_info("deadman: the fallback is confirmed device=%s value_kw=%g", name_of(battery),
-                 outcome->readback);
-    } else if (!outcome->command.stop && outcome->written_ns == 0) {
-        deadman_forbid(deadman, outcome->reason == REASON_DEVICE_OFFLINE ? deadman->next_ns
-                                                                         : outcome->done_ns);
-    }
-    deadman_rest(deadman, battery->rest_ns);
-}
-
-/* One attempt at the fallback, and one at zero when that is forbidden. */
-static void take_exit(struct battery *battery, const struct outcome *outcome)
-{
-    if (outcome->kind == OUTCOME_SUPERSEDED)
-        return; /* by a stop: then by zero */
-    bool forbidden = !outcome->command.stop && outcome->kind != OUTCOME_CONFIRMED;
-    bool foreign = outcome->kind == OUTCOME_REFUSED && outcome->reason == REASON_NOT_OWNER;
-    battery->leaving = forbidden && !foreign ? STOPS : HAS_LEFT;
-    if (!foreign)
-        tell(battery, outcome);
-}
-
-static void take_setpoint(struct battery *battery, const struct outcome *outcome)
-{
-    const struct command *command = &outcome->command;
-    tell(battery, outcome);
-    if (!battery->device->controllable ||
-        (int)command->point != battery->device->control.setpoint || outcome->written_ns == 0)
-        return;
-    if (outcome->kind == OUTCOME_CONFIRMED) {
-        deadman_confirm(&battery->deadman, command->value, outcome->written_ns);
-        battery->own_told = OUTCOME_COUNT;
-    } else if (outcome->kind != OUTCOME_FAILED) {
-        deadman_find(&battery->deadman, command->value,
-                     outcome->written_ns + battery->deadman.timeout_ns);
-    }
-}
-
 static void note_firing(struct battery *battery)
 {
-    bool firing = battery->deadman.state == DEADMAN_FIRING && battery->claim.file >= 0;
+    bool firing = battery->fallback.deadman.state == DEADMAN_FIRING && battery->claim.file >= 0;
     if (battery->setup.health != NULL && firing != battery->firing)
         atomic_fetch_add_explicit(&battery->setup.health->deadman_firing, firing ? 1U : UINT64_MAX,
                                   memory_order_relaxed);
@@ -460,15 +400,14 @@ static void finish(struct battery *battery)
         retry_ns = battery->rest_ns;
     intent_end(intent, zero, confirmed, retry_ns, &settled);
     if (work == INTENT_STOP) /* what it cut off may have begun a lease */
-        deadman_stop(&battery->deadman);
+        deadman_stop(&battery->fallback.deadman);
     if (work == INTENT_STOP)
         tell_stops(battery, outcome, &stops, false);
-    else if (work == INTENT_SETPOINT)
-        take_setpoint(battery, outcome);
-    else if (outcome->command.author == AUTHOR_DEADMAN)
-        take_deadman(battery, outcome);
-    else
-        take_exit(battery, outcome);
+    else if (work == INTENT_SETPOINT ||
+             fallback_take(&battery->fallback, outcome, battery->rest_ns))
+        tell(battery, outcome);
+    if (work == INTENT_SETPOINT && intent == power(battery))
+        fallback_follow(&battery->fallback, outcome);
     tell_stops(battery, outcome, &settled, true);
     if (outcome->kind == OUTCOME_UNKNOWN && outcome->written_ns != 0 && work == INTENT_SETPOINT)
         unsettled_note(&battery->unsettled, outcome);
@@ -559,10 +498,9 @@ int64_t battery_due_ns(const struct battery *battery)
     const struct intent *intent = power(battery);
     if (sequence_state(battery->sequence) != SEQUENCE_IDLE)
         return intent != NULL && intent->stops.n > 0 ? 0 : sequence_pause_ns(battery->sequence);
-    if (next_point(battery, now_ns) >= 0 || battery->leaving == FALLS_BACK ||
-        battery->leaving == STOPS)
+    if (next_point(battery, now_ns) >= 0)
         return 0;
-    int64_t due_ns = battery->leaving == STAYS ? deadman_next_ns(&battery->deadman) : CLOCK_NEVER;
+    int64_t due_ns = intent != NULL ? fallback_due_ns(&battery->fallback) : CLOCK_NEVER;
     return intent != NULL && intent->is_owed && intent->retry_ns < due_ns ? intent->retry_ns
                                                                           : due_ns;
 }
@@ -587,10 +525,11 @@ static void guard(struct battery *battery, const struct link *link, const struct
         return; /* not read, or what is to be done about it is known */
     const double value = codec_decimal(&battery->device->points[setpoint], held->number);
     if (!holds_claim(battery, link, holder) || value == 0.0 ||
-        (value == battery->deadman.fallback && !battery->deadman.stopped))
-        deadman_see_rest(&battery->deadman);
+        (value == battery->fallback.deadman.fallback && !battery->fallback.deadman.stopped))
+        deadman_see_rest(&battery->fallback.deadman);
     else
-        deadman_find(&battery->deadman, value, now_ns + battery->deadman.timeout_ns);
+        deadman_find(&battery->fallback.deadman, value,
+                     now_ns + battery->fallback.deadman.timeout_ns);
     remember(battery);
 }
 
@@ -611,7 +550,7 @@ void battery_leave(struct battery *battery)
 {
     const struct device *device = battery->device;
     static const char why[] = "the bridge is stopping";
-    if (battery->leaving != STAYS)
+    if (battery->fallback.state != FALLBACK_STAYS)
         return;
     for (unsigned i = 0; i < device->n_points; i++) {
         const uint16_t token = intent_withdraw(&battery->intents[i]);
@@ -624,15 +563,12 @@ void battery_leave(struct battery *battery)
         sequence_refuse(battery->sequence, REASON_SHUTTING_DOWN, why);
         finish(battery);
     }
-    battery->leaving = LEAVES;
-    if (device->controllable && device->control.on_exit == DEVICE_FALLBACK)
-        battery->leaving = FALLS_BACK;
+    fallback_leave(&battery->fallback, device);
 }
 
 bool battery_has_left(const struct battery *battery)
 {
-    return (battery->leaving == LEAVES || battery->leaving == HAS_LEFT) &&
-           !battery_is_busy(battery);
+    return fallback_has_left(&battery->fallback) && !battery_is_busy(battery);
 }
 
 void battery_abandon(struct battery *battery)
@@ -670,7 +606,6 @@ struct battery *battery_new(const struct battery_setup *setup)
     battery->n_tokens = n_tokens;
     claim_init(&battery->claim);
     battery->last_write_ns = INT64_MIN;
-    battery->own_told = OUTCOME_COUNT;
     battery->sequence = sequence_new(device);
     battery->intents = calloc(device->n_points, sizeof(*battery->intents));
     if (battery->sequence == NULL || battery->intents == NULL) {
@@ -680,7 +615,7 @@ struct battery *battery_new(const struct battery_setup *setup)
     for (unsigned i = 0; i < device->n_points; i++)
         intent_init(&battery->intents[i]);
     if (device->controllable)
-        deadman_init(&battery->deadman, control->deadman_timeout_ns, control->deadman_value);
+        fallback_init(&battery->fallback, control);
     recall(battery);
     return battery;
 }
