@@ -15,8 +15,9 @@ devices/lines/fault
 devices/registers/point
 devices/registers/codec
 devices/registers/plausible
+devices/registers/cfg_value
 devices/registers/cfg_lexer
-devices/registers/cfg_file
+devices/registers/cfg_hint
 devices/registers/cfg
 devices/registers/profile
 devices/lines/claim
@@ -116,7 +117,7 @@ bridge/main
 SOLE_USERS = {
     "modbus.h": "devices/lines/serial.c",
     "MQTTAsync.h": "bridge/mqtt/mqtt.c",
-    "libconfig.h": "tests/unit/test_cfg_file.c",
+    "libconfig.h": "devices/registers/cfg.c",
     "sqlite3.h": "bridge/store/",
 }
 

@@ -1,7 +1,7 @@
 /* guard: the last words, and what nobody may read.
  *
- * Not every library looks at what malloc() gives it: without memory the
- * MQTT library uses a null pointer. That ends the program with a message
+ * Not every library looks at what malloc() gives it: without memory libconfig
+ * and the MQTT library use a null pointer. That ends the program with a message
  * and code 1 and not without a word. Any other fault is a defect and keeps its
  * core dump. Called once, before threads start; the threads must not block
  * SIGSEGV.

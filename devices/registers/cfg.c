@@ -1,20 +1,260 @@
 #include "devices/registers/cfg.h"
 
+/* libconfig's setting is a struct cfg_setting, so that no other file sees libconfig. */
+#define config_setting_t cfg_setting
+#include <libconfig.h>
 #include <math.h>
-#include <stdint.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* A suffix and what it multiplies by; smallest first. */
-struct unit {
-    const char *suffix;
-    double factor;
+#include "devices/registers/cfg_hint.h"
+#include "devices/registers/cfg_lexer.h"
+#include "devices/registers/cfg_value.h"
+
+/* What a root's hook points to. */
+struct tree {
+    config_t config;
+    struct cfg_lexer lexer;
 };
-static const struct unit PLAIN[] = {{"", 1}, {NULL, 0}};
-static const struct unit DURATION[] = {
-    {"ms", 1e6}, {"s", 1e9}, {"m", 60e9}, {"h", 3600e9}, {NULL, 0}};
-static const struct unit SIZE[] = {
-    {"", 1}, {"KiB", 1024}, {"MiB", 1024.0 * 1024}, {"GiB", 1024.0 * 1024 * 1024}, {NULL, 0}};
+
+/* ---- problems ---- */
+
+static void report(struct cfg *cfg, const struct cfg_setting *where, const char *kind,
+                   const char *format, va_list arguments) __attribute__((format(printf, 4, 0)));
+
+/* The word that a setting begins with; NULL for the root, which has none. */
+static const struct cfg_word *place_of(const struct cfg_setting *setting)
+{
+    const struct cfg_setting *root = setting;
+    while (!config_setting_is_root(root))
+        root = config_setting_parent(root);
+    const struct tree *tree = config_setting_get_hook(root);
+    if (setting == root)
+        return NULL;
+    const struct cfg_word *word = &tree->lexer.words[config_setting_source_line(setting) - 1];
+    /* libconfig reads one on to see an element's end. */
+    return cfg_text(setting) && !cfg_name(setting) && word->kind != CFG_WORD_TEXT ? word - 1 : word;
+}
+
+static void report(struct cfg *cfg, const struct cfg_setting *where, const char *kind,
+                   const char *format, va_list arguments)
+{
+    if (!cfg->out)
+        return;
+    const struct cfg_word *word = where ? place_of(where) : NULL;
+    fprintf(cfg->out, "%s:%u: %s", word ? word->source->name : cfg->file, word ? word->line : 1,
+            kind);
+    vfprintf(cfg->out, format, arguments);
+    fputc('\n', cfg->out);
+}
+
+void cfg_problem(struct cfg *cfg, const struct cfg_setting *where, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    report(cfg, where, "", format, arguments);
+    va_end(arguments);
+    cfg->problems++;
+}
+
+void cfg_warning(struct cfg *cfg, const struct cfg_setting *where, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    report(cfg, where, "warning: ", format, arguments);
+    va_end(arguments);
+    cfg->warnings++;
+}
+
+static void refuse(struct cfg *cfg, const struct cfg_word *word, const char *what)
+{
+    if (cfg->out)
+        fprintf(cfg->out, "%s:%u: %s\n", word->source->name, word->line, what);
+    cfg->problems++;
+}
+
+/* Says what is wrong at the word that libconfig stumbled over. */
+static void explain(struct cfg *cfg, const struct cfg_lexer *lexer, unsigned at)
+{
+    char text[CFG_HINT_MAX];
+    if (!cfg_hint_doubled(lexer, at)) {
+        at = cfg_hint(lexer, at, text);
+        refuse(cfg, &lexer->words[at], text);
+        return;
+    }
+    for (at = 0; at < lexer->n_words; at++) { /* of these, all */
+        const struct cfg_word *word = &lexer->words[at], *first = cfg_hint_doubled(lexer, at);
+        if (!first)
+            continue;
+        snprintf(text, sizeof text, "'%.*s' stands here twice: it is in %.250s:%u already",
+                 word->size < 100 ? (int)word->size : 100, word->at, first->source->name,
+                 first->line);
+        refuse(cfg, word, text);
+    }
+}
+
+/* ---- the tree ---- */
+
+static void free_tree(struct tree *tree)
+{
+    config_destroy(&tree->config);
+    cfg_lexer_free(&tree->lexer);
+    free(tree);
+}
+
+const struct cfg_setting *cfg_open(struct cfg *cfg, const char *path)
+{
+    struct tree *tree = calloc(1, sizeof *tree);
+    if (!tree) {
+        cfg_problem(cfg, NULL, "out of memory");
+        return NULL;
+    }
+    struct cfg_lexer *lexer = &tree->lexer;
+    config_init(&tree->config);
+    if (!cfg_lexer_read(lexer, path)) {
+        cfg_problem(cfg, NULL, "%s", lexer->error);
+    } else if (!config_read_string(&tree->config, lexer->text)) {
+        unsigned line = (unsigned)config_error_line(&tree->config);
+        explain(cfg, lexer, line < lexer->n_words ? line - 1 : lexer->n_words - 1);
+    } else if (lexer->stopped) {
+        explain(cfg, lexer, lexer->n_words - 1);
+    } else {
+        config_setting_set_hook(config_root_setting(&tree->config), tree);
+        return config_root_setting(&tree->config);
+    }
+    free_tree(tree);
+    return NULL;
+}
+
+void cfg_close(const struct cfg_setting *root)
+{
+    if (root)
+        free_tree(config_setting_get_hook(root));
+}
+
+const struct cfg_setting *cfg_member(const struct cfg_setting *group, const char *name)
+{
+    return cfg_is_group(group) ? config_setting_get_member(group, name) : NULL;
+}
+
+const struct cfg_setting *cfg_lookup(const struct cfg_setting *group, const char *path)
+{
+    return cfg_is_group(group) ? config_setting_lookup((struct cfg_setting *)group, path) : NULL;
+}
+
+unsigned cfg_length(const struct cfg_setting *setting)
+{
+    return cfg_is_group(setting) || cfg_is_row(setting) ? (unsigned)config_setting_length(setting)
+                                                        : 0;
+}
+
+const struct cfg_setting *cfg_element(const struct cfg_setting *setting, unsigned index)
+{
+    return index < cfg_length(setting) ? config_setting_get_elem(setting, index) : NULL;
+}
+
+const struct cfg_setting *cfg_first(const struct cfg_setting *setting)
+{
+    return cfg_element(setting, 0);
+}
+
+const struct cfg_setting *cfg_next(const struct cfg_setting *setting)
+{
+    return cfg_element(config_setting_parent(setting), (unsigned)config_setting_index(setting) + 1);
+}
+
+static int type_of(const struct cfg_setting *setting)
+{
+    return setting ? config_setting_type(setting) : CONFIG_TYPE_NONE;
+}
+
+bool cfg_is_group(const struct cfg_setting *setting)
+{
+    return type_of(setting) == CONFIG_TYPE_GROUP;
+}
+
+bool cfg_is_list(const struct cfg_setting *setting)
+{
+    return type_of(setting) == CONFIG_TYPE_LIST;
+}
+
+bool cfg_is_row(const struct cfg_setting *setting)
+{
+    return cfg_is_list(setting) || type_of(setting) == CONFIG_TYPE_ARRAY;
+}
+
+const char *cfg_name(const struct cfg_setting *setting)
+{
+    return config_setting_name(setting);
+}
+
+const char *cfg_text(const struct cfg_setting *setting)
+{
+    return type_of(setting) == CONFIG_TYPE_STRING ? config_setting_get_string(setting) : NULL;
+}
+
+bool cfg_boolean(const struct cfg_setting *setting, bool *boolean)
+{
+    if (type_of(setting) != CONFIG_TYPE_BOOL)
+        return false;
+    *boolean = config_setting_get_bool(setting);
+    return true;
+}
+
+bool cfg_content(const struct cfg_setting *setting, uint64_t *content, bool *negative)
+{
+    uint64_t magnitude;
+    bool minus, fits;
+    double real;
+    switch (type_of(setting)) {
+    case CONFIG_TYPE_INT64:
+        *content = (uint64_t)config_setting_get_int64(setting);
+        /* The lexer writes as hexadecimal what is above INT64_MAX. */
+        *negative = *content > INT64_MAX && config_setting_get_format(setting) != CONFIG_FORMAT_HEX;
+        return true;
+    case CONFIG_TYPE_STRING:
+        if (!cfg_value_whole(cfg_text(setting), &magnitude, &minus, &fits) || !fits)
+            return false;
+        *content = minus ? 0 - magnitude : magnitude;
+        *negative = minus && magnitude > 0;
+        return true;
+    case CONFIG_TYPE_FLOAT:
+        real = config_setting_get_float(setting);
+        if (trunc(real) != real || fabs(real) > 0x1p53)
+            return false;
+        *content = (uint64_t)(int64_t)real;
+        *negative = real < 0;
+        return true;
+    default:
+        return false;
+    }
+}
+
+bool cfg_integer(const struct cfg_setting *setting, int64_t *integer)
+{
+    uint64_t content;
+    bool negative;
+    if (!cfg_content(setting, &content, &negative) || (!negative && content > INT64_MAX))
+        return false;
+    *integer = (int64_t)content;
+    return true;
+}
+
+bool cfg_number(const struct cfg_setting *setting, double *number)
+{
+    uint64_t content;
+    bool negative;
+    if (type_of(setting) == CONFIG_TYPE_FLOAT)
+        *number = config_setting_get_float(setting);
+    else if (type_of(setting) == CONFIG_TYPE_INT64 && cfg_content(setting, &content, &negative))
+        *number = negative ? (double)(int64_t)content : (double)content;
+    else
+        return false;
+    return true;
+}
+
+/* ---- groups by table ---- */
 
 bool cfg_is_name(const char *name)
 {
@@ -23,82 +263,25 @@ bool cfg_is_name(const char *name)
     return length >= 1 && length <= 64 && name[length] == '\0';
 }
 
-/* Whatever text is configured ends up in JSON: UTF-8 without control
- * characters (RFC 3629, sections 3 and 4). */
-static bool is_text(const char *text)
-{
-    static const uint32_t least[] = {0x20, 0x80, 0x800, 0x10000}; /* by bytes that follow */
-    const unsigned char *at = (const unsigned char *)text;
-    while (*at) {
-        unsigned more = *at < 0x80 ? 0 : *at < 0xe0 ? 1 : *at < 0xf0 ? 2 : 3;
-        if (*at == 0x7f || (*at >= 0x80 && *at < 0xc0) || *at >= 0xf8)
-            return false;
-        uint32_t code = more ? *at & (0x3fu >> more) : *at;
-        at++;
-        for (unsigned i = 0; i < more; i++, at++) {
-            if ((*at & 0xc0) != 0x80)
-                return false;
-            code = code << 6 | (*at & 0x3f);
-        }
-        if (code < least[more] || (code >= 0xd800 && code < 0xe000) || code > 0x10ffff)
-            return false;
-    }
-    return true;
-}
-
-/* "1.5s" into 1.5e9 by a table of units. Plain decimals only: strtod would
- * also take signs, spaces, hexadecimals and the locale's comma. */
-static bool parse_amount(const char *text, const struct unit *units, double *amount)
-{
-    size_t whole = strspn(text, "0123456789");
-    size_t fraction = text[whole] == '.' ? strspn(text + whole + 1, "0123456789") : 0;
-    if (whole == 0 || (text[whole] == '.' && fraction == 0))
-        return false;
-    double digits = 0, divisor = 1;
-    for (size_t i = 0; i < whole; i++)
-        digits = digits * 10 + (text[i] - '0');
-    for (size_t i = 1; i <= fraction; i++, divisor *= 10)
-        digits = digits * 10 + (text[whole + i] - '0');
-    text += whole + (fraction ? fraction + 1 : 0);
-    for (; units->suffix; units++) {
-        if (strcmp(text, units->suffix) == 0) {
-            *amount = digits / divisor * units->factor;
-            return true;
-        }
-    }
-    return false;
-}
-
-/* The amount in the largest unit that leaves a whole number. */
-static const char *print_amount(double amount, const struct unit *units, char text[32])
-{
-    const struct unit *best = units;
-    for (const struct unit *unit = units; unit->suffix; unit++)
-        if (fabs(amount) >= unit->factor && fmod(amount, unit->factor) == 0)
-            best = unit;
-    snprintf(text, 32, "%.15g%s", amount / best->factor, best->suffix);
-    return text;
-}
-
 static bool in_range(struct cfg *cfg, const struct cfg_setting *setting,
-                     const struct cfg_field *field, double amount, const struct unit *units)
+                     const struct cfg_field *field, double amount, const struct cfg_unit *units)
 {
-    double factor = units == DURATION ? 1e9 : 1;
+    double factor = units == CFG_DURATION_UNITS ? 1e9 : 1;
     double low = field->min * factor, high = field->max * factor;
     bool bounded = field->min != 0 || field->max != 0;
     if (isfinite(amount) && (!bounded || (amount >= low && amount <= high)))
         return true;
 
     char is[32], from[32], to[32];
-    print_amount(amount, units, is);
+    cfg_value_print(amount, units, is);
     if (!bounded)
         cfg_problem(cfg, setting, "%s must be a finite number, not %s", field->key, is);
     else if (low == high)
-        cfg_problem(cfg, setting, "%s must be %s, not %s", field->key, print_amount(low, units, to),
-                    is);
+        cfg_problem(cfg, setting, "%s must be %s, not %s", field->key,
+                    cfg_value_print(low, units, to), is);
     else
         cfg_problem(cfg, setting, "%s must be from %s to %s, not %s", field->key,
-                    print_amount(low, units, from), print_amount(high, units, to), is);
+                    cfg_value_print(low, units, from), cfg_value_print(high, units, to), is);
     return false;
 }
 
@@ -110,7 +293,7 @@ static void read_text(struct cfg *cfg, const struct cfg_setting *setting,
         cfg_problem(cfg, setting, "%s must be a text in quotes", field->key);
     else if ((double)strlen(text) < field->min)
         cfg_problem(cfg, setting, "%s must not be empty", field->key);
-    else if (!is_text(text))
+    else if (!cfg_value_is_text(text))
         cfg_problem(cfg, setting, "%s must be UTF-8 without control characters", field->key);
     else if (strlen(text) >= field->size)
         cfg_problem(cfg, setting, "%s is longer than %zu bytes", field->key, field->size - 1);
@@ -124,7 +307,7 @@ static void read_integer(struct cfg *cfg, const struct cfg_setting *setting,
     int64_t integer;
     if (!cfg_integer(setting, &integer))
         cfg_problem(cfg, setting, "%s must be a whole number", field->key);
-    else if (in_range(cfg, setting, field, (double)integer, PLAIN))
+    else if (in_range(cfg, setting, field, (double)integer, CFG_PLAIN))
         *into = integer;
 }
 
@@ -134,26 +317,19 @@ static void read_number(struct cfg *cfg, const struct cfg_setting *setting,
     double number;
     if (!cfg_number(setting, &number))
         cfg_problem(cfg, setting, "%s must be a number", field->key);
-    else if (in_range(cfg, setting, field, number, PLAIN))
+    else if (in_range(cfg, setting, field, number, CFG_PLAIN))
         *into = number;
-}
-
-static void read_boolean(struct cfg *cfg, const struct cfg_setting *setting,
-                         const struct cfg_field *field, bool *into)
-{
-    if (!cfg_boolean(setting, into))
-        cfg_problem(cfg, setting, "%s must be true or false", field->key);
 }
 
 static void read_amount(struct cfg *cfg, const struct cfg_setting *setting,
                         const struct cfg_field *field, int64_t *into)
 {
     bool duration = field->kind == CFG_DURATION;
-    const struct unit *units = duration ? DURATION : SIZE;
+    const struct cfg_unit *units = duration ? CFG_DURATION_UNITS : CFG_SIZE_UNITS;
     const char *text = cfg_text(setting);
     double amount;
     bool good =
-        text ? parse_amount(text, units, &amount) : !duration && cfg_number(setting, &amount);
+        text ? cfg_value_amount(text, units, &amount) : !duration && cfg_number(setting, &amount);
     if (!good)
         cfg_problem(cfg, setting, "%s must be a %s", field->key,
                     duration ? "duration with its unit, such as \"500ms\", \"5s\", \"1m\" or \"2h\""
@@ -194,7 +370,8 @@ static void read_field(struct cfg *cfg, const struct cfg_setting *setting,
         read_integer(cfg, setting, field, target);
         break;
     case CFG_BOOLEAN:
-        read_boolean(cfg, setting, field, target);
+        if (!cfg_boolean(setting, target))
+            cfg_problem(cfg, setting, "%s must be true or false", field->key);
         break;
     case CFG_DURATION:
     case CFG_SIZE:

@@ -1,80 +1,71 @@
-/* cfg_lexer: the words of a configuration file, those of its includes among them.
+/* cfg_lexer: a configuration file made safe for libconfig.
  *
- * The notation is libconfig's (its manual, chapter 3), read here and not by that
- * library: it ends the process when an include is a directory or memory runs out,
- * and it cuts whole numbers to 32 bits without a word. Whole numbers have 64 bits
- * here, with or without L. An include that cannot be read, that is no plain file,
- * that includes itself or nests too deep is one bad word with its place.
+ * libconfig ends the process when an include is a directory, waits for ever on a
+ * pipe, and, in version 1.5, cuts whole numbers to 32 bits without a word. So it is
+ * not given files but one text: the words of the file and of its includes, a line
+ * each, whole numbers with the L that gives them 64 bits. Its line numbers are then
+ * numbers of words, and each word knows where it stands.
  *
- * Owned by one reader. Everything it hands out lives as long as its memory.
+ * What is here knows words, not grammar. It stops at the first that is none.
+ *
+ * Owned by one reader.
  */
 #ifndef DEVICES_REGISTERS_CFG_LEXER_H
 #define DEVICES_REGISTERS_CFG_LEXER_H
 
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
+#include <stdio.h>
+#include <sys/types.h>
 
 enum {
     CFG_INCLUDE_DEPTH = 10,        /* files within each other, as libconfig has it */
-    CFG_INCLUDES_MAX = 1000,       /* in all */
-    CFG_BYTES_MAX = 16 << 20,      /* in all: no configuration, but a mistake */
+    CFG_BYTES_MAX = 4 << 20,       /* in all: more is no configuration, but a mistake */
+    CFG_NESTING_MAX = 64,          /* brackets: libconfig frees its tree by recursion */
     CFG_LEXER_ERROR_MAX = 512 + 80 /* a path, and what is wrong with it */
 };
 
-/* Memory that is given back as a whole. Zeroed at first. */
-struct cfg_memory {
-    struct cfg_chunk *chunks;
+/* A file that was read. */
+struct cfg_source {
+    struct cfg_source *next;        /* read before this one */
+    const struct cfg_source *outer; /* the one that includes it; NULL: the outermost */
+    unsigned outer_line;
+    char *name;
+    char *text;     /* ends with NUL */
+    const char *at; /* how far it is read */
+    unsigned line;  /* of `at` */
 };
-/* NULL when out of memory. */
-void *cfg_memory_take(struct cfg_memory *memory, size_t size);
-void cfg_memory_free(struct cfg_memory *memory);
 
-enum cfg_word_kind {
-    CFG_WORD_END, /* of all */
-    CFG_WORD_BAD, /* lexer->error says why */
-    CFG_WORD_NAME,
-    CFG_WORD_TEXT,    /* one "..." with its escapes resolved */
-    CFG_WORD_INTEGER, /* magnitude and sign */
-    CFG_WORD_REAL,
-    CFG_WORD_BOOLEAN,
-    CFG_WORD_MARK, /* one character: = : ; , { } ( ) [ ] */
-};
+enum { CFG_WORD_END = 0, CFG_WORD_NAME = 'a', CFG_WORD_TEXT = '"', CFG_WORD_NUMBER = '0' };
 
 struct cfg_word {
-    enum cfg_word_kind kind;
-    const char *file;
-    unsigned line;
-    char mark;
-    bool negative, boolean;
-    uint64_t magnitude; /* with `negative` at most 2^63 */
-    double real;
-    char *text; /* of a name or a text */
+    const struct cfg_source *source;
+    const char *at; /* as it stands in there */
+    unsigned size, line;
+    unsigned open; /* 1 + the word that is the innermost bracket open here; 0: none is */
+    int kind;      /* CFG_WORD_..., or one of = : ; , { } ( ) [ ] itself */
 };
-
-struct cfg_source; /* one open file */
 
 struct cfg_lexer {
-    struct cfg_memory *memory;
-    struct cfg_source *source; /* the innermost one */
-    char *directory;           /* includes are relative to it; "" or with a slash at its end */
-    unsigned n_files, n_bytes;
-    char error[CFG_LEXER_ERROR_MAX];
+    struct cfg_source *sources;
+    struct cfg_word *words; /* the last is the end, or where there is no going on */
+    unsigned n_words;
+    char *text;                      /* for libconfig; line n is words[n - 1] */
+    bool stopped;                    /* before the end */
+    char error[CFG_LEXER_ERROR_MAX]; /* why; empty when the last word says it all */
+    /* private */
+    const char *path;
+    FILE *out; /* becomes the text */
+    size_t text_size;
+    off_t n_bytes;
+    unsigned words_room, depth, open; /* brackets, and the innermost as in a word */
+    bool placed;                      /* the word where it stopped is there */
 };
 
-/* Begins with the file at `path`. False with lexer->error when it cannot be read. */
-bool cfg_lexer_begin(struct cfg_lexer *lexer, struct cfg_memory *memory, const char *path);
-
-/* The next word. After CFG_WORD_BAD there is nothing more to ask for. */
-void cfg_lexer_next(struct cfg_lexer *lexer, struct cfg_word *word);
-
-/* Where the file that holds the word was included: "site.cfg:7" in the words of a
- * message, or NULL for the outermost file. */
-const char *cfg_lexer_includer(const struct cfg_lexer *lexer, unsigned *line);
-
-/* A whole number in decimal or, after 0x, hexadecimal digits, with a sign before
- * decimal ones and L or LL behind: the whole of `text`. *fits is false when it needs
- * more than 64 bits. */
-bool cfg_lexer_whole(const char *text, uint64_t *magnitude, bool *negative, bool *fits);
+/* Reads the file at `path`; includes are relative to its directory, and their paths
+ * have no escapes. False, with lexer->error, when there is no place to tell.
+ * Ends with cfg_lexer_free() in any case. */
+bool cfg_lexer_read(struct cfg_lexer *lexer, const char *path);
+void cfg_lexer_free(struct cfg_lexer *lexer);
 
 #endif

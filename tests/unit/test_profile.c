@@ -145,8 +145,8 @@ static void limits_inside(void **state)
         "address = 0; type = \"int16\"; word_order = \"badc\";",
         "address = 0; type = \"uint16\"; word_order = \"dcba\";",
         "address = 0; type = \"int64\"; sentinels = [ 0x8000000000000000, -9223372036854775808 ];",
-        "address = 0; type = \"uint64\"; sentinels = [ \"0x8000000000000000\", "
-        "18446744073709551615 ];",
+        "address = 0; type = \"uint64\"; sentinels = ( \"0x8000000000000000\", "
+        "18446744073709551615 );",
         "address = 0; type = \"int16\"; sentinels = [ 0xFFFF, -32768 ];",
         "address = 0; type = \"uint16\"; bits = [0, 4]; sentinels = [ 15 ];",
         "address = 0; type = \"float32\"; sentinels = [ 0x7FC00000 ];",

@@ -1,0 +1,143 @@
+#include "devices/registers/cfg_hint.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum due { NAME, ASSIGNMENT, VALUE, SEPARATOR };
+
+static bool is_one_of(int kind, const char *kinds)
+{
+    return kind && strchr(kinds, kind);
+}
+
+static bool is_boolean(const struct cfg_word *word)
+{
+    return word->kind == CFG_WORD_NAME &&
+           ((word->size == 4 && strncasecmp(word->at, "true", 4) == 0) ||
+            (word->size == 5 && strncasecmp(word->at, "false", 5) == 0));
+}
+
+/* The bracket that a word stands in; the whole file is a group. */
+static int bracket_of(const struct cfg_lexer *lexer, const struct cfg_word *word)
+{
+    return word->open ? lexer->words[word->open - 1].kind : '{';
+}
+
+/* What libconfig looks for at a word, by those before it. */
+static enum due due_at(const struct cfg_lexer *lexer, unsigned at)
+{
+    const struct cfg_word *word = &lexer->words[at];
+    int open = bracket_of(lexer, word), before = at > 0 ? word[-1].kind : ';';
+    if (is_one_of(before, "=:"))
+        return VALUE;
+    if (open != '{')
+        return before == open || before == ',' ? VALUE : SEPARATOR;
+    bool named = before == CFG_WORD_NAME && !(at > 1 && is_one_of(word[-2].kind, "=:"));
+    return named ? ASSIGNMENT : NAME;
+}
+
+/* The word as it may stand in a message. */
+static const char *show(const struct cfg_word *word, char text[40])
+{
+    if (word->kind == CFG_WORD_END)
+        return "the end of the file";
+    const char *quote = is_one_of(word->kind, "a0") ? "'" : "";
+    snprintf(text, 40, "%s%.*s%s", quote, word->size < 30 ? (int)word->size : 30, word->at, quote);
+    return text;
+}
+
+/* What stands where a bracket should be closed, or go on. */
+static const char *hint_open(const struct cfg_lexer *lexer, const struct cfg_word *word, char *text)
+{
+    const struct cfg_word *place = &lexer->words[word->open - 1];
+    int closing = place->kind == '{' ? '}' : place->kind == '(' ? ')' : ']';
+    bool named = word->open > 2 && is_one_of(place[-1].kind, "=:");
+    place -= named ? 2 : 0;
+    if (word->kind == ';')
+        return " within a list: its elements are separated by a comma";
+    if (word->kind != CFG_WORD_END && !is_one_of(word->kind, "})]"))
+        snprintf(text, CFG_HINT_MAX, " stands where a comma or %c should", closing);
+    else
+        snprintf(text, CFG_HINT_MAX, " comes before the %c that closes %s%.*s%s of %.250s:%u",
+                 closing, named ? "'" : "", named ? (int)place->size : 11,
+                 named ? place->at : "what begins", named ? "'" : "", place->source->name,
+                 place->line);
+    return text;
+}
+
+static const char *hint_name(const struct cfg_lexer *lexer, const struct cfg_word *word, char *text)
+{
+    if (word->open && (word->kind == CFG_WORD_END || is_one_of(word->kind, ")]")))
+        return hint_open(lexer, word, text);
+    if (word->kind == CFG_WORD_TEXT)
+        return " stands where a name should: this looks like JSON, and a name has no quotes: "
+               "name = value; or a bracket or ; is missing before it";
+    if (word->kind == '{' && !word->open)
+        return " before any name: this looks like JSON; the outermost settings stand in no "
+               "braces, and names in no quotes: name = value;";
+    if (word->kind == '[')
+        return " before any name: this looks like INI or TOML; a group is name: { key = value; };";
+    return is_one_of(word->kind, "})]") ? " closes what was not opened"
+                                        : " stands where a name should: a setting is name = value;";
+}
+
+static const char *hint_value(const struct cfg_lexer *lexer, const struct cfg_word *word,
+                              char *text)
+{
+    bool element = !is_one_of(word[-1].kind, "=:");
+    bool array = element && lexer->words[word->open - 1].kind == '[';
+    if (word->kind == CFG_WORD_END && element)
+        return hint_open(lexer, word, text);
+    if (array && is_one_of(word->kind, "{(["))
+        return " in an array [ ], which holds no lists and groups: write ( )";
+    if (array && (is_one_of(word->kind, "0\"") || is_boolean(word)))
+        return " in an array [ ] of values of another kind: write ( )";
+    return word->kind == CFG_WORD_NAME
+               ? " stands where a value should: a text needs quotes, \"like this\""
+               : " stands where a value should";
+}
+
+unsigned cfg_hint(const struct cfg_lexer *lexer, unsigned at, char text[CFG_HINT_MAX])
+{
+    char shown[40], open[CFG_HINT_MAX], from[320] = "";
+    const struct cfg_word *word = &lexer->words[at];
+    const struct cfg_source *source = word->source;
+    const enum due due = due_at(lexer, at);
+    const char *what = show(word, shown), *hint;
+    if (at + 1 == lexer->n_words && *lexer->error)
+        what = "", hint = lexer->error;
+    else if (due == NAME)
+        hint = hint_name(lexer, word, open);
+    else if (due == VALUE)
+        hint = hint_value(lexer, word, open);
+    else if (due == ASSIGNMENT)
+        hint = " stands where = or : should, after a name";
+    else if (bracket_of(lexer, word) == '[' && is_one_of(word->kind, ",]"))
+        return cfg_hint(lexer, at - 1, text); /* libconfig reads on to see a text's end */
+    else
+        hint = hint_open(lexer, word, open);
+    if (source->outer)
+        snprintf(from, sizeof from, " (included at %.250s:%u)", source->outer->name,
+                 source->outer_line);
+    snprintf(text, CFG_HINT_MAX, "%s%s%s", what, hint, from);
+    return at;
+}
+
+static bool names_setting(const struct cfg_lexer *lexer, unsigned at)
+{
+    return lexer->words[at].kind == CFG_WORD_NAME && due_at(lexer, at) == NAME;
+}
+
+const struct cfg_word *cfg_hint_doubled(const struct cfg_lexer *lexer, unsigned at)
+{
+    const struct cfg_word *word = &lexer->words[at];
+    if (!names_setting(lexer, at))
+        return NULL;
+    for (unsigned i = word->open; i < at; i++) {
+        const struct cfg_word *first = &lexer->words[i];
+        if (first->open == word->open && first->size == word->size &&
+            memcmp(first->at, word->at, word->size) == 0 && names_setting(lexer, i))
+            return first;
+    }
+    return NULL;
+}
