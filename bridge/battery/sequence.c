@@ -240,8 +240,9 @@ static void write_words(struct sequence *sequence, struct link *link, struct wri
 {
     const int64_t timeout_ns = sequence->device->modbus.timeout_ns;
     const struct point *row = written->row;
-    written->fault = link_write(link, unit_of(sequence), row->table, row->address,
-                                (uint16_t)point_width(row), written->words, timeout_ns);
+    written->fault = (row->write_multiple ? link_write_many : link_write)(
+        link, unit_of(sequence), row->table, row->address, (uint16_t)point_width(row),
+        written->words, timeout_ns);
     written->until_ns = clock_mono_ns() + READ_BACK_NS;
     written->pause_ns = 0;
     written->is_read = false;

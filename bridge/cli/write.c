@@ -110,9 +110,9 @@ static void tell_dry(const struct device *device, int point, double value)
     const struct point *row = &device->points[point];
     uint16_t words[4] = {0};
     (void)codec_encode(row, value, words);
-    printf("would write to %s unit %d: %s = %g %s, function %s, address %u, registers",
+    printf("would write to %s unit %d: %s = %g %s, function %02u, address %u, registers",
            device->name, (int)device->modbus.address, row->name, value, row->unit,
-           point_width(row) == 1 ? "06" : "16", row->address);
+           point_write_function(row), row->address);
     for (unsigned i = 0; i < point_width(row); i++)
         printf(" 0x%04X", words[i]);
     printf("\n");

@@ -14,7 +14,7 @@
 #include <time.h>
 
 /* Function codes that write; those that read are enum point_table. */
-enum { WRITE_COIL = 5, WRITE_REGISTER = 6, WRITE_REGISTERS = 16 };
+enum { WRITE_COIL = 5, WRITE_REGISTER = 6, WRITE_COILS = 15, WRITE_REGISTERS = 16 };
 
 enum {
     EXCEPTION = 0x80, /* added to the function code of a refusal */
@@ -164,8 +164,31 @@ enum fault link_read(struct link *link, uint8_t unit, enum point_table table, ui
     return fault;
 }
 
-enum fault link_write(struct link *link, uint8_t unit, enum point_table table, uint16_t address,
-                      uint16_t count, const uint16_t *words, int64_t timeout_ns)
+/* The request of a write. Returns its size. */
+static size_t put_write(uint8_t *request, enum point_table table, uint16_t address, uint16_t count,
+                        const uint16_t *words, bool many)
+{
+    bool coil = table == POINT_COIL;
+    size_t size = 5;
+    link_put16(request + 1, address);
+    if (!many) {
+        request[0] = coil ? WRITE_COIL : WRITE_REGISTER;
+        link_put16(request + 3, coil ? (words[0] != 0 ? COIL_ON : 0) : words[0]);
+        return size;
+    }
+    request[0] = coil ? WRITE_COILS : WRITE_REGISTERS;
+    link_put16(request + 3, count);
+    request[size++] = (uint8_t)(coil ? 1 : 2 * count);
+    if (coil)
+        request[size++] = words[0] != 0;
+    for (unsigned i = 0; !coil && i < count; i++, size += 2)
+        link_put16(request + size, words[i]);
+    return size;
+}
+
+static enum fault write_once(struct link *link, uint8_t unit, enum point_table table,
+                             uint16_t address, uint16_t count, const uint16_t *words, bool many,
+                             int64_t timeout_ns)
 {
     bool fits = table == POINT_HOLDING ? count >= 1 && count <= LINK_WRITE_MAX
                                        : table == POINT_COIL && count == 1;
@@ -174,22 +197,7 @@ enum fault link_write(struct link *link, uint8_t unit, enum point_table table, u
                          address);
 
     uint8_t request[6 + 2 * LINK_WRITE_MAX];
-    size_t size = 5;
-    link_put16(request + 1, address);
-    if (table == POINT_COIL) {
-        request[0] = WRITE_COIL;
-        link_put16(request + 3, words[0] != 0 ? COIL_ON : 0);
-    } else if (count == 1) {
-        request[0] = WRITE_REGISTER;
-        link_put16(request + 3, words[0]);
-    } else {
-        request[0] = WRITE_REGISTERS;
-        link_put16(request + 3, count);
-        request[size++] = (uint8_t)(2 * count);
-        for (unsigned i = 0; i < count; i++, size += 2)
-            link_put16(request + size, words[i]);
-    }
-
+    size_t size = put_write(request, table, address, count, words, many);
     uint8_t reply[LINK_PDU_MAX] = {0};
     size_t reply_size = 0;
     enum fault fault = send_request(link, unit, request, size, reply, &reply_size, timeout_ns);
@@ -200,7 +208,7 @@ enum fault link_write(struct link *link, uint8_t unit, enum point_table table, u
     fault = check_answer(link, fault, unit, request[0], address, reply, reply_size);
     if (fault != FAULT_NONE)
         return fault;
-    /* The answer to all three is the first five bytes of the request. */
+    /* The answer to all four is the first five bytes of the request. */
     if (reply_size != 5 || memcmp(reply, request, 5) != 0) {
         link_close(link);
         return link_fail(link, FAULT_BAD_REPLY,
@@ -210,6 +218,19 @@ enum fault link_write(struct link *link, uint8_t unit, enum point_table table, u
                          link_get16(reply + 3), link_get16(reply + 1), reply_size);
     }
     return FAULT_NONE;
+}
+
+enum fault link_write(struct link *link, uint8_t unit, enum point_table table, uint16_t address,
+                      uint16_t count, const uint16_t *words, int64_t timeout_ns)
+{
+    return write_once(link, unit, table, address, count, words, count > 1, timeout_ns);
+}
+
+enum fault link_write_many(struct link *link, uint8_t unit, enum point_table table,
+                           uint16_t address, uint16_t count, const uint16_t *words,
+                           int64_t timeout_ns)
+{
+    return write_once(link, unit, table, address, count, words, true, timeout_ns);
 }
 
 void link_init(struct link *link, const struct link_ops *ops)

@@ -111,6 +111,11 @@ enum fault link_read(struct link *link, uint8_t unit, enum point_table table, ui
 enum fault link_write(struct link *link, uint8_t unit, enum point_table table, uint16_t address,
                       uint16_t count, const uint16_t *words, int64_t timeout_ns);
 
+/* The same by FC 16, or FC 15, for devices that take nothing else: be it one register. */
+enum fault link_write_many(struct link *link, uint8_t unit, enum point_table table,
+                           uint16_t address, uint16_t count, const uint16_t *words,
+                           int64_t timeout_ns);
+
 /* ---- without waiting, for the owner of many links ----
  *
  * These do what their namesakes do, but where there is something to wait for

@@ -40,6 +40,12 @@ bool point_has_registers(const struct point *point)
     return point->table != POINT_COIL && point->table != POINT_DISCRETE;
 }
 
+unsigned point_write_function(const struct point *point)
+{
+    bool many = point->write_multiple || point_width(point) > 1;
+    return point->table == POINT_COIL ? (many ? 15 : 5) : (many ? 16 : 6);
+}
+
 bool point_is_signed(enum point_type type)
 {
     return TYPES[type].is_signed;

@@ -113,6 +113,9 @@ unsigned point_width(const struct point *point);
 /* Coils and discrete inputs are bits, the other two tables registers. */
 bool point_has_registers(const struct point *point);
 
+/* The function code that writes it: 5, 6, 15 or 16. */
+unsigned point_write_function(const struct point *point);
+
 /* What of it is on the line: a type of two's complement, or of floating point; and how
  * many bits of its registers are the number (the bit field's, if it is one). */
 bool point_is_signed(enum point_type type);

@@ -292,6 +292,25 @@ static void test_writes_a_coil_with_function_5(void **state)
     ASSERT_REQUEST(fake, 5, 0, 3, 0, 0);
 }
 
+static void test_writes_by_functions_15_and_16_where_nothing_else_is_taken(void **state)
+{
+    (void)state;
+    struct fake fake = FAKE(16, 0x07, 0xd8, 0, 1);
+    uint16_t word = 0x1234;
+    assert_int_equal(link_write_many(&fake.link, UNIT, POINT_HOLDING, 2008, 1, &word, TIMEOUT_NS),
+                     FAULT_NONE);
+    ASSERT_REQUEST(fake, 16, 0x07, 0xd8, 0, 1, 2, 0x12, 0x34);
+    fake = FAKE(15, 0, 3, 0, 1);
+    assert_int_equal(link_write_many(&fake.link, UNIT, POINT_COIL, 3, 1, &word, TIMEOUT_NS),
+                     FAULT_NONE);
+    ASSERT_REQUEST(fake, 15, 0, 3, 0, 1, 1, 1);
+    fake = FAKE(15, 0, 3, 0, 1);
+    word = 0;
+    assert_int_equal(link_write_many(&fake.link, UNIT, POINT_COIL, 3, 1, &word, TIMEOUT_NS),
+                     FAULT_NONE);
+    ASSERT_REQUEST(fake, 15, 0, 3, 0, 1, 1, 0);
+}
+
 static void test_a_wrong_echo_closes(void **state)
 {
     (void)state;
@@ -552,6 +571,7 @@ int main(void)
         cmocka_unit_test(test_writes_one_register_with_function_6),
         cmocka_unit_test(test_writes_more_registers_with_function_16),
         cmocka_unit_test(test_writes_a_coil_with_function_5),
+        cmocka_unit_test(test_writes_by_functions_15_and_16_where_nothing_else_is_taken),
         cmocka_unit_test(test_a_wrong_echo_closes),
         cmocka_unit_test(test_writes_no_broadcast_and_nothing_impossible),
         cmocka_unit_test(test_a_failed_exchange_closes_and_is_not_repeated),
