@@ -41,7 +41,9 @@ struct supervisor {
     char run[9]; /* 8 hex digits */
     struct health health;
     struct inbox *inbox;
+    struct layouts *layouts;
     struct outbox *outbox;
+    struct latest *latest; /* the last sample of each device */
     struct state *state;
     struct spooler *spooler; /* NULL: samples are kept in memory only */
     struct audit *audit;
@@ -73,13 +75,15 @@ static bool make_queues(struct supervisor *supervisor)
 {
     const struct device_list *list = &supervisor->conf->devices;
     supervisor->inbox = inbox_new();
+    supervisor->layouts = layouts_new();
+    supervisor->latest = latest_new(list);
     supervisor->outbox = outbox_new(list->n_devices, SAMPLE_BYTES, OUTCOME_BYTES);
     supervisor->mailboxes = calloc(list->n_pollers, sizeof *supervisor->mailboxes);
     supervisor->pollers = calloc(list->n_pollers, sizeof *supervisor->pollers);
     supervisor->poller_stuck = calloc(list->n_pollers, sizeof *supervisor->poller_stuck);
     bool good = health_init(&supervisor->health, list->n_devices) && supervisor->inbox &&
-                supervisor->outbox && supervisor->mailboxes && supervisor->pollers &&
-                supervisor->poller_stuck;
+                supervisor->layouts && supervisor->latest && supervisor->outbox &&
+                supervisor->mailboxes && supervisor->pollers && supervisor->poller_stuck;
     for (unsigned poller = 0; good && poller < list->n_pollers; poller++) {
         supervisor->mailboxes[poller] = mailbox_new(count_commanded(list, poller));
         good = supervisor->mailboxes[poller];
@@ -101,7 +105,8 @@ static bool start(struct supervisor *supervisor)
         return false;
     }
     if (supervisor->conf->spool_path[0] != '\0') {
-        supervisor->spooler = spooler_start(supervisor->conf, supervisor->outbox);
+        supervisor->spooler =
+            spooler_start(supervisor->conf, supervisor->layouts, supervisor->outbox);
         if (!supervisor->spooler)
             return false;
     }
@@ -149,7 +154,9 @@ static bool start(struct supervisor *supervisor)
             .conf = supervisor->conf,
             .poller = i,
             .mailbox = supervisor->mailboxes[i],
+            .layouts = supervisor->layouts,
             .outbox = supervisor->outbox,
+            .latest = supervisor->latest,
             .inbox = supervisor->inbox,
             .health = &supervisor->health,
             .energy = supervisor->energy,
@@ -205,6 +212,8 @@ static void stop(struct supervisor *supervisor)
     for (unsigned i = 0; i < supervisor->n_pollers; i++)
         mailbox_free(supervisor->mailboxes[i]);
     outbox_free(supervisor->outbox);
+    latest_free(supervisor->latest);
+    layouts_free(supervisor->layouts);
     inbox_free(supervisor->inbox);
     free(supervisor->mailboxes);
     free(supervisor->pollers);

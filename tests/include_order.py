@@ -64,6 +64,7 @@ bridge/wire/sample_json
 bridge/wire/status_json
 bridge/store/database
 bridge/store/state
+bridge/store/layouts
 bridge/store/queue
 bridge/store/outbox
 bridge/store/spool
@@ -81,6 +82,7 @@ bridge/battery/battery
 bridge/telemetry/due
 bridge/telemetry/on_change
 bridge/telemetry/energy
+bridge/telemetry/latest
 bridge/commands/mailbox
 bridge/commands/inbox
 bridge/commands/audit

@@ -43,6 +43,7 @@ struct publisher {
     unsigned announced; /* retained documents sent since the bridge session is up */
     int64_t health_due_ns;
     struct outbox_item *item;
+    char *text;      /* of a sample: room for OUTBOX_PAYLOAD_MAX */
     uint64_t *drops; /* of each device, for the health */
 
     pthread_mutex_t mutex; /* guards what follows; never held while calling out */
@@ -191,6 +192,15 @@ static bool publish_presence(struct publisher *publisher)
     return sessions->bridge.state != SESSION_UP;
 }
 
+/* A sample becomes a text only now. */
+static void put_text(struct publisher *publisher, const struct outbox_item *item,
+                     struct mqtt_message *message)
+{
+    message->payload = publisher->text;
+    message->payload_size = sample_json_of_packed(item->layout, item->payload, item->payload_size,
+                                                  publisher->text, OUTBOX_PAYLOAD_MAX);
+}
+
 static bool publish_item(struct publisher *publisher, const struct outbox_item *item)
 {
     const struct conf *conf = publisher->conf;
@@ -199,6 +209,8 @@ static bool publish_item(struct publisher *publisher, const struct outbox_item *
     char topic[TOPIC_MAX + 1];
     struct mqtt_message message = {
         .topic = topic, .payload = item->payload, .payload_size = item->payload_size, .qos = 1};
+    if (item->kind != OUTBOX_OUTCOME)
+        put_text(publisher, item, &message);
     switch (item->kind) {
     case OUTBOX_STATE:
         topic_make(topic, conf, device->name, "state");
@@ -207,11 +219,8 @@ static bool publish_item(struct publisher *publisher, const struct outbox_item *
         message.retained = conf->mqtt.version >= 5;
         message.expiry_s = sample_json_expiry_s(device);
         break;
-    case OUTBOX_BACKFILL:
-        if (device != NULL)
-            topic_make(topic, conf, device->name, "backfill");
-        else
-            message.topic = item->topic;
+    case OUTBOX_BACKFILL: /* of a device that is configured no more, too */
+        topic_make(topic, conf, item->layout->device, "backfill");
         break;
     case OUTBOX_OUTCOME:
         message.topic = item->topic;
@@ -397,6 +406,7 @@ static void publisher_free(struct publisher *publisher)
     ha_announce_destroy(&publisher->announce);
     pthread_mutex_destroy(&publisher->mutex);
     free(publisher->item);
+    free(publisher->text);
     free(publisher->drops);
     free(publisher);
 }
@@ -417,11 +427,12 @@ struct publisher *publisher_start(const struct publisher_setup *setup)
     publisher->promise_ns = publisher->started_ns + SLACK_NS;
     pthread_mutex_init(&publisher->mutex, NULL);
     publisher->item = malloc(sizeof(*publisher->item));
+    publisher->text = malloc(OUTBOX_PAYLOAD_MAX);
     publisher->drops = calloc(setup->conf->devices.n_devices, sizeof(*publisher->drops));
     bool good = sessions_init(&publisher->sessions, setup->conf, setup->outbox, &callbacks,
                               publisher, seed);
     ha_announce_init(&publisher->announce, setup->conf, publisher->sessions.bridge.mqtt, seed);
-    if (publisher->item == NULL || publisher->drops == NULL || !good ||
+    if (publisher->item == NULL || publisher->text == NULL || publisher->drops == NULL || !good ||
         pthread_create(&publisher->thread, NULL, publisher_main, publisher) != 0) {
         goto failed;
     }

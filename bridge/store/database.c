@@ -26,6 +26,17 @@ static int64_t pragma(sqlite3 *file, const char *text, int *result)
     return number;
 }
 
+/* But for spaces. */
+static bool is_same(const char *a, const char *b)
+{
+    for (;; a++, b++) {
+        a += strspn(a, " ");
+        b += strspn(b, " ");
+        if (*a != *b || *a == '\0')
+            return *a == *b;
+    }
+}
+
 /* How many tables and the like it has that SQLite does not make itself, and
  * whether the last of them is the one of the first release. */
 static int look_at_tables(sqlite3 *file, const struct database_kind *kind, unsigned *n, bool *first)
@@ -40,7 +51,7 @@ static int look_at_tables(sqlite3 *file, const struct database_kind *kind, unsig
         const char *name = (const char *)sqlite3_column_text(statement, 0);
         const char *text = (const char *)sqlite3_column_text(statement, 1);
         *first = kind->first_table != NULL && name != NULL && text != NULL &&
-                 strcmp(name, kind->first_table) == 0 && strcmp(text, kind->first_text) == 0;
+                 strcmp(name, kind->first_table) == 0 && is_same(text, kind->first_text);
         *n += 1;
         result = SQLITE_OK;
     }
@@ -186,6 +197,30 @@ int database_open(const char *path, const struct database_kind *kind, sqlite3 **
         *file = NULL;
     }
     return result;
+}
+
+int database_open_damaged(const char *path, const struct database_kind *kind, sqlite3 **file)
+{
+    int result = sqlite3_open_v2(path, file, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
+    if (result == SQLITE_OK)
+        result = run(*file, "PRAGMA locking_mode = EXCLUSIVE; PRAGMA writable_schema = ON;");
+    int failed = SQLITE_OK;
+    if (result == SQLITE_OK && kind->upgrade != NULL &&
+        pragma(*file, "PRAGMA user_version", &failed) == 0)
+        (void)run(*file, kind->upgrade);
+    if (result != SQLITE_OK) {
+        sqlite3_close(*file);
+        *file = NULL;
+    }
+    return result;
+}
+
+void database_close(sqlite3 *file)
+{
+    int keep_log = 1;
+    if (file != NULL && database_has_moved(file))
+        (void)sqlite3_file_control(file, "main", SQLITE_FCNTL_PERSIST_WAL, &keep_log);
+    sqlite3_close(file);
 }
 
 bool database_has_moved(sqlite3 *file)

@@ -38,6 +38,14 @@ enum {
  * file that is not ours was not touched. */
 int database_open(const char *path, const struct database_kind *kind, sqlite3 **file);
 
+/* Opens one that was set aside, to read what can be read of it: also one that is
+ * shorter than it says. */
+int database_open_damaged(const char *path, const struct database_kind *kind, sqlite3 **file);
+
+/* NULL = none. The log of a file that is no longer at its path is not removed: what
+ * lies there under that name is another file's. */
+void database_close(sqlite3 *file);
+
 /* Whether the opened file is no longer what its path names: it takes data just
  * as well, but nobody would ever find them there. */
 bool database_has_moved(sqlite3 *file);

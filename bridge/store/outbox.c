@@ -42,6 +42,7 @@ struct outbox {
     struct {
         struct queue queue; /* read back from disk: backlog, all of it */
         bool good;          /* what waits too long in memory goes to disk */
+        bool more;          /* there is some that has not been read back */
         bool idle;          /* the spooler sleeps until a sample comes */
         bool fresh;         /* one has come since it looked */
         bool rewind;
@@ -283,12 +284,13 @@ static unsigned push(struct outbox *outbox, struct queue *queue, const struct re
 }
 
 void outbox_put_sample(struct outbox *outbox, unsigned device, int64_t taken_ns,
-                       const char *payload, size_t size)
+                       const struct layout *layout, const void *packed, size_t size)
 {
-    const struct record header = {.device = device, .taken_ns = taken_ns, .payload_size = size};
+    const struct record header = {
+        .device = device, .taken_ns = taken_ns, .layout = layout, .payload_size = size};
     lock(outbox);
     if (size <= OUTBOX_PAYLOAD_MAX)
-        push(outbox, &outbox->samples, &header, "", "", payload);
+        push(outbox, &outbox->samples, &header, "", "", packed);
     else
         count_drop(outbox, device);
     outbox->spool.fresh = true;
@@ -359,7 +361,7 @@ static struct record *seek_backlog(struct outbox *outbox, struct queue **queue, 
     *queue = &outbox->spool.queue;
     struct record *record = queue_seek(*queue, &(*queue)->backlog, UINT64_MAX);
     /* What is on disk is older than what is in memory, and that goes to disk. */
-    if (record == NULL && !outbox->spool.good) {
+    if (record == NULL && !outbox->spool.good && !outbox->spool.more) {
         *queue = &outbox->samples;
         record = queue_seek(*queue, &(*queue)->backlog, (*queue)->mark);
     }
@@ -381,6 +383,7 @@ static void copy_out(const struct record *record, struct outbox_item *item)
     item->alone = record->suspect;
     item->device = record->device;
     item->taken_ns = record->taken_ns;
+    item->layout = record->layout;
     item->correlation_size = record->correlation_size;
     item->payload_size = record->payload_size;
     memcpy(item->topic, at, record->topic_size);
@@ -554,6 +557,7 @@ static void leave_to_disk(struct outbox *outbox)
         queue_pop_done(queue);
     }
     outbox->spool.rewind = true;
+    outbox->spool.more = outbox->spool.count > 0;
     wake_spooler(outbox);
 }
 
@@ -666,12 +670,13 @@ bool outbox_use_spool(struct outbox *outbox)
     return true;
 }
 
-void outbox_set_spool(struct outbox *outbox, bool good, uint64_t count)
+void outbox_set_spool(struct outbox *outbox, bool good, uint64_t count, bool more)
 {
     lock(outbox);
-    if (outbox->spool.good && !good)
+    if ((outbox->spool.good && !good) || (outbox->spool.more && !more))
         wake(outbox); /* the publisher takes the backlog from memory */
     outbox->spool.good = good;
+    outbox->spool.more = count > 0 && (more || outbox->spool.rewind);
     outbox->spool.count = count;
     unlock(outbox);
 }
@@ -694,34 +699,39 @@ static struct record *find_row(const struct queue *queue, int64_t row)
     return record;
 }
 
-void outbox_drop_row(struct outbox *outbox, int64_t row, unsigned device)
+/* Whether it is lost: not in memory as well, and not delivered. */
+static bool lose_row(struct outbox *outbox, int64_t row)
 {
-    lock(outbox);
-    struct record *record = find_row(&outbox->spool.queue, row);
+    struct record *record = NULL;
+    if (row == 0)
+        return true;
+    record = find_row(&outbox->spool.queue, row);
     if (record == NULL)
         record = find_row(&outbox->samples, row);
     if (record != NULL)
         record->row = 0; /* it is still delivered from memory */
-    else if (!is_delivered(outbox, row))
+    return record == NULL && !is_delivered(outbox, row);
+}
+
+void outbox_drop_row(struct outbox *outbox, int64_t row, unsigned device)
+{
+    lock(outbox);
+    if (lose_row(outbox, row))
         count_drop(outbox, device);
     unlock(outbox);
 }
 
-void outbox_forget_rows(struct outbox *outbox)
+void outbox_set_row_aside(struct outbox *outbox, int64_t row, unsigned device)
 {
-    struct queue *const queues[] = {&outbox->samples, &outbox->spool.queue};
     lock(outbox);
-    outbox->spool.n_delivered = 0;
-    for (unsigned i = 0; i < 2; i++) {
-        struct record *record = ring_front(queues[i]->ring);
-        for (; record != NULL; record = ring_after(queues[i]->ring, record))
-            record->row = 0;
-    }
+    outbox->set_aside++;
+    if (lose_row(outbox, row))
+        count_drop(outbox, device);
     unlock(outbox);
 }
 
 size_t outbox_spill(struct outbox *outbox, int64_t until_ns, struct outbox_spilled *list,
-                    size_t most, char *bytes, size_t room, int64_t *next_ns)
+                    size_t most, unsigned char *bytes, size_t room, int64_t *next_ns)
 {
     size_t n = 0;
     *next_ns = CLOCK_NEVER;
@@ -738,9 +748,9 @@ size_t outbox_spill(struct outbox *outbox, int64_t until_ns, struct outbox_spill
         memcpy(bytes, record->bytes, record->payload_size);
         list[n++] = (struct outbox_spilled){
             .ticket = record->ticket,
-            .device = record->device,
-            .payload = bytes,
-            .payload_size = record->payload_size,
+            .layout = record->layout,
+            .packed = bytes,
+            .size = record->payload_size,
         };
         bytes += record->payload_size;
         room -= record->payload_size;
@@ -801,12 +811,11 @@ static bool is_in_flight(const struct outbox *outbox, int64_t row)
     return false;
 }
 
-bool outbox_refill(struct outbox *outbox, int64_t row, unsigned device, const char *topic,
-                   const char *payload, size_t size)
+bool outbox_refill(struct outbox *outbox, int64_t row, unsigned device, const struct layout *layout,
+                   const void *packed, size_t size)
 {
     struct queue *queue = &outbox->spool.queue;
-    struct record header = {
-        .row = row, .device = device, .topic_size = strlen(topic) + 1, .payload_size = size};
+    struct record header = {.row = row, .device = device, .layout = layout, .payload_size = size};
     bool taken = false;
     lock(outbox);
     header.suspect = is_suspect(outbox, row);
@@ -820,7 +829,7 @@ bool outbox_refill(struct outbox *outbox, int64_t row, unsigned device, const ch
     taken = record != NULL;
     if (!taken)
         goto done;
-    queue_fill(queue, record, &header, outbox->next_ticket++, topic, "", payload);
+    queue_fill(queue, record, &header, outbox->next_ticket++, "", "", packed);
     wake(outbox);
 done:
     unlock(outbox);

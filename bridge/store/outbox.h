@@ -23,6 +23,7 @@
 #include <stdint.h>
 
 #include "bridge/model/health.h"
+#include "bridge/model/sample.h"
 #include "bridge/wire/topic.h"
 
 enum { OUTBOX_CORRELATION_MAX = 256, OUTBOX_PAYLOAD_MAX = 80 * 1024 };
@@ -44,12 +45,13 @@ enum outbox_kind {
 
 struct outbox_item {
     enum outbox_kind kind;
-    uint64_t ticket;           /* names it in outbox_ack() */
-    bool alone;                /* to be sent with nothing else in flight: see SUSPECT */
-    unsigned device;           /* STATE, BACKFILL */
-    int64_t taken_ns;          /* STATE, BACKFILL: monotonic time of the sample */
-    char topic[TOPIC_MAX + 1]; /* OUTCOME; BACKFILL of a device that is configured no more */
-    size_t correlation_size;   /* OUTCOME with a response topic */
+    uint64_t ticket;             /* names it in outbox_ack() */
+    bool alone;                  /* to be sent with nothing else in flight: see SUSPECT */
+    unsigned device;             /* STATE, BACKFILL */
+    int64_t taken_ns;            /* STATE, BACKFILL: monotonic time of the sample */
+    const struct layout *layout; /* STATE, BACKFILL: of the payload, a packed sample */
+    char topic[TOPIC_MAX + 1];   /* OUTCOME */
+    size_t correlation_size;     /* OUTCOME with a response topic */
     unsigned char correlation[OUTBOX_CORRELATION_MAX];
     size_t payload_size;
     char payload[OUTBOX_PAYLOAD_MAX];
@@ -61,10 +63,11 @@ struct outbox;
 struct outbox *outbox_new(unsigned n_devices, size_t sample_bytes, size_t outcome_bytes);
 void outbox_free(struct outbox *outbox);
 
-/* Pollers. When the ring is full the oldest sample gives way, in flight or
- * not. One larger than OUTBOX_PAYLOAD_MAX is dropped itself. */
+/* Pollers: a packed sample (bridge/model/sample.h) and its layout, a kept one. When
+ * the ring is full the oldest sample gives way, in flight or not. One larger than
+ * OUTBOX_PAYLOAD_MAX is dropped itself. */
 void outbox_put_sample(struct outbox *outbox, unsigned device, int64_t taken_ns,
-                       const char *payload, size_t size);
+                       const struct layout *layout, const void *packed, size_t size);
 
 /* An outcome for a topic; correlation may be empty. When the ring is full the
  * oldest outcome gives way, in flight or not, and false is returned; also for
@@ -129,29 +132,30 @@ uint64_t outbox_dropped(struct outbox *outbox, unsigned device);
 /* Before any thread starts. False when out of memory. */
 bool outbox_use_spool(struct outbox *outbox);
 
-/* Whether the disk takes samples, and how many it holds. While it does not,
- * backlog is sent from memory. */
-void outbox_set_spool(struct outbox *outbox, bool good, uint64_t count);
+/* Whether the disk takes samples, how many it holds, and whether there are some
+ * that can be read back and have not been. While it does not, and there are none,
+ * backlog is sent from memory: what is on disk is older. */
+void outbox_set_spool(struct outbox *outbox, bool good, uint64_t count, bool more);
 
-/* A sample was given up on disk. It counts as dropped when it is not in memory
- * as well; `device` is their number for one that is configured no more. */
+/* A sample was given up on disk, or has been lost there. It counts as dropped when
+ * it is not in memory as well; `device` is their number for one that is configured
+ * no more, or not known; `row` 0 = not known. The second: what is there makes no
+ * sense, which counts as set aside as well. */
 void outbox_drop_row(struct outbox *outbox, int64_t row, unsigned device);
-
-/* All that was on disk is there no more: what is in memory counts again. */
-void outbox_forget_rows(struct outbox *outbox);
+void outbox_set_row_aside(struct outbox *outbox, int64_t row, unsigned device);
 
 struct outbox_spilled {
     uint64_t ticket;
-    unsigned device;
-    const char *payload;
-    size_t payload_size;
+    const struct layout *layout;
+    const unsigned char *packed;
+    size_t size;
     int64_t row; /* the spooler's, for outbox_spilled() */
 };
 
 /* Copies out the samples taken until then that are neither delivered nor on
  * disk, oldest first, and tells when the next one was taken. */
 size_t outbox_spill(struct outbox *outbox, int64_t until_ns, struct outbox_spilled *list,
-                    size_t most, char *bytes, size_t room, int64_t *next_ns);
+                    size_t most, unsigned char *bytes, size_t room, int64_t *next_ns);
 
 /* These are on disk now: they leave memory, unless they are in flight. */
 void outbox_spilled(struct outbox *outbox, const struct outbox_spilled *list, size_t n);
@@ -165,9 +169,10 @@ void outbox_removed(struct outbox *outbox, size_t n);
  * first row again. */
 bool outbox_wants_refill(struct outbox *outbox, bool *rewind);
 
-/* One sample read back; `topic` is "" for a configured device. False: no room. */
-bool outbox_refill(struct outbox *outbox, int64_t row, unsigned device, const char *topic,
-                   const char *payload, size_t size);
+/* One sample read back; `device` is their number for one that is configured no
+ * more. False: no room. */
+bool outbox_refill(struct outbox *outbox, int64_t row, unsigned device, const struct layout *layout,
+                   const void *packed, size_t size);
 
 /* Sleeps until there may be something to do or `until_ns`; with CLOCK_NEVER
  * the next sample ends it too. */

@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "bridge/base/ring.h"
+#include "bridge/model/sample.h"
 
 /* Its texts follow one another in `bytes`: topic (with its NUL), correlation,
  * payload. A sample has a payload only. */
@@ -23,6 +24,7 @@ struct record {
     int64_t row;     /* where it is on disk; 0 = it is not */
     int64_t taken_ns;
     unsigned device;
+    const struct layout *layout; /* of a sample's payload; NULL = an outcome */
     enum { WAITING, IN_FLIGHT, LATER, DONE } state;
     unsigned refusals; /* how often the broker had no room for it */
     bool suspect;      /* a session ended while it was in flight */

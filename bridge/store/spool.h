@@ -1,44 +1,53 @@
 /* spool: samples on disk, until the broker has them.
  *
- * One SQLite file with a write-ahead log, synchronous in full: what
- * spool_append() has taken survives a kill and a power cut. Bounded: beyond
- * its size the oldest samples give way, and are counted. A damaged file is set
- * aside under another name and a new one begun. No other program can open the
- * file meanwhile.
+ * One SQLite file (bridge/store/database.h): what spool_append() has taken
+ * survives a kill and a power cut. Bounded: beyond its size the oldest samples
+ * give way, and are counted. A file that is damaged is set aside under another
+ * name, one that was taken away is let go, and a new one begun: what can still be
+ * read of the old one is in the new one too, under the same rows.
+ *
+ * The file has a version and a table of layouts, so that what waits keeps its
+ * meaning over an upgrade and a changed configuration; the first release's, which
+ * holds texts, is read as well. It is input: every row has a checksum, and what
+ * makes no sense is handed over as such and not as a sample.
  *
  * Owned by one thread, the spooler's.
  */
 #ifndef BRIDGE_STORE_SPOOL_H
 #define BRIDGE_STORE_SPOOL_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "bridge/store/layouts.h"
+
+/* Most bytes of one sample: a text of the first release may have so many. */
+enum { SPOOL_SAMPLE_MAX = 80 << 10 };
 
 struct spool;
 
-/* One sample. `row` orders them; the texts belong to the caller. */
+/* One sample, packed; or a text, as its layout says. The bytes belong to the
+ * caller. */
 struct spool_sample {
-    int64_t row; /* set by spool_append() and spool_read() */
-    const char *device;
-    const char *payload;
-    size_t payload_size;
+    int64_t row;                 /* set by spool_append() and spool_read(); grows */
+    const struct layout *layout; /* kept; NULL: this row makes no sense */
+    const unsigned char *bytes;
+    size_t size;
 };
 
 /* Opens or makes the file. NULL: `why` says what, where and what to do. A file
- * that was set aside is logged. */
-struct spool *spool_open(const char *path, int64_t max_bytes, char why[256]);
+ * that was set aside is logged. `*lost` is how many samples were lost with it. */
+struct spool *spool_open(const char *path, int64_t max_bytes, struct layouts *layouts,
+                         uint64_t *lost, char why[256]);
 void spool_close(struct spool *spool);
 
 /* Takes all samples in one transaction, and gives each its row; or none. */
 bool spool_append(struct spool *spool, struct spool_sample *samples, size_t n);
 
-/* Calls `each` for the samples behind `row`, oldest first, at most `most`. The
- * texts live during the call only. False after a failure. */
+/* Calls `each` for the samples behind `row`, oldest first, at most `most`, and as
+ * long as it returns true. The bytes live during the call only. False after a
+ * failure. */
 bool spool_read(struct spool *spool, int64_t row, size_t most,
-                void (*each)(void *context, const struct spool_sample *sample), void *context);
+                bool (*each)(void *context, const struct spool_sample *sample), void *context);
 
-/* Forgets delivered samples. */
+/* Forgets samples. */
 bool spool_remove(struct spool *spool, const int64_t *rows, size_t n);
 
 /* Makes room when the file is too large: calls `dropped` for each sample given up. */
@@ -48,9 +57,12 @@ bool spool_trim(struct spool *spool,
 /* Whether the last failure was one that trying again does not mend. */
 bool spool_is_damaged(const struct spool *spool);
 
-/* Sets the file aside and begins a new one in its place; rows begin anew, too.
- * False when that is not possible: nothing works then, and this can be tried again. */
-bool spool_renew(struct spool *spool);
+/* Begins a new file in the place of one that is damaged, which is set aside, or
+ * was taken away, and saves into it what can be read of the old one. `lost` is
+ * called for each row that can not, with row 0 for one of which nothing is known.
+ * False when that is not possible now: the old file stays in use as far as it
+ * goes, and this can be tried again. */
+bool spool_renew(struct spool *spool, void (*lost)(void *context, int64_t row), void *context);
 
 /* How many samples it holds. */
 uint64_t spool_count(const struct spool *spool);

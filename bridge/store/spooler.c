@@ -8,7 +8,6 @@
 #include "bridge/base/clock.h"
 #include "bridge/base/log.h"
 #include "bridge/store/spool.h"
-#include "bridge/wire/topic.h"
 
 /* A sample is on disk a second after it was taken: half of it to wait for the
  * broker, half to write. */
@@ -20,7 +19,7 @@
 /* A disk that damages one file after the other is not filled with them. */
 #define RENEW_NS (60 * CLOCK_NS_PER_S)
 
-enum { AT_ONCE = 1024, BYTES_AT_ONCE = 1 << 20 };
+enum { AT_ONCE = 1024, BYTES_AT_ONCE = 1 << 20, BAD_AT_ONCE = 64 };
 
 /* What can fail. */
 enum work { APPEND = 1, REMOVE = 2, TRIM = 4, READ = 8 };
@@ -35,25 +34,35 @@ struct spooler {
     int64_t renewable_ns;
     int64_t read_row; /* rows up to this one have been read back */
     bool read_full;   /* the outbox took no more */
+    bool more;        /* there are rows behind it, and they can be read */
+    unsigned n_bad;   /* rows that make no sense, to be removed */
+    int64_t bad[BAD_AT_ONCE];
     struct outbox_spilled spilled[AT_ONCE];
     struct spool_sample samples[AT_ONCE];
     int64_t rows[AT_ONCE];
-    char bytes[BYTES_AT_ONCE];
+    unsigned char bytes[BYTES_AT_ONCE];
 };
 
-/* A damaged spool is replaced. What memory still holds goes to the new one. */
+static void count_lost(void *context, int64_t row)
+{
+    struct spooler *spooler = context;
+    outbox_drop_row(spooler->outbox, row, spooler->conf->devices.n_devices);
+}
+
+/* A spool that is damaged, or was taken away, is replaced, with all that can be
+ * read of it. */
 static bool renew(struct spooler *spooler)
 {
-    const uint64_t count = spool_count(spooler->spool);
     const int64_t now_ns = clock_mono_ns();
     if (!spool_is_damaged(spooler->spool) || now_ns < spooler->renewable_ns)
         return false;
     spooler->renewable_ns = now_ns + RENEW_NS;
     log_error("the spool fails path=%s samples=%llu why=\"%s\"", spooler->conf->spool_path,
-              (unsigned long long)count, spool_error(spooler->spool));
-    outbox_forget_rows(spooler->outbox);
-    spooler->read_row = 0;
-    return spool_renew(spooler->spool);
+              (unsigned long long)spool_count(spooler->spool), spool_error(spooler->spool));
+    if (spool_renew(spooler->spool, count_lost, spooler))
+        return true;
+    spooler->renewable_ns = now_ns + RETRY_NS;
+    return false;
 }
 
 /* Says once that the disk fails, and once that all of it works again. */
@@ -71,11 +80,6 @@ static bool check(struct spooler *spooler, enum work work, bool good)
     return good;
 }
 
-static const char *name_of(const struct spooler *spooler, unsigned device)
-{
-    return spooler->conf->devices.devices[device].name;
-}
-
 /* Puts what has waited too long on disk; returns when to look again. */
 static int64_t spill(struct spooler *spooler, int64_t until_ns)
 {
@@ -85,9 +89,9 @@ static int64_t spill(struct spooler *spooler, int64_t until_ns)
                              BYTES_AT_ONCE, &next_ns)) > 0) {
         for (size_t i = 0; i < n; i++)
             spooler->samples[i] = (struct spool_sample){
-                .device = name_of(spooler, spooler->spilled[i].device),
-                .payload = spooler->spilled[i].payload,
-                .payload_size = spooler->spilled[i].payload_size,
+                .layout = spooler->spilled[i].layout,
+                .bytes = spooler->spilled[i].packed,
+                .size = spooler->spilled[i].size,
             };
         if (!check(spooler, APPEND, spool_append(spooler->spool, spooler->samples, n)))
             return clock_mono_ns() + RETRY_NS;
@@ -110,11 +114,12 @@ static bool remove_delivered(struct spooler *spooler)
 }
 
 /* The device's index, or their number for one that is configured no more. */
-static unsigned find_device(const struct spooler *spooler, const char *name)
+static unsigned find_device(const struct spooler *spooler, const struct layout *layout)
 {
     const struct device_list *list = &spooler->conf->devices;
     unsigned i = 0;
-    while (i < list->n_devices && strcmp(list->devices[i].name, name) != 0)
+    while (i < list->n_devices &&
+           (layout == NULL || strcmp(list->devices[i].name, layout->device) != 0))
         i++;
     return i;
 }
@@ -122,25 +127,40 @@ static unsigned find_device(const struct spooler *spooler, const char *name)
 static void count_dropped(void *context, const struct spool_sample *sample)
 {
     struct spooler *spooler = context;
-    outbox_drop_row(spooler->outbox, sample->row, find_device(spooler, sample->device));
+    outbox_drop_row(spooler->outbox, sample->row, find_device(spooler, sample->layout));
 }
 
-/* Hands one sample back to the outbox. A device that is configured no more
- * still has a topic. */
-static void hand_back(void *context, const struct spool_sample *sample)
+/* Hands one sample back to the outbox. What makes no sense is set aside. */
+static bool hand_back(void *context, const struct spool_sample *sample)
 {
     struct spooler *spooler = context;
-    char topic[TOPIC_MAX + 1] = "";
-    const unsigned device = find_device(spooler, sample->device);
-    if (spooler->read_full)
-        return;
-    if (device == spooler->conf->devices.n_devices)
-        (void)topic_make(topic, spooler->conf, sample->device, "backfill");
-    if (outbox_refill(spooler->outbox, sample->row, device, topic, sample->payload,
-                      sample->payload_size))
+    if (sample->layout == NULL && spooler->n_bad < BAD_AT_ONCE) {
+        spooler->bad[spooler->n_bad++] = sample->row;
         spooler->read_row = sample->row;
-    else
+    } else if (sample->layout != NULL &&
+               outbox_refill(spooler->outbox, sample->row, find_device(spooler, sample->layout),
+                             sample->layout, sample->bytes, sample->size)) {
+        spooler->read_row = sample->row;
+    } else {
         spooler->read_full = true;
+    }
+    return !spooler->read_full;
+}
+
+static bool set_bad_aside(struct spooler *spooler)
+{
+    const unsigned n = spooler->n_bad;
+    if (n == 0)
+        return true;
+    if (!check(spooler, REMOVE, spool_remove(spooler->spool, spooler->bad, n)))
+        return false;
+    spooler->n_bad = 0;
+    for (unsigned i = 0; i < n; i++)
+        outbox_set_row_aside(spooler->outbox, spooler->bad[i], spooler->conf->devices.n_devices);
+    log_error(
+        "the spool holds rows that make no sense: they are set aside path=%s rows=%u first=%lld",
+        spooler->conf->spool_path, n, (long long)spooler->bad[0]);
+    return true;
 }
 
 static void refill(struct spooler *spooler)
@@ -151,9 +171,11 @@ static void refill(struct spooler *spooler)
         if (rewind)
             spooler->read_row = before = 0;
         spooler->read_full = false;
-        if (!check(spooler, READ,
-                   spool_read(spooler->spool, before, AT_ONCE, hand_back, spooler)) ||
-            spooler->read_full || spooler->read_row == before)
+        spooler->more =
+            check(spooler, READ, spool_read(spooler->spool, before, AT_ONCE, hand_back, spooler)) &&
+            (spooler->read_full || spooler->read_row != before);
+        const bool full = spooler->read_full && spooler->n_bad == 0;
+        if (!set_bad_aside(spooler) || !spooler->more || full)
             return;
     }
 }
@@ -170,8 +192,11 @@ static void *spooler_thread(void *argument)
         if (spool_count(spooler->spool) > 0) {
             (void)check(spooler, TRIM, spool_trim(spooler->spool, count_dropped, spooler));
             refill(spooler);
+        } else {
+            spooler->more = false;
         }
-        outbox_set_spool(spooler->outbox, spooler->failing == 0, spool_count(spooler->spool));
+        outbox_set_spool(spooler->outbox, spooler->failing == 0, spool_count(spooler->spool),
+                         spooler->more);
         if (stopping)
             break;
         if (spool_count(spooler->spool) > 0 && next_ns > now_ns + GATHER_NS)
@@ -184,21 +209,26 @@ static void *spooler_thread(void *argument)
     return NULL;
 }
 
-struct spooler *spooler_start(const struct conf *conf, struct outbox *outbox)
+struct spooler *spooler_start(const struct conf *conf, struct layouts *layouts,
+                              struct outbox *outbox)
 {
+    uint64_t lost = 0;
     char why[256] = "out of memory or threads";
     struct spooler *spooler = calloc(1, sizeof(*spooler));
     if (spooler == NULL || !outbox_use_spool(outbox))
         goto failed;
     spooler->conf = conf;
     spooler->outbox = outbox;
-    spooler->spool = spool_open(conf->spool_path, conf->spool_max_size, why);
+    spooler->spool = spool_open(conf->spool_path, conf->spool_max_size, layouts, &lost, why);
     if (spooler->spool == NULL)
         goto failed;
     if (spool_count(spooler->spool) > 0)
         log_info("the spool holds samples of an earlier run samples=%llu",
                  (unsigned long long)spool_count(spooler->spool));
-    outbox_set_spool(outbox, true, spool_count(spooler->spool));
+    while (lost-- > 0)
+        outbox_drop_row(outbox, 0, conf->devices.n_devices);
+    spooler->more = spool_count(spooler->spool) > 0;
+    outbox_set_spool(outbox, true, spool_count(spooler->spool), spooler->more);
     if (pthread_create(&spooler->thread, NULL, spooler_thread, spooler) == 0)
         return spooler;
 

@@ -10,12 +10,14 @@
 #define BRIDGE_STORE_SPOOLER_H
 
 #include "bridge/site/conf.h"
+#include "bridge/store/layouts.h"
 #include "bridge/store/outbox.h"
 
 struct spooler;
 
 /* Opens the spool of the configuration and starts. NULL with a logged reason. */
-struct spooler *spooler_start(const struct conf *conf, struct outbox *outbox);
+struct spooler *spooler_start(const struct conf *conf, struct layouts *layouts,
+                              struct outbox *outbox);
 
 /* After the publisher: puts on disk what was not delivered, joins, frees. */
 void spooler_stop(struct spooler *spooler);

@@ -124,7 +124,7 @@ static void close_file(struct state *state)
 {
     sqlite3_finalize(state->keep);
     sqlite3_finalize(state->forget);
-    sqlite3_close(state->file);
+    database_close(state->file);
     state->keep = state->forget = NULL;
     state->file = NULL;
 }

@@ -5,7 +5,6 @@
 
 #include "bridge/base/clock.h"
 #include "bridge/base/log.h"
-#include "bridge/wire/sample_json.h"
 #include "devices/registers/codec.h"
 
 static void tell(void *inbox, const struct outcome *outcome)
@@ -17,9 +16,11 @@ bool polled_init(struct polled *unit, const struct polled_desk *desk, const stru
                  unsigned index, bool shares_line)
 {
     const bool commanded = device_takes_commands(device);
+    const struct layout layout = sample_layout(device);
     *unit = (struct polled){
         .index = index,
         .device = device,
+        .layout = layouts_keep(desk->layouts, &layout),
         .plan = plan_new(device, NULL),
         .values = calloc(device->n_points, sizeof(struct value)),
         .plausible = calloc(device->n_points, sizeof(struct plausible)),
@@ -37,8 +38,8 @@ bool polled_init(struct polled *unit, const struct polled_desk *desk, const stru
             .tell = tell,
             .context = desk->inbox,
         });
-    return unit->plan != NULL && unit->values != NULL && unit->plausible != NULL &&
-           unit->change != NULL && (unit->battery != NULL || !commanded);
+    return unit->plan != NULL && unit->layout != NULL && unit->values != NULL &&
+           unit->plausible != NULL && unit->change != NULL && (unit->battery != NULL || !commanded);
 }
 
 void polled_destroy(struct polled *unit)
@@ -86,9 +87,9 @@ static void publish(struct polled *unit, const struct polled_desk *desk, int64_t
                     int64_t taken_ns)
 {
     struct energy_kwh energy = {0};
-    const struct layout layout = sample_layout(unit->device);
+    unsigned char packed[SAMPLE_PACKED_MAX];
     struct sample sample = {
-        .layout = &layout,
+        .layout = unit->layout,
         .ts_ms = ts_ms,
         .quality = sample_quality(unit->values, unit->device->n_points),
         .values = unit->values,
@@ -101,8 +102,9 @@ static void publish(struct polled *unit, const struct polled_desk *desk, int64_t
     if (!on_change_is_news(unit->change, unit->values, taken_ns))
         return;
     sample.seq = ++unit->seq;
-    size_t size = sample_json(&sample, desk->text, desk->text_size);
-    outbox_put_sample(desk->outbox, unit->index, taken_ns, desk->text, size);
+    latest_put(desk->latest, unit->index, taken_ns, &sample);
+    outbox_put_sample(desk->outbox, unit->index, taken_ns, unit->layout, packed,
+                      sample_pack(&sample, packed, sizeof(packed)));
     health_count(&desk->health->samples);
 }
 

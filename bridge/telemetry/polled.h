@@ -10,9 +10,11 @@
 #include "bridge/battery/battery.h"
 #include "bridge/commands/inbox.h"
 #include "bridge/model/health.h"
+#include "bridge/store/layouts.h"
 #include "bridge/store/outbox.h"
 #include "bridge/telemetry/due.h"
 #include "bridge/telemetry/energy.h"
+#include "bridge/telemetry/latest.h"
 #include "bridge/telemetry/on_change.h"
 #include "devices/registers/plausible.h"
 #include "devices/registers/scan.h"
@@ -21,6 +23,7 @@
 struct polled {
     unsigned index; /* of the device in the configuration */
     const struct device *device;
+    const struct layout *layout; /* of its samples, a kept one */
     struct plan *plan;
     struct battery *battery; /* NULL: takes no commands */
     struct value *values;
@@ -44,11 +47,11 @@ struct polled_desk {
     struct inbox *inbox;
     struct health *health;
     struct energy *energy; /* NULL = none is counted */
-    struct state *state;   /* NULL = nothing survives a restart */
+    struct layouts *layouts;
+    struct latest *latest;
+    struct state *state; /* NULL = nothing survives a restart */
     const char *run;
     const char *who; /* for another program that wants one of the devices */
-    char *text;      /* room for one sample */
-    size_t text_size;
 };
 
 /* All but its schedule. `shares_line`: it is not alone on its link. False when out

@@ -11,7 +11,6 @@
 #include "bridge/base/clock.h"
 #include "bridge/base/log.h"
 #include "bridge/telemetry/polled.h"
-#include "bridge/wire/sample_json.h"
 #include "devices/lines/claim.h"
 #include "devices/lines/link_new.h"
 
@@ -386,7 +385,6 @@ static void poller_free(struct poller *poller)
         close(poller->epoll_fd);
     free(poller->lines);
     free(poller->due_ns);
-    free(poller->desk.text);
     free(poller);
 }
 
@@ -440,14 +438,10 @@ static struct poller *poller_new(const struct poller_setup *setup)
 {
     const struct device_list *devices = &setup->conf->devices;
     unsigned n_units = 0, n_lines = 0;
-    size_t text_size = 1; /* never nothing */
 
     for (unsigned i = 0; i < devices->n_devices; i++) {
         if (devices->devices[i].poller != setup->poller)
             continue;
-        const struct layout layout = sample_layout(&devices->devices[i]);
-        size_t size = sample_json_room(&layout);
-        text_size = size > text_size ? size : text_size;
         n_units++;
         n_lines += device_is_first(devices, i);
     }
@@ -468,14 +462,13 @@ static struct poller *poller_new(const struct poller_setup *setup)
         .state = setup->state,
         .run = setup->run,
         .who = poller->who,
-        .text_size = text_size < OUTBOX_PAYLOAD_MAX ? text_size : OUTBOX_PAYLOAD_MAX,
+        .layouts = setup->layouts,
+        .latest = setup->latest,
     };
-    poller->desk.text = malloc(poller->desk.text_size);
     poller->lines = calloc(n_lines, sizeof(*poller->lines));
     poller->due_ns = calloc(n_lines, sizeof(*poller->due_ns));
     promise(poller, CLOCK_NEVER);
-    if (poller->desk.text == NULL || poller->lines == NULL || poller->due_ns == NULL ||
-        !lines_init(poller)) {
+    if (poller->lines == NULL || poller->due_ns == NULL || !lines_init(poller)) {
         poller_free(poller);
         return NULL;
     }

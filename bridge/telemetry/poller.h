@@ -19,8 +19,10 @@
 #include "bridge/commands/inbox.h"
 #include "bridge/commands/mailbox.h"
 #include "bridge/model/health.h"
+#include "bridge/store/layouts.h"
 #include "bridge/store/outbox.h"
 #include "bridge/telemetry/energy.h"
+#include "bridge/telemetry/latest.h"
 
 struct poller;
 
@@ -28,7 +30,9 @@ struct poller_setup {
     const struct conf *conf;
     unsigned poller; /* of the devices with this number */
     struct mailbox *mailbox;
+    struct layouts *layouts;
     struct outbox *outbox;
+    struct latest *latest;
     struct inbox *inbox;
     struct health *health;
     struct energy *energy; /* NULL = none is counted */

@@ -156,6 +156,20 @@ size_t sample_json(const struct sample *sample, char *text, size_t size)
     return out.full ? 0 : (size_t)(out.at - text);
 }
 
+size_t sample_json_of_packed(const struct layout *layout, const void *packed, size_t packed_size,
+                             char *text, size_t size)
+{
+    struct value values[PROFILE_POINTS_MAX];
+    struct sample sample;
+    if (layout->is_text && packed_size <= size) {
+        memcpy(text, packed, packed_size);
+        return packed_size;
+    }
+    return sample_unpack(layout, packed, packed_size, &sample, values)
+               ? sample_json(&sample, text, size)
+               : 0;
+}
+
 size_t sample_json_room(const struct layout *layout)
 {
     size_t room = SAMPLE_BYTES;

@@ -10,6 +10,11 @@
 /* Returns its length, 0 when it does not fit into `size`. */
 size_t sample_json(const struct sample *sample, char *text, size_t size);
 
+/* The same for one that waited in its packed form, or as a text. 0 also when the
+ * bytes are no sample of this layout. */
+size_t sample_json_of_packed(const struct layout *layout, const void *packed, size_t packed_size,
+                             char *text, size_t size);
+
 /* A size that every sample of this layout fits into. */
 size_t sample_json_room(const struct layout *layout);
 

@@ -16,6 +16,7 @@
 
 #include "bridge/base/log.h"
 #include "bridge/telemetry/poller.h"
+#include "bridge/wire/sample_json.h"
 #include "devices/lines/link_new.h"
 #include "fake_clock.h"
 #include "fake_link.h"
@@ -24,7 +25,7 @@
 enum { SAMPLES_MOST = 2000, REPORTS_MOST = 16 };
 
 /* What the poller said, in order. */
-struct sample {
+struct seen {
     unsigned device;
     int64_t taken_ns;
     int online; /* said of the device after it: -1 = nothing */
@@ -36,8 +37,10 @@ static struct stage {
     struct fake_link *fake;
     struct mailbox *mailbox;
     struct inbox *inbox;
+    struct layouts *layouts;
+    struct latest *latest;
     struct health health;
-    struct sample samples[SAMPLES_MOST];
+    struct seen samples[SAMPLES_MOST];
     unsigned n_samples;
     struct report reports[REPORTS_MOST];
     unsigned n_reports;
@@ -72,14 +75,16 @@ static void end_script(void)
 }
 
 void outbox_put_sample(struct outbox *outbox, unsigned device, int64_t taken_ns,
-                       const char *payload, size_t size)
+                       const struct layout *layout, const void *packed, size_t size)
 {
     (void)outbox;
-    if (stage.n_samples == SAMPLES_MOST || size == 0 || size >= sizeof stage.samples[0].text)
+    if (stage.n_samples == SAMPLES_MOST)
         abort();
-    struct sample *sample = &stage.samples[stage.n_samples++];
-    *sample = (struct sample){.device = device, .taken_ns = taken_ns, .online = -1};
-    memcpy(sample->text, payload, size);
+    struct seen *sample = &stage.samples[stage.n_samples++];
+    *sample = (struct seen){.device = device, .taken_ns = taken_ns, .online = -1};
+    size = sample_json_of_packed(layout, packed, size, sample->text, sizeof sample->text - 1);
+    if (size == 0)
+        abort();
 }
 
 void outbox_set_online(struct outbox *outbox, unsigned device, bool online)
@@ -133,6 +138,8 @@ static void stage_begin(const char *devices)
     stage.fake->registers[2][0] = 0x4366; /* 230 V */
     stage.mailbox = mailbox_new(4);
     stage.inbox = inbox_new();
+    stage.layouts = layouts_new();
+    stage.latest = latest_new(&stage.conf.devices);
     memset(&stage.health, 0, sizeof stage.health);
     assert_true(health_init(&stage.health, stage.conf.devices.n_devices));
     stage.n_samples = stage.n_reports = stage.n_presence = stage.n_before = 0;
@@ -156,6 +163,8 @@ static void stage_run(unsigned device, unsigned samples)
         .conf = &stage.conf,
         .mailbox = stage.mailbox,
         .inbox = stage.inbox,
+        .layouts = stage.layouts,
+        .latest = stage.latest,
         .health = &stage.health,
         .run = "5f3a9c1e",
         .origin_ns = FAKE_MONO_NS,
@@ -174,12 +183,14 @@ static void stage_end(void)
 {
     mailbox_free(stage.mailbox);
     inbox_free(stage.inbox);
+    latest_free(stage.latest);
+    layouts_free(stage.layouts);
     health_free(&stage.health);
     conf_free(&stage.conf);
     free(stage.fake);
 }
 
-static json_int_t integer_of(const struct sample *sample, const char *key)
+static json_int_t integer_of(const struct seen *sample, const char *key)
 {
     json_t *json = json_loads(sample->text, 0, NULL);
     assert_non_null(json);
@@ -192,7 +203,7 @@ static json_int_t integer_of(const struct sample *sample, const char *key)
     return number;
 }
 
-static void assert_has(const struct sample *sample, const char *part)
+static void assert_has(const struct seen *sample, const char *part)
 {
     if (strstr(sample->text, part) == NULL)
         fail_msg("no %s in %s", part, sample->text);
@@ -228,7 +239,7 @@ static void test_every_scan_is_one_sample(void **state)
     assert_int_equal(stage.health.samples_bad, 0);
     assert_int_equal(stage.health.missed_ticks, 0);
     for (unsigned i = 0; i < 50; i++) {
-        const struct sample *sample = &stage.samples[i];
+        const struct seen *sample = &stage.samples[i];
         assert_int_equal(integer_of(sample, "seq"), i + 1);
         /* When its first request was sent: on the tick, for ever. */
         assert_int_equal(integer_of(sample, "ts"), FAKE_UTC_MS + 1000 * i + (i == 0));
@@ -250,7 +261,7 @@ static void test_devices_of_one_link_take_turns(void **state)
     stage_run(1, 10);
     json_int_t seq[2] = {0, 0};
     for (unsigned i = 0; i < stage.n_samples; i++) {
-        const struct sample *sample = &stage.samples[i];
+        const struct seen *sample = &stage.samples[i];
         assert_int_equal(sample->device, i % 2);
         assert_int_equal(integer_of(sample, "seq"), ++seq[sample->device]);
         /* The second has its turn in the middle of the first's period. */
@@ -270,7 +281,7 @@ static void test_a_refused_point_is_named_and_the_others_stay(void **state)
         (struct fake_rule){.function = FAKE_READ, .address = SOE, .fault = FAULT_ILLEGAL_ADDRESS});
     stage_run(0, 3);
     for (unsigned i = 0; i < 3; i++) {
-        const struct sample *sample = &stage.samples[i];
+        const struct seen *sample = &stage.samples[i];
         assert_int_equal(integer_of(sample, "seq"), i + 1);
         assert_has(sample, "\"quality\":\"partial\"");
         assert_has(sample, "\"soe\":null");
@@ -326,7 +337,7 @@ static void test_a_silent_device_is_asked_as_documented(void **state)
     assert_true(seconds(call_of(FAKE_READ, 1)->at_ns, call_of(FAKE_READ, 2)->at_ns) < 7.1);
     const bool online[] = {false, false, false, true};
     for (unsigned i = 0; i < 4; i++) {
-        const struct sample *sample = &stage.samples[i];
+        const struct seen *sample = &stage.samples[i];
         assert_int_equal(integer_of(sample, "seq"), i + 1);
         assert_int_equal(sample->online, online[i]);
         assert_has(sample, online[i] ? "\"quality\":\"good\"" : "\"quality\":\"bad\"");
@@ -428,7 +439,7 @@ static void test_a_dead_neighbour_takes_little_of_the_time(void **state)
     unsigned bad = 0;
     json_int_t seq = 0;
     for (unsigned i = 0; i < stage.n_samples; i++) {
-        const struct sample *sample = &stage.samples[i];
+        const struct seen *sample = &stage.samples[i];
         if (sample->device == 0) {
             assert_has(sample, "\"quality\":\"good\"");
             assert_int_equal(sample->online, true);

@@ -30,6 +30,8 @@ static struct stage {
     struct fake_link *fakes[LINES]; /* by port */
     struct mailbox *mailbox;
     struct inbox *inbox;
+    struct layouts *layouts;
+    struct latest *latest;
     struct health health;
     struct {
         unsigned device;
@@ -64,16 +66,17 @@ static void end_script(void)
 }
 
 void outbox_put_sample(struct outbox *outbox, unsigned device, int64_t taken_ns,
-                       const char *payload, size_t size)
+                       const struct layout *layout, const void *packed, size_t size)
 {
-    static const char good[] = "\"quality\":\"good\"";
+    struct value values[PROFILE_POINTS_MAX];
+    struct sample sample;
     (void)outbox;
-    if (stage.n_samples == SAMPLES_MOST)
+    if (stage.n_samples == SAMPLES_MOST || !sample_unpack(layout, packed, size, &sample, values))
         abort();
     stage.samples[stage.n_samples].device = device;
     stage.samples[stage.n_samples].taken_ns = taken_ns;
     stage.samples[stage.n_samples].put_ns = fake_now_ns;
-    stage.samples[stage.n_samples++].good = memmem(payload, size, good, sizeof good - 1) != NULL;
+    stage.samples[stage.n_samples++].good = sample.quality == SAMPLE_GOOD;
     unsigned of_device = 0;
     for (unsigned i = 0; i < stage.n_samples; i++)
         of_device += stage.samples[i].device == stage.of_device;
@@ -156,6 +159,8 @@ static void stage_begin(const char *devices)
     }
     stage.mailbox = mailbox_new(4);
     stage.inbox = inbox_new();
+    stage.layouts = layouts_new();
+    stage.latest = latest_new(&stage.conf.devices);
     assert_true(health_init(&stage.health, stage.conf.devices.n_devices));
     stage.order = (struct order){.token = 7, .value = 50, .expires_ns = CLOCK_NEVER};
     if (stage.conf.devices.devices[0].controllable)
@@ -172,6 +177,8 @@ static void stage_run(int64_t origin_ns)
         .conf = &stage.conf,
         .mailbox = stage.mailbox,
         .inbox = stage.inbox,
+        .layouts = stage.layouts,
+        .latest = stage.latest,
         .health = &stage.health,
         .run = "5f3a9c1e",
         .origin_ns = origin_ns,
@@ -192,6 +199,8 @@ static void stage_end(void)
     }
     mailbox_free(stage.mailbox);
     inbox_free(stage.inbox);
+    latest_free(stage.latest);
+    layouts_free(stage.layouts);
     health_free(&stage.health);
     conf_free(&stage.conf);
     sem_destroy(&stage.ended);

@@ -16,6 +16,9 @@
 
 enum { DEVICES = 3, MIB = 1 << 20 };
 
+/* To the outbox a sample is bytes. */
+static const struct layout layout = {.device = "any"};
+
 /* One outbox, the last item taken from it, and a clock. */
 struct fixture {
     struct outbox *outbox;
@@ -49,7 +52,7 @@ static void resume(struct fixture *f)
 
 static void put(struct fixture *f, unsigned device, const char *text)
 {
-    outbox_put_sample(f->outbox, device, f->now_ns, text, strlen(text));
+    outbox_put_sample(f->outbox, device, f->now_ns, &layout, text, strlen(text));
 }
 
 static uint64_t expect(struct fixture *f, enum outbox_kind kind, const char *text)
@@ -97,6 +100,7 @@ static void test_live_samples_go_in_order_and_are_kept_until_acknowledged(void *
     uint64_t one = expect(f, OUTBOX_STATE, "one");
     assert_int_equal(f->item.device, 1);
     assert_int_equal(f->item.taken_ns, f->now_ns);
+    assert_ptr_equal(f->item.layout, &layout);
     uint64_t two = expect(f, OUTBOX_STATE, "two");
     expect_nothing(f);
     assert_depth(f, 2, 0, 2);
@@ -281,7 +285,7 @@ static void test_an_outcome_beyond_its_bounds_is_not_taken(void **state)
     assert_false(outbox_put_outcome(f->outbox, "t", NULL, 0, large, OUTBOX_PAYLOAD_MAX + 1));
     assert_true(outbox_put_outcome(f->outbox, "t", NULL, 0, large, OUTBOX_PAYLOAD_MAX));
     assert_int_equal(outbox_depth(f->outbox).outcomes, 3);
-    outbox_put_sample(f->outbox, 1, 0, large, OUTBOX_PAYLOAD_MAX + 1);
+    outbox_put_sample(f->outbox, 1, 0, &layout, large, OUTBOX_PAYLOAD_MAX + 1);
     assert_int_equal(outbox_dropped(f->outbox, 1), 1);
     assert_depth(f, 0, 0, 0);
 }
@@ -517,7 +521,7 @@ static unsigned overfill(struct fixture *f, unsigned device, unsigned n_drops)
     while (outbox_dropped(f->outbox, device) < before + n_drops) {
         int size = snprintf(payload, sizeof(payload), "%u", n++);
         memset(payload + size, ' ', sizeof(payload) - (size_t)size);
-        outbox_put_sample(f->outbox, device, f->now_ns, payload, sizeof(payload));
+        outbox_put_sample(f->outbox, device, f->now_ns, &layout, payload, sizeof(payload));
     }
     return n;
 }
@@ -629,7 +633,7 @@ static void test_nothing_is_lost_without_being_counted(void **state)
             last_backfill = 0;
         } else if (event < 400 && n_put < SAMPLES) {
             int size = snprintf(payload, sizeof(payload), "%u ", ++n_put);
-            outbox_put_sample(f->outbox, (unsigned)event % DEVICES, f->now_ns, payload,
+            outbox_put_sample(f->outbox, (unsigned)event % DEVICES, f->now_ns, &layout, payload,
                               (size_t)size + (size_t)rand() % 3900);
         } else if (event < 700 && outbox_take(f->outbox, f->now_ns, &f->item)) {
             flights[n_flights++] = f->item.ticket;

@@ -16,6 +16,10 @@
 
 enum { DEVICES = 2, MIB = 1 << 20, ROWS = 4096 };
 
+/* To the outbox a sample is bytes. The last one is of a device that is configured no more. */
+static const struct layout layouts[DEVICES + 1] = {
+    {.device = "a"}, {.device = "b"}, {.device = "gone"}};
+
 struct fixture {
     struct outbox *outbox;
     struct outbox_item item;
@@ -27,7 +31,7 @@ struct fixture {
     } disk[ROWS]; /* by row, from 1 */
     int64_t last_row;
     struct outbox_spilled list[64];
-    char bytes[MIB];
+    unsigned char bytes[MIB];
 };
 
 static int setup(void **state)
@@ -49,7 +53,7 @@ static int teardown(void **state)
 
 static void put(struct fixture *f, unsigned device, const char *text)
 {
-    outbox_put_sample(f->outbox, device, f->now_ns, text, strlen(text));
+    outbox_put_sample(f->outbox, device, f->now_ns, &layouts[device], text, strlen(text));
 }
 
 static void to_disk(struct fixture *f, size_t n)
@@ -57,9 +61,9 @@ static void to_disk(struct fixture *f, size_t n)
     for (size_t i = 0; i < n; i++) {
         f->list[i].row = ++f->last_row;
         f->disk[f->last_row].there = true;
-        f->disk[f->last_row].device = f->list[i].device;
+        f->disk[f->last_row].device = (unsigned)(f->list[i].layout - layouts);
         snprintf(f->disk[f->last_row].payload, sizeof f->disk[0].payload, "%.*s",
-                 (int)f->list[i].payload_size, f->list[i].payload);
+                 (int)f->list[i].size, (const char *)f->list[i].packed);
     }
     outbox_spilled(f->outbox, f->list, n);
 }
@@ -102,8 +106,8 @@ static unsigned refill(struct fixture *f)
         f->read_row = 0;
     for (int64_t row = f->read_row + 1; row <= f->last_row; row++) {
         if (f->disk[row].there) {
-            if (!outbox_refill(f->outbox, row, f->disk[row].device, "", f->disk[row].payload,
-                               strlen(f->disk[row].payload)))
+            if (!outbox_refill(f->outbox, row, f->disk[row].device, &layouts[f->disk[row].device],
+                               f->disk[row].payload, strlen(f->disk[row].payload)))
                 break;
             n++;
         }
@@ -265,41 +269,40 @@ static void test_without_a_disk_backlog_goes_from_memory(void **state)
     put(f, 0, "a1");
     resume(f);
     expect_nothing(f);
-    outbox_set_spool(f->outbox, false, 0);
+    outbox_set_spool(f->outbox, false, 0, false);
     deliver(f, OUTBOX_BACKFILL, "a1");
-    outbox_set_spool(f->outbox, true, 7);
+    outbox_set_spool(f->outbox, true, 7, true);
     assert_int_equal(outbox_depth(f->outbox).backlog, 7);
 }
 
-static void test_forgotten_rows_are_written_again_and_kept(void **state)
+/* What is on disk is older. */
+static void test_with_a_full_disk_the_oldest_comes_first(void **state)
 {
     struct fixture *f = *state;
-    put(f, 0, "old 1");
-    put(f, 0, "old 2");
+    put(f, 0, "a1");
+    put(f, 0, "a2");
     assert_int_equal(spill(f), 2);
+    put(f, 0, "a3"); /* finds no room there */
+    outbox_set_spool(f->outbox, false, 2, true);
     resume(f);
-    refill(f);
-    put(f, 1, "slow");
-    expect(f, OUTBOX_STATE, "slow");
-    f->now_ns += S;
-    assert_int_equal(spill(f), 1);
-    deliver(f, OUTBOX_BACKFILL, "old 1");
-
-    outbox_forget_rows(f->outbox); /* the disk is empty, its rows begin anew */
-    memset(f->disk, 0, sizeof f->disk);
-    f->last_row = f->read_row = 0;
-    int64_t row;
-    assert_int_equal(outbox_delivered(f->outbox, &row, 1), 0);
-    assert_int_equal(spill(f), 1);
-    assert_string_equal(f->disk[1].payload, "slow");
-    outbox_lost(f->outbox);
-    resume(f);
-    deliver(f, OUTBOX_BACKFILL, "old 2"); /* memory has it still */
-    assert_int_equal(refill(f), 1);
-    deliver(f, OUTBOX_BACKFILL, "slow");
     expect_nothing(f);
+    assert_int_equal(refill(f), 2);
+    deliver(f, OUTBOX_BACKFILL, "a1");
+    deliver(f, OUTBOX_BACKFILL, "a2");
+    expect_nothing(f); /* there may be more */
+    outbox_set_spool(f->outbox, false, 0, false);
+    deliver(f, OUTBOX_BACKFILL, "a3");
+    expect_nothing(f);
+
     remove_delivered(f);
-    assert_int_equal(on_disk(f), 0);
+    put(f, 0, "a4");
+    outbox_lost(f->outbox); /* what is on disk has to be looked for again */
+    outbox_set_spool(f->outbox, false, 2, false);
+    resume(f);
+    expect_nothing(f);
+    assert_int_equal(refill(f), 0);
+    outbox_set_spool(f->outbox, false, 2, false);
+    deliver(f, OUTBOX_BACKFILL, "a4");
 }
 
 static void test_a_sample_dropped_on_disk_counts_unless_memory_has_it(void **state)
@@ -324,13 +327,27 @@ static void test_a_sample_dropped_on_disk_counts_unless_memory_has_it(void **sta
     assert_int_equal(outbox_depth(f->outbox).dropped, 2);
 }
 
-static void test_a_device_that_is_configured_no_more_has_its_topic(void **state)
+static void test_what_makes_no_sense_on_disk_is_counted(void **state)
+{
+    struct fixture *f = *state;
+    put(f, 0, "a1");
+    spill(f);
+    outbox_set_row_aside(f->outbox, 1, 0);
+    assert_int_equal(outbox_depth(f->outbox).set_aside, 1);
+    assert_int_equal(outbox_dropped(f->outbox, 0), 1);
+    outbox_drop_row(f->outbox, 0, DEVICES); /* one of which nothing is known */
+    outbox_drop_row(f->outbox, 0, DEVICES);
+    assert_int_equal(outbox_depth(f->outbox).dropped, 3);
+    assert_int_equal(outbox_depth(f->outbox).set_aside, 1);
+}
+
+static void test_a_device_that_is_configured_no_more_keeps_its_layout(void **state)
 {
     struct fixture *f = *state;
     outbox_resumed(f->outbox, f->now_ns);
-    assert_true(outbox_refill(f->outbox, 5, DEVICES, "flux/demo/gone/backfill", "g", 1));
+    assert_true(outbox_refill(f->outbox, 5, DEVICES, &layouts[DEVICES], "g", 1));
     uint64_t ticket = expect(f, OUTBOX_BACKFILL, "g");
-    assert_string_equal(f->item.topic, "flux/demo/gone/backfill");
+    assert_ptr_equal(f->item.layout, &layouts[DEVICES]);
     outbox_ack(f->outbox, ticket, OUTBOX_REFUSED);
     assert_int_equal(outbox_depth(f->outbox).dropped, 1);
 }
@@ -340,16 +357,17 @@ static void test_refill_is_bounded(void **state)
     struct fixture *f = *state;
     unsigned n = 0;
     resume(f);
-    for (int64_t row = 1; outbox_refill(f->outbox, row, 0, "", "x", 1); row++)
+    for (int64_t row = 1; outbox_refill(f->outbox, row, 0, &layouts[0], "x", 1); row++)
         n++;
     assert_in_range(n, 512, 8192);
     bool rewind;
     assert_false(outbox_wants_refill(f->outbox, &rewind));
     for (unsigned i = 0; i < n - 512; i++)
         deliver(f, OUTBOX_BACKFILL, "x");
-    assert_false(outbox_refill(f->outbox, n + 1, 0, "", "x", 1)); /* until these are removed */
+    assert_false(
+        outbox_refill(f->outbox, n + 1, 0, &layouts[0], "x", 1)); /* until these are removed */
     remove_delivered(f);
-    assert_true(outbox_refill(f->outbox, n + 1, 0, "", "x", 1));
+    assert_true(outbox_refill(f->outbox, n + 1, 0, &layouts[0], "x", 1));
 }
 
 static void test_a_sample_that_came_meanwhile_ends_the_sleep(void **state)
@@ -395,9 +413,10 @@ int main(void)
         TEST(test_delivered_but_not_removed_is_not_sent_again),
         TEST(test_without_a_disk_backlog_goes_from_memory),
         TEST(test_what_may_have_ended_the_session_goes_alone_from_disk_too),
-        TEST(test_forgotten_rows_are_written_again_and_kept),
+        TEST(test_with_a_full_disk_the_oldest_comes_first),
+        TEST(test_what_makes_no_sense_on_disk_is_counted),
         TEST(test_a_sample_dropped_on_disk_counts_unless_memory_has_it),
-        TEST(test_a_device_that_is_configured_no_more_has_its_topic),
+        TEST(test_a_device_that_is_configured_no_more_keeps_its_layout),
         TEST(test_refill_is_bounded),
         TEST(test_a_sample_that_came_meanwhile_ends_the_sleep),
     };

@@ -26,6 +26,7 @@ enum { MIB = 1 << 20 };
 struct fixture {
     struct conf conf;
     char directory[64];
+    struct layouts *layouts;
     struct outbox *outbox;
     struct spooler *spooler;
     struct outbox_item item;
@@ -34,9 +35,11 @@ struct fixture {
 
 static void start(struct fixture *f)
 {
+    f->layouts = layouts_new();
     f->outbox = outbox_new(f->conf.devices.n_devices, MIB, MIB);
+    assert_non_null(f->layouts);
     assert_non_null(f->outbox);
-    f->spooler = spooler_start(&f->conf, f->outbox);
+    f->spooler = spooler_start(&f->conf, f->layouts, f->outbox);
     assert_non_null(f->spooler);
 }
 
@@ -44,6 +47,7 @@ static void stop(struct fixture *f)
 {
     spooler_stop(f->spooler);
     outbox_free(f->outbox);
+    layouts_free(f->layouts);
     f->spooler = NULL;
     f->outbox = NULL;
 }
@@ -73,19 +77,34 @@ static int teardown(void **state)
     return result;
 }
 
+/* A text of the first release is the shortest sample. */
+static const struct layout *text_layout(struct fixture *f, const char *device)
+{
+    struct layout layout = {.is_text = true};
+    strcpy(layout.device, device);
+    const struct layout *kept = layouts_keep(f->layouts, &layout);
+    assert_non_null(kept);
+    return kept;
+}
+
 static void put(struct fixture *f, unsigned device, const char *text)
 {
-    outbox_put_sample(f->outbox, device, clock_mono_ns(), text, strlen(text));
+    char whole[64];
+    snprintf(whole, sizeof whole, "{%s}", text);
+    outbox_put_sample(f->outbox, device, clock_mono_ns(),
+                      text_layout(f, f->conf.devices.devices[device].name), whole, strlen(whole));
 }
 
 /* Waits as the publisher does. */
 static uint64_t expect(struct fixture *f, enum outbox_kind kind, const char *text)
 {
+    char whole[64];
+    snprintf(whole, sizeof whole, "{%s}", text);
     while (!outbox_take(f->outbox, clock_mono_ns(), &f->item))
         outbox_wait(f->outbox, CLOCK_NEVER);
     assert_int_equal(f->item.kind, kind);
-    assert_int_equal(f->item.payload_size, strlen(text));
-    assert_memory_equal(f->item.payload, text, strlen(text));
+    assert_int_equal(f->item.payload_size, strlen(whole));
+    assert_memory_equal(f->item.payload, whole, strlen(whole));
     return f->item.ticket;
 }
 
@@ -171,14 +190,18 @@ static void test_a_device_that_is_gone_is_delivered(void **state)
 {
     struct fixture *f = *state;
     char why[256];
-    struct spool *spool = spool_open(f->conf.spool_path, 8 * MIB, why);
-    struct spool_sample sample = {.device = "Gone", .payload = "g", .payload_size = 1};
+    uint64_t lost;
+    f->layouts = layouts_new();
+    struct spool *spool = spool_open(f->conf.spool_path, 8 * MIB, f->layouts, &lost, why);
+    struct spool_sample sample = {
+        .layout = text_layout(f, "Gone"), .bytes = (const unsigned char *)"{g}", .size = 3};
     assert_true(spool_append(spool, &sample, 1));
     spool_close(spool);
+    layouts_free(f->layouts);
     start(f);
     resume(f);
     deliver(f, OUTBOX_BACKFILL, "g");
-    assert_string_equal(f->item.topic, "flux/demo/Gone/backfill");
+    assert_string_equal(f->item.layout->device, "Gone");
     stop(f);
 }
 
@@ -188,11 +211,13 @@ static void test_what_does_not_fit_is_counted(void **state)
     enum { N = 40 };
     static char payload[OUTBOX_PAYLOAD_MAX];
     memset(payload, 'p', sizeof payload);
+    payload[0] = '{';
+    payload[sizeof payload - 1] = '}';
     f->conf.spool_max_size = MIB;
     start(f);
     for (int i = 0; i < N; i++) {
-        payload[0] = (char)i;
-        outbox_put_sample(f->outbox, 1, clock_mono_ns() - CLOCK_NS_PER_S, payload, sizeof payload);
+        outbox_put_sample(f->outbox, 1, clock_mono_ns() - CLOCK_NS_PER_S, text_layout(f, "Meter-B"),
+                          payload, sizeof payload);
         struct outbox_depth depth;
         while (depth = outbox_depth(f->outbox), depth.waiting > 0)
             outbox_wait(f->outbox, clock_mono_ns() + 5 * CLOCK_NS_PER_MS);
@@ -215,9 +240,10 @@ static void test_a_file_that_is_gone_is_replaced(void **state)
     assert_int_equal(unlink(f->conf.spool_path), 0);
     put(f, 0, "a2");
     assert_true(logged_find(&f->logged, "the spool fails", "samples=1 why=\"it was removed"));
-    assert_true(logged_find(&f->logged, "a new one begun", f->conf.spool_path));
-    wait_for(f, 1, 0);
+    assert_true(logged_find(&f->logged, "a new spool was begun", "saved=1 lost=0"));
+    wait_for(f, 2, 0);
     resume(f);
+    deliver(f, OUTBOX_BACKFILL, "a1");
     deliver(f, OUTBOX_BACKFILL, "a2");
     wait_for(f, 0, 0);
     stop(f);
@@ -227,10 +253,12 @@ static void test_a_path_that_cannot_be_is_named(void **state)
 {
     struct fixture *f = *state;
     strcat(f->conf.spool_path, "/not/there.db");
+    f->layouts = layouts_new();
     f->outbox = outbox_new(2, MIB, MIB);
-    assert_null(spooler_start(&f->conf, f->outbox));
+    assert_null(spooler_start(&f->conf, f->layouts, f->outbox));
     assert_true(logged_find(&f->logged, "cannot open the spool", "its directory must exist"));
     outbox_free(f->outbox);
+    layouts_free(f->layouts);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)

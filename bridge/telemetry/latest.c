@@ -1,0 +1,76 @@
+#include "bridge/telemetry/latest.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct slot {
+    int64_t taken_ns;
+    struct sample sample; /* layout NULL = none yet */
+    struct value *values;
+};
+
+struct latest {
+    pthread_mutex_t mutex;
+    struct value *values; /* of all slots */
+    struct slot slots[];
+};
+
+struct latest *latest_new(const struct device_list *list)
+{
+    size_t n_values = 0;
+    for (unsigned i = 0; i < list->n_devices; i++)
+        n_values += list->devices[i].n_points;
+    struct latest *latest = calloc(1, sizeof(*latest) + list->n_devices * sizeof(struct slot));
+    if (latest == NULL)
+        return NULL;
+    latest->values = calloc(n_values, sizeof(*latest->values));
+    if (latest->values == NULL) {
+        free(latest);
+        return NULL;
+    }
+    pthread_mutex_init(&latest->mutex, NULL);
+    struct value *values = latest->values;
+    for (unsigned i = 0; i < list->n_devices; i++) {
+        latest->slots[i].values = values;
+        values += list->devices[i].n_points;
+    }
+    return latest;
+}
+
+void latest_free(struct latest *latest)
+{
+    if (latest == NULL)
+        return;
+    pthread_mutex_destroy(&latest->mutex);
+    free(latest->values);
+    free(latest);
+}
+
+void latest_put(struct latest *latest, unsigned device, int64_t taken_ns,
+                const struct sample *sample)
+{
+    struct slot *slot = &latest->slots[device];
+    pthread_mutex_lock(&latest->mutex);
+    slot->taken_ns = taken_ns;
+    slot->sample = *sample;
+    slot->sample.values = slot->values;
+    memcpy(slot->values, sample->values, sample->layout->n_points * sizeof(*slot->values));
+    pthread_mutex_unlock(&latest->mutex);
+}
+
+bool latest_get(struct latest *latest, unsigned device, struct sample *sample, struct value *values,
+                int64_t *taken_ns)
+{
+    const struct slot *slot = &latest->slots[device];
+    pthread_mutex_lock(&latest->mutex);
+    const bool there = slot->sample.layout != NULL;
+    if (there) {
+        *taken_ns = slot->taken_ns;
+        *sample = slot->sample;
+        sample->values = values;
+        memcpy(values, slot->values, sample->layout->n_points * sizeof(*values));
+    }
+    pthread_mutex_unlock(&latest->mutex);
+    return there;
+}

@@ -1,0 +1,26 @@
+/* latest: the last sample of each device, for whoever asks: page, Sparkplug.
+ *
+ * Room is made once, so that putting allocates nothing. One lock, held for as long
+ * as a sample takes to copy. Pollers put, any thread gets.
+ */
+#ifndef BRIDGE_TELEMETRY_LATEST_H
+#define BRIDGE_TELEMETRY_LATEST_H
+
+#include "bridge/model/sample.h"
+
+struct latest;
+
+/* Room for one sample of every device. NULL when out of memory. */
+struct latest *latest_new(const struct device_list *list);
+void latest_free(struct latest *latest);
+
+/* Takes a copy; its layout has to be a kept one. */
+void latest_put(struct latest *latest, unsigned device, int64_t taken_ns,
+                const struct sample *sample);
+
+/* Copies out the last sample and when it was taken (monotonic); `values` has room
+ * for the device's points. False when there is none yet. */
+bool latest_get(struct latest *latest, unsigned device, struct sample *sample, struct value *values,
+                int64_t *taken_ns);
+
+#endif
