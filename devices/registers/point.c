@@ -7,16 +7,16 @@ static const struct {
     uint8_t width, bits; /* registers; bits of them that are the number */
     bool is_signed;
 } TYPES[POINT_TYPES] = {
-    [POINT_INT16] = {1, 16, true},  [POINT_UINT16] = {1, 16, false},
-    [POINT_INT32] = {2, 32, true},  [POINT_UINT32] = {2, 32, false},
-    [POINT_INT64] = {4, 64, true},  [POINT_UINT64] = {4, 64, false},
-    [POINT_FLOAT32] = {2, 32},      [POINT_FLOAT64] = {4, 64},
-    [POINT_BOOL] = {1, 1, false},   [POINT_INT8] = {1, 8, true},
-    [POINT_UINT8] = {1, 8, false},  [POINT_UINT24] = {2, 24, false},
-    [POINT_INT48] = {3, 48, true},  [POINT_UINT48] = {3, 48, false},
-    [POINT_BCD16] = {1, 16, false}, [POINT_BCD32] = {2, 32, false},
-    [POINT_M10K32] = {2, 32, true}, [POINT_M10K48] = {3, 48, true},
-    [POINT_M10K64] = {4, 64, true}, [POINT_STRING] = {0, 0, false},
+    [POINT_INT16] = {1, 16, true},    [POINT_UINT16] = {1, 16, false},
+    [POINT_INT32] = {2, 32, true},    [POINT_UINT32] = {2, 32, false},
+    [POINT_INT64] = {4, 64, true},    [POINT_UINT64] = {4, 64, false},
+    [POINT_FLOAT32] = {2, 32, false}, [POINT_FLOAT64] = {4, 64, false},
+    [POINT_BOOL] = {1, 1, false},     [POINT_INT8] = {1, 8, true},
+    [POINT_UINT8] = {1, 8, false},    [POINT_UINT24] = {2, 24, false},
+    [POINT_INT48] = {3, 48, true},    [POINT_UINT48] = {3, 48, false},
+    [POINT_BCD16] = {1, 16, false},   [POINT_BCD32] = {2, 32, false},
+    [POINT_M10K32] = {2, 32, true},   [POINT_M10K48] = {3, 48, true},
+    [POINT_M10K64] = {4, 64, true},   [POINT_STRING] = {0, 0, false},
 };
 
 const char *const point_type_words[] = {
