@@ -28,7 +28,6 @@ struct battery {
     struct claim claim;     /* the right to write */
 
     unsigned working; /* with a sequence under way: the point */
-    int64_t begun_ns;
     struct outcome outcome;
     struct unsettled unsettled;
     int64_t last_write_ns; /* of the setpoint */
@@ -262,7 +261,6 @@ static void refuse_early(struct battery *battery, struct link *link)
 static void begin(struct battery *battery, const struct command *command, struct link *link)
 {
     battery->working = command->point;
-    battery->begun_ns = clock_mono_ns();
     battery->outcome = (struct outcome){.command = *command};
     sequence_begin(battery->sequence, &battery->outcome,
                    unsettled_waits(&battery->unsettled, command->point), battery->setup.judge_only);
@@ -395,7 +393,8 @@ static void finish(struct battery *battery)
     if (outcome->written_ns != 0 &&
         unsettled_overwrite(&battery->unsettled, battery->working, outcome->done_ns, &corrected))
         tell(battery, &corrected);
-    int64_t retry_ns = battery->begun_ns + INTENT_RETRY_NS;
+    /* From the end, so that what waits has its turn in between. */
+    int64_t retry_ns = outcome->done_ns + INTENT_RETRY_NS;
     if (retry_ns < battery->rest_ns)
         retry_ns = battery->rest_ns;
     intent_end(intent, zero, confirmed, retry_ns, &settled);
@@ -446,6 +445,17 @@ static bool gives_way(struct battery *battery)
     return true;
 }
 
+/* Whether what is under way was written before and is not confirmed. It is written
+ * again in a second anyway, so that one read-back will do: nobody else on the line
+ * waits for more. */
+static bool is_repeated(const struct battery *battery)
+{
+    const struct intent *intent = &battery->intents[battery->working];
+    if (battery->outcome.command.author == AUTHOR_DEADMAN)
+        return battery->fallback.told != OUTCOME_COUNT;
+    return intent->work == INTENT_STOP && intent->current.n == 0;
+}
+
 static void go_on(struct battery *battery, struct link *link)
 {
     struct value held;
@@ -458,6 +468,9 @@ static void go_on(struct battery *battery, struct link *link)
         sequence_step(battery->sequence, link);
         if (sequence_looked(battery->sequence, &held))
             settle(battery, &held);
+        if (battery->outcome.written_ns != 0 && is_repeated(battery) &&
+            sequence_state(battery->sequence) == SEQUENCE_PAUSE)
+            sequence_cut(battery->sequence);
         break;
     case SEQUENCE_WRITE:
         write_or_not(battery, link);

@@ -1,7 +1,5 @@
 #include "bridge/battery/deadman.h"
 
-#define RETRY_NS INT64_C(1000000000)
-
 void deadman_init(struct deadman *deadman, int64_t timeout_ns, double fallback)
 {
     *deadman = (struct deadman){.timeout_ns = timeout_ns, .fallback = fallback};
@@ -67,7 +65,7 @@ bool deadman_is_due(struct deadman *deadman, int64_t now_ns, double *value)
     if (deadman->state == DEADMAN_IDLE || now_ns < deadman_next_ns(deadman))
         return false;
     deadman->state = DEADMAN_FIRING;
-    deadman->next_ns = now_ns + RETRY_NS;
+    deadman->next_ns = now_ns + DEADMAN_RETRY_NS;
     *value = deadman->at_zero || deadman->stopped ? 0.0 : deadman->fallback;
     return true;
 }

@@ -15,6 +15,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define DEADMAN_RETRY_NS INT64_C(1000000000)
+
 struct deadman {
     int64_t timeout_ns; /* 0 = there is no deadman */
     double fallback;    /* kW */

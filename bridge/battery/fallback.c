@@ -57,7 +57,11 @@ static bool take_deadman(struct fallback *fallback, const struct outcome *outcom
         deadman_done(deadman);
         log_info("deadman: the fallback is confirmed device=%s value_kw=%g", command->device_name,
                  outcome->readback);
-    } else if (!command->stop && outcome->written_ns == 0) {
+        return news;
+    }
+    /* From the end, so that what waits has its turn in between. */
+    deadman_rest(deadman, outcome->done_ns + DEADMAN_RETRY_NS);
+    if (!command->stop && outcome->written_ns == 0) {
         /* Where nobody answers, zero at once would find nobody either. */
         deadman_forbid(deadman, outcome->reason == REASON_DEVICE_OFFLINE ? deadman->next_ns
                                                                          : outcome->done_ns);

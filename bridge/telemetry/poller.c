@@ -346,7 +346,9 @@ static void *poller_thread(void *argument)
     struct poller *poller = argument;
     struct epoll_event events[EVENTS];
     while (!mailbox_is_stopped(poller->setup.mailbox)) {
-        if (!poller->lines[0].link->is_busy)
+        if (poller->lines[0].link->is_busy)
+            fetch(poller); /* what is wanted is known at once, and done in its turn */
+        else
             serve_commands(poller);
         int64_t until_ns = work(poller), due_ns = CLOCK_NEVER;
         if (!poller->lines[0].link->is_busy)

@@ -7,16 +7,27 @@ expects a refusal looks at the server's list of writes.
 import json
 import os
 import signal
-import time
 
 import flux
-from flux import Write
-
-RESULT = "Site-BESS-01/result"
+from flux import RESULT, Write, utc_ms
 
 
-def utc_ms():
-    return int(time.time() * 1000)
+def finite(text):
+    number = float(text)
+    if number - number != 0:
+        raise ValueError(text)
+    return number
+
+
+def readable_id(payload):
+    """The id of what is JSON, whatever else is wrong with it."""
+    try:
+        text = payload.decode() if isinstance(payload, bytes) else payload
+        id = json.loads(text, parse_float=finite, parse_constant=finite)["id"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    good = isinstance(id, str) and 1 <= len(id) <= 64 and id.isprintable()
+    return id if good else None
 
 
 class Commands(flux.Test):
@@ -263,12 +274,23 @@ class Commands(flux.Test):
         for payload, outcome in zip(garbage, outcomes):
             with self.subTest(payload[:60]):
                 self.refused(outcome, "malformed")
-                self.assertIsNone(outcome["id"])
+                self.assertEqual(outcome["id"], readable_id(payload))
                 self.assertIsNone(outcome["value"])
                 self.assertTrue(outcome["detail"])
         self.check_unwritten()
-        self.check_one_outcome_each()
+        self.check_one_outcome_each(since=self.mqtt.mark())
         self.assertEqual(len(self.mqtt.on(RESULT)), len(garbage) + 1)
+
+    def test_a_malformed_command_may_be_corrected(self):
+        """It is no id's outcome."""
+        self.rig()
+        self.mqtt.publish("Site-BESS-01/set/target_power", '{"id":"m1","value":50,"unit":"kW"}')
+        self.refused(self.mqtt.outcome("m1"), "malformed")
+        since = self.mqtt.mark()
+        self.mqtt.command(50, "m1")
+        outcome = self.mqtt.outcome("m1", since=since)
+        self.assertEqual(outcome["outcome"], "confirmed", outcome)
+        self.assertEqual(self.unit.writes, [Write(6, 2008, [50])])
 
     def test_unknown_device_and_point(self):
         self.rig()
@@ -389,7 +411,9 @@ class Commands(flux.Test):
     def test_state_that_cannot_be_read(self):
         self.rig()
         self.unit.read_exceptions[2026] = 4
-        self.refused(self.mqtt.ask(50, "d1"), "device_offline")
+        refusal = self.mqtt.ask(50, "d1")
+        self.refused(refusal, "state_unknown")
+        self.assertEqual(refusal["detail"], "soe could not be read: device_failure")
         self.check_unwritten()
         self.assertEqual(self.mqtt.ask(0, "d2")["outcome"], "confirmed")
 

@@ -1,39 +1,13 @@
-"""What makes dispatch trustworthy: repeated ids, leases, exits, two writers, full disks."""
+"""What makes dispatch trustworthy: repeated ids, leases, exits, full disks."""
 
-import json
 import os
 import resource
 
 import flux
-from flux import Write
-
-RESULT = "Site-BESS-01/result"
-TARGET = 2008
+from flux import RESULT, TARGET, Write
 
 
-class Dispatch(flux.Test):
-    def rig(self, control=None, target=0, modbus=None, **more):
-        self.unit = flux.battery_unit()
-        self.unit.registers[TARGET] = target & 0xFFFF
-        self.server = self.modbus({1: self.unit})
-        self.mosquitto = self.broker()
-        self.mqtt = self.client(self.mosquitto)
-        self.audit = os.path.join(self.directory, "audit.jsonl")
-        self.text = flux.config(
-            self.mosquitto, [flux.battery(self.server, control=control, modbus=modbus)],
-            audit={"path": self.audit}, **more)
-        self.start()
-
-    def start(self):
-        since = self.mqtt.mark()
-        self.flux = self.bridge(self.text)
-        self.mqtt.wait_text("Site-BESS-01/status", "online", since=since)
-        self.mqtt.wait_text("bridge/status", "online", since=since)
-
-    def lines(self):
-        with open(self.audit) as file:
-            return [json.loads(line) for line in file]
-
+class Dispatch(flux.BatteryTest):
     # ---- repeated ids ----
 
     def test_a_repeated_id_gets_its_first_outcome(self):
@@ -93,13 +67,10 @@ class Dispatch(flux.Test):
 
     # ---- the deadman ----
 
-    def deadman(self, since=0):
-        return self.mqtt.wait(RESULT, lambda m: m.json.get("source") == "deadman", since=since).json
-
     def test_silence_ends_the_lease(self):
         self.rig(control={"deadman": {"timeout": flux.patient(1), "value": 5.0}})
         self.mqtt.ask(50, "l-1")
-        outcome = self.deadman()
+        outcome = self.own("deadman")
         self.assertEqual((outcome["outcome"], outcome["value"], outcome["readback"]),
                          ("confirmed", 5, 5))
         self.assertEqual(self.unit.writes, [Write(6, TARGET, [50]), Write(6, TARGET, [5])])
@@ -123,11 +94,11 @@ class Dispatch(flux.Test):
         self.server.wait(lambda: Write(6, TARGET, [0]) in self.unit.writes)
         since = self.mqtt.mark()
         self.mosquitto.start()
-        self.assertEqual(self.deadman(since)["outcome"], "confirmed")  # told when it can be
+        self.assertEqual(self.own("deadman", since)["outcome"], "confirmed")  # told when it can be
 
     def test_an_orphan_of_an_earlier_run_is_found(self):
         self.rig(control={"deadman": {"timeout": "1s", "value": 0.0}}, target=-70)
-        outcome = self.deadman()
+        outcome = self.own("deadman")
         self.assertEqual((outcome["outcome"], outcome["value"]), ("confirmed", 0))
         self.assertEqual(self.unit.writes, [Write(6, TARGET, [0])])
 
@@ -153,12 +124,12 @@ class Dispatch(flux.Test):
         self.rig(control={"deadman": {"timeout": flux.patient(2), "value": 0.0}})
         self.mqtt.ask(50, "l-9")
         self.unit.write_exceptions[TARGET] = 6
-        failed = self.deadman()
+        failed = self.own("deadman")
         self.assertEqual((failed["outcome"], failed["reason"]), ("failed", "busy"))
         self.mqtt.wait("bridge/health", lambda m: m.json["deadman_firing"] == 1)
         since = self.mqtt.mark()
         self.unit.write_exceptions.clear()
-        confirmed = self.deadman(since)
+        confirmed = self.own("deadman", since)
         self.assertEqual(confirmed["outcome"], "confirmed")
         self.assertNotEqual(confirmed["id"], failed["id"])
         self.mqtt.wait("bridge/health", lambda m: m.json["deadman_firing"] == 0, since=since)
@@ -169,7 +140,7 @@ class Dispatch(flux.Test):
         self.rig(control={"on_exit": "fallback"})
         self.mqtt.ask(50, "e-1")
         self.flux.stop()
-        outcome = self.mqtt.wait(RESULT, lambda m: m.json.get("source") == "exit").json
+        outcome = self.own("exit")
         self.assertEqual((outcome["outcome"], outcome["value"]), ("confirmed", 0))
         self.assertEqual(self.unit.writes, [Write(6, TARGET, [50]), Write(6, TARGET, [0])])
 
@@ -195,41 +166,6 @@ class Dispatch(flux.Test):
         outcome = self.mqtt.outcome("b-1", since=since)
         self.assertEqual(outcome["outcome"], "confirmed")
         self.assertEqual(self.unit.writes, [Write(6, TARGET, [50])])
-
-    # ---- two writers ----
-
-    def test_the_tool_is_refused_while_the_daemon_runs(self):
-        self.rig()
-        path = os.path.join(self.directory, "tool.cfg")
-        with open(path, "w") as file:
-            file.write(self.text)
-        write = ("write", "-c", path, "Site-BESS-01", "target_power")
-        code, out, _ = self.run_tool(*write, "50")
-        self.assertEqual(code, 1)
-        outcome = json.loads(out)
-        self.assertEqual((outcome["outcome"], outcome["reason"]), ("refused", "device_offline"))
-        self.assertIn("another fluxbridge", outcome["detail"])
-        self.assertEqual(self.unit.writes, [])
-        code, out, _ = self.run_tool(*write, "0")  # a battery can always be told to stop
-        self.assertEqual((code, json.loads(out)["outcome"]), (0, "confirmed"))
-        self.flux.stop()
-        code, out, _ = self.run_tool(*write, "-30")
-        self.assertEqual((code, json.loads(out)["outcome"]), (0, "confirmed"))
-        self.assertEqual(self.unit.writes[-1], Write(6, TARGET, [0x10000 - 30]))
-        self.assertEqual(self.lines()[-1]["source"], "fluxbridge-write")
-
-    def test_a_second_daemon_is_refused(self):
-        self.rig()
-        other = self.client(self.mosquitto, base="flux/other")
-        second = self.bridge(self.text.replace('site = "demo"', 'site = "other"'))
-        second.wait_log("another fluxbridge writes to this device")
-        other.wait_text("Site-BESS-01/status", "online")
-        outcome = other.ask(50, "t-1")
-        self.assertEqual((outcome["outcome"], outcome["reason"]), ("refused", "device_offline"))
-        self.assertEqual(self.mqtt.ask(40, "t-2")["outcome"], "confirmed")
-        self.flux.stop()
-        self.assertEqual(other.ask(30, "t-3")["outcome"], "confirmed")
-        self.assertEqual(self.unit.writes, [Write(6, TARGET, [40]), Write(6, TARGET, [30])])
 
     # ---- the audit log's disk ----
 

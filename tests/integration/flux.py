@@ -23,6 +23,7 @@ all deadlines (slow machines, sanitizers).
 import asyncio
 import collections
 import ctypes
+import glob
 import json
 import os
 import re
@@ -54,7 +55,13 @@ PATIENCE = float(os.environ.get("FLUXBRIDGE_TEST_PATIENCE", "1"))
 DEADLINE_S = 15.0 * PATIENCE
 SANITIZER_REPORT = re.compile(r"(ERROR|WARNING): \w*Sanitizer|runtime error:")
 
+RESULT = "Site-BESS-01/result"  # of battery()
+TARGET = 2008  # its setpoint
 build_dir = None  # set by main()
+
+
+def utc_ms():
+    return int(time.time() * 1000)
 
 
 def patient(seconds):
@@ -290,10 +297,13 @@ class Modbus:
         else:
             send(response)
 
-    def hold(self):
-        """From now on answers wait; returns when one request is waiting for its own."""
+    def hold(self, cause=None):
+        """From now on answers wait; returns when one request is waiting for its own,
+        which `cause` may bring about."""
         with self.changed:
             self._held = []
+        if cause:
+            cause()
         self.wait(lambda: self._held, what="a request to hold")
 
     def release(self):
@@ -763,6 +773,63 @@ class Test(unittest.TestCase):
                               capture_output=True, text=True, timeout=DEADLINE_S, check=False)
         self.assertNotRegex(done.stderr, SANITIZER_REPORT)
         return done.returncode, done.stdout, done.stderr
+
+
+class BatteryTest(Test):
+    """One battery, which holds `target`, behind a bridge with an audit log."""
+
+    def rig(self, control=None, target=0, modbus=None, units=None, poll="200ms", points=None,
+            env=None, meters=(), **more):
+        self.unit = battery_unit(target=target)
+        self.server = self.modbus({1: self.unit, **(units or {})})
+        self.mosquitto = self.broker()
+        self.mqtt = self.client(self.mosquitto)
+        self.audit = os.path.join(self.directory, "audit.jsonl")
+        overrides = {"points": points} if points else {}
+        self.text = config(
+            self.mosquitto,
+            [battery(self.server, control=control, modbus=modbus, poll=poll, **overrides)],
+            [make(self.server) for make in meters], audit={"path": self.audit}, **more)
+        self.env = env
+        self.start()
+
+    def start(self):
+        since = self.mqtt.mark()
+        self.flux = self.bridge(self.text, self.env)
+        self.mqtt.wait_text("Site-BESS-01/status", "online", since=since)
+        self.mqtt.wait_text("bridge/status", "online", since=since)
+
+    def lines(self):
+        """Of the audit log."""
+        with open(self.audit) as file:
+            return [json.loads(line) for line in file]
+
+    def is_kept(self, text):
+        """Whether the file for the next run has it; the running one has it locked."""
+        for path in glob.glob(os.path.join(self.directory, "state-demo.db*")):
+            with open(path, "rb") as file:
+                if text.encode() in file.read():
+                    return True
+        return False
+
+    def fence(self):
+        """What was sent before has been taken up when this returns."""
+        self.n_fences = getattr(self, "n_fences", 0) + 1
+        refused = self.mqtt.ask(999, "fence-%d" % self.n_fences)
+        self.assertEqual((refused["outcome"], refused["reason"]), ("refused", "out_of_range"))
+
+    def own(self, source, since=0):
+        """The outcome of a write of the bridge's own."""
+        return self.mqtt.wait(RESULT, lambda m: m.json.get("source") == source, since=since).json
+
+    def written(self):
+        """The setpoints that were written, as they are in the register."""
+        with self.server.changed:
+            return [w.values[0] for w in self.unit.writes if w.address == TARGET]
+
+    def check(self, outcome, kind, reason=None, **more):
+        self.assertEqual((outcome["outcome"], outcome.get("reason")), (kind, reason), outcome)
+        self.assertEqual({key: outcome.get(key) for key in more}, more, outcome)
 
 
 def main():
