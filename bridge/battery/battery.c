@@ -29,9 +29,9 @@ struct battery {
 
     unsigned working; /* with a sequence under way: the point */
     struct outcome outcome;
-    struct unsettled unsettled;
-    int64_t last_write_ns; /* of the setpoint */
-    int64_t ended_ns;      /* of the last sequence */
+    struct unsettled *unsettled; /* by point */
+    int64_t last_write_ns;       /* of the setpoint */
+    int64_t ended_ns;            /* of the last sequence */
     int64_t rest_ns;
 
     struct fallback fallback;
@@ -146,11 +146,12 @@ static void tell_stops(struct battery *battery, const struct outcome *outcome,
     }
 }
 
-/* What the setpoint or another point was seen to hold before it is written anew. */
-static void settle(struct battery *battery, const struct value *held)
+/* What a point was seen to hold before it is written anew. */
+static void settle(struct battery *battery, unsigned point, const struct value *held)
 {
     struct outcome corrected;
-    if (unsettled_see(&battery->unsettled, battery->device, held, clock_mono_ns(), &corrected))
+    if (unsettled_see(&battery->unsettled[point], battery->device, held, clock_mono_ns(),
+                      &corrected))
         tell(battery, &corrected);
 }
 
@@ -263,7 +264,8 @@ static void begin(struct battery *battery, const struct command *command, struct
     battery->working = command->point;
     battery->outcome = (struct outcome){.command = *command};
     sequence_begin(battery->sequence, &battery->outcome,
-                   unsettled_waits(&battery->unsettled, command->point), battery->setup.judge_only);
+                   unsettled_waits(&battery->unsettled[command->point], command->point),
+                   battery->setup.judge_only);
     if (!command->stop || command_is_own(command))
         refuse_early(battery, link);
 }
@@ -390,8 +392,9 @@ static void finish(struct battery *battery)
     outcome->done_ns = clock_mono_ns();
     sequence_rest(battery->sequence);
     note_times(battery, outcome);
-    if (outcome->written_ns != 0 &&
-        unsettled_overwrite(&battery->unsettled, battery->working, outcome->done_ns, &corrected))
+    if (outcome->written_ns != 0 && outcome->kind != OUTCOME_FAILED &&
+        unsettled_overwrite(&battery->unsettled[battery->working], battery->working,
+                            outcome->done_ns, &corrected))
         tell(battery, &corrected);
     /* From the end, so that what waits has its turn in between. */
     int64_t retry_ns = outcome->done_ns + INTENT_RETRY_NS;
@@ -409,24 +412,29 @@ static void finish(struct battery *battery)
         fallback_follow(&battery->fallback, outcome);
     tell_stops(battery, outcome, &settled, true);
     if (outcome->kind == OUTCOME_UNKNOWN && outcome->written_ns != 0 && work == INTENT_SETPOINT)
-        unsettled_note(&battery->unsettled, outcome);
+        unsettled_note(&battery->unsettled[battery->working], outcome);
     remember(battery);
 }
 
 /* ---- one step ---- */
 
-/* The last moment before the value is written. */
+/* The last moment before the value is written. Where the link has to be opened for
+ * it, that is all: what has come meanwhile goes first. */
 static void write_or_not(struct battery *battery, struct link *link)
 {
     const struct command *command = &battery->outcome.command;
     struct intent_stops settled;
-    if (clock_mono_ns() >= command->expires_ns)
+    if (clock_mono_ns() >= command->expires_ns) {
         sequence_refuse(battery->sequence, REASON_EXPIRED,
                         "its life ended before it could be written");
-    else if (intent_write(&battery->intents[battery->working], command->stop, &settled))
+    } else if (!link_is_sound(link)) {
+        link_close(link);
         sequence_step(battery->sequence, link);
-    else
+    } else if (intent_write(&battery->intents[battery->working], command->stop, &settled)) {
+        sequence_step(battery->sequence, link);
+    } else {
         sequence_cut(battery->sequence);
+    }
 }
 
 /* Whether a stop waits while something else is under way. That ends then: what is
@@ -467,7 +475,7 @@ static void go_on(struct battery *battery, struct link *link)
     case SEQUENCE_MORE:
         sequence_step(battery->sequence, link);
         if (sequence_looked(battery->sequence, &held))
-            settle(battery, &held);
+            settle(battery, battery->working, &held);
         if (battery->outcome.written_ns != 0 && is_repeated(battery) &&
             sequence_state(battery->sequence) == SEQUENCE_PAUSE)
             sequence_cut(battery->sequence);
@@ -484,9 +492,10 @@ static void go_on(struct battery *battery, struct link *link)
 
 void battery_step(struct battery *battery, struct link *link)
 {
+    /* To begin may open the link, which may take a while: no more in that step. */
     if (sequence_state(battery->sequence) == SEQUENCE_IDLE)
         begin_next(battery, link);
-    if (sequence_state(battery->sequence) != SEQUENCE_IDLE)
+    else
         go_on(battery, link);
     if (sequence_state(battery->sequence) == SEQUENCE_ENDED)
         finish(battery);
@@ -510,7 +519,9 @@ int64_t battery_due_ns(const struct battery *battery)
     const int64_t now_ns = clock_mono_ns();
     const struct intent *intent = power(battery);
     if (sequence_state(battery->sequence) != SEQUENCE_IDLE)
-        return intent != NULL && intent->stops.n > 0 ? 0 : sequence_pause_ns(battery->sequence);
+        return intent != NULL && intent->stops.n > 0 && !battery->outcome.command.stop
+                   ? 0
+                   : sequence_pause_ns(battery->sequence);
     if (next_point(battery, now_ns) >= 0)
         return 0;
     int64_t due_ns = intent != NULL ? fallback_due_ns(&battery->fallback) : CLOCK_NEVER;
@@ -552,7 +563,10 @@ void battery_see(struct battery *battery, const struct link *link, const struct 
     /* A scan that a command came between may have read what was there before. */
     if (taken_ns < battery->ended_ns || sequence_state(battery->sequence) != SEQUENCE_IDLE)
         return;
-    settle(battery, &values[battery->unsettled.outcome.command.point]);
+    for (unsigned i = 0; i < battery->device->n_points; i++) {
+        if (unsettled_waits(&battery->unsettled[i], i))
+            settle(battery, i, &values[i]);
+    }
     if (battery->device->controllable)
         guard(battery, link, &values[battery->device->control.setpoint], clock_mono_ns());
 }
@@ -621,7 +635,8 @@ struct battery *battery_new(const struct battery_setup *setup)
     battery->last_write_ns = INT64_MIN;
     battery->sequence = sequence_new(device);
     battery->intents = calloc(device->n_points, sizeof(*battery->intents));
-    if (battery->sequence == NULL || battery->intents == NULL) {
+    battery->unsettled = calloc(device->n_points, sizeof(*battery->unsettled));
+    if (battery->sequence == NULL || battery->intents == NULL || battery->unsettled == NULL) {
         battery_free(battery);
         return NULL;
     }
@@ -639,6 +654,7 @@ void battery_free(struct battery *battery)
         return;
     claim_release(&battery->claim);
     sequence_free(battery->sequence);
+    free(battery->unsettled);
     free(battery->intents);
     free(battery);
 }

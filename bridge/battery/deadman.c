@@ -30,6 +30,12 @@ void deadman_find(struct deadman *deadman, double value, int64_t end_ns)
         arm(deadman, end_ns);
 }
 
+void deadman_doubt(struct deadman *deadman, double value, int64_t written_ns)
+{
+    deadman->stopped = false;
+    deadman_find(deadman, value, written_ns + deadman->timeout_ns);
+}
+
 void deadman_resume(struct deadman *deadman, int64_t end_ns)
 {
     if (deadman->timeout_ns > 0)

@@ -33,9 +33,13 @@ void deadman_init(struct deadman *deadman, int64_t timeout_ns, double fallback);
  * lease, or none when it is the fallback itself. */
 void deadman_confirm(struct deadman *deadman, double value, int64_t written_ns);
 
-/* The device holds `value` that no command put there in this run, or it was
- * written and not confirmed. Begins a lease that ends at `end_ns` where there is
- * none, and changes none. Zero and the fallback need no lease. */
+/* A setpoint other than zero was written at `written_ns`, and is not confirmed:
+ * it may be held. Begins a lease where there is none, and changes none. */
+void deadman_doubt(struct deadman *deadman, double value, int64_t written_ns);
+
+/* The device holds `value` that no command put there in this run. Begins a lease
+ * that ends at `end_ns` where there is none, and changes none. Zero and the
+ * fallback need no lease. */
 void deadman_find(struct deadman *deadman, double value, int64_t end_ns);
 
 /* The lease of a run before, which ends or has ended at `end_ns`. */

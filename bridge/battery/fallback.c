@@ -33,6 +33,8 @@ void fallback_begin(struct fallback *fallback, int64_t now_ns, enum command_auth
     const struct deadman *deadman = &fallback->deadman;
     *author = fallback->state == FALLBACK_STAYS ? AUTHOR_DEADMAN : AUTHOR_EXIT;
     *value = fallback->state == FALLBACK_STOPS || deadman->stopped ? 0.0 : deadman->fallback;
+    if (*author == AUTHOR_DEADMAN && deadman->state != DEADMAN_FIRING)
+        fallback->told = OUTCOME_COUNT;
     if (*author == AUTHOR_DEADMAN)
         (void)deadman_is_due(&fallback->deadman, now_ns, value);
 }
@@ -52,7 +54,7 @@ static bool take_deadman(struct fallback *fallback, const struct outcome *outcom
     if (fallback->told == OUTCOME_COUNT)
         log_warning("deadman: no fresh setpoint, writing the fallback device=%s value_kw=%g",
                     command->device_name, command->value);
-    fallback->told = confirmed ? OUTCOME_COUNT : outcome->kind;
+    fallback->told = outcome->kind;
     if (confirmed) {
         deadman_done(deadman);
         log_info("deadman: the fallback is confirmed device=%s value_kw=%g", command->device_name,
@@ -90,12 +92,10 @@ bool fallback_take(struct fallback *fallback, const struct outcome *outcome, int
 void fallback_follow(struct fallback *fallback, const struct outcome *outcome)
 {
     struct deadman *deadman = &fallback->deadman;
-    if (outcome->kind == OUTCOME_CONFIRMED) {
+    if (outcome->kind == OUTCOME_CONFIRMED)
         deadman_confirm(deadman, outcome->command.value, outcome->written_ns);
-        fallback->told = OUTCOME_COUNT;
-    } else if (outcome->written_ns != 0 && outcome->kind != OUTCOME_FAILED) {
-        deadman_find(deadman, outcome->command.value, outcome->written_ns + deadman->timeout_ns);
-    }
+    else if (outcome->written_ns != 0 && outcome->kind != OUTCOME_FAILED)
+        deadman_doubt(deadman, outcome->command.value, outcome->written_ns);
 }
 
 void fallback_leave(struct fallback *fallback, const struct device *device)

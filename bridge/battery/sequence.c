@@ -305,14 +305,16 @@ static void write_target(struct sequence *sequence, struct link *link)
 {
     struct outcome *outcome = sequence->outcome;
     struct written *target = &sequence->target;
-    if (!is_reached(sequence, link)) {
+    const bool was_open = link->is_open;
+    if (!was_open && !is_reached(sequence, link)) {
         if (outcome->command.stop)
             end_with_fault(sequence, OUTCOME_UNKNOWN, sequence->fault,
                            "not reached: ", link->error);
         else
             refuse_offline(sequence, link, sequence->fault);
-        return;
     }
+    if (!was_open)
+        return;
     outcome->n_words = point_width(target->row);
     memcpy(outcome->words, target->words, outcome->n_words * sizeof(target->words[0]));
     outcome->written_ns = clock_mono_ns();
@@ -328,13 +330,15 @@ static void write_target(struct sequence *sequence, struct link *link)
 static void write_source(struct sequence *sequence, struct link *link)
 {
     const bool stop = sequence->outcome->command.stop;
-    if (!is_reached(sequence, link)) {
+    const bool was_open = link->is_open;
+    if (!was_open && !is_reached(sequence, link)) {
         if (stop)
             sequence->stage = STAGE_WRITE; /* which tries once more */
         else
             refuse_offline(sequence, link, sequence->fault);
-        return;
     }
+    if (!was_open)
+        return;
     sequence->source_written = true;
     write_words(sequence, link, &sequence->source);
     /* A stop does not wait to see that it is taken: it goes ahead either way. */
@@ -483,10 +487,12 @@ bool sequence_looked(const struct sequence *sequence, struct value *held)
 
 void sequence_cut(struct sequence *sequence)
 {
+    const struct command *command = &sequence->outcome->command;
     if (sequence->stage == STAGE_BACK)
         end_unsettled(sequence);
     else if (sequence->stage != STAGE_ENDED)
-        end(sequence, OUTCOME_SUPERSEDED);
+        end(sequence,
+            command->stop && !command_is_own(command) ? OUTCOME_UNKNOWN : OUTCOME_SUPERSEDED);
 }
 
 void sequence_rest(struct sequence *sequence)

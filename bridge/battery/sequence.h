@@ -37,7 +37,8 @@ enum sequence_step {
 enum sequence_step sequence_state(const struct sequence *sequence);
 int64_t sequence_pause_ns(const struct sequence *sequence);
 
-/* Does the next transaction, at most one besides opening the link. */
+/* Does the next transaction, at most one besides opening the link; what writes is
+ * not done together with that, since opening may take a while. */
 void sequence_step(struct sequence *sequence, struct link *link);
 
 /* The device's answer to `look`, once it is there: what the setpoint held. */
@@ -47,8 +48,9 @@ bool sequence_looked(const struct sequence *sequence, struct value *held);
  * refused, or `failed` with the reason when command_source was written. */
 void sequence_refuse(struct sequence *sequence, enum reason reason, const char *detail);
 
-/* Ends it wherever it stands, because something more urgent is to be done: as
- * superseded before the write, and after it with what is known of it. */
+/* Ends it wherever it stands, because something more urgent is to be done: before
+ * the write as superseded, a stop (which nothing replaces) as unknown; after it
+ * with what is known of it. */
 void sequence_cut(struct sequence *sequence);
 
 /* The outcome was taken: none is under way. */

@@ -39,12 +39,16 @@ static enum fault opened(struct link *link, enum fault fault)
     return fault;
 }
 
+bool link_is_sound(struct link *link)
+{
+    return link->is_open && (link->ops->is_stale == NULL || !link->ops->is_stale(link));
+}
+
 enum fault link_begin_open(struct link *link, int64_t timeout_ns)
 {
-    if (link->is_open && link->ops->is_stale != NULL && link->ops->is_stale(link))
-        link_close(link);
-    if (link->is_open)
+    if (link_is_sound(link))
         return FAULT_NONE;
+    link_close(link);
     return opened(link, link->ops->open(link, timeout_ns));
 }
 

@@ -93,6 +93,8 @@ void link_free(struct link *link);
  * the device closed while it was idle is opened anew here, where nothing has
  * been sent yet. FAULT_CONNECTION or FAULT_TIMEOUT on failure. */
 enum fault link_open(struct link *link, int64_t timeout_ns);
+/* Whether it is open and sound, so that opening it would not wait. */
+bool link_is_sound(struct link *link);
 /* Closes unless closed. */
 void link_close(struct link *link);
 
