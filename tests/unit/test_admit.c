@@ -1,4 +1,4 @@
-/* command: every refusal on arrival, at its limit and one step to either side. */
+/* admit: every refusal on arrival, at its limit and one step to either side. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 #include "bridge/base/clock.h"
-#include "bridge/battery/command.h"
+#include "bridge/battery/admit.h"
 #include "site.h"
 
 static const int64_t NOW_MS = 1763791200000;
@@ -39,8 +39,7 @@ static int free_site(void **state)
 /* A command and a scene; by default nothing is wrong with either. */
 struct given_command {
     struct command command;
-    struct command_scene scene;
-    int64_t expires_ns;
+    struct admit_scene scene;
     char detail[DETAIL_MAX];
 };
 
@@ -53,22 +52,20 @@ static struct given_command good(void)
                     .issued_at_ms = NOW_MS - 1000,
                     .ttl_ns = 5 * CLOCK_NS_PER_S},
         .scene = {.device = battery,
+                  .index = 3,
                   .point = battery->control.setpoint,
-                  .parsed = true,
                   .utc_ms = NOW_MS,
                   .mono_ns = NOW_NS,
                   .last_write_ns = INT64_MIN},
-        .expires_ns = UNTOUCHED,
     };
 }
 
 static enum reason judge(struct given_command *given)
 {
-    given->expires_ns = UNTOUCHED;
-    enum reason reason =
-        command_judge(&given->command, &given->scene, &given->expires_ns, given->detail);
+    given->command.expires_ns = UNTOUCHED;
+    enum reason reason = admit(&given->command, &given->scene, given->detail);
     if (reason != REASON_NONE)
-        assert_int_equal(given->expires_ns, UNTOUCHED);
+        assert_int_equal(given->command.expires_ns, UNTOUCHED);
     return reason;
 }
 
@@ -84,7 +81,10 @@ static void test_a_good_command_passes(void **state)
     (void)state;
     struct given_command given = good();
     assert_int_equal(judge(&given), REASON_NONE);
-    assert_int_equal(given.expires_ns, NOW_NS + 4 * CLOCK_NS_PER_S);
+    assert_int_equal(given.command.expires_ns, NOW_NS + 4 * CLOCK_NS_PER_S);
+    assert_int_equal(given.command.device, 3);
+    assert_int_equal(given.command.point, battery->control.setpoint);
+    assert_false(given.command.stop);
     assert_string_equal(given.detail, "");
 }
 
@@ -94,7 +94,7 @@ static void test_a_retained_message_is_told_for_that_alone(void **state)
     (void)state;
     struct given_command given = good();
     given.scene.retained = true;
-    given.scene.parsed = false;
+    given.scene.malformed = true;
     strcpy(given.detail, "not JSON");
     assert_int_equal(judge(&given), REASON_RETAINED);
     assert_string_equal(given.detail, "");
@@ -112,7 +112,7 @@ static void break_size(struct given_command *given)
 }
 static void break_form(struct given_command *given)
 {
-    given->scene.parsed = false;
+    given->scene.malformed = true;
 }
 static void break_device(struct given_command *given)
 {
@@ -208,11 +208,12 @@ static void test_the_words_are_those_of_the_topics(void **state)
 {
     (void)state;
     const char *const reasons[REASON_COUNT] = {
-        "none",           "retained",          "too_large",    "malformed",    "unknown_device",
-        "unknown_point",  "not_writable",      "duplicate",    "future_dated", "expired",
-        "shutting_down",  "audit_unavailable", "rate_limited", "out_of_range", "off_step",
-        "device_offline", "not_ready",         "soe_low",      "soe_high",     "blocks",
-        "step_too_large",
+        "none",           "retained",      "too_large",      "malformed",
+        "unknown_device", "unknown_point", "not_writable",   "duplicate",
+        "future_dated",   "expired",       "shutting_down",  "audit_unavailable",
+        "rate_limited",   "out_of_range",  "off_step",       "not_owner",
+        "device_offline", "state_unknown", "not_ready",      "soe_low",
+        "soe_high",       "blocks",        "step_too_large",
     };
     const char *const outcomes[OUTCOME_COUNT] = {"confirmed", "mismatch", "unknown",
                                                  "failed",    "refused",  "superseded"};
@@ -326,7 +327,7 @@ static void test_age(void **state)
         given.command.ttl_ns = rows[i].ttl_ns;
         assert_int_equal(judge(&given), rows[i].reason);
         if (rows[i].reason == REASON_NONE)
-            assert_int_equal(given.expires_ns, NOW_NS + rows[i].left_ms * CLOCK_NS_PER_MS);
+            assert_int_equal(given.command.expires_ns, NOW_NS + rows[i].left_ms * CLOCK_NS_PER_MS);
         else
             assert_string_not_equal(given.detail, "");
     }
@@ -340,7 +341,7 @@ static void test_without_a_date_it_lives_from_its_arrival(void **state)
     given.command.issued_at_ms = 0;
     given.command.ttl_ns = 0;
     assert_int_equal(judge(&given), REASON_NONE);
-    assert_int_equal(given.expires_ns, NOW_NS + 10 * CLOCK_NS_PER_S);
+    assert_int_equal(given.command.expires_ns, NOW_NS + 10 * CLOCK_NS_PER_S);
 }
 
 static void test_min_interval(void **state)
@@ -400,6 +401,22 @@ static void test_zero_is_exempt_from_some_checks_and_no_others(void **state)
     }
 }
 
+/* Its life is judged here, and no more. */
+static void test_a_stop_that_is_taken_does_not_expire(void **state)
+{
+    (void)state;
+    struct given_command given = good();
+    given.command.value = -0.0;
+    assert_int_equal(judge(&given), REASON_NONE);
+    assert_true(given.command.stop);
+    assert_int_equal(given.command.expires_ns, CLOCK_NEVER);
+    given = good();
+    given.command.value = 0;
+    given.command.dated = false;
+    assert_int_equal(judge(&given), REASON_NONE);
+    assert_int_equal(given.command.expires_ns, CLOCK_NEVER);
+}
+
 static void test_nearly_zero_is_not_zero(void **state)
 {
     (void)state;
@@ -447,8 +464,47 @@ static void test_another_point_has_its_own_limits_and_no_exemptions(void **state
     struct given_command given = good();
     given.scene.point = battery->control.source;
     given.command.value = 0;
+    assert_int_equal(judge(&given), REASON_NONE);
+    assert_false(given.command.stop);
+    assert_int_equal(given.command.expires_ns, NOW_NS + 4 * CLOCK_NS_PER_S);
     given.scene.audit_unavailable = true;
     assert_int_equal(judge(&given), REASON_AUDIT_UNAVAILABLE);
+}
+
+/* ---- the bridge's own ---- */
+
+/* It has no life and knows no interval; limits are for everybody. */
+static void test_the_bridges_own_passes_the_same_door(void **state)
+{
+    (void)state;
+    const enum command_author authors[] = {AUTHOR_DEADMAN, AUTHOR_EXIT};
+    for (int i = 0; i < 2; i++) {
+        struct given_command given = good();
+        given.command.author = authors[i];
+        given.command.dated = false;
+        given.scene.last_write_ns = NOW_NS;
+        assert_int_equal(judge(&given), REASON_NONE);
+        assert_int_equal(given.command.expires_ns, CLOCK_NEVER);
+        given.command.value = 251;
+        assert_int_equal(judge(&given), REASON_OUT_OF_RANGE);
+        given.command.value = 0.5;
+        assert_int_equal(judge(&given), REASON_OFF_STEP);
+    }
+}
+
+/* A command that waited its turn may be older than the last write. */
+static void test_the_interval_is_looked_at_again(void **state)
+{
+    (void)state;
+    struct given_command given = good();
+    assert_int_equal(judge(&given), REASON_NONE);
+    assert_true(admit_is_too_soon(battery, &given.command, NOW_NS, NOW_NS + 1));
+    assert_true(
+        admit_is_too_soon(battery, &given.command, NOW_NS + 5 * CLOCK_NS_PER_S - 1, NOW_NS));
+    assert_false(admit_is_too_soon(battery, &given.command, NOW_NS + 5 * CLOCK_NS_PER_S, NOW_NS));
+    assert_false(admit_is_too_soon(battery, &given.command, NOW_NS, INT64_MIN));
+    given.command.stop = true;
+    assert_false(admit_is_too_soon(battery, &given.command, NOW_NS, NOW_NS));
 }
 
 static void test_limits_of_a_point_are_inclusive(void **state)
@@ -501,9 +557,12 @@ int main(void)
         cmocka_unit_test(test_min_interval),
         cmocka_unit_test(test_min_interval_off),
         cmocka_unit_test(test_zero_is_exempt_from_some_checks_and_no_others),
+        cmocka_unit_test(test_a_stop_that_is_taken_does_not_expire),
         cmocka_unit_test(test_nearly_zero_is_not_zero),
         cmocka_unit_test(test_a_crowd_of_ids_leaves_only_zero),
         cmocka_unit_test(test_another_point_has_its_own_limits_and_no_exemptions),
+        cmocka_unit_test(test_the_bridges_own_passes_the_same_door),
+        cmocka_unit_test(test_the_interval_is_looked_at_again),
         cmocka_unit_test(test_limits_of_a_point_are_inclusive),
         cmocka_unit_test(test_only_writable_points_of_a_controlled_device),
     };

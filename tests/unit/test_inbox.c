@@ -1,4 +1,4 @@
-/* inbox: reports before messages, each in order, none lost, none cut. */
+/* inbox: outcomes before messages, each in order, none lost, none cut. */
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,7 +14,7 @@
 
 /* Too large for a stack that sanitizers have grown. */
 static struct inbox_message message;
-static struct report report;
+static struct outcome outcome;
 
 static bool put_message(struct inbox *inbox, unsigned number, size_t payload_size)
 {
@@ -27,16 +27,17 @@ static bool put_message(struct inbox *inbox, unsigned number, size_t payload_siz
     return inbox_put_message(inbox, &sent);
 }
 
-static void put_report(struct inbox *inbox, uint32_t token)
+/* Outcomes are told apart by their value. */
+static void put_outcome(struct inbox *inbox, unsigned number)
 {
-    inbox_put_report(inbox, &(struct report){.order.token = token, .detail = "why"});
+    inbox_put_outcome(inbox, &(struct outcome){.command.value = number, .detail = "why"});
 }
 
 static enum inbox_kind take(struct inbox *inbox, int64_t until_ns)
 {
     memset(&message, 0x55, sizeof message);
-    memset(&report, 0x55, sizeof report);
-    return inbox_take(inbox, until_ns, &message, &report);
+    memset(&outcome, 0x55, sizeof outcome);
+    return inbox_take(inbox, until_ns, &message, &outcome);
 }
 
 static void assert_takes_message(struct inbox *inbox, unsigned number, size_t payload_size)
@@ -52,11 +53,11 @@ static void assert_takes_message(struct inbox *inbox, unsigned number, size_t pa
     assert_int_equal(message.payload[payload_size], '\0');
 }
 
-static void assert_takes_report(struct inbox *inbox, uint32_t token)
+static void assert_takes_outcome(struct inbox *inbox, unsigned number)
 {
-    assert_int_equal(take(inbox, 0), INBOX_REPORT);
-    assert_int_equal(report.order.token, token);
-    assert_string_equal(report.detail, "why");
+    assert_int_equal(take(inbox, 0), INBOX_OUTCOME);
+    assert_true(outcome.command.value == number);
+    assert_string_equal(outcome.detail, "why");
 }
 
 static void test_keeps_messages_whole_and_in_order(void **state)
@@ -73,26 +74,26 @@ static void test_keeps_messages_whole_and_in_order(void **state)
     inbox_free(inbox);
 }
 
-/* A report ends a command: were messages taken first, a burst of them would
- * open more commands than there are places for. */
-static void test_reports_go_first(void **state)
+/* An outcome ends a command: were messages taken first, a burst of them would
+ * keep pollers waiting. */
+static void test_outcomes_go_first(void **state)
 {
     (void)state;
     struct inbox *inbox = inbox_new();
     put_message(inbox, 1, 10);
     put_message(inbox, 2, 10);
-    put_report(inbox, 7);
-    assert_takes_report(inbox, 7);
+    put_outcome(inbox, 7);
+    assert_takes_outcome(inbox, 7);
     assert_takes_message(inbox, 1, 10);
-    put_report(inbox, 8);
-    put_report(inbox, 9);
-    assert_takes_report(inbox, 8);
-    assert_takes_report(inbox, 9);
+    put_outcome(inbox, 8);
+    put_outcome(inbox, 9);
+    assert_takes_outcome(inbox, 8);
+    assert_takes_outcome(inbox, 9);
     assert_takes_message(inbox, 2, 10);
     inbox_free(inbox);
 }
 
-static void test_a_full_inbox_takes_no_message_but_every_report(void **state)
+static void test_a_full_inbox_takes_no_message_but_outcomes(void **state)
 {
     (void)state;
     struct inbox *inbox = inbox_new();
@@ -101,15 +102,39 @@ static void test_a_full_inbox_takes_no_message_but_every_report(void **state)
         n++;
     assert_true(n >= 1000);
     assert_false(put_message(inbox, n, COMMAND_PAYLOAD_MAX));
-    for (uint32_t token = 0; token < 2000; token++)
-        put_report(inbox, token);
-    for (uint32_t token = 0; token < 2000; token++)
-        assert_takes_report(inbox, token);
+    for (unsigned i = 0; i < 100; i++)
+        put_outcome(inbox, i);
+    for (unsigned i = 0; i < 100; i++)
+        assert_takes_outcome(inbox, i);
     /* Room again, as soon as one is taken. */
     assert_takes_message(inbox, 0, COMMAND_PAYLOAD_MAX);
     assert_true(put_message(inbox, n, COMMAND_PAYLOAD_MAX));
     for (unsigned i = 1; i <= n; i++)
         assert_takes_message(inbox, i, COMMAND_PAYLOAD_MAX);
+    inbox_free(inbox);
+}
+
+enum { MANY = 5000 };
+
+static void *many_outcomes(void *inbox)
+{
+    for (unsigned i = 0; i < MANY; i++)
+        put_outcome(inbox, i);
+    return NULL;
+}
+
+/* More than there is room for: who brings them waits, and none is lost. */
+static void test_outcomes_wait_for_room(void **state)
+{
+    (void)state;
+    struct inbox *inbox = inbox_new();
+    pthread_t thread;
+    pthread_create(&thread, NULL, many_outcomes, inbox);
+    for (unsigned i = 0; i < MANY; i++) {
+        assert_int_equal(take(inbox, CLOCK_NEVER), INBOX_OUTCOME);
+        assert_true(outcome.command.value == i);
+    }
+    pthread_join(thread, NULL);
     inbox_free(inbox);
 }
 
@@ -146,9 +171,9 @@ static void *message_from_elsewhere(void *inbox)
     return NULL;
 }
 
-static void *report_from_elsewhere(void *inbox)
+static void *outcome_from_elsewhere(void *inbox)
 {
-    put_report(inbox, 6);
+    put_outcome(inbox, 6);
     return NULL;
 }
 
@@ -166,7 +191,7 @@ static void test_anything_wakes_the_sleeper(void **state)
         enum inbox_kind kind;
     } rows[] = {
         {message_from_elsewhere, INBOX_MESSAGE},
-        {report_from_elsewhere, INBOX_REPORT},
+        {outcome_from_elsewhere, INBOX_OUTCOME},
         {wake_from_elsewhere, INBOX_NOTHING},
     };
     struct inbox *inbox = inbox_new();
@@ -183,8 +208,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_keeps_messages_whole_and_in_order),
-        cmocka_unit_test(test_reports_go_first),
-        cmocka_unit_test(test_a_full_inbox_takes_no_message_but_every_report),
+        cmocka_unit_test(test_outcomes_go_first),
+        cmocka_unit_test(test_a_full_inbox_takes_no_message_but_outcomes),
+        cmocka_unit_test(test_outcomes_wait_for_room),
         cmocka_unit_test(test_waits_until_the_time_given),
         cmocka_unit_test(test_a_wake_up_is_seen_once_and_after_all_else),
         cmocka_unit_test(test_anything_wakes_the_sleeper),

@@ -24,12 +24,12 @@ static int teardown(void **state)
     return 0;
 }
 
-static void add(unsigned from, unsigned to, int64_t utc_ms)
+static void add(unsigned from, unsigned to, int64_t done_ns)
 {
     char id[16];
     for (unsigned i = from; i < to; i++) {
         snprintf(id, sizeof(id), "id-%u", i);
-        assert_true(answered_add(answered, id, id, utc_ms));
+        assert_true(answered_add(answered, id, id, done_ns));
     }
 }
 
@@ -56,34 +56,34 @@ static void test_the_first_outcome_stays(void **state)
 static void test_the_last_thousand_stay_however_old(void **state)
 {
     (void)state;
-    add(0, RECALL_LAST, 0);
-    add(RECALL_LAST, RECALL_LAST + 1, 1000 * ANSWERED_MS);
+    add(0, ANSWERED_LAST, 0);
+    add(ANSWERED_LAST, ANSWERED_LAST + 1, 1000 * ANSWERED_NS);
     assert_kept(0, false);
     assert_kept(1, true);
-    assert_kept(RECALL_LAST, true);
+    assert_kept(ANSWERED_LAST, true);
 }
 
 static void test_ten_minutes_stay_however_many(void **state)
 {
     (void)state;
-    add(0, 3 * RECALL_LAST, 0);
-    add(3 * RECALL_LAST, 3 * RECALL_LAST + 1, ANSWERED_MS);
+    add(0, 3 * ANSWERED_LAST, 0);
+    add(3 * ANSWERED_LAST, 3 * ANSWERED_LAST + 1, ANSWERED_NS);
     assert_kept(0, true);
-    add(3 * RECALL_LAST + 1, 3 * RECALL_LAST + 2, ANSWERED_MS + 1);
+    add(3 * ANSWERED_LAST + 1, 3 * ANSWERED_LAST + 2, ANSWERED_NS + 1);
     assert_kept(0, false);
-    assert_kept(2 * RECALL_LAST + 1, false);
-    assert_kept(2 * RECALL_LAST + 2, true);
+    assert_kept(2 * ANSWERED_LAST + 1, false);
+    assert_kept(2 * ANSWERED_LAST + 2, true);
 }
 
 static void test_it_is_full_only_of_what_is_young(void **state)
 {
     (void)state;
-    add(0, RECALL_MOST - 1, 0);
+    add(0, ANSWERED_MOST - 1, 0);
     assert_false(answered_full(answered, 0));
-    add(RECALL_MOST - 1, RECALL_MOST, 0);
-    assert_true(answered_full(answered, ANSWERED_MS));
-    assert_false(answered_full(answered, ANSWERED_MS + 1));
-    add(RECALL_MOST, RECALL_MOST + 1, 1); /* what must be taken is, and the oldest goes */
+    add(ANSWERED_MOST - 1, ANSWERED_MOST, 0);
+    assert_true(answered_full(answered, ANSWERED_NS));
+    assert_false(answered_full(answered, ANSWERED_NS + 1));
+    add(ANSWERED_MOST, ANSWERED_MOST + 1, 1); /* what must be taken is, and the oldest goes */
     assert_kept(0, false);
     assert_kept(1, true);
 }

@@ -7,16 +7,19 @@
 
 #include "bridge/commands/mailbox.h"
 
-/* Until an order waits or the mailbox is stopped; false once it is. */
-static inline bool bed_wait(struct mailbox *mailbox)
+/* Waits for a command and takes it; false without one once the mailbox is asked
+ * to leave or stopped. */
+static inline bool bed_take(struct mailbox *mailbox, struct command *command)
 {
     struct pollfd wanted = {.fd = mailbox_fd(mailbox), .events = POLLIN};
     eventfd_t count;
-    while (mailbox_waiting(mailbox) == 0 && !mailbox_is_stopped(mailbox)) {
+    while (!mailbox_take(mailbox, command)) {
+        if (mailbox_is_stopped(mailbox) || mailbox_is_leaving(mailbox))
+            return false;
         poll(&wanted, 1, -1);
         eventfd_read(wanted.fd, &count);
     }
-    return !mailbox_is_stopped(mailbox);
+    return true;
 }
 
 #endif
