@@ -113,6 +113,7 @@ enum reason admit(struct command *command, const struct admit_scene *scene, char
     if (scene->point < 0)
         return REASON_UNKNOWN_POINT;
     detail[0] = '\0';
+    command->placed = true;
     command->device = scene->index;
     command->point = (unsigned)scene->point;
     if (!device_may_write(scene->device, command->point))

@@ -11,6 +11,7 @@ static struct command make(const struct device *device, unsigned index, double v
                            int64_t mono_ns, int64_t utc_ms)
 {
     struct command command = {
+        .placed = true,
         .device = index,
         .point = (unsigned)device->control.setpoint,
         .has_value = true,

@@ -13,6 +13,7 @@
 enum { INBOX_MESSAGE_BYTES = 6 * 1024 * 1024, INBOX_OUTCOME_BYTES = 1024 * 1024 };
 
 struct record {
+    enum inbox_kind kind;
     size_t size;
     max_align_t body[];
 };
@@ -58,11 +59,13 @@ void inbox_free(struct inbox *inbox)
 }
 
 /* Mutex held. */
-static bool put(struct inbox *inbox, struct ring *ring, const void *body, size_t size)
+static bool put(struct inbox *inbox, struct ring *ring, enum inbox_kind kind, const void *body,
+                size_t size)
 {
     struct record *record = ring_push(ring, sizeof(*record) + size);
     if (record == NULL)
         return false;
+    record->kind = kind;
     record->size = size;
     memcpy(record->body, body, size);
     pthread_cond_signal(&inbox->cond);
@@ -73,7 +76,15 @@ bool inbox_put_message(struct inbox *inbox, const struct inbox_message *message)
 {
     size_t size = offsetof(struct inbox_message, payload) + message->payload_size + 1;
     pthread_mutex_lock(&inbox->mutex);
-    bool good = put(inbox, inbox->messages, message, size);
+    bool good = put(inbox, inbox->messages, INBOX_MESSAGE, message, size);
+    pthread_mutex_unlock(&inbox->mutex);
+    return good;
+}
+
+bool inbox_put_command(struct inbox *inbox, const struct command *command)
+{
+    pthread_mutex_lock(&inbox->mutex);
+    bool good = put(inbox, inbox->messages, INBOX_COMMAND, command, sizeof(*command));
     pthread_mutex_unlock(&inbox->mutex);
     return good;
 }
@@ -81,7 +92,7 @@ bool inbox_put_message(struct inbox *inbox, const struct inbox_message *message)
 void inbox_put_outcome(struct inbox *inbox, const struct outcome *outcome)
 {
     pthread_mutex_lock(&inbox->mutex);
-    while (!put(inbox, inbox->outcomes, outcome, sizeof(*outcome)))
+    while (!put(inbox, inbox->outcomes, INBOX_OUTCOME, outcome, sizeof(*outcome)))
         pthread_cond_wait(&inbox->room, &inbox->mutex);
     pthread_mutex_unlock(&inbox->mutex);
 }
@@ -94,14 +105,11 @@ void inbox_wake(struct inbox *inbox)
     pthread_mutex_unlock(&inbox->mutex);
 }
 
-static bool take(struct ring *ring, void *body)
+static void take(struct ring *ring, void *body)
 {
     const struct record *record = ring_front(ring);
-    if (record == NULL)
-        return false;
     memcpy(body, record->body, record->size);
     ring_pop(ring);
-    return true;
 }
 
 enum inbox_kind inbox_take(struct inbox *inbox, int64_t until_ns, struct inbox_message *message,
@@ -112,11 +120,17 @@ enum inbox_kind inbox_take(struct inbox *inbox, int64_t until_ns, struct inbox_m
     while (ring_front(inbox->outcomes) == NULL && ring_front(inbox->messages) == NULL &&
            !inbox->woken && clock_mono_ns() < until_ns)
         clock_cond_wait(&inbox->cond, &inbox->mutex, until_ns);
-    if (take(inbox->outcomes, outcome)) {
+    const struct record *waiting = ring_front(inbox->messages);
+    if (ring_front(inbox->outcomes) != NULL) {
         kind = INBOX_OUTCOME;
+        take(inbox->outcomes, outcome);
         pthread_cond_broadcast(&inbox->room);
-    } else if (take(inbox->messages, message)) {
-        kind = INBOX_MESSAGE;
+    } else if (waiting != NULL) {
+        kind = waiting->kind;
+        if (kind == INBOX_MESSAGE)
+            take(inbox->messages, message);
+        else
+            take(inbox->messages, &outcome->command);
     } else {
         inbox->woken = false; /* it stays in force until it has been seen */
     }

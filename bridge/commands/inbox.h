@@ -33,6 +33,10 @@ void inbox_free(struct inbox *inbox);
 /* MQTT callback. False: no room now, offer it again. */
 bool inbox_put_message(struct inbox *inbox, const struct inbox_message *message);
 
+/* Any thread: a command that came another way than as a message on a command topic,
+ * as far as it is known before it is admitted. False: no room now, offer it again. */
+bool inbox_put_command(struct inbox *inbox, const struct command *command);
+
 /* Pollers. */
 void inbox_put_outcome(struct inbox *inbox, const struct outcome *outcome);
 
@@ -40,9 +44,10 @@ void inbox_put_outcome(struct inbox *inbox, const struct outcome *outcome);
  * that is there has been taken. Any thread. */
 void inbox_wake(struct inbox *inbox);
 
-enum inbox_kind { INBOX_NOTHING, INBOX_MESSAGE, INBOX_OUTCOME };
+enum inbox_kind { INBOX_NOTHING, INBOX_MESSAGE, INBOX_COMMAND, INBOX_OUTCOME };
 
-/* Subscriber: waits until something is there, it was woken or `until_ns`. */
+/* Subscriber: waits until something is there, it was woken or `until_ns`. A command
+ * comes as that of *outcome. */
 enum inbox_kind inbox_take(struct inbox *inbox, int64_t until_ns, struct inbox_message *message,
                            struct outcome *outcome);
 

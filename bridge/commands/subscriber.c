@@ -74,6 +74,13 @@ static void forget_open(struct subscriber *subscriber, unsigned device, const ch
 
 /* ---- outcomes ---- */
 
+static void send(struct subscriber *subscriber, const struct outcome *outcome)
+{
+    answers_send(subscriber->answers, outcome);
+    if (subscriber->setup.told != NULL)
+        subscriber->setup.told(subscriber->setup.context, outcome);
+}
+
 static void take_outcome(struct subscriber *subscriber, const struct outcome *outcome)
 {
     const struct command *command = &outcome->command;
@@ -83,7 +90,7 @@ static void take_outcome(struct subscriber *subscriber, const struct outcome *ou
         subscriber->last_write_ns[command->device] = outcome->written_ns;
     if (!outcome->correction)
         forget_open(subscriber, command->device, command->id);
-    answers_send(subscriber->answers, outcome);
+    send(subscriber, outcome);
 }
 
 /* Answers a command that is given to no poller, or given back by a mailbox. */
@@ -94,7 +101,7 @@ static void answer(struct subscriber *subscriber, const struct command *command,
     *outcome = (struct outcome){
         .command = *command, .kind = kind, .reason = reason, .done_ns = clock_mono_ns()};
     (void)snprintf(outcome->detail, sizeof(outcome->detail), "%s", detail);
-    answers_send(subscriber->answers, outcome);
+    send(subscriber, outcome);
 }
 
 /* ---- arrivals ---- */
@@ -128,27 +135,42 @@ static void hand_over(struct subscriber *subscriber, const struct command *comma
 }
 
 /* What is known of the named device and point when a command arrives. */
-static struct admit_scene look_around(struct subscriber *subscriber,
-                                      const struct inbox_message *message, int index,
-                                      const char *point)
+static struct admit_scene look_around(struct subscriber *subscriber, const struct command *command)
 {
+    const int index = answers_find_device(subscriber->answers, command->device_name);
     struct admit_scene scene = {
         .point = -1,
-        .retained = message->retained,
-        .too_large = message->too_large,
         .shutting_down = atomic_load(&subscriber->draining),
         .audit_unavailable = !audit_available(subscriber->setup.audit),
-        .utc_ms = message->utc_ms,
-        .mono_ns = message->mono_ns,
+        .utc_ms = command->utc_ms,
+        .mono_ns = command->mono_ns,
     };
     if (index >= 0) {
         scene.device = &subscriber->setup.conf->devices.devices[index];
         scene.index = (unsigned)index;
-        scene.point = device_find_point(scene.device, point);
+        scene.point = device_find_point(scene.device, command->point_name);
         scene.last_write_ns = subscriber->last_write_ns[index];
-        scene.crowded = answers_crowded(subscriber->answers, index, message->mono_ns);
+        scene.crowded = answers_crowded(subscriber->answers, index, command->mono_ns);
     }
     return scene;
+}
+
+/* Admits a command, or answers it. `detail` is what is wrong with it, if malformed. */
+static void take_command(struct subscriber *subscriber, struct command *command,
+                         struct admit_scene *scene, char detail[DETAIL_MAX])
+{
+    const char *first = NULL;
+    if (command->id[0] != '\0' && scene->device != NULL) {
+        first = answers_first(subscriber->answers, (int)scene->index, command->id);
+        scene->duplicate = first != NULL || is_open(subscriber, scene->index, command->id);
+    }
+    const enum reason reason = admit(command, scene, detail);
+    if (reason == REASON_NONE)
+        hand_over(subscriber, command);
+    else if (reason == REASON_DUPLICATE && first != NULL)
+        answers_repeat(subscriber->answers, command, first);
+    else
+        answer(subscriber, command, OUTCOME_REFUSED, reason, detail);
 }
 
 /* Who sent it and how it came; the names as the topic has them. */
@@ -172,30 +194,32 @@ static void take_message(struct subscriber *subscriber, const struct inbox_messa
 {
     char node[TOPIC_MAX + 1], leaf[TOPIC_MAX + 1];
     char detail[DETAIL_MAX] = "";
-    const char *first = NULL;
 
     if (!topic_parse(subscriber->setup.conf, message->topic, node, leaf))
         return; /* not of the filter subscribed to: the broker's mistake */
     health_count(&subscriber->setup.health->commands);
     struct command command = command_of(message, node, leaf);
-    const int index = answers_find_device(subscriber->answers, node);
-    struct admit_scene scene = look_around(subscriber, message, index, leaf);
+    struct admit_scene scene = look_around(subscriber, &command);
     const bool allow_bare =
-        index >= 0 && scene.device->controllable && scene.device->control.allow_bare;
+        scene.device != NULL && scene.device->controllable && scene.device->control.allow_bare;
+    scene.retained = message->retained;
+    scene.too_large = message->too_large;
     scene.malformed =
         !message->too_large &&
         !command_json_parse(message->payload, message->payload_size, allow_bare, &command, detail);
-    if (command.id[0] != '\0' && index >= 0) {
-        first = answers_first(subscriber->answers, index, command.id);
-        scene.duplicate = first != NULL || is_open(subscriber, (unsigned)index, command.id);
-    }
-    const enum reason reason = admit(&command, &scene, detail);
-    if (reason == REASON_NONE)
-        hand_over(subscriber, &command);
-    else if (reason == REASON_DUPLICATE && first != NULL)
-        answers_repeat(subscriber->answers, &command, first);
-    else
-        answer(subscriber, &command, OUTCOME_REFUSED, reason, detail);
+    take_command(subscriber, &command, &scene, detail);
+}
+
+/* One that is no JSON: how it was written is its bringer's business. */
+static void take_ready(struct subscriber *subscriber, struct command *command)
+{
+    char detail[DETAIL_MAX] = "";
+    struct admit_scene scene = look_around(subscriber, command);
+    health_count(&subscriber->setup.health->commands);
+    scene.malformed = !command->has_value;
+    if (scene.malformed)
+        (void)snprintf(detail, sizeof(detail), "the value is not a number");
+    take_command(subscriber, command, &scene, detail);
 }
 
 /* ---- the thread ---- */
@@ -212,6 +236,8 @@ static void *subscriber_thread(void *argument)
                               memory_order_relaxed);
         if (kind == INBOX_MESSAGE)
             take_message(subscriber, &subscriber->message);
+        else if (kind == INBOX_COMMAND)
+            take_ready(subscriber, &subscriber->outcome.command);
         else if (kind == INBOX_OUTCOME)
             take_outcome(subscriber, &subscriber->outcome);
         else if (atomic_load(&subscriber->stopping))

@@ -22,6 +22,10 @@ struct subscriber_setup {
     struct mailbox **mailboxes; /* one per poller, put into */
     struct audit *audit;
     struct health *health;
+    /* Is told of every outcome, when it is answered; called by the subscriber's thread,
+     * copies and returns. NULL = nobody is. */
+    void (*told)(void *context, const struct outcome *outcome);
+    void *context;
 };
 
 /* NULL with a logged reason. */

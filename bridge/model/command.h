@@ -57,6 +57,7 @@ struct command {
     char user_source[COMMAND_PROPERTY_MAX + 1]; /* MQTT user properties, "" = none */
     char user_traceparent[COMMAND_PROPERTY_MAX + 1];
     /* As it was understood, by admit(). */
+    bool placed; /* the next two are known */
     unsigned device, point;
     bool stop;          /* a battery's setpoint of zero */
     int64_t expires_ns; /* monotonic: not to be written from then on; CLOCK_NEVER for a stop */
