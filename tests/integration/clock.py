@@ -9,42 +9,11 @@ from mqtt_faults import Relay
 
 DEVICE = "Grid-Meter"
 HOUR_MS = 3600 * 1000
-SOURCE = r"""
-#include <fcntl.h>
-#include <stdlib.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
-
-/* UTC is wrong by as many seconds as one file says; the machine was suspended
- * for as many as another says. */
-int clock_gettime(clockid_t clock, struct timespec *now)
-{
-    int result = (int)syscall(SYS_clock_gettime, clock, now);
-    const char *path = getenv(clock == CLOCK_REALTIME ? "CLOCK_WRONG_BY" : "CLOCK_SLEPT");
-    char text[32] = "";
-    if ((clock != CLOCK_REALTIME && clock != CLOCK_BOOTTIME) || path == NULL)
-        return result;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd >= 0) {
-        if (read(fd, text, sizeof text - 1) > 0)
-            now->tv_sec += atol(text);
-        close(fd);
-    }
-    return result;
-}
-"""
 
 
 class Clock(flux.Test):
     def set_wrong_by(self, seconds):
-        self.write(self.wrong_by, seconds)
-
-    @staticmethod
-    def write(path, seconds):
-        with open(path + ".new", "w") as file:
-            file.write(str(seconds))
-        os.rename(path + ".new", path)
+        flux.write_whole(self.wrong_by, seconds)
 
     def wait_sample(self, since, wrong_by_ms):
         """The first sample of that clock."""
@@ -64,7 +33,7 @@ class Clock(flux.Test):
         self.mqtt = self.client(broker)
         bess = flux.battery(server, control={"deadman": {"timeout": "60s", "value": 0.0}})
         self.flux = self.bridge(flux.config(relay, [bess], [flux.meter(server)]),
-                                {**self.preload(SOURCE), "CLOCK_WRONG_BY": self.wrong_by})
+                                {**self.preload(flux.SET_CLOCK), "CLOCK_WRONG_BY": self.wrong_by})
         first = self.wait_sample(0, 0).json
         self.mqtt.wait_text("Site-BESS-01/status", "online")
         self.assertEqual(self.mqtt.ask(50, "c-1")["outcome"], "confirmed")
@@ -99,10 +68,10 @@ class Clock(flux.Test):
         bess = flux.battery(server, poll="1h",
                             control={"deadman": {"timeout": "2h", "value": 0.0}})
         self.bridge(flux.config(broker, [bess]),
-                    {**self.preload(SOURCE), "CLOCK_SLEPT": slept})
+                    {**self.preload(flux.SET_CLOCK), "CLOCK_SLEPT": slept})
         self.mqtt.wait_text("Site-BESS-01/status", "online")
         self.assertEqual(self.mqtt.ask(50, "s-1")["outcome"], "confirmed")
-        self.write(slept, 3 * 3600)
+        flux.write_whole(slept, 3 * 3600)
         outcome = self.mqtt.wait("Site-BESS-01/result",
                                  lambda m: m.json.get("source") == "deadman").json
         self.assertEqual((outcome["outcome"], outcome["readback"]), ("confirmed", 0))

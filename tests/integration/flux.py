@@ -775,6 +775,41 @@ class Test(unittest.TestCase):
         return done.returncode, done.stdout, done.stderr
 
 
+# A library to be loaded before all others (Test.preload): the machine's clocks.
+SET_CLOCK = r"""
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+/* UTC is wrong by as many seconds as one file says; the machine was suspended
+ * for as many as another says. */
+int clock_gettime(clockid_t clock, struct timespec *now)
+{
+    int result = (int)syscall(SYS_clock_gettime, clock, now);
+    const char *path = getenv(clock == CLOCK_REALTIME ? "CLOCK_WRONG_BY" : "CLOCK_SLEPT");
+    char text[32] = "";
+    if ((clock != CLOCK_REALTIME && clock != CLOCK_BOOTTIME) || path == NULL)
+        return result;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        if (read(fd, text, sizeof text - 1) > 0)
+            now->tv_sec += atol(text);
+        close(fd);
+    }
+    return result;
+}
+"""
+
+
+def write_whole(path, what):
+    """For somebody who may read it at any moment."""
+    with open(path + ".new", "w") as file:
+        file.write(str(what))
+    os.rename(path + ".new", path)
+
+
 class BatteryTest(Test):
     """One battery, which holds `target`, behind a bridge with an audit log."""
 
@@ -811,6 +846,13 @@ class BatteryTest(Test):
                 if text.encode() in file.read():
                     return True
         return False
+
+    def wait_kept(self, text):
+        """A file tells nobody: looked at after one answer and another."""
+        end = time.monotonic() + DEADLINE_S
+        while not self.is_kept(text):
+            self.assertLess(time.monotonic(), end, "waited in vain for %r on disk" % text)
+            self.fence()
 
     def fence(self):
         """What was sent before has been taken up when this returns."""
