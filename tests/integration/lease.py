@@ -56,7 +56,7 @@ class Lease(flux.BatteryTest):
         self.unit.dies_on_write = True
         self.check(self.mqtt.ask(60, "c-1"), "unknown")
         self.unit.dies_on_write = self.unit.silent = False
-                self.sleep(1.6)
+        self.sleep(1.6)
         self.unit.registers[2026] = 5  # what looks at the register is refused itself
         self.check(self.mqtt.ask(70, "c-2"), "refused", "soe_low")
         corrected = self.mqtt.wait(RESULT, lambda m: m.json.get("correction")).json
