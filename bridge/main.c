@@ -249,24 +249,28 @@ static const struct verb verbs[] = {
         .name = "points",
         .usage = "TYPE",
         .summary = "show the points of a device type",
-        .help = "Prints a table of the points of a device type, such as powerpack: the name, the\n"
-                "PDU address (register 2000 is the bytes 07 D0 of the frame), where and how it\n"
-                "is stored, its unit, scale, access and write limits.",
+        .help = "Prints a table of the points of a device type, such as powerpack, or of a file of\n"
+                "one's own, as they were understood: the name, the PDU address (register 2000 is\n"
+                "the bytes 07 D0 of the frame), table, type and byte order, unit, scale, access,\n"
+                "write limits and function, poll class, what is not believed, and labels.",
         .min_arguments = 1,
         .max_arguments = 1,
         .run = run_points,
     },
     {
         .name = "scan",
-        .usage = "CIDR",
-        .summary = "find Modbus TCP devices",
+        .usage = "CIDR | --serial DEVICE",
+        .summary = "find Modbus devices",
         .help =
             "Looks at every address of CIDR, such as 192.168.1.0/24 or 192.168.1.7, and at no\n"
             "other, for units that speak Modbus TCP. Guesses of which type each is by what it\n"
             "answers, and prints a table and a block for the configuration. Only reads. Ctrl-C\n"
-            "ends it early, with what was found. 0 means that something was found.",
-        .options = TAKES(OPTION_PORTS) | TAKES(OPTION_UNITS),
-        .min_arguments = 1,
+            "ends it early, with what was found. 0 means that something was found. With --serial\n"
+            "it asks the units 1 to 247 of a serial line, at the rate and parity given, and names\n"
+            "those that answer.",
+        .options = TAKES(OPTION_PORTS) | TAKES(OPTION_UNITS) | TAKES(OPTION_SERIAL) |
+                   TAKES(OPTION_BAUD) | TAKES(OPTION_PARITY),
+        .min_arguments = 0,
         .max_arguments = 1,
         .run = run_scan,
     },

@@ -1,7 +1,9 @@
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "bridge/cli/cli.h"
 #include "bridge/cli/table.h"
@@ -29,54 +31,173 @@ static bool find_type(const char *type, const char *const *directories)
     return found;
 }
 
-/* A number, or nothing for NAN. */
-static void print_optional(double number, char text[CODEC_TEXT_MAX])
+/* What is written up to now, and room for more. */
+struct line {
+    char text[4096];
+    size_t used;
+};
+
+static void add(struct line *line, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void add(struct line *line, const char *format, ...)
 {
-    text[0] = '\0';
-    if (!isnan(number))
-        codec_print_number(number, text);
+    va_list arguments;
+    va_start(arguments, format);
+    const int length =
+        vsnprintf(line->text + line->used, sizeof(line->text) - line->used, format, arguments);
+    va_end(arguments);
+    line->used += length > 0 ? (size_t)length : 0;
+    if (line->used >= sizeof(line->text))
+        line->used = sizeof(line->text) - 1;
 }
 
-static void describe(const struct point *point, struct table *table)
+/* A number, unless it is NAN. */
+static void add_number(struct line *line, const char *before, double number)
 {
-    char low[CODEC_TEXT_MAX], high[CODEC_TEXT_MAX];
-    char bits[CODEC_TEXT_MAX] = "";
+    char text[CODEC_TEXT_MAX];
+    if (isnan(number))
+        return;
+    codec_print_number(number, text);
+    add(line, "%s%s", before, text);
+}
+
+static void cell(struct table *table, struct line *line)
+{
+    table_cell(table, "%s", line->used > 0 ? line->text : "-");
+    *line = (struct line){.used = 0};
+}
+
+static void describe_type(const struct point *point, struct line *line)
+{
+    add(line, "%s", point_type_word(point->type));
     if (point->bits > 0)
-        snprintf(bits, sizeof(bits), point->bits == 1 ? "[%d]" : "[%d..%d]", point->bit,
-                 point->bit + point->bits - 1);
+        add(line, point->bits == 1 ? "[%d]" : "[%d..%d]", point->bit, point->bit + point->bits - 1);
+    if (point->type == POINT_STRING)
+        add(line, "[%u]", point->registers);
+    if (point->type == POINT_INT8 || point->type == POINT_UINT8)
+        add(line, point->high_byte ? "[high]" : "[low]");
+}
+
+static void describe_scale(const struct profile *profile, const struct point *point,
+                           struct line *line)
+{
+    if (point->type == POINT_STRING)
+        return;
+    add_number(line, "", point->scale);
+    if (point->scale_row > 0)
+        add(line, "*10^%s", profile->points[point->scale_row - 1].name);
+    if (point->offset != 0)
+        add_number(line, point->offset > 0 ? "+" : "", point->offset);
+}
+
+/* What the row may hold and is still no value. */
+static void describe_disbelief(const struct point *point, struct line *line)
+{
+    add_number(line, " <", point->low);
+    add_number(line, " >", point->high);
+    for (unsigned i = 0; i < point->n_sentinels; i++)
+        add(line, " 0x%0*llX", (int)(point_bits(point) + 3) / 4,
+            (unsigned long long)(point_bits(point) < 64
+                                     ? point->sentinels[i] & ((1ULL << point_bits(point)) - 1)
+                                     : point->sentinels[i]));
+    if (point->counter)
+        add(line, " falling");
+}
+
+static void describe_labels(const struct point *point, struct line *line)
+{
+    for (unsigned i = 0; i < point->n_labels; i++)
+        add(line, "%s%lld=%s", i > 0 ? " " : "", (long long)point->labels[i].value,
+            point->labels[i].label);
+    if (point->enumerated && point->n_labels == 0)
+        add(line, "code_N");
+}
+
+static void describe(const struct profile *profile, const struct point *point, struct table *table)
+{
+    struct line line = {.used = 0};
     table_cell(table, "%s", point->name);
     table_cell(table, "%u", point->address);
     table_cell(table, "0x%04X", point->address);
-    table_cell(table, "%s", point_table_word(point->table));
-    table_cell(table, "%s%s", point_type_word(point->type), bits);
-    table_cell(table, "%s", point->unit[0] != '\0' ? point->unit : "-");
-    codec_print_number(point->scale, low);
-    print_optional(point->offset == 0 ? NAN : point->offset, high);
-    table_cell(table, "%s%s%s", low, point->offset > 0 ? "+" : "", high);
+    if (point->model > 0)
+        table_cell(table, "model %u", point->model);
+    else
+        table_cell(table, "%s", point_table_word(point->table));
+    describe_type(point, &line);
+    cell(table, &line);
+    table_cell(table, "%s", point_has_registers(point) ? point_order_word(point->order) : "-");
+    add(&line, "%s", point->unit);
+    cell(table, &line);
+    describe_scale(profile, point, &line);
+    cell(table, &line);
     table_cell(table, "%s", point->writable ? "rw" : "r");
-    print_optional(point->min, low);
-    print_optional(point->max, high);
-    table_cell(table, "%s%s%s", low, low[0] != '\0' || high[0] != '\0' ? ".." : "-", high);
+    add_number(&line, "", point->min);
+    if (!isnan(point->min) || !isnan(point->max))
+        add(&line, "..");
+    add_number(&line, "", point->max);
+    cell(table, &line);
+    if (point->writable)
+        add(&line, "%02u", point_write_function(point));
+    cell(table, &line);
+    table_cell(table, "%u", point->every);
+    describe_disbelief(point, &line);
+    if (line.used > 0)
+        table_cell(table, "%s", line.text + 1);
+    else
+        table_cell(table, "-");
+    line = (struct line){.used = 0};
+    describe_labels(point, &line);
+    cell(table, &line);
+}
+
+/* How the rows are read. */
+static void describe_reading(const struct profile *profile)
+{
+    printf("\n%s%s%s: at most %u registers a read, gaps of up to %u are read along", profile->model,
+           profile->manufacturer[0] != '\0' ? " by " : "", profile->manufacturer,
+           profile->max_registers, profile->max_gap);
+    for (unsigned i = 0; i < profile->n_unreadable; i++)
+        printf("%s %s %u..%u", i > 0 ? "," : ", but for",
+               point_table_word(profile->unreadable[i].table), profile->unreadable[i].first,
+               profile->unreadable[i].last);
+    printf("\n");
+}
+
+/* TYPE may be a file: one that ends like a profile, or has a directory and is there. */
+static struct profile *read_type(const char *type)
+{
+    const char *const *directories = profile_directories();
+    struct cfg cfg = {.out = stderr, .file = type};
+    const size_t length = strlen(type), ending = strlen(".cfg");
+    const bool ends = length > ending && strcmp(type + length - ending, ".cfg") == 0;
+    if (ends || (strchr(type, '/') != NULL && access(type, F_OK) == 0)) {
+        const char *slash = strrchr(type, '/');
+        char name[POINT_NAME_MAX + 1];
+        snprintf(name, sizeof(name), "%s", slash != NULL ? slash + 1 : type);
+        name[strcspn(name, ".")] = '\0';
+        return profile_read_file(&cfg, type, name);
+    }
+    return find_type(type, directories) ? profile_read(&cfg, NULL, directories, type) : NULL;
 }
 
 int cli_points(const char *type)
 {
-    static const char *const headings[] = {"NAME", "ADDRESS", "HEX",    "TABLE", "TYPE",
-                                           "UNIT", "SCALE",   "ACCESS", "LIMITS"};
-    const char *const *directories = profile_directories();
-    struct cfg cfg = {.out = stderr};
-    struct profile *profile =
-        find_type(type, directories) ? profile_read(&cfg, NULL, directories, type) : NULL;
+    static const char *const headings[] = {"NAME",  "ADDRESS", "HEX",          "TABLE",  "TYPE",
+                                           "ORDER", "UNIT",    "SCALE",        "ACCESS", "LIMITS",
+                                           "WRITE", "EVERY",   "NOT BELIEVED", "LABELS"};
+    struct profile *profile = read_type(type);
     if (profile == NULL)
         return EXIT_USAGE;
 
-    struct table *table = table_new("lllllllll");
+    struct table *table = table_new("llllllllllllll");
     for (size_t i = 0; i < sizeof(headings) / sizeof(*headings); i++)
         table_cell(table, "%s", headings[i]);
     for (unsigned i = 0; i < profile->n_points; i++)
-        describe(&profile->points[i], table);
+        describe(profile, &profile->points[i], table);
     const bool good = table_print(table, stdout);
     table_free(table);
+    if (good)
+        describe_reading(profile);
     profile_free(profile);
     return good ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -1,6 +1,7 @@
 """The command line: what it prints, where, and how it exits."""
 
 import os
+import re
 import signal
 import types
 
@@ -83,14 +84,13 @@ class Text(Test):
         code, out, err = self.run_tool("points", "powerpack")
         self.assertEqual((code, err), (0, ""))
         lines = out.splitlines()
-        self.assertEqual([line.split() for line in lines], [
-            "NAME ADDRESS HEX TABLE TYPE UNIT SCALE ACCESS LIMITS".split(),
-            "status 2000 0x07D0 holding uint16 - 1 r -".split(),
-            "target_power 2008 0x07D8 holding int16 kW 1 rw -".split(),
-            "command_source 2010 0x07DA holding uint16 - 1 rw -".split(),
-            "soe 2026 0x07EA holding uint16 % 1 r -".split(),
-            "available_blocks 2028 0x07EC holding uint16 - 1 r -".split()])
-        for heading, cell in (("HEX", "0x07D0"), ("TYPE", "uint16"), ("LIMITS", "-")):
+        self.assertEqual([line.split() for line in lines[1:6]], [
+            "status 2000 0x07D0 holding uint16 abcd - 1 r - - 1 - code_N".split(),
+            "target_power 2008 0x07D8 holding int16 abcd kW 1 rw - 06 1 - -".split(),
+            "command_source 2010 0x07DA holding uint16 abcd - 1 rw - 06 1 - -".split(),
+            "soe 2026 0x07EA holding uint16 abcd % 1 r - - 1 <0 >100 -".split(),
+            "available_blocks 2028 0x07EC holding uint16 abcd - 1 r - - 1 - -".split()])
+        for heading, cell in (("HEX", "0x07D0"), ("TYPE", "uint16"), ("LABELS", "code_N")):
             self.assertEqual(lines[0].index(heading), lines[1].rindex(cell))
 
     def test_points_of_a_type_of_ones_own(self):
@@ -105,20 +105,47 @@ class Text(Test):
                   { name = "door"; address = 11; type = "bool"; bits = [ 15, 1 ]; },
                   { name = "on"; address = 3; function = 1; type = "bool"; },
                   { name = "limit"; address = 12; type = "uint16"; unit = "kW"; access = "rw";
-                    min = 5; max = 7.5; scale = 0.5; } );
+                    min = 5; max = 7.5; scale = 0.5; write_function = 16; every = 4; },
+                  { name = "volts"; address = 13; type = "int32"; word_order = "cdab"; low = 0;
+                    high = 500; scale_register = "volts_scale"; sentinels = [ 0x80000000 ]; },
+                  { name = "volts_scale"; address = 15; type = "int16"; },
+                  { name = "serial"; address = 20; type = "string"; registers = 8; },
+                  { name = "high"; address = 28; type = "int8"; byte = "high"; counter = true; },
+                  { name = "state"; address = 29; type = "uint16"; sunspec_model = 103;
+                    labels = ( { value = 0; label = "off"; }, { value = 1; label = "on"; } ); } );
+                max_registers = 60; unreadable = ( { first = 40; last = 49; } );
             """, "profiles/mine.cfg")
         os.environ["FLUXBRIDGE_PROFILES"] = directory
         self.addCleanup(os.environ.pop, "FLUXBRIDGE_PROFILES")
         code, out, err = self.run_tool("points", "mine")
         self.assertEqual((code, err), (0, ""))
-        lines = out.splitlines()
-        self.assertEqual([line.split() for line in lines[1:]], [
-            "warm 10 0x000A input int16 \u00b0C 0.1-40 r -".split(),
-            "mode 11 0x000B holding uint16[4..6] - 1 r -".split(),
-            "door 11 0x000B holding bool[15] - 1 r -".split(),
-            "on 3 0x0003 coil bool - 1 r -".split(),
-            "limit 12 0x000C holding uint16 kW 0.5 rw 5..7.5".split()])
-        self.assertEqual(len({line.index(" r") for line in lines[1:]}), 1)
+        *lines, empty, reading = out.splitlines()
+        self.assertEqual([re.split(r" {2,}", line) for line in lines], [
+            re.split(r" {2,}", line) for line in [
+                "NAME  ADDRESS  HEX  TABLE  TYPE  ORDER  UNIT  SCALE  ACCESS  LIMITS  WRITE  EVERY"
+                "  NOT BELIEVED  LABELS",
+                "warm  10  0x000A  input  int16  abcd  \u00b0C  0.1-40  r  -  -  1  -  -",
+                "mode  11  0x000B  holding  uint16[4..6]  abcd  -  1  r  -  -  1  -  -",
+                "door  11  0x000B  holding  bool[15]  abcd  -  1  r  -  -  1  -  -",
+                "on  3  0x0003  coil  bool  -  -  1  r  -  -  1  -  -",
+                "limit  12  0x000C  holding  uint16  abcd  kW  0.5  rw  5..7.5  16  4  -  -",
+                "volts  13  0x000D  holding  int32  cdab  -  1*10^volts_scale  r  -  -  1"
+                "  <0 >500 0x80000000  -",
+                "volts_scale  15  0x000F  holding  int16  abcd  -  1  r  -  -  1  -  -",
+                "serial  20  0x0014  holding  string[8]  abcd  -  -  r  -  -  1  -  -",
+                "high  28  0x001C  holding  int8[high]  abcd  -  1  r  -  -  1  falling  -",
+                "state  29  0x001D  model 103  uint16  abcd  -  1  r  -  -  1  -  0=off 1=on"]])
+        self.assertEqual(len({line.index("  0x") for line in lines[1:]}), 1)
+        self.assertEqual((empty, reading), (
+            "", "M by M: at most 60 registers a read, gaps of up to 60 are read along, but for "
+            "holding 40..49"))
+        # The file itself says the same, wherever it is.
+        for name in (os.path.join(directory, "mine.cfg"),
+                     os.path.relpath(os.path.join(directory, "mine.cfg"))):
+            self.assertEqual(self.run_tool("points", name), (0, out, ""))
+        code, out, err = self.run_tool("points", "absent.cfg")
+        self.assertEqual((code, out), (2, ""))
+        self.assertEqual(err, "absent.cfg:1: cannot read absent.cfg: No such file or directory\n")
 
     def test_points_of_no_type(self):
         for name in ("powerpak", "../powerpack", ""):
