@@ -30,6 +30,9 @@ enum option_name {
     OPTION_DRY_RUN,
     OPTION_PORTS,
     OPTION_UNITS,
+    OPTION_SERIAL,
+    OPTION_BAUD,
+    OPTION_PARITY,
     OPTION_HELP,
     OPTION_VERSION,
     N_OPTIONS
@@ -59,7 +62,12 @@ static const struct {
     [OPTION_PORTS] = {"ports", 'p', required_argument, "-p, --ports PORTS",
                       "such as 502,1502-1504; default 502"},
     [OPTION_UNITS] = {"units", 'u', required_argument, "-u, --units UNITS",
-                      "unit ids to try, such as 1-4,255; default 1,255"},
+                      "unit ids to try, such as 1-4,255; default 1,255, on a line 1-247"},
+    [OPTION_SERIAL] = {"serial", 'S', required_argument, "-S, --serial DEVICE",
+                       "a serial line, such as /dev/ttyUSB0"},
+    [OPTION_BAUD] = {"baud", 'b', required_argument, "-b, --baud BAUD", "its rate; default 9600"},
+    [OPTION_PARITY] = {"parity", 'y', required_argument, "-y, --parity PARITY",
+                       "its parity: none, even or odd; default none"},
     [OPTION_HELP] = {"help", 'h', no_argument, "-h, --help", "this text"},
     [OPTION_VERSION] = {"version", 'V', no_argument, "-V, --version", "the version"},
 };
@@ -183,8 +191,14 @@ static int run_points(const struct options *options)
 
 static int run_scan(const struct options *options)
 {
-    return cli_scan(options->arguments[0], options->values[OPTION_PORTS],
-                    options->values[OPTION_UNITS]);
+    return cli_scan(&(struct cli_scan_options){
+        .cidr = options->arguments[0],
+        .ports = options->values[OPTION_PORTS],
+        .units = options->values[OPTION_UNITS],
+        .serial = options->values[OPTION_SERIAL],
+        .baud = options->values[OPTION_BAUD],
+        .parity = options->values[OPTION_PARITY],
+    });
 }
 
 /* ---- usage ---- */
@@ -249,10 +263,11 @@ static const struct verb verbs[] = {
         .name = "points",
         .usage = "TYPE",
         .summary = "show the points of a device type",
-        .help = "Prints a table of the points of a device type, such as powerpack, or of a file of\n"
-                "one's own, as they were understood: the name, the PDU address (register 2000 is\n"
-                "the bytes 07 D0 of the frame), table, type and byte order, unit, scale, access,\n"
-                "write limits and function, poll class, what is not believed, and labels.",
+        .help =
+            "Prints a table of the points of a device type, such as powerpack, or of a file of\n"
+            "one's own, as they were understood: the name, the PDU address (register 2000 is\n"
+            "the bytes 07 D0 of the frame), table, type and byte order, unit, scale, access,\n"
+            "write limits and function, poll class, what is not believed, and labels.",
         .min_arguments = 1,
         .max_arguments = 1,
         .run = run_points,

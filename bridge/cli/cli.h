@@ -39,9 +39,15 @@ int cli_check(const char *path, bool online, bool json);
 int cli_points(const char *type);
 
 /* `fluxbridge scan`: which Modbus TCP devices there are in `cidr`, at `ports`
- * ("502" when NULL), by `units` ("1,255" when NULL), and what they may be. Only
- * reads. SIGINT and SIGTERM end it early, with what was found until then. */
-int cli_scan(const char *cidr, const char *ports, const char *units);
+ * ("502" when NULL), by `units` ("1,255" when NULL), and what they may be. Or
+ * which there are on the line `serial`, at `baud` ("9600") and `parity` ("none"),
+ * by `units` ("1-247"). Only reads. SIGINT and SIGTERM end it early, with what was
+ * found until then. */
+struct cli_scan_options {
+    const char *cidr, *ports, *units; /* cidr NULL: there has to be a serial line */
+    const char *serial, *baud, *parity;
+};
+int cli_scan(const struct cli_scan_options *options);
 
 /* The named device, or NULL after telling which there are. */
 const struct device *cli_find_device(const struct conf *conf, const char *verb, const char *name);

@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <string.h>
+#include <strings.h>
 
 /* What no installation reaches, in units as the profiles write them. */
 static const struct {
@@ -28,6 +29,17 @@ bool recognise_is_believable(const struct point *point, double number)
     return true;
 }
 
+/* A text row called "manufacturer" tells a maker's device from others with the same
+ * registers, as SunSpec's are. */
+static bool is_good(const struct profile *profile, const struct point *point,
+                    const struct value *value)
+{
+    if (point->type != POINT_STRING)
+        return recognise_is_believable(point, value->number);
+    return strcmp(point->name, "manufacturer") != 0 ||
+           strncasecmp(value->text, profile->manufacturer, strlen(profile->manufacturer)) == 0;
+}
+
 struct recognised recognise_judge(const struct profile *profile, const struct value *values)
 {
     struct recognised guess = {.profile = profile};
@@ -36,10 +48,10 @@ struct recognised recognise_judge(const struct profile *profile, const struct va
         if (value->state == VALUE_ABSENT)
             continue;
         const bool read = value->state == VALUE_READ;
-        const bool good = read && recognise_is_believable(&profile->points[i], value->number);
+        const bool good = read && is_good(profile, &profile->points[i], value);
         guess.of++;
         guess.good += good;
-        guess.telling += good && value->number != 0;
+        guess.telling += good && (value->number != 0 || profile->points[i].type == POINT_STRING);
         guess.wrong += !good && (read || value->fault == FAULT_IMPLAUSIBLE ||
                                  value->fault == FAULT_NOT_FINITE);
     }

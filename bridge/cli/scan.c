@@ -7,14 +7,20 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "bridge/base/clock.h"
 #include "bridge/cli/cli.h"
 #include "bridge/cli/survey.h"
 #include "bridge/cli/table.h"
 #include "bridge/cli/types.h"
+#include "devices/lines/link_new.h"
 
 enum { EXIT_USAGE = 2, BAR_WIDTH = 30 };
 
-enum { UNIT_MAX = 255, UNIT_ITSELF = 255 }; /* a TCP device by itself, no gateway */
+enum {
+    UNIT_MAX = 255,
+    UNIT_MAX_SERIAL = 247,
+    UNIT_ITSELF = 255
+}; /* a TCP device by itself, no gateway */
 
 /* ---- what may be found ---- */
 
@@ -48,7 +54,8 @@ static struct profile **load_profiles(unsigned *n)
 
 /* ---- what was found ---- */
 
-static void print_findings(const struct finding *findings, unsigned n)
+static void print_findings(const struct survey_setup *setup, const struct finding *findings,
+                           unsigned n)
 {
     static const char *const headings[] = {"ADDRESS", "PORT", "UNIT", "TYPE", "POINTS"};
     struct table *table = table_new("lrrll");
@@ -60,8 +67,11 @@ static void print_findings(const struct finding *findings, unsigned n)
         const struct recognised *guess = &finding->guess;
         char address[RANGE_TEXT_MAX];
         address_range_print(finding->address, address);
-        table_cell(table, "%s", address);
-        table_cell(table, "%u", finding->port);
+        table_cell(table, "%s", setup->serial != NULL ? setup->serial->serial : address);
+        if (setup->serial != NULL)
+            table_cell(table, "-");
+        else
+            table_cell(table, "%u", finding->port);
         if (finding->unit == 0) {
             table_cell(table, "-");
             table_cell(table, "none of the units answers");
@@ -112,24 +122,36 @@ static void print_uuid(void)
         printf("%s%02x", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", bytes[i]);
 }
 
+static void print_place(const struct survey_setup *setup, const struct finding *finding)
+{
+    static const char *const parities[] = {"none", "even", "odd"};
+    char address[RANGE_TEXT_MAX];
+    address_range_print(finding->address, address);
+    if (setup->serial != NULL)
+        printf("      modbus: { serial = \"%s\"; address = %u; baud = %d; parity = \"%s\"; };\n",
+               setup->serial->serial, finding->unit, (int)setup->serial->baud,
+               parities[setup->serial->parity]);
+    else
+        printf("      modbus: { host = \"%s\"; port = %u; address = %u; };\n", address,
+               finding->port, finding->unit);
+}
+
 /* One of the two lists of `devices`, unless it would be empty. */
-static unsigned print_list(const struct finding *findings, unsigned n, bool batteries)
+static unsigned print_list(const struct survey_setup *setup, const struct finding *findings,
+                           unsigned n, bool batteries)
 {
     unsigned number = 0;
     for (unsigned i = 0; i < n; i++) {
         const struct finding *finding = &findings[i];
-        char address[RANGE_TEXT_MAX];
         if (!is_device(findings, n, i) || is_battery(finding->guess.profile) != batteries)
             continue;
-        address_range_print(finding->address, address);
         printf(number++ > 0 ? ",\n" : "  %s = (\n", batteries ? "bess" : "meters");
         printf("    {\n      id = \"");
         print_uuid();
-        printf("\";\n      name = \"%s-%u\";\n      type = \"%s\";\n"
-               "      modbus: { host = \"%s\"; port = %u; address = %u; };\n"
-               "      poll = \"1s\";\n",
-               batteries ? "Battery" : "Meter", number, finding->guess.profile->type, address,
-               finding->port, finding->unit);
+        printf("\";\n      name = \"%s-%u\";\n      type = \"%s\";\n",
+               batteries ? "Battery" : "Meter", number, finding->guess.profile->type);
+        print_place(setup, finding);
+        printf("      poll = \"1s\";\n");
         if (batteries)
             printf(
                 "      // To let it take setpoints, fill in what is only known on site:\n"
@@ -154,13 +176,14 @@ static bool any_device(const struct finding *findings, unsigned n)
     return false;
 }
 
-static void print_configuration(const struct finding *findings, unsigned n)
+static void print_configuration(const struct survey_setup *setup, const struct finding *findings,
+                                unsigned n)
 {
     if (!any_device(findings, n))
         return;
     printf("\n// For the configuration; give each device a name of its own.\ndevices: {\n");
-    (void)print_list(findings, n, true);
-    (void)print_list(findings, n, false);
+    (void)print_list(setup, findings, n, true);
+    (void)print_list(setup, findings, n, false);
     printf("};\n");
 }
 
@@ -197,7 +220,7 @@ static bool await(struct survey *survey, int signals)
     return done == size;
 }
 
-static int scan(const struct survey_setup *setup, const char *cidr)
+static int scan(const struct survey_setup *setup, const char *where)
 {
     sigset_t mask;
     sigemptyset(&mask);
@@ -214,8 +237,8 @@ static int scan(const struct survey_setup *setup, const char *cidr)
         survey_stop(survey);
         const struct finding *findings = survey_findings(survey, &n, &whole);
         if (n > 0) {
-            print_findings(findings, n);
-            print_configuration(findings, n);
+            print_findings(setup, findings, n);
+            print_configuration(setup, findings, n);
         }
         survey_free(survey);
     }
@@ -224,9 +247,13 @@ static int scan(const struct survey_setup *setup, const char *cidr)
     if (survey == NULL || !whole)
         fprintf(stderr, "fluxbridge scan: out of memory, threads or descriptors\n");
     else if (!finished)
-        fprintf(stderr, "fluxbridge scan: ended before all of %s was looked at\n", cidr);
+        fprintf(stderr, "fluxbridge scan: ended before all of %s was looked at\n", where);
     else if (n == 0)
-        fprintf(stderr, "fluxbridge scan: nobody in %s takes connections\n", cidr);
+        fprintf(stderr,
+                setup->serial != NULL
+                    ? "fluxbridge scan: nobody on %s answers: another --baud or --parity?\n"
+                    : "fluxbridge scan: nobody in %s takes connections\n",
+                where);
     return whole && finished && n > 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
@@ -243,24 +270,80 @@ static bool parse_list(const char *option, const char *text, uint16_t most,
     return good;
 }
 
-int cli_scan(const char *cidr, const char *ports, const char *units)
+/* Which line, and how it is set. Complains of what makes no sense, and of a line that
+ * cannot be opened. Returns the exit code then, else EXIT_SUCCESS. */
+static int parse_serial(const struct cli_scan_options *options, struct device_modbus *line)
+{
+    static const char *const parities[] = {"none", "even", "odd"};
+    const char *baud = options->baud != NULL ? options->baud : "9600";
+    const char *parity = options->parity != NULL ? options->parity : parities[0];
+    char *end;
+
+    *line = (struct device_modbus){.framing = DEVICE_RTU,
+                                   .baud = strtol(baud, &end, 10),
+                                   .parity = -1,
+                                   .data_bits = 8,
+                                   .stop_bits = 1};
+    for (int i = 0; i < (int)(sizeof(parities) / sizeof(*parities)); i++)
+        if (strcmp(parity, parities[i]) == 0)
+            line->parity = i;
+    if (*end != '\0' || !place_is_baud(line->baud) || line->parity < 0 ||
+        strlen(options->serial) >= sizeof(line->serial)) {
+        fprintf(
+            stderr,
+            "fluxbridge scan: '%s' at '%s', parity '%s': wanted are a serial line, its rate such "
+            "as 9600 or 19200, and none, even or odd\n",
+            options->serial, baud, parity);
+        return EXIT_USAGE;
+    }
+    strcpy(line->serial, options->serial);
+    struct link *link = link_new(line);
+    const bool opens = link != NULL && link_open(link, CLOCK_NS_PER_S) == FAULT_NONE;
+    if (!opens)
+        fprintf(stderr, "fluxbridge scan: %s\n", link != NULL ? link->error : "out of memory");
+    link_free(link);
+    return opens ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+/* Where to look. Returns the exit code when that cannot be, else EXIT_SUCCESS. */
+static int parse_where(const struct cli_scan_options *options, struct survey_setup *setup,
+                       struct device_modbus *line)
+{
+    const bool serial = options->serial != NULL;
+    const char *ports = options->ports != NULL ? options->ports : "502";
+    const char *units = options->units != NULL ? options->units : serial ? "1-247" : "1,255";
+
+    if (serial == (options->cidr != NULL) || (serial && options->ports != NULL) ||
+        (!serial && (options->baud != NULL || options->parity != NULL))) {
+        fprintf(stderr, "fluxbridge scan: wanted is either CIDR, with -p, or --serial, with --baud "
+                        "and --parity\n");
+        return EXIT_USAGE;
+    }
+    const char *wrong = serial ? NULL : address_range_parse(options->cidr, &setup->range);
+    if (wrong != NULL)
+        fprintf(stderr, "fluxbridge scan: '%s' %s\n", options->cidr, wrong);
+    if (wrong != NULL || !parse_list("-p", ports, UINT16_MAX, &setup->ports) ||
+        !parse_list("-u", units, serial ? UNIT_MAX_SERIAL : UNIT_MAX, &setup->units))
+        return EXIT_USAGE;
+    setup->serial = serial ? line : NULL;
+    return serial ? parse_serial(options, line) : EXIT_SUCCESS;
+}
+
+int cli_scan(const struct cli_scan_options *options)
 {
     struct survey_setup setup = {0};
-    const char *wrong = address_range_parse(cidr, &setup.range);
+    struct device_modbus line;
+    int code = parse_where(options, &setup, &line);
 
-    if (wrong != NULL)
-        fprintf(stderr, "fluxbridge scan: '%s' %s\n", cidr, wrong);
-    if (wrong != NULL ||
-        !parse_list("-p", ports != NULL ? ports : "502", UINT16_MAX, &setup.ports) ||
-        !parse_list("-u", units != NULL ? units : "1,255", UNIT_MAX, &setup.units))
-        return EXIT_USAGE;
+    if (code != EXIT_SUCCESS)
+        return code;
     struct profile **profiles = load_profiles(&setup.n_profiles);
     if (profiles == NULL) {
         fprintf(stderr, "fluxbridge scan: out of memory\n");
         return EXIT_FAILURE;
     }
     setup.profiles = profiles;
-    const int code = scan(&setup, cidr);
+    code = scan(&setup, options->serial != NULL ? options->serial : options->cidr);
     free_profiles(profiles, setup.n_profiles);
     return code;
 }

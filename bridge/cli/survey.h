@@ -1,4 +1,4 @@
-/* survey: who speaks Modbus TCP in a range of addresses.
+/* survey: who speaks Modbus TCP in a range of addresses, or on a serial line.
  *
  * A bounded number of threads, each with one connection at a time; no address
  * outside of the range is ever contacted, and nothing is ever written
@@ -16,11 +16,13 @@ enum { SURVEY_THREADS = 64 };
 struct survey_setup {
     struct address_range range;
     struct address_range_numbers ports, units;
-    struct profile *const *profiles; /* what may be guessed */
+    const struct device_modbus *serial; /* the line, in place of range and ports; else NULL */
+    struct profile *const *profiles;    /* what may be guessed */
     unsigned n_profiles;
 };
 
-/* One unit that answers; unit 0: the port is open and none of them does. */
+/* One unit that answers; unit 0: the port is open and none of them does. On a serial line
+ * address and port are 0. */
 struct finding {
     uint32_t address;
     uint16_t port, unit;
@@ -37,8 +39,8 @@ struct survey *survey_start(const struct survey_setup *setup);
  * survey_done(). */
 int survey_fd(const struct survey *survey);
 
-/* How many of the addresses and ports are done, `found` of them with an
- * open port. All are when it equals survey_size(). */
+/* How many of the addresses and ports (on a serial line: units) are done, `found` of
+ * them with an open port (an answer). All are when it equals survey_size(). */
 unsigned survey_done(struct survey *survey, unsigned *found);
 unsigned survey_size(const struct survey *survey);
 

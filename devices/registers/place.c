@@ -149,12 +149,17 @@ static void check_keys(struct cfg *cfg, const struct cfg_setting *group,
                     "data_bits = 7 is for framing \"ascii\": RTU has always eight");
 }
 
-static void check_baud(struct cfg *cfg, const struct cfg_setting *group, int64_t baud)
+bool place_is_baud(int64_t baud)
 {
     bool known = false;
     for (size_t i = 0; i < sizeof BAUDS / sizeof BAUDS[0]; i++)
         known = known || BAUDS[i] == baud;
-    if (!known)
+    return known;
+}
+
+static void check_baud(struct cfg *cfg, const struct cfg_setting *group, int64_t baud)
+{
+    if (!place_is_baud(baud))
         cfg_problem(cfg, cfg_member(group, "baud"), "baud %lld is not a rate of serial lines",
                     (long long)baud);
 }

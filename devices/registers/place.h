@@ -50,6 +50,9 @@ const char *place_host_problem(const char *host);
  * was before. Unit id, timeout, attempts and pauses stay. */
 void place_redirect(struct device_modbus *place, const char *host, uint16_t port);
 
+/* Whether it is a rate of serial lines. */
+bool place_is_baud(int64_t baud);
+
 /* Whether both are reached by the same link; */
 bool place_is_same_link(const struct device_modbus *a, const struct device_modbus *b);
 /* and if so, the first key in which they differ and must not, or NULL. */

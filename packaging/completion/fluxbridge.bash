@@ -29,12 +29,12 @@ _fluxbridge() {
     COMPREPLY=()
 
     case $previous in
-    -c | --config | -s | --sim)
+    -c | --config | -s | --sim | -S | --serial)
         mapfile -t COMPREPLY < <(compgen -f -- "$word")
         compopt -o filenames 2>/dev/null
         return
         ;;
-    -p | --ports | -u | --units | --listen | --seed | --speed) return ;;
+    -b | --baud | -y | --parity | -p | --ports | -u | --units | --listen | --seed | --speed) return ;;
     esac
 
     if [ "${COMP_WORDS[0]##*/}" = fluxbridge-sim ]; then
@@ -57,7 +57,7 @@ _fluxbridge() {
             words="$(_fluxbridge_names) target_power"
             ;;
         points) words=$(_fluxbridge_types) ;;
-        scan) options="$options -p --ports -u --units" ;;
+        scan) options="$options -p --ports -u --units -S --serial -b --baud -y --parity" ;;
         *) options= ;;
         esac
     fi
