@@ -85,6 +85,7 @@ bridge/telemetry/energy
 bridge/telemetry/latest
 bridge/commands/mailbox
 bridge/commands/inbox
+bridge/commands/audit_file
 bridge/commands/audit
 bridge/commands/answered
 bridge/commands/answers

@@ -6,6 +6,7 @@
 #include "bridge/base/clock.h"
 #include "bridge/base/log.h"
 #include "bridge/commands/answered.h"
+#include "bridge/commands/audit_file.h"
 
 struct answers {
     const struct conf *conf;
@@ -53,7 +54,7 @@ struct answers *answers_new(const struct conf *conf, struct audit *audit, struct
             return NULL;
         }
     }
-    audit_replay(conf->audit_path, remember, answers);
+    audit_file_replay(conf->audit_path, remember, answers);
     return answers;
 }
 

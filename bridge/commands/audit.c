@@ -1,34 +1,33 @@
 #include "bridge/commands/audit.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <libgen.h>
-#include <limits.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "bridge/base/clock.h"
 #include "bridge/base/log.h"
-#include "bridge/base/owner.h"
+#include "bridge/commands/audit_file.h"
 
 enum {
-    HELD_MAX = 1 << 20,   /* bytes of records in memory; beyond that a line is lost */
-    ROOM_MIN = 64 << 10,  /* bytes the file system must have for setpoints to be accepted */
-    REPLAY_MAX = 16 << 20 /* bytes of an earlier run's file that are looked at */
+    HELD_MAX = 1 << 20, /* bytes of records in memory; beyond that a line is lost */
+    AT_ONCE = 256       /* lines in one write */
 };
+
+/* What is known of the file is good for so long; and so long is waited to know it. */
+#define FRESH_NS  (100 * CLOCK_NS_PER_MS)
+#define ANSWER_NS (20 * CLOCK_NS_PER_MS)
 
 /* A copy of an entry, all its texts in one block. */
 struct record {
     struct record *next;
     size_t size;
+    int64_t put_ns;
     bool published;
     struct audit_entry entry; /* its line ends with a newline */
     char texts[];
@@ -36,172 +35,71 @@ struct record {
 
 struct audit {
     struct outbox *outbox;
-    char *path; /* "" = no file and no thread */
-    pthread_t thread;
+    char *path; /* "" = no file and no threads */
+    pthread_t writer, teller;
     atomic_bool outbox_full; /* as last told */
+    atomic_int status;       /* errno of the last attempt, or ENOSPC for little room; 0 = good */
+    _Atomic int64_t busy_ns; /* since when the writer has been at the disk; 0 = it is not */
+    int file;                /* -1 = not open; the writer's own */
 
-    pthread_mutex_t mutex; /* for all that follows */
-    pthread_cond_t cond;
-    struct record *first, **end; /* put, and not yet taken by the thread */
-    size_t held;                 /* bytes of all records, those taken included */
+    pthread_mutex_t mutex;       /* for all that follows */
+    pthread_cond_t called;       /* the writer is wanted */
+    pthread_cond_t looked;       /* it has been at the file, or has ended */
+    pthread_cond_t waits;        /* there is a record for the teller to watch */
+    struct record *first, **end; /* not yet on disk, in the order they came */
+    size_t held;                 /* bytes of these */
     uint64_t lost;               /* lines since the file was last good */
-    int file;                    /* -1 = not open; like error, set by the thread alone */
-    int error;                   /* errno of the last attempt; 0 = good */
-    atomic_int told;             /* the errno last logged; 0 = good */
-    bool wanted;                 /* somebody asked while it was not good */
-    bool reopen;
-    bool stopping;
+    int64_t looked_ns;           /* when the writer last was at the file */
+    bool wanted;                 /* somebody asks how the file is */
+    bool reopen, stopping, ended;
+    bool abandoned; /* audit_stop() waits for the writer no longer: it must touch nothing */
+    bool watching;  /* the teller knows of a record */
 };
-
-/* ---- the file ---- */
-
-/* These return 0 or an errno. */
-static int append(int file, const char *bytes, size_t size)
-{
-    while (size > 0) {
-        ssize_t written = write(file, bytes, size);
-        if (written < 0 && errno != EINTR)
-            return errno;
-        if (written > 0) {
-            bytes += written;
-            size -= (size_t)written;
-        }
-    }
-    return 0;
-}
-
-static int sync_file(int file)
-{
-    /* EINVAL: a pipe or a device, which has no disk to wait for. */
-    return fdatasync(file) == 0 || errno == EINVAL ? 0 : errno;
-}
-
-/* A new file's name is on disk only with its directory. */
-static int sync_directory(const char *path)
-{
-    char *copy = strdup(path);
-    int directory = copy ? open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-    int error = directory < 0 || fsync(directory) != 0 ? errno : 0;
-    if (directory >= 0)
-        close(directory);
-    free(copy);
-    return error;
-}
-
-/* Makes the opened file ready for whole lines. */
-static int prepare(int file, const char *path)
-{
-    struct stat status;
-    char last = '\n';
-    if (fstat(file, &status) != 0)
-        return errno;
-    /* Only writing shows whether a device or a pipe takes anything. */
-    if (!S_ISREG(status.st_mode))
-        return append(file, "\n", 1);
-    if (status.st_size == 0)
-        return sync_directory(path);
-    /* A crash can leave half a line; it must not spoil the next. */
-    if (pread(file, &last, 1, status.st_size - 1) < 0)
-        return errno;
-    return last == '\n' ? 0 : append(file, "\n", 1);
-}
-
-static int open_file(struct audit *audit)
-{
-    int file = owner_open(audit->path, O_RDWR | O_APPEND | O_NONBLOCK | O_NOCTTY,
-                          S_IRUSR | S_IWUSR | S_IRGRP);
-    int error = file < 0 ? errno : prepare(file, audit->path);
-    pthread_mutex_lock(&audit->mutex);
-    int old = audit->file;
-    audit->file = file;
-    audit->error = error;
-    pthread_mutex_unlock(&audit->mutex);
-    if (old >= 0)
-        close(old);
-    return error;
-}
-
-/* Whether the file still has a name: lines in a deleted one are lost. */
-static bool is_linked(int file)
-{
-    struct stat status;
-    return fstat(file, &status) == 0 && status.st_nlink > 0;
-}
-
-/* All lines of the batch, or none. */
-static int commit(int file, const struct record *batch)
-{
-    struct stat before;
-    int error = fstat(file, &before) == 0 ? 0 : errno;
-    for (const struct record *record = batch; record && !error; record = record->next)
-        error = append(file, record->entry.line, strlen(record->entry.line));
-    if (!error)
-        error = sync_file(file);
-    if (error && ftruncate(file, before.st_size) != 0) {
-        /* Half a line may stay: prepare() ends it when the file is opened for
-         * the next attempt. */
-    }
-    return error;
-}
-
-/* Some file systems do not count blocks; those have room. */
-static bool has_room(int file)
-{
-    struct statvfs status;
-    return fstatvfs(file, &status) == 0 &&
-           (status.f_blocks == 0 || (uint64_t)status.f_bavail * status.f_frsize >= ROOM_MIN);
-}
 
 /* ---- telling ---- */
 
-static const char *remedy(int error)
+static bool publish_to(struct audit *audit, const struct audit_entry *entry, const char *topic,
+                       const char *payload, size_t correlation_size)
 {
-    switch (error) {
-    case ENOENT:
-    case ENOTDIR:
-        return "make its directory";
-    case EACCES:
-    case EPERM:
-    case EROFS:
-        return "let the user that runs fluxbridge write there";
-    case ENOSPC:
-    case EDQUOT:
-        return "make room";
-    default:
-        return "check the disk and the path";
-    }
+    return outbox_put_outcome(audit->outbox, topic, entry->correlation, correlation_size, payload,
+                              strlen(payload));
 }
 
-/* Mutex held. Logs what has changed since it was last called. */
-static void tell(struct audit *audit, int error)
+/* The payload of an outcome whose line is not on disk; NULL when out of memory. */
+static char *mark_unaudited(const char *payload)
 {
-    if (error && error != audit->told) {
-        errno = error;
-        log_error("the audit log cannot be written: %m: %s; setpoints other than zero are "
-                  "refused until then file=%s",
-                  remedy(error), audit->path);
-    } else if (!error && (audit->told || audit->lost)) {
-        log_info("the audit log is written again file=%s lost=%" PRIu64, audit->path, audit->lost);
-        audit->lost = 0;
-    }
-    audit->told = error;
+    const size_t length = strlen(payload);
+    char *marked = NULL;
+    if (length >= 2 && payload[length - 1] == '}' &&
+        asprintf(&marked, "%.*s,\"audited\":false}", (int)(length - 1), payload) < 0)
+        marked = NULL;
+    return marked;
 }
 
-static void publish_to(struct audit *audit, const struct audit_entry *entry, const char *topic,
-                       const void *correlation, size_t correlation_size)
+static void publish(struct audit *audit, const struct audit_entry *entry, bool audited)
 {
-    bool full = !outbox_put_outcome(audit->outbox, topic, correlation, correlation_size,
-                                    entry->payload, strlen(entry->payload));
+    char *marked = audited ? NULL : mark_unaudited(entry->payload);
+    const char *payload = marked != NULL ? marked : entry->payload;
+    bool full = !publish_to(audit, entry, entry->topic, payload, 0);
+    if (entry->response_topic != NULL)
+        full = !publish_to(audit, entry, entry->response_topic, payload, entry->correlation_size) ||
+               full;
+    free(marked);
     if (!atomic_exchange(&audit->outbox_full, full) && full)
         log_warning("the queue of outcomes is full: the oldest are dropped");
 }
 
-static void publish(struct audit *audit, const struct audit_entry *entry)
+/* Says what has changed since `before`. */
+static void tell(const struct audit *audit, int before, int now, uint64_t lost)
 {
-    publish_to(audit, entry, entry->topic, NULL, 0);
-    if (entry->response_topic)
-        publish_to(audit, entry, entry->response_topic, entry->correlation,
-                   entry->correlation_size);
+    if (now != 0 && now != before) {
+        errno = now;
+        log_error("the audit log cannot be written: %m: %s; setpoints other than zero are "
+                  "refused until then file=%s",
+                  audit_file_remedy(now), audit->path);
+    } else if (now == 0 && (before != 0 || lost > 0)) {
+        log_info("the audit log is written again file=%s lost=%" PRIu64, audit->path, lost);
+    }
 }
 
 /* ---- records ---- */
@@ -228,9 +126,7 @@ static struct record *record_new(const struct audit_entry *entry)
     if (!record)
         return NULL;
     char *at = record->texts;
-    record->next = NULL;
-    record->size = size;
-    record->published = false;
+    *record = (struct record){.size = size, .put_ns = clock_mono_ns()};
     record->entry.line = stow(&at, entry->line, line, "\n");
     record->entry.topic = stow(&at, entry->topic, topic, "");
     record->entry.payload = stow(&at, entry->payload, payload, "");
@@ -242,82 +138,166 @@ static struct record *record_new(const struct audit_entry *entry)
     return record;
 }
 
-/* Publishes what is not yet; frees the batch when its lines are on disk.
- * Returns what is left of it. */
-static struct record *settle(struct audit *audit, struct record *batch, bool good)
+/* Locked. The first `n` were tried: publishes what is not yet; those whose lines
+ * are on disk are done with. */
+static void settle(struct audit *audit, int n, bool good)
 {
-    size_t freed = 0;
-    for (struct record *record = batch, *next; record; record = next) {
+    struct record *record = audit->first;
+    for (struct record *next; n > 0; n--, record = next) {
         next = record->next;
         if (!record->published)
-            publish(audit, &record->entry);
+            publish(audit, &record->entry, good);
         record->published = true;
         if (good) {
-            freed += record->size;
+            audit->held -= record->size;
+            audit->first = next;
             free(record);
         }
     }
-    pthread_mutex_lock(&audit->mutex);
-    audit->held -= freed;
-    pthread_mutex_unlock(&audit->mutex);
-    return good ? NULL : batch;
+    if (audit->first == NULL)
+        audit->end = &audit->first;
 }
 
-/* ---- the thread ---- */
-
-/* Moves all that was put to the end of the batch. */
-static void take(struct audit *audit, struct record **batch)
+/* Locked. */
+static struct record *first_unpublished(const struct audit *audit)
 {
-    while (*batch)
-        batch = &(*batch)->next;
-    *batch = audit->first;
-    audit->first = NULL;
-    audit->end = &audit->first;
+    struct record *record = audit->first;
+    while (record != NULL && record->published)
+        record = record->next;
+    return record;
+}
+
+/* ---- the writer ---- */
+
+/* Locked. The lines that are next; how many. */
+static int gather(const struct audit *audit, struct iovec lines[AT_ONCE])
+{
+    int n = 0;
+    for (struct record *record = audit->first; record && n < AT_ONCE; record = record->next) {
+        char *line = record->texts;
+        lines[n++] = (struct iovec){.iov_base = line, .iov_len = strlen(line)};
+    }
+    return n;
+}
+
+/* At the disk. */
+static int write_lines(struct audit *audit, bool anew, const struct iovec *lines, int n)
+{
+    int error = 0;
+    if (anew || audit->file < 0 || !audit_file_is_linked(audit->file)) {
+        if (audit->file >= 0)
+            close(audit->file);
+        error = audit_file_open(audit->path, &audit->file);
+    }
+    return error != 0 || n == 0 ? error : audit_file_write(audit->file, lines, n);
+}
+
+/* Locked, but for while it is at the disk. False when nobody waits for it any more. */
+static bool visit(struct audit *audit)
+{
+    struct iovec lines[AT_ONCE];
+    const int n = gather(audit, lines), before = audit->status;
+    const bool anew = audit->reopen || before != 0;
+    audit->reopen = audit->wanted = false;
+    audit->busy_ns = clock_mono_ns();
+    pthread_mutex_unlock(&audit->mutex);
+    const int error = write_lines(audit, anew, lines, n);
+    const int status = error != 0 ? error : audit_file_has_room(audit->file) ? 0 : ENOSPC;
+    pthread_mutex_lock(&audit->mutex);
+    if (audit->abandoned)
+        return false;
+    const uint64_t lost = audit->lost;
+    audit->busy_ns = 0;
+    audit->looked_ns = clock_mono_ns();
+    audit->status = status;
+    if (status == 0)
+        audit->lost = 0;
+    settle(audit, n, error == 0);
+    pthread_cond_broadcast(&audit->looked);
+    if (status != before || lost > 0) {
+        pthread_mutex_unlock(&audit->mutex);
+        tell(audit, before, status, lost);
+        pthread_mutex_lock(&audit->mutex);
+    }
+    return true;
 }
 
 static void *audit_run(void *argument)
 {
     struct audit *audit = argument;
-    struct record *batch = NULL; /* taken, and not yet on disk */
     int64_t retry_ns = 0;
-    bool stopping = false;
-    while (!stopping) {
-        pthread_mutex_lock(&audit->mutex);
-        while (!audit->first && !audit->stopping && !audit->reopen &&
-               !((batch || audit->wanted) && clock_mono_ns() >= retry_ns))
-            clock_cond_wait(&audit->cond, &audit->mutex,
-                            batch || audit->wanted ? retry_ns : CLOCK_NEVER);
-        take(audit, &batch);
+    bool stopping = false, here = true;
+    pthread_mutex_lock(&audit->mutex);
+    while (!stopping && here) {
+        const bool left = audit->first != NULL;
+        /* What failed is tried again each second, or when there is more. */
+        if (!audit->stopping && !audit->reopen && !audit->wanted &&
+            first_unpublished(audit) == NULL && !(left && clock_mono_ns() >= retry_ns)) {
+            clock_cond_wait(&audit->called, &audit->mutex, left ? retry_ns : CLOCK_NEVER);
+            continue;
+        }
         stopping = audit->stopping;
-        bool anew = audit->reopen || audit->error || !is_linked(audit->file);
-        audit->reopen = audit->wanted = false;
-        pthread_mutex_unlock(&audit->mutex);
-
-        int error = anew ? open_file(audit) : 0;
-        if (!error)
-            error = commit(audit->file, batch);
-        retry_ns = clock_mono_ns() + CLOCK_NS_PER_S;
-        pthread_mutex_lock(&audit->mutex);
-        audit->error = error;
-        tell(audit, error ? error : has_room(audit->file) ? 0 : ENOSPC);
-        pthread_mutex_unlock(&audit->mutex);
-        batch = settle(audit, batch, !error);
+        here = visit(audit);
+        retry_ns = here && audit->first != NULL ? clock_mono_ns() + CLOCK_NS_PER_S : 0;
     }
-    if (batch) {
-        log_error("the last outcomes are not in the audit log file=%s", audit->path);
-        settle(audit, batch, true);
-    }
+    audit->ended = true;
+    pthread_cond_broadcast(&audit->looked);
+    pthread_mutex_unlock(&audit->mutex);
     return NULL;
 }
 
+/* ---- the teller: outcomes do not wait for a disk that hangs ---- */
+
+static void *teller_run(void *argument)
+{
+    struct audit *audit = argument;
+    pthread_mutex_lock(&audit->mutex);
+    while (!audit->ended && !audit->abandoned) {
+        struct record *record = first_unpublished(audit);
+        const int64_t due_ns = record ? record->put_ns + AUDIT_PATIENCE_NS : CLOCK_NEVER;
+        audit->watching = record != NULL;
+        if (record == NULL || clock_mono_ns() < due_ns) {
+            clock_cond_wait(&audit->waits, &audit->mutex, due_ns);
+            continue;
+        }
+        publish(audit, &record->entry, false);
+        record->published = true;
+    }
+    pthread_mutex_unlock(&audit->mutex);
+    return NULL;
+}
+
+/* ---- everybody's side ---- */
+
 static void audit_free(struct audit *audit)
 {
+    for (struct record *record = audit->first, *next; record; record = next) {
+        next = record->next;
+        free(record);
+    }
     if (audit->file >= 0)
         close(audit->file);
-    pthread_cond_destroy(&audit->cond);
+    pthread_cond_destroy(&audit->called);
+    pthread_cond_destroy(&audit->looked);
+    pthread_cond_destroy(&audit->waits);
     pthread_mutex_destroy(&audit->mutex);
     free(audit->path);
     free(audit);
+}
+
+/* The writer first: the teller ends when that has. */
+static bool start_threads(struct audit *audit)
+{
+    if (pthread_create(&audit->writer, NULL, audit_run, audit) != 0)
+        return false;
+    if (pthread_create(&audit->teller, NULL, teller_run, audit) == 0)
+        return true;
+    pthread_mutex_lock(&audit->mutex);
+    audit->stopping = true;
+    pthread_cond_signal(&audit->called);
+    pthread_mutex_unlock(&audit->mutex);
+    pthread_join(audit->writer, NULL);
+    return false;
 }
 
 struct audit *audit_start(const char *path, struct outbox *outbox)
@@ -330,12 +310,15 @@ struct audit *audit_start(const char *path, struct outbox *outbox)
     audit->end = &audit->first;
     audit->file = -1;
     pthread_mutex_init(&audit->mutex, NULL);
-    clock_cond_init(&audit->cond);
+    clock_cond_init(&audit->called);
+    clock_cond_init(&audit->looked);
+    clock_cond_init(&audit->waits);
     bool good = audit->path;
     if (good && *path) {
         /* Here and not in the thread, so that the first command finds the truth. */
-        tell(audit, open_file(audit));
-        good = pthread_create(&audit->thread, NULL, audit_run, audit) == 0;
+        audit->status = audit_file_open(path, &audit->file);
+        tell(audit, 0, audit->status, 0);
+        good = start_threads(audit);
     }
     if (good)
         return audit;
@@ -343,18 +326,61 @@ struct audit *audit_start(const char *path, struct outbox *outbox)
     return NULL;
 }
 
+/* Locked. Whether the writer has ended in time. */
+static bool wait_for_end(struct audit *audit)
+{
+    const int64_t end_ns = clock_mono_ns() + AUDIT_PATIENCE_NS;
+    audit->stopping = true;
+    pthread_cond_signal(&audit->called);
+    while (!audit->ended && clock_mono_ns() < end_ns)
+        clock_cond_wait(&audit->looked, &audit->mutex, end_ns);
+    audit->abandoned = !audit->ended;
+    pthread_cond_signal(&audit->waits);
+    return audit->ended;
+}
+
 void audit_stop(struct audit *audit)
 {
     if (!audit)
         return;
+    bool ended = true;
     if (*audit->path) {
         pthread_mutex_lock(&audit->mutex);
-        audit->stopping = true;
-        pthread_cond_signal(&audit->cond);
+        ended = wait_for_end(audit);
+        const bool left = audit->first != NULL;
+        for (struct record *record; (record = first_unpublished(audit)) != NULL;) {
+            publish(audit, &record->entry, false);
+            record->published = true;
+        }
         pthread_mutex_unlock(&audit->mutex);
-        pthread_join(audit->thread, NULL);
+        if (left)
+            log_error("the last outcomes are not in the audit log file=%s", audit->path);
+        pthread_join(audit->teller, NULL);
+        if (ended)
+            pthread_join(audit->writer, NULL);
+        else
+            pthread_detach(audit->writer); /* what it holds is lost with the process */
     }
-    audit_free(audit);
+    if (ended)
+        audit_free(audit);
+}
+
+static bool is_silent(const struct audit *audit)
+{
+    const int64_t busy_ns = audit->busy_ns;
+    return busy_ns != 0 && clock_mono_ns() - busy_ns > AUDIT_SILENCE_NS;
+}
+
+/* Locked. Lets the writer have a look, unless it is at the disk. */
+static void ask(struct audit *audit)
+{
+    const int64_t looked_ns = audit->looked_ns, now_ns = clock_mono_ns();
+    if (audit->busy_ns != 0 || now_ns - looked_ns < FRESH_NS)
+        return;
+    audit->wanted = true;
+    pthread_cond_signal(&audit->called);
+    while (audit->looked_ns == looked_ns && clock_mono_ns() < now_ns + ANSWER_NS)
+        clock_cond_wait(&audit->looked, &audit->mutex, now_ns + ANSWER_NS);
 }
 
 bool audit_available(struct audit *audit)
@@ -362,42 +388,36 @@ bool audit_available(struct audit *audit)
     if (!*audit->path)
         return true;
     pthread_mutex_lock(&audit->mutex);
-    bool good = !audit->error;
-    if (good) {
-        good = has_room(audit->file);
-        if (good != !audit->told)
-            tell(audit, good ? 0 : ENOSPC);
-    } else {
-        audit->wanted = true;
-        pthread_cond_signal(&audit->cond);
-    }
-    /* A disk that hangs fails nothing, but lines pile up. */
-    good = good && audit->held < HELD_MAX / 2;
+    ask(audit);
+    bool good = audit->status == 0 && !is_silent(audit) && audit->held < HELD_MAX / 2;
     pthread_mutex_unlock(&audit->mutex);
     return good;
 }
 
 bool audit_was_available(const struct audit *audit)
 {
-    return audit->told == 0;
+    return audit->status == 0 && !is_silent(audit);
 }
 
 void audit_put(struct audit *audit, const struct audit_entry *entry)
 {
     struct record *record = *audit->path ? record_new(entry) : NULL;
     pthread_mutex_lock(&audit->mutex);
-    bool taken = record && audit->held + record->size <= HELD_MAX;
+    const bool taken = record && audit->held + record->size <= HELD_MAX;
+    const bool begins = !taken && *audit->path && audit->lost++ == 0;
     if (taken) {
         audit->held += record->size;
         *audit->end = record;
         audit->end = &record->next;
-        pthread_cond_signal(&audit->cond);
-    } else if (*audit->path && audit->lost++ == 0) {
-        log_error("the audit log loses lines file=%s", audit->path);
+        pthread_cond_signal(&audit->called);
+        if (!audit->watching)
+            pthread_cond_signal(&audit->waits);
     }
     pthread_mutex_unlock(&audit->mutex);
+    if (begins)
+        log_error("the audit log loses lines file=%s", audit->path);
     if (!taken) {
-        publish(audit, entry);
+        publish(audit, entry, !*audit->path);
         free(record);
     }
 }
@@ -406,43 +426,12 @@ void audit_reopen(struct audit *audit)
 {
     pthread_mutex_lock(&audit->mutex);
     audit->reopen = true;
-    pthread_cond_signal(&audit->cond);
+    pthread_cond_signal(&audit->called);
     pthread_mutex_unlock(&audit->mutex);
 }
 
-/* ---- the file of an earlier run ---- */
-
-static void replay_file(const char *path, void (*line)(void *context, const char *text),
-                        void *context)
+int64_t audit_promise_ns(const struct audit *audit)
 {
-    char *text = NULL;
-    size_t size = 0;
-    struct stat status;
-    int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    if (descriptor < 0)
-        return;
-    /* A device or a pipe holds nothing of an earlier run, and may have no end. */
-    bool regular = fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode);
-    FILE *file = regular ? fdopen(descriptor, "r") : NULL;
-    if (file == NULL) {
-        close(descriptor);
-        return;
-    }
-    /* A line cut in two by the seek is no JSON and goes unheeded. */
-    if (fseek(file, -REPLAY_MAX, SEEK_END) != 0)
-        rewind(file);
-    while (getline(&text, &size, file) > 0)
-        line(context, text);
-    free(text);
-    (void)fclose(file);
-}
-
-void audit_replay(const char *path, void (*line)(void *context, const char *text), void *context)
-{
-    char rotated[PATH_MAX];
-    if (path[0] == '\0')
-        return;
-    if (snprintf(rotated, sizeof(rotated), "%s.1", path) < (int)sizeof(rotated))
-        replay_file(rotated, line, context);
-    replay_file(path, line, context);
+    const int64_t busy_ns = audit->busy_ns;
+    return busy_ns != 0 ? busy_ns : CLOCK_NEVER;
 }

@@ -2,9 +2,15 @@
  *
  * A thread of its own, so that a slow disk delays no command: it takes
  * outcomes, appends one JSON line each, fsyncs once for all that wait, and
- * only then puts them into the outbox. When the file cannot be written the
- * outcome is published all the same, the line is kept (bounded) until it can,
- * and audit_available() is false: setpoints other than zero are refused.
+ * only then puts them into the outbox. When the file cannot be written, or the
+ * disk has not taken a line within AUDIT_PATIENCE_NS, its outcome is published all
+ * the same, marked "audited":false; the line is kept (bounded) until it can be
+ * written. While that is so, and when the disk has not answered for
+ * AUDIT_SILENCE_NS, audit_available() is false: setpoints other than zero are
+ * refused.
+ *
+ * That thread alone touches the file. Nobody waits for it but audit_stop(), which
+ * does so for AUDIT_PATIENCE_NS.
  */
 #ifndef BRIDGE_COMMANDS_AUDIT_H
 #define BRIDGE_COMMANDS_AUDIT_H
@@ -13,27 +19,30 @@
 
 #include "bridge/store/outbox.h"
 
+#define AUDIT_SILENCE_NS  INT64_C(2000000000)
+#define AUDIT_PATIENCE_NS INT64_C(5000000000)
+
 struct audit;
 
 /* `path` "" = no file: outcomes go straight on, and it is always available.
- * The file is made with mode 0640. A path that cannot be opened is no error
- * here: it is logged, tried again, and audit_available() tells. NULL when out
- * of memory or threads. */
+ * A path that cannot be opened is no error here: it is logged, tried again, and
+ * audit_available() tells. NULL when out of memory or threads. */
 struct audit *audit_start(const char *path, struct outbox *outbox);
 
 /* Writes what waits, then ends. */
 void audit_stop(struct audit *audit);
 
 /* Subscriber. Whether a new line is sure to find room: the last write
- * succeeded and the file system has space. */
+ * succeeded, the disk answers, and the file system has space. Asks the thread,
+ * and takes what was last known when that is at the disk. */
 bool audit_available(struct audit *audit);
 
 /* Any thread. The same as it was last known: asks neither lock nor disk. */
 bool audit_was_available(const struct audit *audit);
 
 /* Subscriber. Takes copies. `line` is the audit line without newline, `payload`
- * the outcome for `topic`; a response topic (or NULL) gets it too, with its
- * correlation data. */
+ * the outcome for `topic`, a JSON object; a response topic (or NULL) gets it too,
+ * with its correlation data. */
 struct audit_entry {
     const char *line;
     const char *topic;
@@ -44,12 +53,10 @@ struct audit_entry {
 };
 void audit_put(struct audit *audit, const struct audit_entry *entry);
 
-/* Calls `line` for every line of `path`.1 and `path`, oldest first, the last
- * 16 MiB of each; a file that is not there has none. For the start, before
- * audit_start() or after. */
-void audit_replay(const char *path, void (*line)(void *context, const char *text), void *context);
-
 /* SIGHUP: the file was rotated; opens it anew. Any thread. */
 void audit_reopen(struct audit *audit);
+
+/* By when the thread promised to be back (monotonic); for the supervisor. */
+int64_t audit_promise_ns(const struct audit *audit);
 
 #endif

@@ -152,12 +152,15 @@ static int run(sqlite3 *file, const char *text)
     return sqlite3_exec(file, text, NULL, NULL, NULL);
 }
 
-/* The mark and the tables come together or not at all. */
-static int make(sqlite3 *file, const struct database_kind *kind, int version)
+/* The mark and the tables come together or not at all. Looks again: the file may
+ * have come into its place only now. */
+static int make(sqlite3 *file, const struct database_kind *kind)
 {
     char mark[96];
-    if (version == kind->version)
-        return SQLITE_OK;
+    int version;
+    const int looked = look(file, kind, &version);
+    if (looked != SQLITE_OK || version == kind->version)
+        return looked;
     (void)snprintf(mark, sizeof(mark), "PRAGMA application_id = %d; PRAGMA user_version = %d;",
                    kind->application, kind->version);
     int result = run(file, "BEGIN IMMEDIATE");
@@ -191,7 +194,7 @@ int database_open(const char *path, const struct database_kind *kind, sqlite3 **
                             "PRAGMA wal_autocheckpoint = 256;"
                             "PRAGMA cache_size = -512;");
     if (result == SQLITE_OK)
-        result = make(*file, kind, version);
+        result = make(*file, kind);
     if (result != SQLITE_OK) {
         sqlite3_close(*file);
         *file = NULL;

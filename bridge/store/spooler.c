@@ -30,6 +30,7 @@ struct spooler {
     struct spool *spool;
     pthread_t thread;
     atomic_bool stopping;
+    _Atomic int64_t promise_ns;
     unsigned failing; /* enum work */
     int64_t renewable_ns;
     int64_t read_row; /* rows up to this one have been read back */
@@ -59,16 +60,24 @@ static bool renew(struct spooler *spooler)
     spooler->renewable_ns = now_ns + RENEW_NS;
     log_error("the spool fails path=%s samples=%llu why=\"%s\"", spooler->conf->spool_path,
               (unsigned long long)spool_count(spooler->spool), spool_error(spooler->spool));
+    atomic_store(&spooler->promise_ns, now_ns + RENEW_NS);
     if (spool_renew(spooler->spool, count_lost, spooler))
         return true;
     spooler->renewable_ns = now_ns + RETRY_NS;
     return false;
 }
 
+/* Now it is about to use the disk, or has just done so. */
+static void promise(struct spooler *spooler)
+{
+    atomic_store(&spooler->promise_ns, clock_mono_ns());
+}
+
 /* Says once that the disk fails, and once that all of it works again. */
 static bool check(struct spooler *spooler, enum work work, bool good)
 {
     const unsigned before = spooler->failing;
+    promise(spooler);
     spooler->failing = good ? before & ~(unsigned)work : before | work;
     if (!good && renew(spooler))
         spooler->failing = 0;
@@ -184,6 +193,7 @@ static void *spooler_thread(void *argument)
 {
     struct spooler *spooler = argument;
     for (;;) {
+        promise(spooler);
         bool stopping = atomic_load(&spooler->stopping);
         int64_t now_ns = clock_mono_ns();
         int64_t next_ns = spill(spooler, stopping ? CLOCK_NEVER : now_ns - PATIENCE_NS);
@@ -201,6 +211,7 @@ static void *spooler_thread(void *argument)
             break;
         if (spool_count(spooler->spool) > 0 && next_ns > now_ns + GATHER_NS)
             next_ns = now_ns + GATHER_NS;
+        atomic_store(&spooler->promise_ns, CLOCK_NEVER);
         outbox_wait_spool(spooler->outbox, next_ns);
     }
     if (spooler->failing & APPEND)
@@ -218,6 +229,7 @@ struct spooler *spooler_start(const struct conf *conf, struct layouts *layouts,
     if (spooler == NULL || !outbox_use_spool(outbox))
         goto failed;
     spooler->conf = conf;
+    spooler->promise_ns = CLOCK_NEVER;
     spooler->outbox = outbox;
     spooler->spool = spool_open(conf->spool_path, conf->spool_max_size, layouts, &lost, why);
     if (spooler->spool == NULL)
@@ -238,6 +250,11 @@ failed:
         spool_close(spooler->spool);
     free(spooler);
     return NULL;
+}
+
+int64_t spooler_promise_ns(const struct spooler *spooler)
+{
+    return atomic_load(&spooler->promise_ns);
 }
 
 void spooler_stop(struct spooler *spooler)

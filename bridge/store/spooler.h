@@ -19,6 +19,9 @@ struct spooler;
 struct spooler *spooler_start(const struct conf *conf, struct layouts *layouts,
                               struct outbox *outbox);
 
+/* By when the thread promised to be back (monotonic); for the supervisor. */
+int64_t spooler_promise_ns(const struct spooler *spooler);
+
 /* After the publisher: puts on disk what was not delivered, joins, frees. */
 void spooler_stop(struct spooler *spooler);
 

@@ -9,6 +9,7 @@
 #include <sys/syscall.h>
 
 #include "bridge/base/clock.h"
+#include "bridge/commands/audit_file.h"
 #include "tests/unit/given.h"
 #include "tests/unit/logged.h"
 
@@ -98,8 +99,17 @@ static void assert_logged(const char *first, const char *second)
     assert_true(logged_find(&logged, first, second));
 }
 
-static void put(struct audit *audit, const char *line)
+/* A short line that the audit log takes for one of its own. */
+static const char *line_of(const char *name)
 {
+    static char line[100];
+    snprintf(line, sizeof line, "{\"id\":\"%s\"}", name);
+    return line;
+}
+
+static void put(struct audit *audit, const char *name)
+{
+    const char *line = line_of(name);
     audit_put(audit, &(struct audit_entry){.line = line, .topic = "result", .payload = line});
 }
 
@@ -114,6 +124,19 @@ static void assert_told(const char *topic, const char *payload)
     outbox_ack(outbox, item.ticket, OUTBOX_DELIVERED);
 }
 
+/* Its line was on disk before. */
+static void assert_audited(const char *name)
+{
+    assert_told("result", line_of(name));
+}
+
+static void assert_unaudited(const char *name)
+{
+    char payload[100];
+    snprintf(payload, sizeof payload, "{\"id\":\"%s\",\"audited\":false}", name);
+    assert_told("result", payload);
+}
+
 static void assert_file(const char *name, const char *expected)
 {
     char text[4096];
@@ -122,6 +145,15 @@ static void assert_file(const char *name, const char *expected)
     text[fread(text, 1, sizeof text - 1, file)] = '\0';
     fclose(file);
     assert_string_equal(text, expected);
+}
+
+#define LINE(name) "{\"id\":\"" name "\"}\n"
+
+/* What was known a moment ago is not asked again at once. */
+static void wait_until_available(struct audit *audit, bool available)
+{
+    while (audit_available(audit) != available)
+        clock_pause(5 * CLOCK_NS_PER_MS);
 }
 
 /* ---- the tests ---- */
@@ -137,13 +169,13 @@ static void test_disk_first(void **state)
     SET(held, true);
     put(audit, "one");
     wait_for_sync();
-    assert_file(path, "one\n");
+    assert_file(path, LINE("one"));
     assert_false(outbox_take(outbox, 0, &item));
     SET(held, false);
-    assert_told("result", "one");
+    assert_audited("one");
     put(audit, "two");
-    assert_told("result", "two");
-    assert_file(path, "one\ntwo\n");
+    assert_audited("two");
+    assert_file(path, LINE("one") LINE("two"));
     assert_int_equal(disk.syncs, 2);
     assert_true(audit_available(audit));
     audit_stop(audit);
@@ -163,12 +195,12 @@ static void test_one_sync_for_all(void **state)
     put(audit, "2");
     put(audit, "3");
     SET(held, false);
-    assert_told("result", "0");
-    assert_told("result", "1");
-    assert_told("result", "2");
-    assert_told("result", "3");
+    assert_audited("0");
+    assert_audited("1");
+    assert_audited("2");
+    assert_audited("3");
     assert_int_equal(disk.syncs, 2);
-    assert_file(path, "0\n1\n2\n3\n");
+    assert_file(path, LINE("0") LINE("1") LINE("2") LINE("3"));
     audit_stop(audit);
 }
 
@@ -178,7 +210,7 @@ static void test_response_topic(void **state)
     const unsigned char correlation[] = {0, 1, '\n', 0, 0xff};
     for (int with_file = 0; with_file < 2; with_file++) {
         struct audit *audit = audit_start(with_file ? path : "", outbox);
-        audit_put(audit, &(struct audit_entry){.line = "line",
+        audit_put(audit, &(struct audit_entry){.line = "{\"id\":\"line\"}",
                                                .topic = "result",
                                                .payload = "{}",
                                                .response_topic = "answers/me",
@@ -191,7 +223,7 @@ static void test_response_topic(void **state)
         assert_memory_equal(item.correlation, correlation, sizeof correlation);
         audit_stop(audit);
     }
-    assert_file(path, "line\n");
+    assert_file(path, LINE("line"));
 }
 
 static void test_no_file(void **state)
@@ -216,18 +248,18 @@ static void test_no_directory(void **state)
                   "file=not/yet");
     assert_false(audit_available(audit));
     put(audit, "one");
-    assert_told("result", "one");
+    assert_unaudited("one");
     put(audit, "two");
-    assert_told("result", "two");
+    assert_unaudited("two");
     assert_false(audit_available(audit));
     assert_int_equal(mkdir("not", 0700), 0);
     assert_logged("info: the audit log is written again", "file=not/yet lost=0");
     assert_true(audit_available(audit));
     put(audit, "three");
-    assert_told("result", "three");
-    assert_file("not/yet", "one\ntwo\nthree\n");
+    assert_audited("three");
+    assert_file("not/yet", LINE("one") LINE("two") LINE("three"));
     audit_stop(audit);
-    assert_file("not/yet", "one\ntwo\nthree\n");
+    assert_file("not/yet", LINE("one") LINE("two") LINE("three"));
 }
 
 /* Nobody tries while nothing waits; a question is enough to try again. */
@@ -236,9 +268,8 @@ static void test_question_tries_again(void **state)
     (void)state;
     struct audit *audit = audit_start("not/yet", outbox);
     assert_int_equal(mkdir("not", 0700), 0);
-    assert_false(audit_available(audit));
-    assert_logged("the audit log is written again", "");
     assert_true(audit_available(audit));
+    assert_logged("the audit log is written again", "");
     audit_stop(audit);
 }
 
@@ -249,7 +280,7 @@ static void test_device_that_is_full(void **state)
     assert_logged("the audit log cannot be written: No space left on device", "make room");
     assert_false(audit_available(audit));
     put(audit, "one");
-    assert_told("result", "one");
+    assert_unaudited("one");
     assert_false(audit_available(audit));
     audit_stop(audit);
     assert_logged("the last outcomes are not in the audit log", "file=/dev/full");
@@ -261,7 +292,7 @@ static void test_device_that_cannot_sync(void **state)
     SET(error, EINVAL);
     struct audit *audit = audit_start("/dev/null", outbox);
     put(audit, "one");
-    assert_told("result", "one");
+    assert_audited("one");
     assert_true(audit_available(audit));
     audit_stop(audit);
 }
@@ -272,17 +303,17 @@ static void test_failed_sync(void **state)
     (void)state;
     struct audit *audit = audit_start(path, outbox);
     put(audit, "one");
-    assert_told("result", "one");
+    assert_audited("one");
     SET(error, EIO);
     put(audit, "two");
-    assert_told("result", "two");
+    assert_unaudited("two");
     assert_false(audit_available(audit));
     assert_logged("the audit log cannot be written: Input/output error", "check the disk");
     SET(error, 0);
     assert_logged("the audit log is written again", "lost=0");
     put(audit, "three");
-    assert_told("result", "three");
-    assert_file(path, "one\ntwo\nthree\n");
+    assert_audited("three");
+    assert_file(path, LINE("one") LINE("two") LINE("three"));
     assert_true(audit_available(audit));
     audit_stop(audit);
 }
@@ -293,15 +324,15 @@ static void test_little_room(void **state)
     struct audit *audit = audit_start(path, outbox);
     assert_true(audit_available(audit));
     SET(full, true);
-    assert_false(audit_available(audit));
+    wait_until_available(audit, false);
     assert_false(audit_available(audit));
     assert_logged("the audit log cannot be written: No space left on device", "make room");
     put(audit, "one"); /* it still fits */
-    assert_told("result", "one");
-    assert_file(path, "one\n");
+    assert_audited("one");
+    assert_file(path, LINE("one"));
     assert_false(audit_available(audit));
     SET(full, false);
-    assert_true(audit_available(audit));
+    wait_until_available(audit, true);
     audit_stop(audit);
     /* One line each way. */
     logged_end(&logged);
@@ -310,43 +341,107 @@ static void test_little_room(void **state)
     assert_false(logged_next(&logged));
 }
 
-/* A disk that hangs: setpoints stop long before lines are lost, and outcomes
- * are told though their lines are lost. */
+/* A disk that hangs: setpoints stop after two seconds, outcomes are told after five
+ * and say so, and the lines are there when it answers again. */
 static void test_hanging_disk(void **state)
+{
+    (void)state;
+    struct audit *audit = audit_start(path, outbox);
+    assert_true(audit_available(audit));
+    assert_true(audit_promise_ns(audit) == CLOCK_NEVER);
+    SET(held, true);
+    const int64_t begun_ns = clock_mono_ns();
+    put(audit, "one");
+    wait_for_sync();
+    assert_true(audit_available(audit));
+    assert_in_range(audit_promise_ns(audit), begun_ns, clock_mono_ns());
+    put(audit, "two"); /* behind the one that hangs */
+    while (audit_available(audit))
+        clock_pause(20 * CLOCK_NS_PER_MS);
+    assert_true(clock_mono_ns() - begun_ns >= AUDIT_SILENCE_NS);
+    assert_false(audit_was_available(audit));
+    assert_false(outbox_take(outbox, 0, &item));
+    assert_unaudited("one");
+    assert_unaudited("two");
+    assert_true(clock_mono_ns() - begun_ns >= AUDIT_PATIENCE_NS);
+    assert_false(audit_available(audit));
+    SET(held, false);
+    put(audit, "three");
+    assert_audited("three"); /* and the others are not told again */
+    assert_true(audit_available(audit));
+    audit_stop(audit);
+    assert_file(path, LINE("one") LINE("two") LINE("three"));
+}
+
+/* Nor does the end wait for it for ever. */
+static void test_a_disk_that_hangs_at_the_end(void **state)
+{
+    (void)state;
+    struct audit *audit = audit_start(path, outbox);
+    SET(held, true);
+    put(audit, "one");
+    wait_for_sync();
+    const int64_t begun_ns = clock_mono_ns();
+    audit_stop(audit);
+    assert_in_range(clock_mono_ns() - begun_ns, AUDIT_PATIENCE_NS - CLOCK_NS_PER_S,
+                    AUDIT_PATIENCE_NS + 20 * CLOCK_NS_PER_S);
+    assert_unaudited("one");
+    assert_logged("the last outcomes are not in the audit log", path);
+    SET(held, false); /* who was left behind touches nothing any more */
+}
+
+/* Lines are kept up to a bound; beyond it outcomes are told at once. */
+static void test_lines_that_find_no_room(void **state)
 {
     (void)state;
     char line[64 * 1024];
     memset(line, 'x', sizeof line - 1);
+    memcpy(line, "{\"id\":", 6);
     line[sizeof line - 1] = '\0';
-    struct audit_entry entry = {.line = line, .topic = "result", .payload = "{}"};
+    struct audit_entry entry = {.line = line, .topic = "result", .payload = "{\"id\":1}"};
     struct audit *audit = audit_start(path, outbox);
     SET(held, true);
-    unsigned taken = 0;
+    unsigned taken = 1;
     audit_put(audit, &entry);
     wait_for_sync();
     while (audit_available(audit)) {
         audit_put(audit, &entry);
         taken++;
     }
-    assert_in_range(taken, 5, 9);
-    assert_false(outbox_take(outbox, 0, &item));
-    unsigned more = 0;
+    assert_in_range(taken, 6, 10);
     while (!outbox_take(outbox, 0, &item)) {
         audit_put(audit, &entry);
-        more++;
+        taken++;
     }
-    assert_in_range(more, 5, 10);
+    assert_in_range(taken, 12, 20);
+    assert_string_equal(item.topic, "result");
+    assert_memory_equal(item.payload, "{\"id\":1,\"audited\":false}", item.payload_size);
     assert_logged("the audit log loses lines", path);
     assert_false(audit_available(audit));
-    audit_put(audit, &entry);
     SET(held, false);
-    assert_true(logged_next(&logged));
-    assert_non_null(strstr(logged.line, "the audit log is written again"));
-    assert_non_null(strstr(logged.line, "lost=2"));
+    assert_logged("the audit log is written again", "lost=1");
     audit_stop(audit);
     struct stat status;
     assert_int_equal(stat(path, &status), 0);
-    assert_int_equal(status.st_size, (taken + more) * sizeof line);
+    assert_int_equal(status.st_size, (taken - 1) * sizeof line);
+}
+
+/* A file that holds something else. */
+static void test_somebody_else_s_file(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {"notes\n", "SQLite format 3", "{\"key\":1}\n", "x"};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        given_file(path, texts[i]);
+        struct audit *audit = audit_start(path, outbox);
+        assert_logged("the audit log cannot be written: File exists",
+                      "name another path, or move it away; it was left as it is");
+        put(audit, "one");
+        assert_unaudited("one");
+        assert_false(audit_available(audit));
+        audit_stop(audit);
+        assert_file(path, texts[i]);
+    }
 }
 
 /* What is on disk takes no room any more. */
@@ -356,6 +451,7 @@ static void test_long_run(void **state)
     char line[64 * 1024];
     struct stat status;
     memset(line, 'x', sizeof line - 1);
+    memcpy(line, "{\"id\":", 6);
     line[sizeof line - 1] = '\0';
     struct audit *audit = audit_start(path, outbox);
     for (int i = 0; i < 40; i++) {
@@ -370,15 +466,15 @@ static void test_long_run(void **state)
 static void test_torn_line(void **state)
 {
     (void)state;
-    given_file(path, "whole\nha");
+    given_file(path, LINE("whole") "{\"id\":\"ha");
     struct audit *audit = audit_start(path, outbox);
     put(audit, "one");
-    assert_told("result", "one");
-    assert_file(path, "whole\nha\none\n");
+    assert_audited("one");
+    assert_file(path, LINE("whole") "{\"id\":\"ha\n" LINE("one"));
     audit_stop(audit);
     audit = audit_start(path, outbox);
     audit_stop(audit);
-    assert_file(path, "whole\nha\none\n");
+    assert_file(path, LINE("whole") "{\"id\":\"ha\n" LINE("one"));
 }
 
 static void test_rotation(void **state)
@@ -386,20 +482,20 @@ static void test_rotation(void **state)
     (void)state;
     struct audit *audit = audit_start(path, outbox);
     put(audit, "one");
-    assert_told("result", "one");
+    assert_audited("one");
     assert_int_equal(rename(path, "old"), 0);
     put(audit, "two");
-    assert_told("result", "two");
+    assert_audited("two");
     audit_reopen(audit);
     put(audit, "three");
-    assert_told("result", "three");
-    assert_file("old", "one\ntwo\n");
-    assert_file(path, "three\n");
+    assert_audited("three");
+    assert_file("old", LINE("one") LINE("two"));
+    assert_file(path, LINE("three"));
     /* One that was simply deleted is made anew without being told. */
     assert_int_equal(unlink(path), 0);
     put(audit, "four");
-    assert_told("result", "four");
-    assert_file(path, "four\n");
+    assert_audited("four");
+    assert_file(path, LINE("four"));
     audit_stop(audit);
 }
 
@@ -408,12 +504,12 @@ static void test_stop_writes_what_waits(void **state)
     (void)state;
     struct audit *audit = audit_start("not/yet", outbox);
     put(audit, "one");
-    assert_told("result", "one");
+    assert_unaudited("one");
     assert_int_equal(mkdir("not", 0700), 0);
     put(audit, "two");
     audit_stop(audit);
-    assert_file("not/yet", "one\ntwo\n");
-    assert_told("result", "two");
+    assert_file("not/yet", LINE("one") LINE("two"));
+    assert_audited("two");
 }
 
 static void count_line(void *context, const char *text)
@@ -427,13 +523,13 @@ static void test_replay(void **state)
 {
     (void)state;
     unsigned lines = 0;
-    audit_replay("/dev/full", count_line, &lines);
+    audit_file_replay("/dev/full", count_line, &lines);
     assert_int_equal(mkfifo("pipe", 0600), 0);
-    audit_replay("pipe", count_line, &lines);
-    audit_replay("not-there", count_line, &lines);
+    audit_file_replay("pipe", count_line, &lines);
+    audit_file_replay("not-there", count_line, &lines);
     assert_int_equal(lines, 0);
     given_file(path, "one\ntwo\n");
-    audit_replay(path, count_line, &lines);
+    audit_file_replay(path, count_line, &lines);
     assert_int_equal(lines, 2);
 }
 
@@ -452,6 +548,9 @@ int main(void)
         TEST(test_failed_sync),
         TEST(test_little_room),
         TEST(test_hanging_disk),
+        TEST(test_a_disk_that_hangs_at_the_end),
+        TEST(test_lines_that_find_no_room),
+        TEST(test_somebody_else_s_file),
         TEST(test_long_run),
         TEST(test_torn_line),
         TEST(test_rotation),

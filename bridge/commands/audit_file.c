@@ -1,0 +1,186 @@
+#include "bridge/commands/audit_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "bridge/base/owner.h"
+
+enum {
+    ROOM_MIN = 64 << 10,  /* bytes the file system must have for setpoints to be accepted */
+    REPLAY_MAX = 16 << 20 /* bytes of an earlier run's file that are looked at */
+};
+
+/* How every line begins (bridge/wire/outcome_json.h). */
+static const char BEGINNING[] = "{\"id\":";
+
+/* ---- writing ---- */
+
+static int append(int file, const char *bytes, size_t size)
+{
+    while (size > 0) {
+        ssize_t written = write(file, bytes, size);
+        if (written < 0 && errno != EINTR)
+            return errno;
+        if (written > 0) {
+            bytes += written;
+            size -= (size_t)written;
+        }
+    }
+    return 0;
+}
+
+static int sync_file(int file)
+{
+    /* EINVAL: a pipe or a device, which has no disk to wait for. */
+    return fdatasync(file) == 0 || errno == EINVAL ? 0 : errno;
+}
+
+/* A new file's name is on disk only with its directory. */
+static int sync_directory(const char *path)
+{
+    char *copy = strdup(path);
+    int directory = copy ? open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    int error = directory < 0 || fsync(directory) != 0 ? errno : 0;
+    if (directory >= 0)
+        close(directory);
+    free(copy);
+    return error;
+}
+
+/* Whether it holds nothing yet, or begins as an audit log does; or with zeros, which
+ * a file system can leave after a power cut. */
+static bool is_ours(int file)
+{
+    static const char zeros[sizeof(BEGINNING) - 1];
+    char head[sizeof(BEGINNING) - 1];
+    const ssize_t got = pread(file, head, sizeof(head), 0);
+    return got >= 0 &&
+           (memcmp(head, BEGINNING, (size_t)got) == 0 || memcmp(head, zeros, (size_t)got) == 0);
+}
+
+/* Makes the opened file ready for whole lines. */
+static int prepare(int file, const char *path)
+{
+    struct stat status;
+    char last = '\n';
+    if (fstat(file, &status) != 0)
+        return errno;
+    /* Only writing shows whether a device or a pipe takes anything. */
+    if (!S_ISREG(status.st_mode))
+        return append(file, "\n", 1);
+    if (status.st_size == 0)
+        return sync_directory(path);
+    if (!is_ours(file))
+        return EEXIST;
+    /* A crash can leave half a line; it must not spoil the next. */
+    if (pread(file, &last, 1, status.st_size - 1) < 0)
+        return errno;
+    return last == '\n' ? 0 : append(file, "\n", 1);
+}
+
+int audit_file_open(const char *path, int *file)
+{
+    *file =
+        owner_open(path, O_RDWR | O_APPEND | O_NONBLOCK | O_NOCTTY, S_IRUSR | S_IWUSR | S_IRGRP);
+    int error = *file < 0 ? errno : prepare(*file, path);
+    if (error != 0 && *file >= 0) {
+        close(*file);
+        *file = -1;
+    }
+    return error;
+}
+
+bool audit_file_is_linked(int file)
+{
+    struct stat status;
+    return fstat(file, &status) == 0 && status.st_nlink > 0;
+}
+
+int audit_file_write(int file, const struct iovec *lines, int n)
+{
+    struct stat before;
+    int error = fstat(file, &before) == 0 ? 0 : errno;
+    for (int i = 0; i < n && !error; i++)
+        error = append(file, lines[i].iov_base, lines[i].iov_len);
+    if (!error)
+        error = sync_file(file);
+    if (error && ftruncate(file, before.st_size) != 0) {
+        /* Half a line may stay: prepare() ends it when the file is opened for
+         * the next attempt. */
+    }
+    return error;
+}
+
+bool audit_file_has_room(int file)
+{
+    struct statvfs status;
+    return fstatvfs(file, &status) == 0 &&
+           (status.f_blocks == 0 || (uint64_t)status.f_bavail * status.f_frsize >= ROOM_MIN);
+}
+
+const char *audit_file_remedy(int error)
+{
+    switch (error) {
+    case EEXIST:
+        return "it holds something else: name another path, or move it away; it was left as it is";
+    case ENOENT:
+    case ENOTDIR:
+        return "make its directory";
+    case EACCES:
+    case EPERM:
+    case EROFS:
+        return "let the user that runs fluxbridge write there";
+    case ENOSPC:
+    case EDQUOT:
+        return "make room";
+    default:
+        return "check the disk and the path";
+    }
+}
+
+/* ---- the file of an earlier run ---- */
+
+static void replay_file(const char *path, void (*line)(void *context, const char *text),
+                        void *context)
+{
+    char *text = NULL;
+    size_t size = 0;
+    struct stat status;
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (descriptor < 0)
+        return;
+    /* A device or a pipe holds nothing of an earlier run, and may have no end. */
+    bool regular = fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode);
+    FILE *file = regular ? fdopen(descriptor, "r") : NULL;
+    if (file == NULL) {
+        close(descriptor);
+        return;
+    }
+    /* A line cut in two by the seek is no JSON and goes unheeded. */
+    if (fseek(file, -REPLAY_MAX, SEEK_END) != 0)
+        rewind(file);
+    while (getline(&text, &size, file) > 0)
+        line(context, text);
+    free(text);
+    (void)fclose(file);
+}
+
+void audit_file_replay(const char *path, void (*line)(void *context, const char *text),
+                       void *context)
+{
+    char rotated[PATH_MAX];
+    if (path[0] == '\0')
+        return;
+    if (snprintf(rotated, sizeof(rotated), "%s.1", path) < (int)sizeof(rotated))
+        replay_file(rotated, line, context);
+    replay_file(path, line, context);
+}
