@@ -31,10 +31,13 @@ enum { SAMPLE_BYTES = 8 << 20, OUTCOME_BYTES = 4 << 20 };
 #define GRACE_NS     (300 * CLOCK_NS_PER_MS)
 
 /* The threads that are watched, beside the pollers. */
-enum thread { SUBSCRIBER, PUBLISHER, STATE, THREADS };
+enum thread { SUBSCRIBER, PUBLISHER, STATE, AUDIT, SPOOLER, THREADS };
 
-static const char *const thread_words[THREADS] = {
-    [SUBSCRIBER] = "subscriber", [PUBLISHER] = "publisher", [STATE] = "thread of the state file"};
+static const char *const thread_words[THREADS] = {[SUBSCRIBER] = "subscriber",
+                                                  [PUBLISHER] = "publisher",
+                                                  [STATE] = "thread of the state file",
+                                                  [AUDIT] = "thread of the audit log",
+                                                  [SPOOLER] = "spooler"};
 
 struct supervisor {
     struct conf *conf;
@@ -146,7 +149,7 @@ static bool start(struct supervisor *supervisor)
         if (!supervisor->http)
             return false;
     }
-    if (supervisor->conf->ha_enabled && !(supervisor->energy = energy_start(supervisor->conf)))
+    if (supervisor->conf->ha_enabled && !(supervisor->energy = energy_start(supervisor->conf, supervisor->state)))
         return false;
     int64_t origin_ns = clock_mono_ns();
     for (unsigned i = 0; i < supervisor->n_pollers; i++) {
@@ -277,6 +280,10 @@ static int64_t promise_of(const struct supervisor *supervisor, enum thread threa
         return subscriber_promise_ns(supervisor->subscriber);
     case PUBLISHER:
         return publisher_promise_ns(supervisor->publisher);
+    case AUDIT:
+        return audit_promise_ns(supervisor->audit);
+    case SPOOLER:
+        return supervisor->spooler ? spooler_promise_ns(supervisor->spooler) : CLOCK_NEVER;
     default:
         return state_promise_ns(supervisor->state);
     }

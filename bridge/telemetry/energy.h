@@ -3,17 +3,15 @@
  * For the energy dashboard of Home Assistant, which wants counters, of
  * batteries that have none. Counts over every poll, from the measured power
  * where the type has one, else from the commanded. What is shown never falls:
- * once a minute the counters go to a file, and only what is on disk there is
- * shown. So whatever ends the program, its next run begins no lower.
- *
- * The file is energy-<site>.json beside the spool, or else the audit log; with
- * neither of them counters begin at zero in every run. Its thread alone waits
- * for the disk, never a poller.
+ * once a minute the counters go to the state (bridge/store/state.h), and only what
+ * is on disk there is shown. So whatever ends the program, its next run begins no
+ * lower. Without a file they begin at zero in every run. Nobody here waits for the
+ * disk; the counters of a battery belong to its poller.
  */
 #ifndef BRIDGE_TELEMETRY_ENERGY_H
 #define BRIDGE_TELEMETRY_ENERGY_H
 
-#include "bridge/site/conf.h"
+#include "bridge/store/state.h"
 
 struct energy_kwh {
     double charged, discharged;
@@ -48,11 +46,11 @@ void energy_count(struct energy_counter *counter, int64_t now_ns, double kw, boo
 
 struct energy;
 
-/* Reads the file and starts the thread that writes it. NULL with a logged
- * reason. */
-struct energy *energy_start(const struct conf *conf);
+/* Takes over the file of the first release, too: energy-<site>.json beside the
+ * state's. NULL with a logged reason. */
+struct energy *energy_start(const struct conf *conf, struct state *state);
 
-/* After the pollers: writes what has not been written, joins and frees. */
+/* After the pollers, before the state is closed: keeps all that was counted. */
 void energy_stop(struct energy *energy);
 
 /* Pollers: one scan of a device, values indexed as its points. True with what

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import re
+import sqlite3
 
 import jinja2.sandbox
 
@@ -542,9 +543,10 @@ class Discovery(flux.Test):
         self.assertGreaterEqual(again, shown)
         shown = self.energy(lambda kwh: kwh > again, since)
         second.stop()
-        path = os.path.join(self.directory, "energy-demo.json")
-        with open(path, encoding="utf-8") as file:
-            kept = json.load(file)["id-Site-BESS-01"]["discharged_kwh"]
+        file = sqlite3.connect(os.path.join(self.directory, "state-demo.db"))
+        text, = file.execute("SELECT text FROM state WHERE key = 'energy/id-Site-BESS-01'").fetchone()
+        file.close()
+        kept = int(text.split()[1]) / 1e9
         self.assertGreater(kept, shown)  # the rest of the minute was written at the end
         since = self.mqtt.mark()
         self.start()

@@ -1,11 +1,10 @@
 /* energy: what is counted, over which gaps, and that no counter ever falls. */
+#include <inttypes.h>
 #include <math.h>
 #include <sys/stat.h>
 
-#include <jansson.h>
-
+#include "bridge/base/clock.h"
 #include "bridge/telemetry/energy.h"
-#include "fake_clock.h"
 #include "given.h"
 #include "site.h"
 
@@ -128,11 +127,11 @@ static void test_where_the_power_comes_from(void **state)
 /* ---- the counters of a site ---- */
 
 static struct conf conf;
+static struct state *kept;
 
 /* A directory of our own, and a battery and a meter polled each second. */
 static int given_site(void **state)
 {
-    fake_clock_reset();
     if (given_directory(state) != 0)
         return -1;
     site_read(&conf, SITE_ONE(SITE_DISCHARGE) "meters = ( { id = \"m1\"; name = \"Grid-Meter\"; "
@@ -148,6 +147,24 @@ static int remove_site(void **state)
     return remove_directory(state);
 }
 
+/* As the supervisor does. */
+static struct energy *start(void)
+{
+    char path[CONF_PATH_MAX + 1];
+    state_path(&conf, path);
+    kept = state_open(path);
+    assert_non_null(kept);
+    struct energy *energy = energy_start(&conf, kept);
+    assert_non_null(energy);
+    return energy;
+}
+
+static void stop(struct energy *energy)
+{
+    energy_stop(energy);
+    state_close(kept);
+}
+
 /* One scan of the battery at `second`, with its setpoint or without. */
 static struct energy_kwh scan(struct energy *energy, int second, double target_kw, bool read)
 {
@@ -160,67 +177,77 @@ static struct energy_kwh scan(struct energy *energy, int second, double target_k
     return shown;
 }
 
+/* In kWh: what a run would find now. */
 static double on_disk(const char *id, const char *key)
 {
-    json_t *root = json_load_file("energy-demo.json", 0, NULL);
-    double kwh = json_number_value(json_object_get(json_object_get(root, id), key));
-    json_decref(root);
-    return kwh;
+    char path[CONF_PATH_MAX + 1], name[100], text[100] = "0 0";
+    uint64_t charged, discharged;
+    state_path(&conf, path);
+    struct state *state = state_open(path);
+    snprintf(name, sizeof name, "energy/%s", id);
+    (void)state_get(state, name, text, sizeof text);
+    state_close(state);
+    assert_int_equal(sscanf(text, "%" SCNu64 " %" SCNu64, &charged, &discharged), 2);
+    return (double)(strcmp(key, "charged_kwh") == 0 ? charged : discharged) / 1e9;
 }
 
 static void test_next_run_goes_on(void **state)
 {
     (void)state;
-    struct energy *energy = energy_start(&conf);
+    struct energy *energy = start();
     for (int i = 0; i < 10; i++)
         scan(energy, i, 3600, true);
     scan(energy, 10, -7200, true);
     scan(energy, 11, 0, true);
-    energy_stop(energy);
+    stop(energy);
     assert_near(on_disk("b1", "discharged_kwh"), 10);
     assert_near(on_disk("b1", "charged_kwh"), 2);
-    assert_int_not_equal(access("energy-demo.json.new", F_OK), 0);
 
-    energy = energy_start(&conf);
+    energy = start();
     struct energy_kwh shown = scan(energy, 1000, 3600, true);
     assert_near(shown.discharged, 10);
     assert_near(shown.charged, 2);
     scan(energy, 1001, 3600, true);
-    energy_stop(energy);
+    stop(energy);
     assert_near(on_disk("b1", "discharged_kwh"), 11);
 }
 
 static void test_only_good_values_within_three_polls(void **state)
 {
     (void)state;
-    struct energy *energy = energy_start(&conf);
+    struct energy *energy = start();
     scan(energy, 0, 3600, true);
     scan(energy, 1, 0, false);
     scan(energy, 2, 0, false);
     scan(energy, 3, 3600, true); /* 3 s: counted */
     scan(energy, 7, 3600, true); /* 4 s: not */
-    energy_stop(energy);
+    stop(energy);
     assert_near(on_disk("b1", "discharged_kwh"), 3);
 }
 
 /* Whatever ends the program, its next run begins no lower. Saved at once, and
- * then once a minute: only the wait for that moves the clock here. */
+ * then once a minute. */
 static void test_what_is_shown_is_on_disk(void **state)
 {
     (void)state;
-    struct energy *energy = energy_start(&conf);
-    scan(energy, 0, 3600, true);
-    for (int second = 1; second <= 5; second++) {
-        double before = scan(energy, second, 3600, true).discharged;
-        double shown = before;
-        assert_near(before, second - 1);
-        while (shown == before)
-            shown = scan(energy, second, 0, false).discharged;
-        assert_near(shown, second);
-        assert_near(on_disk("b1", "discharged_kwh"), second);
-        assert_true(clock_mono_ns() == FAKE_MONO_NS + (second - 1) * 60 * SECOND);
+    struct energy *energy = start();
+    char text[100];
+    uint64_t charged, discharged;
+    int second = 0;
+    scan(energy, second++, 3600, true);
+    for (int saved = 0; saved < 5; saved++) {
+        const int begun = second;
+        double before = scan(energy, second++, 3600, true).discharged, shown = before;
+        while (second < begun + 60)
+            assert_near(scan(energy, second++, 3600, true).discharged, before);
+        assert_true(state_sync(kept, CLOCK_NEVER));
+        assert_true(state_get(kept, "energy/b1", text, sizeof text));
+        assert_int_equal(sscanf(text, "%" SCNu64 " %" SCNu64, &charged, &discharged), 2);
+        shown = scan(energy, second++, 0, false).discharged;
+        assert_near(shown, (double)discharged / 1e9);
+        assert_true(shown > before);
     }
-    energy_stop(energy);
+    stop(energy);
 }
 
 static void test_batteries_not_configured_are_kept(void **state)
@@ -229,14 +256,15 @@ static void test_batteries_not_configured_are_kept(void **state)
     given_file("energy-demo.json",
                "{\"gone\":{\"charged_kwh\":5,\"discharged_kwh\":6.5},"
                "\"b1\":{\"charged_kwh\":-1,\"discharged_kwh\":\"2\"},\"m1\":7}");
-    struct energy *energy = energy_start(&conf);
+    struct energy *energy = start();
     struct energy_kwh shown = scan(energy, 0, 3600, true);
     assert_true(shown.charged == 0 && shown.discharged == 0);
     scan(energy, 1, 3600, true);
-    energy_stop(energy);
+    stop(energy);
     assert_near(on_disk("gone", "charged_kwh"), 5);
     assert_near(on_disk("gone", "discharged_kwh"), 6.5);
     assert_near(on_disk("b1", "discharged_kwh"), 1);
+    assert_int_not_equal(access("energy-demo.json", F_OK), 0); /* it was taken over once */
 }
 
 static void test_a_damaged_file_ends_nothing(void **state)
@@ -245,38 +273,39 @@ static void test_a_damaged_file_ends_nothing(void **state)
     (void)state;
     for (unsigned i = 0; i < sizeof damaged / sizeof damaged[0]; i++) {
         given_file("energy-demo.json", damaged[i]);
-        struct energy *energy = energy_start(&conf);
-        struct energy_kwh shown = scan(energy, 0, 3600, true);
-        assert_true(shown.charged == 0 && shown.discharged == 0);
+        struct energy *energy = start();
+        scan(energy, 0, 3600, true);
         scan(energy, 1, 3600, true);
-        energy_stop(energy);
-        assert_near(on_disk("b1", "discharged_kwh"), 1);
+        stop(energy);
+        assert_near(on_disk("b1", "discharged_kwh"), i + 1);
     }
 }
 
 static void test_they_stand_still_while_the_disk_says_no(void **state)
 {
     (void)state;
-    assert_int_equal(mkdir("energy-demo.json", 0700), 0); /* nothing can take its place */
-    struct energy *energy = energy_start(&conf);
+    assert_int_equal(mkdir("state-demo.db", 0700), 0); /* no file can be there */
+    struct energy *energy = start();
     struct energy_kwh shown = {0};
-    for (int second = 0; clock_mono_ns() < FAKE_MONO_NS + 180 * SECOND; second++)
+    for (int second = 0; second < 180; second++)
         shown = scan(energy, second, 3600, true);
     assert_true(shown.discharged == 0);
-    assert_int_equal(rmdir("energy-demo.json"), 0);
-    for (int second = 0; shown.discharged == 0; second++)
-        shown = scan(energy, 1000000 + second, 3600, true);
-    energy_stop(energy);
+    assert_int_equal(rmdir("state-demo.db"), 0);
+    while (!state_sync(kept, clock_mono_ns() + SECOND))
+        ;
+    shown = scan(energy, 180, 3600, true);
+    assert_true(shown.discharged > 0);
+    stop(energy);
 }
 
 static void assert_memory_only(void)
 {
-    struct energy *energy = energy_start(&conf);
+    struct energy *energy = start();
     scan(energy, 0, 3600, true);
     assert_near(scan(energy, 1, 3600, true).discharged, 1);
     assert_near(scan(energy, 2, 3600, true).discharged, 2);
-    energy_stop(energy);
-    assert_int_not_equal(access("energy-demo.json", F_OK), 0);
+    stop(energy);
+    assert_int_not_equal(access("state-demo.db", F_OK), 0);
 }
 
 static void test_without_a_directory_they_live_in_memory(void **state)
@@ -286,9 +315,7 @@ static void test_without_a_directory_they_live_in_memory(void **state)
     assert_memory_only();
     strcpy(conf.audit_path, "/dev/null");
     assert_memory_only();
-    assert_int_not_equal(access("/dev/energy-demo.json", F_OK), 0);
-    strcpy(conf.audit_path, "/nowhere/at/all/audit.jsonl");
-    assert_memory_only();
+    assert_int_not_equal(access("/dev/state-demo.db", F_OK), 0);
 }
 
 static void test_the_spools_directory_comes_first(void **state)
@@ -296,10 +323,10 @@ static void test_the_spools_directory_comes_first(void **state)
     (void)state;
     snprintf(conf.spool_path, sizeof conf.spool_path, "%s/spool.db", (char *)*state);
     strcpy(conf.audit_path, "/dev/null");
-    struct energy *energy = energy_start(&conf);
+    struct energy *energy = start();
     scan(energy, 0, 3600, true);
     scan(energy, 1, 3600, true);
-    energy_stop(energy);
+    stop(energy);
     assert_near(on_disk("b1", "discharged_kwh"), 1);
 }
 
@@ -308,11 +335,10 @@ static void test_nothing_is_shown_for_others(void **state)
     struct value values[8] = {{.state = VALUE_ABSENT}};
     struct energy_kwh shown;
     (void)state;
-    struct energy *energy = energy_start(&conf);
+    struct energy *energy = start();
     assert_false(energy_note(energy, 1, SECOND, values, &shown));
     assert_false(energy_note(NULL, 0, SECOND, values, &shown));
-    energy_stop(energy);
-    energy_stop(NULL);
+    stop(energy);
 }
 
 int main(void)
