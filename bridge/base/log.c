@@ -103,4 +103,3 @@ static void log_line(enum log_level level, const char *format, va_list arguments
 LOG_VERB(log_error, LOG_LEVEL_ERROR)
 LOG_VERB(log_warning, LOG_LEVEL_WARNING)
 LOG_VERB(log_info, LOG_LEVEL_INFO)
-LOG_VERB(log_debug, LOG_LEVEL_DEBUG)

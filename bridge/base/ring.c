@@ -19,7 +19,7 @@ struct ring {
     size_t capacity;
     size_t front; /* offset of the oldest record */
     size_t end;   /* offset behind the newest */
-    size_t count, used;
+    size_t count;
 };
 
 static struct header *header_at(const struct ring *ring, size_t offset)
@@ -81,7 +81,6 @@ void *ring_push(struct ring *ring, size_t size)
     header_at(ring, offset)->size = size;
     ring->end = offset + size;
     ring->count++;
-    ring->used += size;
     return record_at(ring, offset);
 }
 
@@ -109,20 +108,8 @@ void *ring_after(const struct ring *ring, const void *record)
 
 void ring_pop(struct ring *ring)
 {
-    size_t size = header_at(ring, ring->front)->size;
-    ring->used -= size;
     if (--ring->count == 0)
         ring->front = ring->end = 0;
     else
         ring->front = next_offset(ring, ring->front);
-}
-
-size_t ring_count(const struct ring *ring)
-{
-    return ring->count;
-}
-
-size_t ring_used(const struct ring *ring)
-{
-    return ring->used;
 }

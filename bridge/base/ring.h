@@ -24,7 +24,5 @@ void *ring_push(struct ring *ring, size_t size);
 void *ring_front(const struct ring *ring);                     /* NULL when empty */
 void *ring_after(const struct ring *ring, const void *record); /* NULL after the last */
 void ring_pop(struct ring *ring);                              /* drops the front */
-size_t ring_count(const struct ring *ring);
-size_t ring_used(const struct ring *ring); /* bytes */
 
 #endif

@@ -32,14 +32,15 @@ static bool find_type(const char *type, const char *const *directories)
 }
 
 /* What is written up to now, and room for more. */
-struct line {
+struct point_line {
     char text[4096];
     size_t used;
 };
 
-static void add(struct line *line, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void add(struct point_line *line, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 
-static void add(struct line *line, const char *format, ...)
+static void add(struct point_line *line, const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
@@ -52,7 +53,7 @@ static void add(struct line *line, const char *format, ...)
 }
 
 /* A number, unless it is NAN. */
-static void add_number(struct line *line, const char *before, double number)
+static void add_number(struct point_line *line, const char *before, double number)
 {
     char text[CODEC_TEXT_MAX];
     if (isnan(number))
@@ -61,13 +62,13 @@ static void add_number(struct line *line, const char *before, double number)
     add(line, "%s%s", before, text);
 }
 
-static void cell(struct table *table, struct line *line)
+static void cell(struct table *table, struct point_line *line)
 {
     table_cell(table, "%s", line->used > 0 ? line->text : "-");
-    *line = (struct line){.used = 0};
+    *line = (struct point_line){.used = 0};
 }
 
-static void describe_type(const struct point *point, struct line *line)
+static void describe_type(const struct point *point, struct point_line *line)
 {
     add(line, "%s", point_type_word(point->type));
     if (point->bits > 0)
@@ -79,7 +80,7 @@ static void describe_type(const struct point *point, struct line *line)
 }
 
 static void describe_scale(const struct profile *profile, const struct point *point,
-                           struct line *line)
+                           struct point_line *line)
 {
     if (point->type == POINT_STRING)
         return;
@@ -91,7 +92,7 @@ static void describe_scale(const struct profile *profile, const struct point *po
 }
 
 /* What the row may hold and is still no value. */
-static void describe_disbelief(const struct point *point, struct line *line)
+static void describe_disbelief(const struct point *point, struct point_line *line)
 {
     add_number(line, " <", point->low);
     add_number(line, " >", point->high);
@@ -104,7 +105,7 @@ static void describe_disbelief(const struct point *point, struct line *line)
         add(line, " falling");
 }
 
-static void describe_labels(const struct point *point, struct line *line)
+static void describe_labels(const struct point *point, struct point_line *line)
 {
     for (unsigned i = 0; i < point->n_labels; i++)
         add(line, "%s%lld=%s", i > 0 ? " " : "", (long long)point->labels[i].value,
@@ -115,7 +116,7 @@ static void describe_labels(const struct point *point, struct line *line)
 
 static void describe(const struct profile *profile, const struct point *point, struct table *table)
 {
-    struct line line = {.used = 0};
+    struct point_line line = {.used = 0};
     table_cell(table, "%s", point->name);
     table_cell(table, "%u", point->address);
     table_cell(table, "0x%04X", point->address);
@@ -145,7 +146,7 @@ static void describe(const struct profile *profile, const struct point *point, s
         table_cell(table, "%s", line.text + 1);
     else
         table_cell(table, "-");
-    line = (struct line){.used = 0};
+    line = (struct point_line){.used = 0};
     describe_labels(point, &line);
     cell(table, &line);
 }

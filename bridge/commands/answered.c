@@ -7,9 +7,9 @@
 enum { BUCKETS = 4096 };
 
 /* In two lists at once: by age, and by the hash of its id. */
-struct entry {
-    struct entry *younger;
-    struct entry *same_bucket;
+struct answered_entry {
+    struct answered_entry *younger;
+    struct answered_entry *same_bucket;
     int64_t done_ns;
     const char *payload; /* behind the id in `text` */
     char text[];
@@ -17,9 +17,9 @@ struct entry {
 
 struct answered {
     unsigned count;
-    struct entry *oldest;
-    struct entry *youngest;
-    struct entry *buckets[BUCKETS];
+    struct answered_entry *oldest;
+    struct answered_entry *youngest;
+    struct answered_entry *buckets[BUCKETS];
 };
 
 /* FNV-1a (draft-eastlake-fnv): ids are short and come from the site itself. */
@@ -38,10 +38,10 @@ struct answered *answered_new(void)
 
 static void forget_oldest(struct answered *answered)
 {
-    struct entry *entry = answered->oldest;
+    struct answered_entry *entry = answered->oldest;
     if (entry == NULL)
         return;
-    struct entry **at = &answered->buckets[bucket_of(entry->text)];
+    struct answered_entry **at = &answered->buckets[bucket_of(entry->text)];
     while (*at != NULL && *at != entry)
         at = &(*at)->same_bucket;
     *at = entry->same_bucket;
@@ -63,7 +63,7 @@ void answered_free(struct answered *answered)
 
 const char *answered_find(const struct answered *answered, const char *id)
 {
-    for (const struct entry *at = answered->buckets[bucket_of(id)]; at != NULL;
+    for (const struct answered_entry *at = answered->buckets[bucket_of(id)]; at != NULL;
          at = at->same_bucket) {
         if (strcmp(at->text, id) == 0)
             return at->payload;
@@ -71,7 +71,7 @@ const char *answered_find(const struct answered *answered, const char *id)
     return NULL;
 }
 
-static bool is_young(const struct entry *entry, int64_t now_ns)
+static bool is_young(const struct answered_entry *entry, int64_t now_ns)
 {
     return now_ns - entry->done_ns <= ANSWERED_NS;
 }
@@ -88,11 +88,11 @@ bool answered_add(struct answered *answered, const char *id, const char *payload
         return true;
     size_t id_size = strlen(id) + 1;
     size_t payload_size = strlen(payload) + 1;
-    struct entry *entry = malloc(sizeof(*entry) + id_size + payload_size);
+    struct answered_entry *entry = malloc(sizeof(*entry) + id_size + payload_size);
     if (entry == NULL)
         return false;
-    struct entry **bucket = &answered->buckets[bucket_of(id)];
-    *entry = (struct entry){
+    struct answered_entry **bucket = &answered->buckets[bucket_of(id)];
+    *entry = (struct answered_entry){
         .same_bucket = *bucket,
         .done_ns = done_ns,
         .payload = entry->text + id_size,

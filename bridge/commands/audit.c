@@ -24,8 +24,8 @@ enum {
 #define ANSWER_NS (20 * CLOCK_NS_PER_MS)
 
 /* A copy of an entry, all its texts in one block. */
-struct record {
-    struct record *next;
+struct audit_record {
+    struct audit_record *next;
     size_t size;
     int64_t put_ns;
     bool published;
@@ -42,15 +42,15 @@ struct audit {
     _Atomic int64_t busy_ns; /* since when the writer has been at the disk; 0 = it is not */
     int file;                /* -1 = not open; the writer's own */
 
-    pthread_mutex_t mutex;       /* for all that follows */
-    pthread_cond_t called;       /* the writer is wanted */
-    pthread_cond_t looked;       /* it has been at the file, or has ended */
-    pthread_cond_t waits;        /* there is a record for the teller to watch */
-    struct record *first, **end; /* not yet on disk, in the order they came */
-    size_t held;                 /* bytes of these */
-    uint64_t lost;               /* lines since the file was last good */
-    int64_t looked_ns;           /* when the writer last was at the file */
-    bool wanted;                 /* somebody asks how the file is */
+    pthread_mutex_t mutex;             /* for all that follows */
+    pthread_cond_t called;             /* the writer is wanted */
+    pthread_cond_t looked;             /* it has been at the file, or has ended */
+    pthread_cond_t waits;              /* there is a record for the teller to watch */
+    struct audit_record *first, **end; /* not yet on disk, in the order they came */
+    size_t held;                       /* bytes of these */
+    uint64_t lost;                     /* lines since the file was last good */
+    int64_t looked_ns;                 /* when the writer last was at the file */
+    bool wanted;                       /* somebody asks how the file is */
     bool reopen, stopping, ended;
     bool abandoned; /* audit_stop() waits for the writer no longer: it must touch nothing */
     bool watching;  /* the teller knows of a record */
@@ -114,19 +114,19 @@ static void *stow(char **at, const void *bytes, size_t size, const char *end)
     return start;
 }
 
-static struct record *record_new(const struct audit_entry *entry)
+static struct audit_record *record_new(const struct audit_entry *entry)
 {
     const char *response = entry->response_topic ? entry->response_topic : "";
     size_t line = strlen(entry->line), topic = strlen(entry->topic);
     size_t payload = strlen(entry->payload), answer = strlen(response);
     size_t terminators = strlen("\n") + 5;
-    size_t size = sizeof(struct record) + line + topic + payload + answer +
+    size_t size = sizeof(struct audit_record) + line + topic + payload + answer +
                   entry->correlation_size + terminators;
-    struct record *record = malloc(size);
+    struct audit_record *record = malloc(size);
     if (!record)
         return NULL;
     char *at = record->texts;
-    *record = (struct record){.size = size, .put_ns = clock_mono_ns()};
+    *record = (struct audit_record){.size = size, .put_ns = clock_mono_ns()};
     record->entry.line = stow(&at, entry->line, line, "\n");
     record->entry.topic = stow(&at, entry->topic, topic, "");
     record->entry.payload = stow(&at, entry->payload, payload, "");
@@ -142,8 +142,8 @@ static struct record *record_new(const struct audit_entry *entry)
  * are on disk are done with. */
 static void settle(struct audit *audit, int n, bool good)
 {
-    struct record *record = audit->first;
-    for (struct record *next; n > 0; n--, record = next) {
+    struct audit_record *record = audit->first;
+    for (struct audit_record *next; n > 0; n--, record = next) {
         next = record->next;
         if (!record->published)
             publish(audit, &record->entry, good);
@@ -159,9 +159,9 @@ static void settle(struct audit *audit, int n, bool good)
 }
 
 /* Locked. */
-static struct record *first_unpublished(const struct audit *audit)
+static struct audit_record *first_unpublished(const struct audit *audit)
 {
-    struct record *record = audit->first;
+    struct audit_record *record = audit->first;
     while (record != NULL && record->published)
         record = record->next;
     return record;
@@ -173,7 +173,7 @@ static struct record *first_unpublished(const struct audit *audit)
 static int gather(const struct audit *audit, struct iovec lines[AT_ONCE])
 {
     int n = 0;
-    for (struct record *record = audit->first; record && n < AT_ONCE; record = record->next) {
+    for (struct audit_record *record = audit->first; record && n < AT_ONCE; record = record->next) {
         char *line = record->texts;
         lines[n++] = (struct iovec){.iov_base = line, .iov_len = strlen(line)};
     }
@@ -253,7 +253,7 @@ static void *teller_run(void *argument)
     struct audit *audit = argument;
     pthread_mutex_lock(&audit->mutex);
     while (!audit->ended && !audit->abandoned) {
-        struct record *record = first_unpublished(audit);
+        struct audit_record *record = first_unpublished(audit);
         const int64_t due_ns = record ? record->put_ns + AUDIT_PATIENCE_NS : CLOCK_NEVER;
         audit->watching = record != NULL;
         if (record == NULL || clock_mono_ns() < due_ns) {
@@ -271,7 +271,7 @@ static void *teller_run(void *argument)
 
 static void audit_free(struct audit *audit)
 {
-    for (struct record *record = audit->first, *next; record; record = next) {
+    for (struct audit_record *record = audit->first, *next; record; record = next) {
         next = record->next;
         free(record);
     }
@@ -348,7 +348,7 @@ void audit_stop(struct audit *audit)
         pthread_mutex_lock(&audit->mutex);
         ended = wait_for_end(audit);
         const bool left = audit->first != NULL;
-        for (struct record *record; (record = first_unpublished(audit)) != NULL;) {
+        for (struct audit_record *record; (record = first_unpublished(audit)) != NULL;) {
             publish(audit, &record->entry, false);
             record->published = true;
         }
@@ -401,7 +401,7 @@ bool audit_was_available(const struct audit *audit)
 
 void audit_put(struct audit *audit, const struct audit_entry *entry)
 {
-    struct record *record = *audit->path ? record_new(entry) : NULL;
+    struct audit_record *record = *audit->path ? record_new(entry) : NULL;
     pthread_mutex_lock(&audit->mutex);
     const bool taken = record && audit->held + record->size <= HELD_MAX;
     const bool begins = !taken && *audit->path && audit->lost++ == 0;

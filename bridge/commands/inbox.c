@@ -12,7 +12,7 @@
  * as far as used. */
 enum { INBOX_MESSAGE_BYTES = 6 * 1024 * 1024, INBOX_OUTCOME_BYTES = 1024 * 1024 };
 
-struct record {
+struct inbox_record {
     enum inbox_kind kind;
     size_t size;
     max_align_t body[];
@@ -62,7 +62,7 @@ void inbox_free(struct inbox *inbox)
 static bool put(struct inbox *inbox, struct ring *ring, enum inbox_kind kind, const void *body,
                 size_t size)
 {
-    struct record *record = ring_push(ring, sizeof(*record) + size);
+    struct inbox_record *record = ring_push(ring, sizeof(*record) + size);
     if (record == NULL)
         return false;
     record->kind = kind;
@@ -107,7 +107,7 @@ void inbox_wake(struct inbox *inbox)
 
 static void take(struct ring *ring, void *body)
 {
-    const struct record *record = ring_front(ring);
+    const struct inbox_record *record = ring_front(ring);
     memcpy(body, record->body, record->size);
     ring_pop(ring);
 }
@@ -120,7 +120,7 @@ enum inbox_kind inbox_take(struct inbox *inbox, int64_t until_ns, struct inbox_m
     while (ring_front(inbox->outcomes) == NULL && ring_front(inbox->messages) == NULL &&
            !inbox->woken && clock_mono_ns() < until_ns)
         clock_cond_wait(&inbox->cond, &inbox->mutex, until_ns);
-    const struct record *waiting = ring_front(inbox->messages);
+    const struct inbox_record *waiting = ring_front(inbox->messages);
     if (ring_front(inbox->outcomes) != NULL) {
         kind = INBOX_OUTCOME;
         take(inbox->outcomes, outcome);

@@ -7,7 +7,7 @@
 
 /* Device classes with the units and state classes that they take:
  * developers.home-assistant.io/docs/core/entity/sensor. */
-struct row {
+struct ha_row {
     const char *unit;
     const char *name;         /* how the point's name begins; "" = any */
     const char *device_class; /* NULL = none that takes this unit */
@@ -16,7 +16,7 @@ struct row {
 };
 
 /* The first that fits is taken. */
-static const struct row rows[] = {
+static const struct ha_row rows[] = {
     {"%", "soe", "battery", "measurement", 1},
     {"%", "", NULL, "measurement", 1},
     {"", "power_factor", "power_factor", "measurement", 3},
@@ -42,9 +42,9 @@ static const struct row rows[] = {
     {"kVAh", "", NULL, "total", 2},
     {"\u00b0C", "", "temperature", "measurement", 1},
 };
-static const struct row any_row = {"", "", NULL, "measurement", 3};
+static const struct ha_row any_row = {"", "", NULL, "measurement", 3};
 
-static const struct row *find_row(const struct point *point)
+static const struct ha_row *find_row(const struct point *point)
 {
     for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         if (strcmp(point->unit, rows[i].unit) == 0 &&
@@ -69,7 +69,7 @@ static int precision(const struct point *point, int most)
 
 struct ha_unit ha_units_of(const struct point *point)
 {
-    const struct row *row = find_row(point);
+    const struct ha_row *row = find_row(point);
     struct ha_unit quantity = {
         .device_class = row->device_class,
         .state_class = row->state_class,

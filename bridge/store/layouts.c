@@ -10,7 +10,7 @@
 enum { VERSION = 1, IS_TEXT = 1 };
 
 /* The points of a layout; those of many devices are the same. */
-struct table {
+struct layout_table {
     unsigned n_points;
     struct point *points;
     struct point_label *labels; /* of all points */
@@ -22,10 +22,10 @@ struct layouts {
     pthread_mutex_t mutex;
     unsigned n, n_tables;
     struct layout **all;
-    struct table **tables;
+    struct layout_table **tables;
 };
 
-static void table_free(struct table *table)
+static void table_free(struct layout_table *table)
 {
     free(table->points);
     free(table->labels);
@@ -218,12 +218,12 @@ static bool count_labels(const unsigned char *packed, size_t size, unsigned n_po
     return !in.bad && in.at == in.end;
 }
 
-static struct table *table_new(const unsigned char *packed, size_t size, unsigned n_points)
+static struct layout_table *table_new(const unsigned char *packed, size_t size, unsigned n_points)
 {
     size_t n_labels;
     if (!count_labels(packed, size, n_points, &n_labels))
         return NULL;
-    struct table *table = calloc(1, sizeof(*table) + size);
+    struct layout_table *table = calloc(1, sizeof(*table) + size);
     if (table == NULL)
         return NULL;
     table->points = calloc(n_points + 1, sizeof(*table->points));
@@ -257,18 +257,18 @@ static bool grow(void *list, unsigned n)
     return grown != NULL;
 }
 
-static const struct table *keep_table(struct layouts *layouts, const unsigned char *packed,
-                                      size_t size, unsigned n_points)
+static const struct layout_table *keep_table(struct layouts *layouts, const unsigned char *packed,
+                                             size_t size, unsigned n_points)
 {
     for (unsigned i = 0; i < layouts->n_tables; i++) {
-        const struct table *table = layouts->tables[i];
+        const struct layout_table *table = layouts->tables[i];
         if (table->n_points == n_points && table->size == size &&
             memcmp(table->packed, packed, size) == 0)
             return table;
     }
     if (!grow(&layouts->tables, layouts->n_tables))
         return NULL;
-    struct table *table = table_new(packed, size, n_points);
+    struct layout_table *table = table_new(packed, size, n_points);
     if (table != NULL)
         layouts->tables[layouts->n_tables++] = table;
     return table;
@@ -307,7 +307,7 @@ const struct layout *layouts_unpack(struct layouts *layouts, const unsigned char
     if (in.bad || !cfg_is_name(layout.device) || (layout.is_text && layout.n_points > 0))
         return NULL;
     pthread_mutex_lock(&layouts->mutex);
-    const struct table *table =
+    const struct layout_table *table =
         keep_table(layouts, in.at, (size_t)(in.end - in.at), layout.n_points);
     if (table != NULL) {
         layout.points = table->points;

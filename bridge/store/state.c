@@ -26,7 +26,7 @@ static const struct database_kind KIND = {
               " WITHOUT ROWID;",
 };
 
-struct entry {
+struct state_entry {
     uint64_t put;  /* the number of its last put; 0 = read from disk */
     bool is_there; /* false: forgotten */
     char *text;
@@ -49,7 +49,7 @@ struct state {
     bool stopping;
     uint64_t put, kept; /* numbers of the last put, and of the last on disk */
     size_t n, room;
-    struct entry **entries; /* by their keys */
+    struct state_entry **entries; /* by their keys */
 };
 
 /* ---- in memory; locked ---- */
@@ -68,7 +68,7 @@ static size_t place_of(const struct state *state, const char *key)
     return low;
 }
 
-static struct entry *find(const struct state *state, const char *key)
+static struct state_entry *find(const struct state *state, const char *key)
 {
     size_t place = place_of(state, key);
     bool found = place < state->n && strcmp(state->entries[place]->key, key) == 0;
@@ -76,19 +76,19 @@ static struct entry *find(const struct state *state, const char *key)
 }
 
 /* NULL when out of memory. */
-static struct entry *add(struct state *state, const char *key)
+static struct state_entry *add(struct state *state, const char *key)
 {
     if (state->n == STATE_KEYS_MAX)
         return NULL;
     if (state->n == state->room) {
         size_t room = 2 * state->room + 16;
-        struct entry **grown = realloc(state->entries, room * sizeof(*grown));
+        struct state_entry **grown = realloc(state->entries, room * sizeof(*grown));
         if (grown == NULL)
             return NULL;
         state->entries = grown;
         state->room = room;
     }
-    struct entry *entry = calloc(1, sizeof(*entry) + strlen(key) + 1);
+    struct state_entry *entry = calloc(1, sizeof(*entry) + strlen(key) + 1);
     if (entry == NULL)
         return NULL;
     strcpy(entry->key, key);
@@ -101,7 +101,7 @@ static struct entry *add(struct state *state, const char *key)
 }
 
 /* False when out of memory. */
-static bool set_text(struct entry *entry, const char *text)
+static bool set_text(struct state_entry *entry, const char *text)
 {
     size_t size = text != NULL ? strlen(text) + 1 : 0;
     if (size > entry->room) {
@@ -142,7 +142,7 @@ static int load(struct state *state)
             strlen(text) > STATE_TEXT_MAX)
             continue;
         pthread_mutex_lock(&state->mutex);
-        struct entry *entry = find(state, key) == NULL ? add(state, key) : NULL;
+        struct state_entry *entry = find(state, key) == NULL ? add(state, key) : NULL;
         if (entry != NULL)
             (void)set_text(entry, text);
         pthread_mutex_unlock(&state->mutex);
@@ -188,7 +188,7 @@ static bool next_entry(struct state *state, size_t *place, char key[STATE_KEY_MA
     while (*place < state->n && state->entries[*place]->put <= state->kept)
         ++*place;
     if (*place < state->n) {
-        const struct entry *entry = state->entries[(*place)++];
+        const struct state_entry *entry = state->entries[(*place)++];
         strcpy(key, entry->key);
         *is_there = entry->is_there;
         if (entry->is_there)
@@ -309,7 +309,7 @@ static void *state_thread(void *argument)
 bool state_get(struct state *state, const char *key, char *text, size_t size)
 {
     pthread_mutex_lock(&state->mutex);
-    const struct entry *entry = find(state, key);
+    const struct state_entry *entry = find(state, key);
     bool good = entry != NULL && entry->is_there && strlen(entry->text) < size;
     if (good)
         strcpy(text, entry->text);
@@ -335,7 +335,7 @@ bool state_put(struct state *state, const char *key, const char *text)
     if (strlen(key) > STATE_KEY_MAX || (text != NULL && strlen(text) > STATE_TEXT_MAX))
         return false;
     pthread_mutex_lock(&state->mutex);
-    struct entry *entry = find(state, key);
+    struct state_entry *entry = find(state, key);
     bool is_there = entry != NULL && entry->is_there;
     if (is_there ? text != NULL && strcmp(entry->text, text) == 0 : text == NULL)
         goto done;

@@ -21,7 +21,7 @@ enum { GAP_POLLS = 3, KEY_MAX = DEVICE_ID_MAX + 16, TEXT_MAX = 64 };
 #define PER_KWH   1e9 /* on disk: whole millionths of a Wh */
 
 /* Touched by its poller alone. */
-struct battery {
+struct integral {
     bool counts;
     char key[KEY_MAX]; /* in the state */
     struct energy_source source;
@@ -37,7 +37,7 @@ struct energy {
     struct state *state;
     bool memory_only; /* nothing is kept, so all is shown */
     unsigned n;
-    struct battery batteries[];
+    struct integral batteries[];
 };
 
 /* ---- the rules ---- */
@@ -122,7 +122,7 @@ static void keep(struct energy *energy, const char *key, const struct energy_kwh
 }
 
 /* Once a minute, when there is more to show. */
-static void save(struct energy *energy, struct battery *battery, int64_t now_ns)
+static void save(struct energy *energy, struct integral *battery, int64_t now_ns)
 {
     const struct energy_kwh *kwh = &battery->counter.kwh;
     if (battery->is_saving && state_is_kept(energy->state, battery->mark)) {
@@ -143,7 +143,7 @@ bool energy_note(struct energy *energy, unsigned device, int64_t taken_ns,
 {
     if (energy == NULL || !energy->batteries[device].counts)
         return false;
-    struct battery *battery = &energy->batteries[device];
+    struct integral *battery = &energy->batteries[device];
     const struct value *power = &values[battery->source.point];
     if (power->state == VALUE_READ)
         energy_count(&battery->counter, taken_ns, power->number * battery->source.kw,
@@ -204,7 +204,7 @@ static void take_over_file(struct energy *energy, const struct conf *conf)
 
 /* ---- start and stop ---- */
 
-static void begin(struct energy *energy, struct battery *battery, const struct device *device)
+static void begin(struct energy *energy, struct integral *battery, const struct device *device)
 {
     char text[TEXT_MAX];
     battery->counts = energy_source(device, &battery->source);
@@ -240,7 +240,7 @@ void energy_stop(struct energy *energy)
     if (energy == NULL)
         return;
     for (unsigned i = 0; i < energy->n; i++) {
-        struct battery *battery = &energy->batteries[i];
+        struct integral *battery = &energy->batteries[i];
         if (battery->counts)
             keep(energy, battery->key, &battery->counter.kwh, &battery->saving);
     }

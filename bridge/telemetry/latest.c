@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct slot {
+struct latest_slot {
     int64_t taken_ns;
     struct sample sample; /* layout NULL = none yet */
     struct value *values;
@@ -13,7 +13,7 @@ struct slot {
 struct latest {
     pthread_mutex_t mutex;
     struct value *values; /* of all slots */
-    struct slot slots[];
+    struct latest_slot slots[];
 };
 
 struct latest *latest_new(const struct device_list *list)
@@ -21,7 +21,8 @@ struct latest *latest_new(const struct device_list *list)
     size_t n_values = 0;
     for (unsigned i = 0; i < list->n_devices; i++)
         n_values += list->devices[i].n_points;
-    struct latest *latest = calloc(1, sizeof(*latest) + list->n_devices * sizeof(struct slot));
+    struct latest *latest =
+        calloc(1, sizeof(*latest) + list->n_devices * sizeof(struct latest_slot));
     if (latest == NULL)
         return NULL;
     latest->values = calloc(n_values, sizeof(*latest->values));
@@ -50,7 +51,7 @@ void latest_free(struct latest *latest)
 void latest_put(struct latest *latest, unsigned device, int64_t taken_ns,
                 const struct sample *sample)
 {
-    struct slot *slot = &latest->slots[device];
+    struct latest_slot *slot = &latest->slots[device];
     pthread_mutex_lock(&latest->mutex);
     slot->taken_ns = taken_ns;
     slot->sample = *sample;
@@ -62,7 +63,7 @@ void latest_put(struct latest *latest, unsigned device, int64_t taken_ns,
 bool latest_get(struct latest *latest, unsigned device, struct sample *sample, struct value *values,
                 int64_t *taken_ns)
 {
-    const struct slot *slot = &latest->slots[device];
+    const struct latest_slot *slot = &latest->slots[device];
     pthread_mutex_lock(&latest->mutex);
     const bool there = slot->sample.layout != NULL;
     if (there) {

@@ -40,7 +40,7 @@ struct readings {
     double p_in, p_out, p_net, q_in, q_out, s_sum; /* counters */
 };
 
-struct battery {
+struct plant_battery {
     double capacity_wh, energy_wh;
     double limit_w;
     double blocks;
@@ -57,7 +57,7 @@ struct unit {
     const struct device *device;
     enum role role;
     struct slot *slots; /* by point */
-    struct battery battery;
+    struct plant_battery battery;
     struct readings now;
     double drift;
 };
@@ -187,7 +187,8 @@ static bool control_is_ready(const struct device_control *control, int64_t statu
     return false;
 }
 
-static void battery_start(struct battery *battery, const struct device *device, uint64_t *random)
+static void battery_start(struct plant_battery *battery, const struct device *device,
+                          uint64_t *random)
 {
     double kw_per_block = PACK_KW_PER_BLOCK, capacity_kwh = PACK_KWH;
     int64_t ready = 1, standby = 0;
@@ -233,7 +234,7 @@ static bool unit_start(struct unit *unit, const struct device *device, bool firs
 
 /* Battery: ramp to the setpoint, then hold; stop where there is no energy or no
  * room left. */
-static void battery_step(struct battery *battery, struct readings *now, double dt_s)
+static void battery_step(struct plant_battery *battery, struct readings *now, double dt_s)
 {
     double from_w = now->p[TOTAL];
     double goal_w = clamp(now->target_w, -battery->limit_w, battery->limit_w);

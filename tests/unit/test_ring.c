@@ -15,8 +15,6 @@ static void test_empty(void **state)
     struct ring *ring = ring_new(1000);
     assert_non_null(ring);
     assert_null(ring_front(ring));
-    assert_int_equal(ring_count(ring), 0);
-    assert_int_equal(ring_used(ring), 0);
     assert_null(ring_push(ring, 2000));
     assert_null(ring_push(ring, SIZE_MAX));
     ring_free(ring);
@@ -92,7 +90,6 @@ static void test_against_a_model(void **state)
             ring_pop(ring);
             front++;
         }
-        assert_int_equal(ring_count(ring), end - front);
         const unsigned char *at = ring_front(ring);
         for (unsigned i = front; i < end; i++, at = ring_after(ring, at)) {
             assert_non_null(at);
@@ -104,7 +101,6 @@ static void test_against_a_model(void **state)
     assert_true(refused > 100);
     while (front++ < end)
         ring_pop(ring);
-    assert_int_equal(ring_used(ring), 0);
     ring_free(ring);
 }
 
@@ -120,7 +116,6 @@ static void test_no_room_is_wasted(void **state)
         ring_pop(ring);
         assert_non_null(ring_push(ring, 48));
         assert_null(ring_push(ring, 0));
-        assert_int_equal(ring_used(ring), 16 * 64);
     }
     ring_free(ring);
 }
