@@ -49,7 +49,7 @@ static int open_file(int directory, const char *name)
 {
     struct stat status;
     int file = openat(directory, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK,
-                      S_IRUSR | S_IWUSR | S_IRGRP | S_IROTH);
+                      S_IRUSR | S_IWUSR); /* who could open it could lock it */
     if (file >= 0 && geteuid() == 0 && fstat(directory, &status) == 0 && status.st_uid != 0 &&
         fchown(file, status.st_uid, status.st_gid) != 0) {
         /* Then its directory's owner cannot take it, and is told so. */
