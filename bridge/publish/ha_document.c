@@ -210,6 +210,15 @@ static void add_bool(struct page *page, const struct point *point)
         template_text(point, point->name, "('ON' if v else 'OFF')", "v is boolean", keep_number));
 }
 
+/* No unit, no state class and no precision: each of them would make it a number. */
+static void add_text(struct page *page, const struct point *point)
+{
+    json_t *sensor = add_sensor(page, point->name);
+    put(page, sensor, "value_template",
+        template_text(point, point->name, "v", "v is string", keep_text));
+    put(page, sensor, "entity_category", json_string("diagnostic"));
+}
+
 /* The labels without doubles: several codes may be called "ready". */
 static json_t *labels(const struct point *point)
 {
@@ -294,6 +303,8 @@ static void add_point(struct page *page, const struct point *point)
         add_enumeration(page, point);
     else if (point->type == POINT_BOOL)
         add_bool(page, point);
+    else if (point->type == POINT_STRING)
+        add_text(page, point);
     else
         add_number_sensor(page, point);
 }

@@ -58,7 +58,7 @@ static int precision(const struct point *point, int most)
 {
     double step = codec_step(point);
     int digits = 0;
-    if (step == 0)
+    if (step == 0 || point->scale_row != 0) /* the device says how fine it is */
         return most;
     while (digits < most && fabs(step - round(step)) > 1e-6 * step) {
         step *= 10;

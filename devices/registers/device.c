@@ -376,19 +376,7 @@ static void bind_control(struct cfg *cfg, const struct cfg_setting *group, struc
 
 static void read_control(struct cfg *cfg, const struct cfg_setting *group, struct device *device)
 {
-    struct sheet sheet = {
-        .control =
-            {
-                .soe_min = 10,
-                .soe_max = 90,
-                .ttl_ns = 10000000000,
-                .max_clock_skew_ns = 2000000000,
-                .kw_per_block = NAN,
-                .max_step_kw = NAN,
-                .command_source = -1,
-                .on_exit = DEVICE_HOLD,
-            },
-    };
+    struct sheet sheet = {.control = device->control};
     bool good = cfg_read(cfg, group, CONTROL, &sheet);
     const struct cfg_setting *deadman = cfg_member(group, "deadman");
     if (deadman)
@@ -517,6 +505,24 @@ static void assign_pollers(struct device_list *list)
     }
 }
 
+/* What holds without a control group too, for the commands that `writable` allows:
+ * their life, and that no point is the setpoint. */
+static const struct device_control no_control = {
+    .soe_min = 10,
+    .soe_max = 90,
+    .ttl_ns = 10000000000,
+    .max_clock_skew_ns = 2000000000,
+    .kw_per_block = NAN,
+    .max_step_kw = NAN,
+    .command_source = -1,
+    .on_exit = DEVICE_HOLD,
+    .status = -1,
+    .soe = -1,
+    .setpoint = -1,
+    .blocks = -1,
+    .source = -1,
+};
+
 /* Goes on after a problem, so that one run shows them all. */
 static void read_device(struct cfg *cfg, const struct cfg_setting *group, bool battery,
                         const char *const *directories, struct device_list *list)
@@ -527,6 +533,7 @@ static void read_device(struct cfg *cfg, const struct cfg_setting *group, bool b
     if (!cfg_is_group(group))
         return;
     device->battery = battery;
+    device->control = no_control;
     device->poll_ns = head.poll_ns;
     device->longest_silence_ns = head.longest_silence_ns;
     strcpy(device->id, head.id);

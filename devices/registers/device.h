@@ -51,7 +51,7 @@ struct device {
     int64_t poll_ns;
     int64_t longest_silence_ns; /* 0: every scan is published; else on change, and after this */
     bool controllable;          /* has a `control` group */
-    struct device_control control;
+    struct device_control control; /* without the group its defaults, and all rows -1 */
     unsigned link;   /* index of its link: devices with equal `link` share one */
     unsigned poller; /* index of the thread that owns that link */
 };

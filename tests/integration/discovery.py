@@ -287,7 +287,8 @@ class Discovery(flux.Test):
                  '  labels = ( { value = -1; label = "it\'s \\"off\\""; } ); }',
                  '{ name = "fan"; address = 902; type = "bool"; bits = [ 3, 1 ]; }',
                  '{ name = "soe"; address = 903; type = "float32"; unit = "%"; }',
-                 '{ name = "power_factor"; address = 905; type = "int16"; scale = 0.001; }']
+                 '{ name = "power_factor"; address = 905; type = "int16"; scale = 0.001; }',
+                 '{ name = "serial_number"; address = 906; type = "string"; registers = 8; }']
         with open(os.path.join(self.directory, "odd.cfg"), "w", encoding="utf-8") as file:
             file.write('manufacturer = "Odd"; model = "1";\npoints = (%s);\n' % ",\n".join(rows))
         os.environ["FLUXBRIDGE_PROFILES"] = self.directory

@@ -530,6 +530,11 @@ static void a_device_of_its_own(void **state)
     assert_true(device_may_write(device, 0) && device_may_write(device, 2));
     assert_false(device_may_write(device, 1) || device_may_write(device, 4));
     assert_true(device_takes_commands(device));
+    /* Without a control group no row is the setpoint, and a command lives as usual. */
+    assert_false(device->controllable);
+    assert_int_equal(device->control.setpoint, -1);
+    assert_int_equal(device->control.ttl_ns, 10000000000);
+    assert_int_equal(device->control.max_clock_skew_ns, 2000000000);
     assert_int_equal(device->profile->points[0].address, 10);
     device_list_free(&list);
 

@@ -23,7 +23,11 @@ static const char odd_type[] =
     " { name = \"slow_power\"; address = 5; type = \"int16\"; unit = \"kW\"; every = 5; },"
     " { name = \"flow\"; address = 6; type = \"uint16\"; unit = \"l/h\"; scale = 0.25; },"
     " { name = \"energy_in\"; address = 8; type = \"uint32\"; unit = \"Wh\"; counter = true; },"
-    " { name = \"humidity\"; address = 12; type = \"int16\"; unit = \"%\"; scale = 0.001; } );";
+    " { name = \"humidity\"; address = 12; type = \"int16\"; unit = \"%\"; scale = 0.001; },"
+    " { name = \"serial\"; address = 14; type = \"string\"; registers = 4; },"
+    " { name = \"voltage\"; address = 20; type = \"int16\"; unit = \"V\";"
+    "   scale_register = \"voltage_scale\"; },"
+    " { name = \"voltage_scale\"; address = 21; type = \"int16\"; } );";
 
 static int read_site(void **state)
 {
@@ -215,6 +219,13 @@ static void test_kinds(void **state)
     assert_kind(other, "flow", NULL, "\"l/h\"", MEASUREMENT, "2");
     assert_kind(other, "energy_in", "\"energy\"", "\"Wh\"", INCREASING, "0");
     assert_kind(other, "humidity", NULL, "\"%\"", MEASUREMENT, "1");
+    assert_kind(other, "serial", NULL, NULL, NULL, NULL);
+    assert_component(other, "serial", "entity_category", "\"diagnostic\"");
+    assert_component(
+        other, "serial", "value_template",
+        "\"{% set v = value_json.data['serial'] %}{{ v if v is string else 'None' }}\"");
+    /* How fine it is only the device knows. */
+    assert_kind(other, "voltage", "\"voltage\"", "\"V\"", MEASUREMENT, "1");
     assert_component(acuvim, "voltage_l1_l2", "name", "\"Voltage L1 L2\"");
     assert_component(acuvim, "voltage_ln_avg", "name", "\"Voltage LN avg\"");
     assert_component(acuvim, "current_n", "name", "\"Current N\"");
