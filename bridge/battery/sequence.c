@@ -45,6 +45,7 @@ struct sequence {
     struct scan scan;
     enum stage stage;
     bool scanning, once_more;
+    bool was_open; /* the link, when the scan began */
     bool judge_only;
     bool source_written; /* a register has been */
     enum fault fault;    /* of the last transaction, or of opening the link for it */
@@ -201,20 +202,26 @@ static void judge(struct sequence *sequence)
  * opened once more: reading twice harms nobody. */
 static void read_state(struct sequence *sequence, struct link *link)
 {
-    const bool was_open = link->is_open;
+    struct scan *scan = &sequence->scan;
     enum scan_step step = SCAN_BROKEN;
+    if (!sequence->scanning)
+        sequence->was_open = link->is_open;
     enum fault fault = link_open(link, sequence->device->modbus.timeout_ns);
     if (fault == FAULT_NONE) {
         if (!sequence->scanning)
-            scan_begin(&sequence->scan, sequence->plan, sequence->device, 0, sequence->values);
+            scan_begin(scan, sequence->plan, sequence->device, 0, sequence->values);
         sequence->scanning = true;
-        step = scan_step(&sequence->scan, link, &fault);
+        const unsigned silent = scan->silent;
+        step = scan_step(scan, link, &fault);
+        if (step == SCAN_MORE && scan->silent != silent)
+            fault = scan->silence;
     }
     sequence->fault = fault;
     if (step == SCAN_MORE)
         return;
     sequence->scanning = false;
-    if (step == SCAN_BROKEN && was_open && fault == FAULT_CONNECTION && !sequence->once_more)
+    if (step == SCAN_BROKEN && sequence->was_open && fault == FAULT_CONNECTION &&
+        !sequence->once_more)
         sequence->once_more = true; /* from its beginning, on a new connection */
     else if (step == SCAN_BROKEN)
         refuse_offline(sequence, link, fault);
