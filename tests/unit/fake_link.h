@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -259,6 +260,9 @@ static inline struct fake_link *fake_link_new(void)
     fake->answers_ns = INT64_MAX;
     fake->event = -1;
     link_init(&fake->link, &ops);
+    /* Claims are taken by peer: tests that run at the same time do not meet. */
+    static unsigned number;
+    snprintf(fake->link.peer, sizeof fake->link.peer, "test-%d-%u", (int)getpid(), ++number);
     return fake;
 }
 

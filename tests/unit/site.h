@@ -27,9 +27,6 @@ static inline void site_read(struct conf *conf, const char *devices)
     unlink(path);
     if (!good)
         abort();
-    /* Claims are taken by host: tests that run at the same time do not meet. */
-    for (unsigned i = 0; i < conf->devices.n_devices; i++)
-        snprintf(conf->devices.devices[i].modbus.host, DEVICE_HOST_MAX, "test-%d", (int)getpid());
 }
 
 /* One battery as in the README, with more lines of `control`. */
