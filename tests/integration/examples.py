@@ -39,8 +39,8 @@ class User(flux.Client):
         """flux.Client connects when it is made, so its library must know the name before."""
         plain = mqtt.Client
 
-        def named(**more):
-            client = plain(**more)
+        def named(*arguments, **more):
+            client = plain(*arguments, **more)
             client.username_pw_set(name, "secret")
             return client
 
@@ -246,7 +246,7 @@ class Examples(flux.Test):
         self.start_broker(["test"])
         for name, password in ((None, None), ("historian", "guessed"), ("nobody", "secret")):
             answers = []
-            client = mqtt.Client(protocol=mqtt.MQTTv5)
+            client = flux.mqtt_client(protocol=mqtt.MQTTv5)
             if name:
                 client.username_pw_set(name, password)
             client.on_connect = lambda c, data, flags, code, properties: answers.append(code)

@@ -42,14 +42,8 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
-from pymodbus.pdu import ExceptionResponse
-from pymodbus.register_read_message import ReadHoldingRegistersResponse
-from pymodbus.register_read_message import ReadInputRegistersResponse
-from pymodbus.register_write_message import WriteMultipleRegistersResponse
-from pymodbus.register_write_message import WriteSingleRegisterResponse
-from pymodbus.server.async_io import ModbusConnectedRequestHandler, ModbusSerialServer
-from pymodbus.server.async_io import ModbusSingleRequestHandler, ModbusTcpServer
-from pymodbus.transaction import ModbusRtuFramer
+
+import pymodbus_server
 
 PATIENCE = float(os.environ.get("FLUXBRIDGE_TEST_PATIENCE", "1"))
 DEADLINE_S = 15.0 * PATIENCE
@@ -152,14 +146,14 @@ class Unit:
             return self._write(request, [request.value])
         if request.function_code == 16:
             return self._write(request, list(request.values))
-        return ExceptionResponse(request.function_code, 1)
+        return pymodbus_server.exception(request, 1)
 
     def _refusal(self, request, span, exceptions):
         for address in span:
             if address in exceptions:
-                return ExceptionResponse(request.function_code, exceptions[address])
+                return pymodbus_server.exception(request, exceptions[address])
         if any(address not in self.registers for address in span):
-            return ExceptionResponse(request.function_code, 2)
+            return pymodbus_server.exception(request, 2)
         return None
 
     def _read(self, request):
@@ -171,8 +165,7 @@ class Unit:
         if refusal:
             return refusal
         words = [self.registers[address] for address in span]
-        kind = {3: ReadHoldingRegistersResponse, 4: ReadInputRegistersResponse}
-        return kind[request.function_code](words)
+        return pymodbus_server.read_answer(request, words)
 
     def _write(self, request, values):
         self.writes.append(Write(request.function_code, request.address, values))
@@ -187,21 +180,7 @@ class Unit:
         if self.dies_on_write:
             self.silent = True
             return None
-        if request.function_code == 6:
-            return WriteSingleRegisterResponse(request.address, request.value)
-        return WriteMultipleRegistersResponse(request.address, len(values))
-
-
-class _Units:
-    """The face of pymodbus's server context that its handlers look at."""
-
-    single = True  # every unit id comes through to Modbus.handle()
-
-    def __init__(self, units):
-        self.units = units
-
-    def slaves(self):
-        return list(self.units)
+        return pymodbus_server.write_answer(request)
 
 
 class Modbus:
@@ -228,32 +207,16 @@ class Modbus:
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(DEADLINE_S)
 
     async def _start(self):
-        context = _Units(self.units)
+        self.server = pymodbus_server.Server(self)
         if self.serial:
-            self.server = ModbusSerialServer(
-                context, ModbusRtuFramer, port=self.serial, baudrate=9600,
-                handler=_handler(ModbusSingleRequestHandler, self))
-            await self.server.start()
-            return
-        self.server = ModbusTcpServer(
-            context, address=(self.host, self.port), allow_reuse_address=True,
-            handler=_handler(ModbusConnectedRequestHandler, self))
-        self._serving = self.loop.create_task(self.server.serve_forever())
-        await self.server.serving
-
-    async def _stop(self):
-        if self.serial:
-            await self.server.shutdown()
+            await self.server.listen_on_line(self.serial)
         else:
-            for handler in list(self.server.active_connections.values()):
-                handler.transport.abort()
-            self.server.server.close()
-            self._serving.cancel()
+            await self.server.listen((self.host, self.port))
 
     def stop(self):
         """Ends the server and every connection; start() takes the port again."""
         if self._thread.is_alive() and self.server:
-            self._call(self._stop())
+            self._call(self.server.stop())
             self.server = None
 
     def start(self):
@@ -283,12 +246,10 @@ class Modbus:
             elif self.serial:
                 response = None
             else:
-                response = ExceptionResponse(request.function_code, 0x0B)
+                response = pymodbus_server.exception(request, 0x0B)
             self.changed.notify_all()
             if not response:
                 return
-            response.transaction_id = request.transaction_id
-            response.unit_id = request.unit_id
             if self._held is not None:
                 self._held.append((send, response))
                 return
@@ -318,21 +279,6 @@ class Modbus:
     def n_writes(self):
         with self.changed:
             return sum(len(unit.writes) for unit in self.units.values())
-
-
-def _handler(base, modbus):
-    class Handler(base):
-        def connection_made(self, transport):
-            modbus.connections += 1
-            super().connection_made(transport)
-
-        def execute(self, request, *addr):
-            modbus.handle(request, lambda response: self.send(response, *addr))
-
-        def _log_exception(self):  # a client that goes away is no news
-            pass
-
-    return Handler
 
 
 class SerialLine:
@@ -518,6 +464,13 @@ class Message(collections.namedtuple("Message", "topic payload retain qos proper
         return self.payload.decode()
 
 
+def mqtt_client(*arguments, **more):
+    """paho's client, with the callbacks of 1.x also in 2.x (Debian 13)."""
+    if hasattr(mqtt, "CallbackAPIVersion"):
+        return mqtt.Client(mqtt.CallbackAPIVersion.VERSION1, *arguments, **more)
+    return mqtt.Client(*arguments, **more)
+
+
 class Client:
     """An MQTT 5 client that records every message below `flux/`, in order.
 
@@ -531,7 +484,7 @@ class Client:
         self.changed = threading.Condition()
         self.ready = 0
         self._subscribe = subscribe
-        self.client = mqtt.Client(protocol=version)
+        self.client = mqtt_client(protocol=version)
         self.client.on_connect = self._on_connect
         self.client.on_subscribe = self._on_subscribe
         self.client.on_message = self._on_message

@@ -56,7 +56,7 @@ class SimulatorTest(flux.Test):
         return client
 
     def read(self, client, address, count=1, slave=1):
-        response = client.read_holding_registers(address, count, slave=slave)
+        response = client.read_holding_registers(address, count=count, slave=slave)
         self.assertFalse(response.isError(), response)
         return response.registers
 
@@ -143,15 +143,15 @@ class Pymodbus(SimulatorTest):
     def test_exceptions(self):
         self.rig()
         client = self.client
-        self.check_exception(client.read_holding_registers(STATUS - 1, 1, slave=1), 2)
-        self.check_exception(client.read_holding_registers(BLOCKS, 2, slave=1), 2)
-        self.check_exception(client.read_input_registers(STATUS, 1, slave=1), 2)
-        self.check_exception(client.read_coils(0, 1, slave=1), 2)
+        self.check_exception(client.read_holding_registers(STATUS - 1, count=1, slave=1), 2)
+        self.check_exception(client.read_holding_registers(BLOCKS, count=2, slave=1), 2)
+        self.check_exception(client.read_input_registers(STATUS, count=1, slave=1), 2)
+        self.check_exception(client.read_coils(0, count=1, slave=1), 2)
         self.check_exception(client.write_register(SOE, 50, slave=1), 2)
         self.check_exception(client.write_registers(TARGET, [1, 2, 3], slave=1), 2)
         self.check_exception(client.write_coil(0, True, slave=1), 2)
         self.check_exception(client.read_exception_status(slave=1), 1)
-        self.check_exception(client.read_holding_registers(STATUS, 1, slave=9), 0x0B)
+        self.check_exception(client.read_holding_registers(STATUS, count=1, slave=9), 0x0B)
         self.assertEqual(self.read(client, TARGET, 3), [0, 0, 0])
 
 
@@ -213,7 +213,7 @@ class Site(SimulatorTest):
         self.addCleanup(client.close)
         self.assertAlmostEqual(self.read_float(client, 0x4000, 3), 50, delta=0.1)
         self.assertEqual(len(self.read(client, 0x4000, 0x5A, 3)), 0x5A)
-        self.check_exception(client.read_holding_registers(0x3FFF, 1, slave=3), 2)
+        self.check_exception(client.read_holding_registers(0x3FFF, count=1, slave=3), 2)
         self.check_exception(client.read_exception_status(slave=3), 1)
 
 
