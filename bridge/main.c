@@ -186,7 +186,7 @@ static int run_write(const struct options *options)
 
 static int run_points(const struct options *options)
 {
-    return cli_points(options->arguments[0]);
+    return cli_points(options->arguments[0], options->values[OPTION_JSON] != NULL);
 }
 
 static int run_scan(const struct options *options)
@@ -198,6 +198,7 @@ static int run_scan(const struct options *options)
         .serial = options->values[OPTION_SERIAL],
         .baud = options->values[OPTION_BAUD],
         .parity = options->values[OPTION_PARITY],
+        .json = options->values[OPTION_JSON] != NULL,
     });
 }
 
@@ -268,6 +269,7 @@ static const struct verb verbs[] = {
             "one's own, as they were understood: the name, the PDU address (register 2000 is\n"
             "the bytes 07 D0 of the frame), table, type and byte order, unit, scale, access,\n"
             "write limits and function, poll class, what is not believed, and labels.",
+        .options = TAKES(OPTION_JSON),
         .min_arguments = 1,
         .max_arguments = 1,
         .run = run_points,
@@ -283,8 +285,8 @@ static const struct verb verbs[] = {
             "ends it early, with what was found. 0 means that something was found. With --serial\n"
             "it asks the units 1 to 247 of a serial line, at the rate and parity given, and names\n"
             "those that answer.",
-        .options = TAKES(OPTION_PORTS) | TAKES(OPTION_UNITS) | TAKES(OPTION_SERIAL) |
-                   TAKES(OPTION_BAUD) | TAKES(OPTION_PARITY),
+        .options = TAKES(OPTION_JSON) | TAKES(OPTION_PORTS) | TAKES(OPTION_UNITS) |
+                   TAKES(OPTION_SERIAL) | TAKES(OPTION_BAUD) | TAKES(OPTION_PARITY),
         .min_arguments = 0,
         .max_arguments = 1,
         .run = run_scan,

@@ -107,6 +107,7 @@ bridge/cli/address_range
 bridge/cli/reading
 bridge/cli/recognise
 bridge/cli/survey
+bridge/cli/found_json
 bridge/cli/power_check
 bridge/cli/check_files
 bridge/cli/check_devices

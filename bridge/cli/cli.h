@@ -36,7 +36,7 @@ int cli_read(const struct conf *conf, const char *device, char *const *points,
 int cli_check(const char *path, bool online, bool json);
 
 /* `fluxbridge points`: the rows of a device type. */
-int cli_points(const char *type);
+int cli_points(const char *type, bool json);
 
 /* `fluxbridge scan`: which Modbus TCP devices there are in `cidr`, at `ports`
  * ("502" when NULL), by `units` ("1,255" when NULL), and what they may be. Or
@@ -46,6 +46,7 @@ int cli_points(const char *type);
 struct cli_scan_options {
     const char *cidr, *ports, *units; /* cidr NULL: there has to be a serial line */
     const char *serial, *baud, *parity;
+    bool json; /* one JSON object in place of table and configuration */
 };
 int cli_scan(const struct cli_scan_options *options);
 

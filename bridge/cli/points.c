@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "bridge/cli/cli.h"
+#include "bridge/cli/found_json.h"
 #include "bridge/cli/table.h"
 #include "bridge/cli/types.h"
 #include "devices/registers/codec.h"
@@ -181,15 +182,11 @@ static struct profile *read_type(const char *type)
     return find_type(type, directories) ? profile_read(&cfg, NULL, directories, type) : NULL;
 }
 
-int cli_points(const char *type)
+static bool print_table(const struct profile *profile)
 {
     static const char *const headings[] = {"NAME",  "ADDRESS", "HEX",          "TABLE",  "TYPE",
                                            "ORDER", "UNIT",    "SCALE",        "ACCESS", "LIMITS",
                                            "WRITE", "EVERY",   "NOT BELIEVED", "LABELS"};
-    struct profile *profile = read_type(type);
-    if (profile == NULL)
-        return EXIT_USAGE;
-
     struct table *table = table_new("llllllllllllll");
     for (size_t i = 0; i < sizeof(headings) / sizeof(*headings); i++)
         table_cell(table, "%s", headings[i]);
@@ -199,6 +196,15 @@ int cli_points(const char *type)
     table_free(table);
     if (good)
         describe_reading(profile);
+    return good;
+}
+
+int cli_points(const char *type, bool json)
+{
+    struct profile *profile = read_type(type);
+    if (profile == NULL)
+        return EXIT_USAGE;
+    const bool good = json ? found_json_points(profile) : print_table(profile);
     profile_free(profile);
     return good ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -9,6 +9,7 @@
 
 #include "bridge/base/clock.h"
 #include "bridge/cli/cli.h"
+#include "bridge/cli/found_json.h"
 #include "bridge/cli/survey.h"
 #include "bridge/cli/table.h"
 #include "bridge/cli/types.h"
@@ -220,7 +221,7 @@ static bool await(struct survey *survey, int signals)
     return done == size;
 }
 
-static int scan(const struct survey_setup *setup, const char *where)
+static int scan(const struct survey_setup *setup, const char *where, bool json)
 {
     sigset_t mask;
     sigemptyset(&mask);
@@ -236,7 +237,9 @@ static int scan(const struct survey_setup *setup, const char *where)
         finished = await(survey, signals);
         survey_stop(survey);
         const struct finding *findings = survey_findings(survey, &n, &whole);
-        if (n > 0) {
+        if (json) {
+            whole = found_json_scan(setup, findings, n, whole && finished) && whole;
+        } else if (n > 0) {
             print_findings(setup, findings, n);
             print_configuration(setup, findings, n);
         }
@@ -343,7 +346,7 @@ int cli_scan(const struct cli_scan_options *options)
         return EXIT_FAILURE;
     }
     setup.profiles = profiles;
-    code = scan(&setup, options->serial != NULL ? options->serial : options->cidr);
+    code = scan(&setup, options->serial != NULL ? options->serial : options->cidr, options->json);
     free_profiles(profiles, setup.n_profiles);
     return code;
 }

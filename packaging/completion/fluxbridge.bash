@@ -6,7 +6,7 @@ _fluxbridge_names() {
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${COMP_WORDS[i]} in
         -c | --config)
-            sed -n 's/.*\<name *= *"\([A-Za-z0-9_-]*\)".*/\1/p' "${COMP_WORDS[i + 1]}" 2>/dev/null
+            grep -oE '\<name *= *"[A-Za-z0-9_-]+"' "${COMP_WORDS[i + 1]}" 2>/dev/null | cut -d'"' -f2
             return
             ;;
         esac
@@ -56,8 +56,11 @@ _fluxbridge() {
             options="$options -c --config -s --sim -n --dry-run"
             words="$(_fluxbridge_names) target_power"
             ;;
-        points) words=$(_fluxbridge_types) ;;
-        scan) options="$options -p --ports -u --units -S --serial -b --baud -y --parity" ;;
+        points)
+            options="$options -j --json"
+            words=$(_fluxbridge_types)
+            ;;
+        scan) options="$options -j --json -p --ports -u --units -S --serial -b --baud -y --parity" ;;
         *) options= ;;
         esac
     fi

@@ -1,5 +1,6 @@
 """The command line: what it prints, where, and how it exits."""
 
+import json
 import os
 import re
 import signal
@@ -146,6 +147,40 @@ class Text(Test):
         code, out, err = self.run_tool("points", "absent.cfg")
         self.assertEqual((code, out), (2, ""))
         self.assertEqual(err, "absent.cfg:1: cannot read absent.cfg: No such file or directory\n")
+
+    def test_points_as_json(self):
+        code, out, err = self.run_tool("points", "--json", "powerpack")
+        self.assertEqual((code, err, out.count("\n")), (0, "", 1))
+        told = json.loads(out)
+        self.assertEqual((told["type"], len(told["points"])), ("powerpack", 5))
+        self.assertEqual(told["points"][1], {
+            "name": "target_power", "address": 2008, "table": "holding", "type": "int16",
+            "registers": 1, "order": "abcd", "unit": "kW", "scale": 1, "access": "rw",
+            "write_function": 6, "every": 1})
+        path = self.file("""
+            manufacturer = "M"; model = "M";
+            points = (
+              { name = "sf"; address = 1; type = "int16"; },
+              { name = "warm"; address = 10; function = 4; type = "int16"; unit = "K"; scale = 0.1;
+                offset = -40; low = -20.5; high = 80; sentinels = [ -32768 ]; },
+              { name = "power"; address = 2; type = "int16"; scale_register = "sf"; },
+              { name = "mode"; address = 11; type = "uint16"; bits = [ 4, 3 ];
+                labels = ( { value = 1; label = "on"; } ); },
+              { name = "limit"; address = 12; type = "uint16"; access = "rw"; min = 0; max = 7;
+                every = 5; } );
+            """, "mine.cfg")
+        code, out, err = self.run_tool("points", "-j", path)
+        self.assertEqual((code, err), (0, ""))
+        row = {"table": "holding", "registers": 1, "order": "abcd", "scale": 1, "access": "r",
+               "every": 1}
+        self.assertEqual(json.loads(out)["points"][1:], [
+            {**row, "name": "warm", "address": 10, "table": "input", "type": "int16", "unit": "K",
+             "scale": 0.1, "offset": -40, "low": -20.5, "high": 80, "sentinels": ["0x8000"]},
+            {**row, "name": "power", "address": 2, "type": "int16", "scale_register": "sf"},
+            {**row, "name": "mode", "address": 11, "type": "uint16", "bits": [4, 3],
+             "labels": [{"value": 1, "label": "on"}]},
+            {**row, "name": "limit", "address": 12, "type": "uint16", "access": "rw",
+             "write_function": 6, "min": 0, "max": 7, "every": 5}])
 
     def test_points_of_no_type(self):
         for name in ("powerpak", "../powerpack", ""):

@@ -121,6 +121,64 @@ class Completion(Test):
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         return done.stdout.split()
 
+    def complete_zsh(self, *words):
+        """The words offered in zsh, whose completion system is played: it wants a terminal."""
+        script = """
+            offer() { local s; for s in "$@"; do
+                [[ $s == *:_fluxbridge_names ]] && _fluxbridge_names
+                s=${s#\\(*\\)}; s=${s#\\*}; print -r -- "${s%%[\\[:]*}"; done }
+            _arguments() { offer "$@" }
+            _describe() { offer ${(P)2} }
+            compadd() { print -rl -- ${(P)2} }
+            file=$1; shift; words=("$@"); CURRENT=$#
+            source $file"""
+        done = subprocess.run(["zsh", "-f", "-c", script, "zsh", path_of("completion", "_fluxbridge"),
+                               *words], capture_output=True, text=True, timeout=flux.DEADLINE_S,
+                              check=False)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        return done.stdout.split()
+
+    def complete_fish(self, *words):
+        line = " ".join(words)
+        script = "".join("source %s; " % path_of("completion", name + ".fish")
+                         for name in ("fluxbridge", "fluxbridge-sim"))
+        done = subprocess.run(["fish", "--no-config", "-c", script + "complete -C '%s'" % line],
+                              env=dict(os.environ, HOME=self.directory,
+                                       XDG_DATA_HOME=self.directory),
+                              capture_output=True, text=True, timeout=flux.DEADLINE_S, check=False)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        return [line.split("\t")[0] for line in done.stdout.splitlines()]
+
+    def fish_options(self, *words):
+        return set(self.complete_fish(*words, "-")) | set(self.complete_fish(*words, "--"))
+
+    def test_zsh(self):
+        self.assertEqual(self.complete_zsh("fluxbridge", ""), self.commands())
+        self.assertEqual(set(self.complete_zsh("fluxbridge", "-")), options_of(self.help()))
+        for command in self.commands():
+            offered = {word for word in self.complete_zsh("fluxbridge", command, "-")
+                       if word.startswith("-")}
+            self.assertEqual(offered, options_of(self.help(command)), command)
+        self.assertEqual(set(self.complete_zsh("fluxbridge-sim", "-")),
+                         options_of(self.help(program="fluxbridge-sim")))
+
+    def test_fish(self):
+        self.assertEqual(set(self.complete_fish("fluxbridge", "")), set(self.commands()))
+        self.assertEqual(self.fish_options("fluxbridge"), options_of(self.help()))
+        for command in self.commands():
+            self.assertEqual(self.fish_options("fluxbridge", command),
+                             options_of(self.help(command)), command)
+        self.assertEqual(self.fish_options("fluxbridge-sim"),
+                         options_of(self.help(program="fluxbridge-sim")))
+
+    def test_names_in_every_shell(self):
+        path = os.path.join(self.directory, "site.cfg")
+        with open(path, "w") as file:
+            file.write('devices: { bess = ( { name = "B-1"; }, { name="B-2"; } ); };\n')
+        for complete in (self.complete, self.complete_zsh, self.complete_fish):
+            self.assertLessEqual({"B-1", "B-2"},
+                                 set(complete("fluxbridge", "read", "-c", path, "B")))
+
     def test_commands(self):
         self.assertEqual(self.complete("fluxbridge", ""), self.commands())
         self.assertEqual(self.complete("fluxbridge", "r"), ["run", "read"])

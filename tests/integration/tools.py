@@ -325,6 +325,19 @@ class Scan(Test):
         filled = filled.replace("[ ]", "[ 1 ]").replace("min_kw = ;", "min_kw = -9;")
         self.check(filled.replace("max_kw = ;", "max_kw = 9;"))
 
+    def test_json(self):
+        server = self.modbus({1: flux.battery_unit(), 4: flux.Unit({7: 7})})
+        code, out, err = self.run_tool("scan", "127.0.0.1", "-p", str(server.port), "-u", "1-5",
+                                       "--json")
+        self.assertEqual((code, err, out.count("\n")), (0, "", 1))
+        where = {"host": "127.0.0.1", "port": server.port}
+        self.assertEqual(json.loads(out), {"whole": True, "found": [
+            {**where, "unit": 1, "type": "powerpack", "good": 5, "of": 5},
+            {**where, "unit": 4, "type": None}]})
+        nobody = str(self.place().port)
+        code, out, _ = self.run_tool("scan", "127.0.0.1", "-p", nobody, "-j")
+        self.assertEqual((code, json.loads(out)), (1, {"whole": True, "found": []}))
+
     def test_simulated_devices(self):
         place = self.place()
         path = self.site([flux.battery(place)], [
