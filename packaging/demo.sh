@@ -1,6 +1,6 @@
 #!/bin/bash
 # Shows fluxbridge at work on one machine, with a simulated battery, a simulated
-# grid meter and a simulated PV meter. Installs what is missing (Debian 12),
+# grid meter and a simulated PV meter. Installs what is missing (Debian 12 or 13),
 # builds, and then shows live samples, a setpoint with its outcome and the
 # battery following it, and a meter that goes offline and comes back.
 #

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the Debian 12 packages that are needed and not yet there.
+# Installs the packages of Debian 12 or 13 that are needed and not yet there.
 #
 #   install-deps.sh demo    to build the programs and show them at work
 #   install-deps.sh tests   that, and everything tests/run.sh asks for
@@ -10,9 +10,14 @@ set -eu
 
 demo="build-essential cmake ninja-build pkg-config libmodbus-dev libpaho-mqtt-dev libconfig-dev
     libjansson-dev libssl-dev libsqlite3-dev libmicrohttpd-dev mosquitto mosquitto-clients"
-tests="clang clang-tidy clang-format cppcheck libclang-rt-14-dev libfuzzer-14-dev libcmocka-dev
-    mbpoll openssl socat python3 python3-jinja2 python3-paho-mqtt python3-pymodbus
-    python3-serial python3-serial-asyncio"
+tests="clang clang-tidy clang-format cppcheck libclang-rt-dev libcmocka-dev
+    mbpoll openssl socat groff fish zsh python3 python3-jinja2 python3-paho-mqtt
+    python3-pymodbus python3-serial python3-serial-asyncio"
+# shellcheck source=/dev/null
+case $(. /etc/os-release && echo "$ID ${VERSION_ID-}") in
+"debian 12") tests="$tests libfuzzer-14-dev" ;;
+"debian 13") tests="$tests libfuzzer-19-dev" ;;
+esac
 
 case "${1-}" in
 demo) wanted=$demo ;;

@@ -1,5 +1,5 @@
 #!/bin/sh
-# From a bare clone on Debian 12 to every test run:
+# From a bare clone on Debian 12 or 13 to every test run:
 #
 #   installs missing packages, checks the format, builds with gcc and clang with
 #   warnings as errors, runs clang-tidy and cppcheck, and runs every test under

@@ -330,7 +330,8 @@ struct http *http_start(const struct http_setup *setup)
     http->setup = *setup;
     http->started_ns = clock_mono_ns();
     if (!load(&http->library)) {
-        log_error("http needs libmicrohttpd: install the package libmicrohttpd12");
+        log_error("http needs libmicrohttpd: install the package libmicrohttpd12, on Debian 13 "
+                  "libmicrohttpd12t64");
         http_stop(http);
         return NULL;
     }

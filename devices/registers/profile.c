@@ -571,11 +571,29 @@ void profile_free(struct profile *profile)
     free(profile);
 }
 
+/* Beside the program as it was installed, PREFIX/bin and PREFIX/share, wherever that
+ * was; else where the build was told. `self` is the path of the program. */
+static const char *installed_directory(char *self)
+{
+    static const char share[] = "/share/fluxbridge/profiles";
+    static char directory[4096];
+    char *slash = strrchr(self, '/');
+    if (slash != NULL) {
+        *slash = '\0';
+        slash = strrchr(self, '/');
+    }
+    if (slash == NULL || strcmp(slash, "/bin") != 0)
+        return FLUXBRIDGE_PROFILES;
+    *slash = '\0';
+    int length = snprintf(directory, sizeof directory, "%s%s", self, share);
+    return length < (int)sizeof directory ? directory : FLUXBRIDGE_PROFILES;
+}
+
 const char *const *profile_directories(void)
 {
     static const char *directories[5];
-    char self[4096];
-    ssize_t length = readlink("/proc/self/exe", self, sizeof self);
+    char self[4096] = "";
+    ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
     size_t build = strlen(FLUXBRIDGE_BUILD_DIR);
     bool built_here = length > (ssize_t)build && self[build] == '/' &&
                       memcmp(self, FLUXBRIDGE_BUILD_DIR, build) == 0;
@@ -587,7 +605,7 @@ const char *const *profile_directories(void)
     directories[n++] = "/etc/fluxbridge/profiles";
     if (built_here)
         directories[n++] = FLUXBRIDGE_SOURCE_PROFILES;
-    directories[n++] = FLUXBRIDGE_PROFILES;
+    directories[n++] = installed_directory(self);
     directories[n] = NULL;
     return directories;
 }
