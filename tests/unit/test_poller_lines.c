@@ -43,8 +43,8 @@ static struct stage {
     int64_t until_ns;
     sem_t ended;
     int64_t part_ns; /* then the first line has a part of its answer; CLOCK_NEVER = none */
-    struct order order;
-    int64_t order_ns; /* when it is put */
+    struct command command;
+    int64_t command_ns; /* when it is put */
     /* Who the poller is, for what looks at its promise. */
     sem_t begun;
     bool has_begun;
@@ -94,7 +94,7 @@ void outbox_set_online(struct outbox *outbox, unsigned device, bool online)
 /* The earliest of what is still to come; `fake` NULL for what is the stage's. */
 static int64_t next_event(struct fake_link **fake)
 {
-    int64_t next_ns = stage.order_ns < stage.until_ns ? stage.order_ns : stage.until_ns;
+    int64_t next_ns = stage.command_ns < stage.until_ns ? stage.command_ns : stage.until_ns;
     next_ns = stage.part_ns < next_ns ? stage.part_ns : next_ns;
     *fake = NULL;
     for (unsigned i = 0; i < LINES; i++) {
@@ -109,7 +109,7 @@ static int64_t next_event(struct fake_link **fake)
 
 static bool happens(int64_t until_ns)
 {
-    struct order replaced;
+    struct command replaced;
     struct fake_link *fake;
     if (!stage.has_begun)
         sem_wait(&stage.begun);
@@ -125,9 +125,9 @@ static bool happens(int64_t until_ns)
     } else if (next_ns == stage.part_ns) {
         stage.part_ns = CLOCK_NEVER;
         fake_answers(stage.fakes[0]);
-    } else if (next_ns == stage.order_ns) {
-        stage.order_ns = CLOCK_NEVER;
-        mailbox_put(stage.mailbox, &stage.order, &replaced);
+    } else if (next_ns == stage.command_ns) {
+        stage.command_ns = CLOCK_NEVER;
+        mailbox_put(stage.mailbox, &stage.command, &replaced);
     } else {
         stage.until_ns = CLOCK_NEVER;
         end_script();
@@ -162,10 +162,10 @@ static void stage_begin(const char *devices)
     stage.layouts = layouts_new();
     stage.latest = latest_new(&stage.conf.devices);
     assert_true(health_init(&stage.health, stage.conf.devices.n_devices));
-    stage.order = (struct order){.token = 7, .value = 50, .expires_ns = CLOCK_NEVER};
+    stage.command = (struct command){.id = "d-1", .value = 50, .expires_ns = CLOCK_NEVER};
     if (stage.conf.devices.devices[0].controllable)
-        stage.order.point = (unsigned)stage.conf.devices.devices[0].control.setpoint;
-    stage.until_ns = stage.order_ns = stage.part_ns = CLOCK_NEVER;
+        stage.command.point = (unsigned)stage.conf.devices.devices[0].control.setpoint;
+    stage.until_ns = stage.command_ns = stage.part_ns = CLOCK_NEVER;
     sem_init(&stage.ended, 0, 0);
     sem_init(&stage.begun, 0, 0);
 }
@@ -338,17 +338,19 @@ static void test_it_ends_at_once_with_lines_that_open_or_ask(void **state)
     stage_end();
 }
 
-/* ---- orders ---- */
+/* ---- commands ---- */
 
-static const struct report *only_outcome(void)
+static const struct outcome *only_outcome(void)
 {
     static struct inbox_message message;
-    static struct report report, found;
-    found.kind = REPORT_FOUND;
-    while (inbox_take(stage.inbox, 0, &message, &report) == INBOX_REPORT)
-        if (report.kind == REPORT_OUTCOME)
-            found = report;
-    assert_int_equal(found.kind, REPORT_OUTCOME);
+    static struct outcome outcome, found;
+    unsigned n = 0;
+    while (inbox_take(stage.inbox, 0, &message, &outcome) == INBOX_OUTCOME) {
+        found = outcome;
+        n++;
+    }
+    assert_int_equal(n, 1);
+    assert_string_equal(found.command.id, "d-1");
     return &found;
 }
 
@@ -360,26 +362,26 @@ static void in_parts(void)
                                                      .fault = FAULT_ILLEGAL_ADDRESS});
 }
 
-static void test_an_order_waits_for_the_one_transaction_under_way(void **state)
+static void test_a_command_waits_for_the_one_transaction_under_way(void **state)
 {
     (void)state;
     stage_begin(BATTERY);
     in_parts();
     stage.fakes[0]->busy_ns = 2 * S;
     stage.fakes[0]->n_busy = 2; /* opened at 2 s, answered at 4 s */
-    stage.order_ns = FAKE_MONO_NS + 3 * S;
+    stage.command_ns = FAKE_MONO_NS + 3 * S;
     stage.part_ns = FAKE_MONO_NS + 7 * S / 2; /* wakes it, and changes nothing */
     stage.until_samples = 1;
     stage_run(FAKE_MONO_NS);
     const struct fake_call *calls = stage.fakes[0]->calls;
     assert_int_equal(calls[1].function, FAKE_READ);
     assert_int_equal(calls[1].at_ns, FAKE_MONO_NS + 2 * S);
-    assert_int_equal(calls[2].function, FAKE_READ); /* the state, for the order */
+    assert_int_equal(calls[2].function, FAKE_READ); /* the state, for the command */
     assert_int_equal(calls[2].at_ns, FAKE_MONO_NS + 4 * S);
     assert_int_equal(calls[3].function, FAKE_WRITE);
     assert_int_equal(calls[4].address, TARGET); /* read back */
     assert_int_equal(calls[4].count, 1);
-    assert_int_equal(only_outcome()->outcome, OUTCOME_CONFIRMED);
+    assert_int_equal(only_outcome()->kind, OUTCOME_CONFIRMED);
     assert_int_equal(stage.fakes[0]->n_writes, 1);
     /* On with the scan, in the same attempt. */
     assert_int_equal(calls[5].function, FAKE_READ);
@@ -387,33 +389,33 @@ static void test_an_order_waits_for_the_one_transaction_under_way(void **state)
     stage_end();
 }
 
-static void test_an_order_that_comes_while_connecting_goes_first(void **state)
+static void test_a_command_that_comes_while_connecting_goes_first(void **state)
 {
     (void)state;
     stage_begin(BATTERY);
     stage.fakes[0]->busy_ns = S;
     stage.fakes[0]->n_busy = 1;
-    stage.order_ns = FAKE_MONO_NS + S / 2;
+    stage.command_ns = FAKE_MONO_NS + S / 2;
     stage.until_samples = 1;
     stage_run(FAKE_MONO_NS);
     const struct fake_call *calls = stage.fakes[0]->calls;
     assert_int_equal(calls[0].function, FAKE_OPEN);
     assert_int_equal(calls[2].function, FAKE_WRITE);
     assert_int_equal(calls[2].at_ns, FAKE_MONO_NS + S);
-    assert_int_equal(only_outcome()->outcome, OUTCOME_CONFIRMED);
+    assert_int_equal(only_outcome()->kind, OUTCOME_CONFIRMED);
     assert_int_equal(stage.fakes[0]->n_opened, 1);
     stage_end();
 }
 
-static void test_an_order_wakes_an_idle_line(void **state)
+static void test_a_command_wakes_an_idle_line(void **state)
 {
     (void)state;
     stage_begin(BATTERY);
-    stage.order_ns = FAKE_MONO_NS + S / 2;
+    stage.command_ns = FAKE_MONO_NS + S / 2;
     stage.until_samples = 2;
     stage_run(FAKE_MONO_NS);
     assert_int_equal(when(0, FAKE_WRITE, 0), S / 2);
-    assert_int_equal(only_outcome()->outcome, OUTCOME_CONFIRMED);
+    assert_int_equal(only_outcome()->kind, OUTCOME_CONFIRMED);
     stage_end();
 }
 
@@ -426,9 +428,9 @@ int main(void)
         cmocka_unit_test(test_nobody_waits_long_for_his_turn),
         cmocka_unit_test(test_an_overdue_line_breaks_no_promise),
         cmocka_unit_test(test_it_ends_at_once_with_lines_that_open_or_ask),
-        cmocka_unit_test(test_an_order_waits_for_the_one_transaction_under_way),
-        cmocka_unit_test(test_an_order_that_comes_while_connecting_goes_first),
-        cmocka_unit_test(test_an_order_wakes_an_idle_line),
+        cmocka_unit_test(test_a_command_waits_for_the_one_transaction_under_way),
+        cmocka_unit_test(test_a_command_that_comes_while_connecting_goes_first),
+        cmocka_unit_test(test_a_command_wakes_an_idle_line),
     };
     link_init_stop();
     log_set_level(LOG_LEVEL_ERROR);

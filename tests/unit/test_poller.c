@@ -1,4 +1,4 @@
-/* poller: one sample a scan, orders first, and a dead neighbour costs little.
+/* poller: one sample a scan, commands first, and a dead neighbour costs little.
  *
  * The poller's own thread over a fake link and a fake clock: waiting takes no
  * time and everything happens in one order. The script runs in that thread,
@@ -22,7 +22,7 @@
 #include "fake_link.h"
 #include "site.h"
 
-enum { SAMPLES_MOST = 2000, REPORTS_MOST = 16 };
+enum { SAMPLES_MOST = 2000, OUTCOMES_MOST = 16 };
 
 /* What the poller said, in order. */
 struct seen {
@@ -42,8 +42,8 @@ static struct stage {
     struct health health;
     struct seen samples[SAMPLES_MOST];
     unsigned n_samples;
-    struct report reports[REPORTS_MOST];
-    unsigned n_reports;
+    struct outcome outcomes[OUTCOMES_MOST];
+    unsigned n_outcomes;
     unsigned n_presence;
     /* The end of the script. */
     unsigned until_samples, of_device;
@@ -51,8 +51,9 @@ static struct stage {
     pthread_mutex_t mutex;
     pthread_cond_t cond;
     bool ended;
-    /* An order to be put before the n-th call of a function to an address. */
-    struct order order;
+    /* A command to be put before the n-th call of a function to an address. */
+    struct command command;
+    int64_t put_ns;
     struct fake_rule put_before;
     unsigned n_before;
 } stage = {.mutex = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER};
@@ -104,12 +105,13 @@ void outbox_set_online(struct outbox *outbox, unsigned device, bool online)
 static void before_call(struct fake_link *fake, const struct fake_call *call)
 {
     const struct fake_rule *at = &stage.put_before;
-    struct order replaced;
+    struct command replaced;
     (void)fake;
     if (at->function == 0 || call->function != at->function || call->address != at->address ||
         ++stage.n_before != at->from)
         return;
-    mailbox_put(stage.mailbox, &stage.order, &replaced);
+    stage.put_ns = fake_now_ns;
+    mailbox_put(stage.mailbox, &stage.command, &replaced);
 }
 
 /* ---- the stage ---- */
@@ -142,12 +144,14 @@ static void stage_begin(const char *devices)
     stage.latest = latest_new(&stage.conf.devices);
     memset(&stage.health, 0, sizeof stage.health);
     assert_true(health_init(&stage.health, stage.conf.devices.n_devices));
-    stage.n_samples = stage.n_reports = stage.n_presence = stage.n_before = 0;
+    stage.n_samples = stage.n_outcomes = stage.n_presence = stage.n_before = 0;
     stage.put_before = (struct fake_rule){0};
-    stage.order = (struct order){.token = 7,
-                                 .value = 50,
-                                 .expires_ns = CLOCK_NEVER,
-                                 .point = (unsigned)stage.conf.devices.devices[0].control.setpoint};
+    stage.command =
+        (struct command){.id = "d-1",
+                         .value = 50,
+                         .expires_ns = CLOCK_NEVER,
+                         .point = (unsigned)stage.conf.devices.devices[0].control.setpoint};
+    stage.put_ns = -1;
     stage.until_ns = INT64_MAX;
     stage.of_device = 0;
     stage.ended = false;
@@ -175,8 +179,8 @@ static void stage_run(unsigned device, unsigned samples)
         pthread_cond_wait(&stage.cond, &stage.mutex);
     pthread_mutex_unlock(&stage.mutex);
     poller_stop(poller);
-    while (inbox_take(stage.inbox, 0, &message, &stage.reports[stage.n_reports]) == INBOX_REPORT)
-        assert_true(++stage.n_reports < REPORTS_MOST);
+    while (inbox_take(stage.inbox, 0, &message, &stage.outcomes[stage.n_outcomes]) == INBOX_OUTCOME)
+        assert_true(++stage.n_outcomes < OUTCOMES_MOST);
 }
 
 static void stage_end(void)
@@ -473,31 +477,39 @@ static void test_a_gateway_that_answers_for_a_dead_unit_keeps_the_link(void **st
     stage_end();
 }
 
-/* ---- orders ---- */
+/* ---- commands ---- */
 
-static const struct report *only_outcome(void)
+static const struct outcome *only_outcome(void)
 {
-    const struct report *found = NULL;
-    for (unsigned i = 0; i < stage.n_reports; i++) {
-        if (stage.reports[i].kind != REPORT_OUTCOME)
+    const struct outcome *found = NULL;
+    for (unsigned i = 0; i < stage.n_outcomes; i++) {
+        if (stage.outcomes[i].correction)
             continue;
         assert_null(found);
-        found = &stage.reports[i];
+        found = &stage.outcomes[i];
     }
     assert_non_null(found);
-    assert_int_equal(found->order.token, 7);
+    assert_string_equal(found->command.id, "d-1");
     return found;
+}
+
+/* A stop of what the register holds, before that call. */
+static void stop_before(struct fake_rule call)
+{
+    stage.command.stop = true;
+    stage.command.value = 0;
+    stage.put_before = call;
 }
 
 /* It comes while the meter's first block is on its way, and is carried out
  * before the second. */
-static void test_an_order_goes_between_two_transactions(void **state)
+static void test_a_command_goes_between_two_transactions(void **state)
 {
     (void)state;
     stage_begin(BOTH);
     stage.put_before = (struct fake_rule){.function = FAKE_READ, .address = 0, .from = 2};
     stage_run(1, 3);
-    assert_int_equal(only_outcome()->outcome, OUTCOME_CONFIRMED);
+    assert_int_equal(only_outcome()->kind, OUTCOME_CONFIRMED);
     assert_int_equal(stage.fake->n_writes, 1);
     assert_int_equal(stage.fake->registers[1][TARGET], 50);
     unsigned at = 0;
@@ -514,7 +526,7 @@ static void test_an_order_goes_between_two_transactions(void **state)
     stage_end();
 }
 
-static void test_an_order_does_not_wait_for_retries(void **state)
+static void test_a_command_does_not_wait_for_retries(void **state)
 {
     (void)state;
     stage_begin(BOTH);
@@ -522,47 +534,126 @@ static void test_an_order_does_not_wait_for_retries(void **state)
                   (struct fake_rule){.unit = 2, .function = FAKE_READ, .fault = FAULT_TIMEOUT});
     stage.put_before = (struct fake_rule){.function = FAKE_READ, .address = 0, .from = 1};
     stage_run(0, 10);
-    const struct report *report = only_outcome();
-    assert_int_equal(report->outcome, OUTCOME_CONFIRMED);
+    const struct outcome *outcome = only_outcome();
+    assert_int_equal(outcome->kind, OUTCOME_CONFIRMED);
     /* After the one transaction that was under way. */
     const struct fake_call *silent = NULL;
     for (unsigned i = 0; silent == NULL; i++)
         silent = stage.fake->calls[i].unit == 2 ? &stage.fake->calls[i] : NULL;
-    assert_true(report->done_ns - silent->at_ns < 5 * CLOCK_NS_PER_S + 10 * CLOCK_NS_PER_MS);
+    assert_true(outcome->done_ns - silent->at_ns < 5 * CLOCK_NS_PER_S + 10 * CLOCK_NS_PER_MS);
     stage_end();
 }
 
-static void test_what_waits_at_the_end_is_carried_out(void **state)
+/* Its neighbour is silent, with all its retries and timeouts: a stop waits for the
+ * one request that is under way, whatever else is due. */
+static void test_a_stop_waits_for_one_transaction_of_a_silent_neighbour(void **state)
 {
     (void)state;
-    struct order replaced;
-    stage_begin(BOTH);
-    stage.order.value = 0;
-    mailbox_put(stage.mailbox, &stage.order, &replaced);
+    for (unsigned from = 1; from <= 4; from++) {
+        stage_begin(BOTH);
+        fake_rule_add(stage.fake,
+                      (struct fake_rule){.unit = 2, .function = FAKE_READ, .fault = FAULT_TIMEOUT});
+        stop_before((struct fake_rule){.function = FAKE_READ, .address = 0, .from = from});
+        stage_run(0, 300);
+        const struct outcome *outcome = only_outcome();
+        assert_int_equal(outcome->kind, OUTCOME_CONFIRMED);
+        /* The timeout under way, then a connection. */
+        assert_true(outcome->written_ns - stage.put_ns <= 5 * CLOCK_NS_PER_S + 2 * CLOCK_NS_PER_MS);
+        assert_int_equal(stage.fake->registers[1][TARGET], 0);
+        stage_end();
+    }
+}
+
+/* A device of 0.8 s a transaction: the stop waits for one of them. */
+static void test_a_stop_on_a_slow_device(void **state)
+{
+    (void)state;
+    stage_begin(ONE_BATTERY);
+    stage.fake->cost_ns = 800 * CLOCK_NS_PER_MS;
+    stop_before((struct fake_rule){.function = FAKE_READ, .address = STATUS, .from = 2});
+    stage_run(0, 5);
+    const struct outcome *outcome = only_outcome();
+    assert_int_equal(outcome->kind, OUTCOME_CONFIRMED);
+    assert_int_equal(outcome->written_ns - stage.put_ns, 800 * CLOCK_NS_PER_MS);
+    stage_end();
+}
+
+/* A dead battery, told to stop or fired at by its deadman, takes little of the time. */
+static void test_a_dead_battery_takes_little_of_its_neighbours_time(void **state)
+{
+    (void)state;
+    for (int lease = 0; lease < 2; lease++) {
+        stage_begin(SITE_ONE(
+            SITE_DISCHARGE
+            "deadman: { timeout = \"1s\"; value = -20.0; };") " meters = ( " METER("") " );");
+        if (!lease)
+            stop_before((struct fake_rule){.function = FAKE_READ, .address = 0, .from = 10});
+        /* It falls silent when it has been seen to hold 20 kW. */
+        fake_rule_add(stage.fake,
+                      (struct fake_rule){
+                          .unit = 1, .function = FAKE_READ, .from = 4, .fault = FAULT_TIMEOUT});
+        fake_rule_add(stage.fake, (struct fake_rule){.unit = 1,
+                                                     .function = FAKE_WRITE,
+                                                     .fault = FAULT_TIMEOUT,
+                                                     .ignores = true});
+        stage_run(1, 300);
+        int64_t lost_ns = 0;
+        for (unsigned i = 0; i < stage.fake->n_calls; i++)
+            lost_ns += stage.fake->calls[i].fault == FAULT_TIMEOUT ? 5 * CLOCK_NS_PER_S : 0;
+        assert_true(stage.fake->n_writes > 1);
+        /* A sixth for its polls, a sixth for what is written to it. */
+        assert_true(lost_ns <= (fake_now_ns - FAKE_MONO_NS) * 2 / 5);
+        stage_end();
+    }
+}
+
+static void test_what_waits_at_the_end_is_told(void **state)
+{
+    (void)state;
+    struct command replaced;
+    for (int stop = 0; stop < 2; stop++) {
+        stage_begin(BOTH);
+        stage.command.stop = stop;
+        stage.command.value = stop ? 0 : 50;
+        mailbox_put(stage.mailbox, &stage.command, &replaced);
+        end_script();
+        stage_run(0, 1);
+        /* There is no time for it any more: the next run owes the stop. */
+        assert_int_equal(only_outcome()->kind, stop ? OUTCOME_UNKNOWN : OUTCOME_REFUSED);
+        if (!stop)
+            assert_int_equal(only_outcome()->reason, REASON_SHUTTING_DOWN);
+        assert_int_equal(stage.n_samples, 0);
+        stage_end();
+    }
+}
+
+static void *stop_when_left(void *mailbox)
+{
+    (void)mailbox_wait_left(mailbox, CLOCK_NEVER);
     end_script();
-    stage_run(0, 1);
-    assert_int_equal(only_outcome()->outcome, OUTCOME_CONFIRMED);
+    return NULL;
+}
+
+/* Asked to leave, it carries out what waits of stops, and says when it has. */
+static void test_asked_to_leave_it_carries_out_a_stop(void **state)
+{
+    (void)state;
+    struct command replaced;
+    pthread_t thread;
+    stage_begin(BOTH);
+    stage.command.stop = true;
+    stage.command.value = 0;
+    mailbox_put(stage.mailbox, &stage.command, &replaced);
+    mailbox_leave(stage.mailbox);
+    pthread_create(&thread, NULL, stop_when_left, stage.mailbox);
+    stage_run(0, UINT32_MAX);
+    pthread_join(thread, NULL);
+    assert_int_equal(only_outcome()->kind, OUTCOME_CONFIRMED);
     assert_int_equal(stage.fake->registers[1][TARGET], 0);
-    assert_int_equal(stage.n_samples, 0);
     stage_end();
 }
 
 /* ---- what polls tell of the setpoint ---- */
-
-static void test_what_is_found_at_start_is_told_once(void **state)
-{
-    (void)state;
-    stage_begin(ONE_BATTERY);
-    fake_rule_add(
-        stage.fake,
-        (struct fake_rule){.function = FAKE_READ, .address = TARGET, .to = 1, .fault = FAULT_BUSY});
-    stage_run(0, 5);
-    assert_int_equal(stage.n_reports, 1);
-    assert_int_equal(stage.reports[0].kind, REPORT_FOUND);
-    assert_true(stage.reports[0].readback == 20.0);
-    assert_true(stage.reports[0].done_ns > FAKE_MONO_NS); /* a lease begins then */
-    stage_end();
-}
 
 /* With available_blocks refused a scan has two parts; TARGET is in the first. */
 static void in_two_parts(void)
@@ -570,22 +661,6 @@ static void in_two_parts(void)
     fake_rule_add(stage.fake, (struct fake_rule){.function = FAKE_READ,
                                                  .address = BLOCKS,
                                                  .fault = FAULT_ILLEGAL_ADDRESS});
-}
-
-/* The scan read 20, then an order wrote 50: 20 is not what is there now. */
-static void test_what_an_order_has_overtaken_is_not_found(void **state)
-{
-    (void)state;
-    stage_begin(ONE_BATTERY);
-    in_two_parts();
-    stage.put_before = (struct fake_rule){.function = FAKE_READ, .address = BLOCKS, .from = 1};
-    stage_run(0, 3);
-    assert_int_equal(stage.n_reports, 2);
-    assert_int_equal(stage.reports[0].outcome, OUTCOME_CONFIRMED);
-    assert_has(&stage.samples[0], "\"target_power\":20");
-    assert_int_equal(stage.reports[1].kind, REPORT_FOUND);
-    assert_true(stage.reports[1].readback == 50.0);
-    stage_end();
 }
 
 static void test_an_unknown_outcome_is_settled_by_the_next_scan(void **state)
@@ -605,17 +680,16 @@ static void test_an_unknown_outcome_is_settled_by_the_next_scan(void **state)
                                                      .to = 4,
                                                      .fault = FAULT_TIMEOUT});
         stage_run(0, 5);
-        const struct report *report = only_outcome();
-        assert_int_equal(report->outcome, OUTCOME_UNKNOWN);
+        const struct outcome *outcome = only_outcome();
+        assert_int_equal(outcome->kind, OUTCOME_UNKNOWN);
         assert_int_equal(stage.fake->n_writes, 1);
-        assert_int_equal(stage.n_reports, 3);
-        assert_int_equal(stage.reports[0].kind, REPORT_FOUND);
-        const struct report *correction = &stage.reports[2];
-        assert_int_equal(correction->kind, REPORT_CORRECTION);
-        assert_int_equal(correction->order.token, 7);
-        assert_int_equal(correction->outcome, taken ? OUTCOME_CONFIRMED : OUTCOME_MISMATCH);
+        assert_int_equal(stage.n_outcomes, 2);
+        const struct outcome *correction = &stage.outcomes[1];
+        assert_true(correction->correction);
+        assert_string_equal(correction->command.id, "d-1");
+        assert_int_equal(correction->kind, taken ? OUTCOME_CONFIRMED : OUTCOME_MISMATCH);
         assert_true(correction->readback == (taken ? 50.0 : 20.0));
-        assert_true(correction->done_ns > report->done_ns);
+        assert_true(correction->done_ns > outcome->done_ns);
         stage_end();
     }
 }
@@ -635,11 +709,13 @@ int main(void)
         cmocka_unit_test(test_a_link_that_does_not_open),
         cmocka_unit_test(test_a_dead_neighbour_takes_little_of_the_time),
         cmocka_unit_test(test_a_gateway_that_answers_for_a_dead_unit_keeps_the_link),
-        cmocka_unit_test(test_an_order_goes_between_two_transactions),
-        cmocka_unit_test(test_an_order_does_not_wait_for_retries),
-        cmocka_unit_test(test_what_waits_at_the_end_is_carried_out),
-        cmocka_unit_test(test_what_is_found_at_start_is_told_once),
-        cmocka_unit_test(test_what_an_order_has_overtaken_is_not_found),
+        cmocka_unit_test(test_a_command_goes_between_two_transactions),
+        cmocka_unit_test(test_a_command_does_not_wait_for_retries),
+        cmocka_unit_test(test_a_stop_waits_for_one_transaction_of_a_silent_neighbour),
+        cmocka_unit_test(test_a_stop_on_a_slow_device),
+        cmocka_unit_test(test_a_dead_battery_takes_little_of_its_neighbours_time),
+        cmocka_unit_test(test_what_waits_at_the_end_is_told),
+        cmocka_unit_test(test_asked_to_leave_it_carries_out_a_stop),
         cmocka_unit_test(test_an_unknown_outcome_is_settled_by_the_next_scan),
     };
     link_init_stop();

@@ -1,0 +1,110 @@
+/* status_json: what the bridge says of itself and its devices. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+
+#include "bridge/wire/status_json.h"
+#include "site.h"
+
+static struct conf conf;
+
+static int read_site(void **state)
+{
+    (void)state;
+    site_read(&conf, SITE_ONE(SITE_DISCHARGE) "meters = ( { id = \"m1\"; name = \"Grid-Meter\"; "
+                                              "type = \"acuvim2\"; modbus: { host = \"h\"; "
+                                              "address = 2; }; } );");
+    return 0;
+}
+
+static int free_site(void **state)
+{
+    (void)state;
+    conf_free(&conf);
+    return 0;
+}
+
+static void test_documents(void **state)
+{
+    (void)state;
+    char *text = status_json_bridge(&conf, "5f3a9c1e", 1763791200000);
+    assert_string_equal(text, "{\"version\":\"" FLUXBRIDGE_VERSION
+                              "\",\"site\":\"demo\",\"run\":\"5f3a9c1e\",\"started\":1763791200000,"
+                              "\"devices\":[\"Site-BESS-01\",\"Grid-Meter\"]}");
+    free(text);
+
+    text = status_json_device(&conf.devices.devices[0]);
+    assert_string_equal(
+        text, "{\"id\":\"b1\",\"name\":\"Site-BESS-01\",\"type\":\"powerpack\","
+              "\"manufacturer\":\"PowerPack\",\"model\":\"BESS\",\"points\":["
+              "{\"name\":\"status\",\"unit\":null,\"type\":\"uint16\",\"access\":\"r\"},"
+              "{\"name\":\"target_power\",\"unit\":\"kW\",\"type\":\"int16\",\"access\":\"rw\","
+              "\"min\":-250,\"max\":250},"
+              "{\"name\":\"command_source\",\"unit\":null,\"type\":\"uint16\",\"access\":\"rw\"},"
+              "{\"name\":\"soe\",\"unit\":\"%\",\"type\":\"uint16\",\"access\":\"r\"},"
+              "{\"name\":\"available_blocks\",\"unit\":null,\"type\":\"uint16\",\"access\":\"r\"}"
+              "]}");
+    free(text);
+
+    struct device read_only = conf.devices.devices[0];
+    read_only.controllable = false;
+    text = status_json_device(&read_only);
+    assert_null(strstr(text, "rw"));
+    assert_null(strstr(text, "min"));
+    free(text);
+}
+
+static void test_health(void **state)
+{
+    (void)state;
+    struct health health = {0};
+    struct outbox_depth depth = {.backlog = 5, .dropped = 6, .set_aside = 7, .waiting = 9};
+    health.set_aside = 1;
+    health.samples = 1000;
+    health.samples_bad = 3;
+    health.commands = 4;
+    health.outcomes[OUTCOME_CONFIRMED] = 1;
+    health.outcomes[OUTCOME_REFUSED] = 3;
+    health.refusals[REASON_SOE_LOW] = 2;
+    health.refusals[REASON_RETAINED] = 1;
+    uint64_t drops[16] = {0, 4};
+    assert_true(conf.devices.n_devices >= 2 && conf.devices.n_devices <= 16);
+    char *text = status_json_health(&conf, &health, &depth, drops, 1763791200000, 90061);
+    json_t *json = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
+    const char *const numbers[] = {"ts",    "uptime_s",    "samples",    "samples_bad", "publishes",
+                                   "drops", "spool_depth", "reconnects", "set_aside"};
+    const json_int_t expected[] = {1763791200000, 90, 1000, 3, 0, 6, 5, 0, 8};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        assert_true(json_is_integer(json_object_get(json, numbers[i])));
+        assert_int_equal(json_integer_value(json_object_get(json, numbers[i])), expected[i]);
+    }
+    json_t *by_device = json_object_get(json, "drops_by_device");
+    assert_int_equal(json_object_size(by_device), 1);
+    assert_int_equal(json_integer_value(json_object_get(by_device, conf.devices.devices[1].name)),
+                     4);
+    json_t *commands = json_object_get(json, "commands");
+    assert_int_equal(json_integer_value(json_object_get(commands, "received")), 4);
+    for (int i = 0; i < OUTCOME_COUNT; i++)
+        assert_true(json_is_integer(json_object_get(commands, outcome_word((enum outcome_kind)i))));
+    json_t *refused = json_object_get(commands, "refused_by_reason");
+    assert_int_equal(json_object_size(refused), 2);
+    assert_int_equal(json_integer_value(json_object_get(refused, "soe_low")), 2);
+    json_decref(json);
+    free(text);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_documents),
+        cmocka_unit_test(test_health),
+    };
+    return cmocka_run_group_tests(tests, read_site, free_site);
+}
