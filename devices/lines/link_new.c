@@ -13,6 +13,8 @@
 enum { EXCEPTION = 0x80, FUNCTION = 0x7f, WRITE_ANSWER = 5, BUFFER = 2 * FRAME_MAX, NOBODY = -1 };
 /* A connection on which so many answers in a row are missing is opened anew. */
 enum { SILENT_MAX = 3 };
+/* One for each table that may owe an answer, and one more. */
+enum { PROBES_MAX = 5 };
 
 /* A second answer would follow the first at once: it is there before the next request. */
 static const int64_t GAP_WITHOUT_IDS_NS = 2000000;
@@ -21,8 +23,7 @@ enum phase {
     IDLE,
     DELAY, /* after connecting */
     QUIET, /* until the request may be sent */
-    PROBE, /* something else is asked, to see the line in step */
-    WAIT,  /* until the line was silent long enough */
+    PROBE, /* until the line is in step: something else may have been asked */
     ASK,
 };
 
@@ -38,7 +39,10 @@ struct line {
     int64_t heard_ns;   /* the last byte */
     struct frame asked; /* the request under way; its number is that of the last one sent */
     int64_t timeout_ns;
-    uint16_t lost; /* number of the first request without an answer on this connection */
+    bool asked_before; /* so that an answer may be to the last request of this function */
+    uint8_t probe;     /* the function that was asked instead; 0 = none */
+    unsigned n_probes; /* for this request */
+    uint16_t lost;     /* number of the first request without an answer on this connection */
     bool has_lost;
     unsigned silent;    /* answers missing in a row */
     int heard_units[2]; /* the last two units that answered on this connection */
@@ -64,12 +68,6 @@ static bool is_read(uint8_t function)
     return function >= POINT_COIL && function <= POINT_INPUT;
 }
 
-/* Coils and discrete inputs, holding and input registers: 1 and 2, 3 and 4. */
-static uint8_t other_read(uint8_t function)
-{
-    return (uint8_t)(((function - 1) ^ 1) + 1);
-}
-
 static size_t read_answer_size(const uint8_t *request)
 {
     size_t count = link_get16(request + 3);
@@ -83,7 +81,7 @@ static bool is_cut_short(const struct link *link)
     return link->stop != NULL && atomic_load(link->stop);
 }
 
-static enum fault fail(struct line *line, enum fault fault, const char *why)
+static enum fault failure(struct line *line, enum fault fault, const char *why)
 {
     return link_fail(&line->link, fault, "%s unit %u: %s", channel_name(line->channel),
                      line->asked.unit, why);
@@ -92,11 +90,11 @@ static enum fault fail(struct line *line, enum fault fault, const char *why)
 /* An answer that has not come may come yet. */
 static void lose(struct line *line)
 {
-    const uint8_t function = line->asked.pdu[0];
-    if (line->step != NULL && (line->phase == ASK || line->phase == PROBE))
-        step_miss(line->step, line->asked.unit,
-                  line->phase == ASK ? function : other_read(function), link_now_ns());
-    if (line->step == NULL && line->phase == ASK && !line->has_lost) {
+    if (line->phase != ASK)
+        return;
+    if (line->step != NULL) {
+        step_miss(line->step, line->asked.unit, line->asked.pdu[0], link_now_ns());
+    } else if (!line->has_lost) {
         line->lost = line->asked.id;
         line->has_lost = true;
     }
@@ -172,7 +170,7 @@ static bool is_late(const struct line *line, uint16_t id)
 
 /* Hears what comes while nothing is asked. False, with the reason in `*why`, when the
  * next answer read here might not be ours. */
-static bool listen(struct line *line, const char **why)
+static bool hear(struct line *line, const char **why)
 {
     struct frame frame;
     for (;;) {
@@ -232,11 +230,24 @@ static enum verdict judge_looks(struct line *line, const struct frame *frame, co
         return WRONG;
     }
     /* A write of before may be answered yet: the answer to this one repeats it. */
-    if (same && (!step_owes(line->step, asked->unit, function, line->heard_ns) ||
-                 (!refused && memcmp(frame->pdu, asked->pdu, WRITE_ANSWER) == 0)))
+    if (same &&
+        (!line->asked_before || (!refused && memcmp(frame->pdu, asked->pdu, WRITE_ANSWER) == 0)))
         return MINE;
-    step_hear(line->step, frame->unit, function, line->heard_ns);
+    if (line->phase == PROBE && frame->unit == asked->unit && function == line->probe) {
+        const uint8_t one[] = {function, 0, 0, 0, 1};
+        if (!refused && frame->size != read_answer_size(one))
+            return ANOTHERS; /* such as an echo of the question: shows nothing */
+        step_answer(line->step, frame->unit, function, line->heard_ns);
+        line->probe = 0;
+    } else
+        step_hear(line->step, frame->unit, function, line->heard_ns);
     return ANOTHERS;
+}
+
+/* Whether the answer to what is to be asked can only be the answer to that. */
+static bool is_in_step(const struct line *line)
+{
+    return !step_owes(line->step, line->asked.unit, line->asked.pdu[0], link_now_ns());
 }
 
 /* Takes the frames that are whole. `*answered`: the answer is among them. */
@@ -253,14 +264,12 @@ static enum fault take_frames(struct line *line, uint8_t *reply, size_t *reply_s
         drop(line, used);
         if (state != FRAME_WHOLE)
             break;
-        if (line->phase == PROBE && frame.unit == line->asked.unit &&
-            (frame.pdu[0] & FUNCTION) == other_read(line->asked.pdu[0])) {
-            step_settle(line->step, frame.unit);
+        verdict =
+            line->step == NULL ? judge_id(line, &frame, &why) : judge_looks(line, &frame, &why);
+        if (line->phase == PROBE && (line->probe == 0 || is_in_step(line))) {
             *answered = true;
             return FAULT_NONE;
         }
-        verdict =
-            line->step == NULL ? judge_id(line, &frame, &why) : judge_looks(line, &frame, &why);
         if (verdict == MINE && *answered) {
             why = "more than one answer";
             verdict = WRONG;
@@ -279,7 +288,7 @@ static enum fault take_frames(struct line *line, uint8_t *reply, size_t *reply_s
         line->got = 0;
     if (!bad || line->phase != ASK)
         return FAULT_NONE; /* a line that is out of step may say anything */
-    return fail(line, FAULT_BAD_REPLY, why);
+    return failure(line, FAULT_BAD_REPLY, why);
 }
 
 /* Takes what was sent and came back out of what came. */
@@ -307,13 +316,14 @@ static enum fault receive(struct line *line, uint8_t *reply, size_t *reply_size,
             return link_fail(link, FAULT_TIMEOUT, "%s unit %u: no whole answer in time (%zu bytes)",
                              channel_name(line->channel), line->asked.unit, line->got);
         if (n <= 0)
-            return fail(line, FAULT_CONNECTION, n == 0 ? "closed by the device" : strerror(errno));
+            return failure(line, FAULT_CONNECTION,
+                           n == 0 ? "closed by the device" : strerror(errno));
         line->heard_ns = link_now_ns();
         line->got += (size_t)n;
         if (take_echo(line))
             fault = take_frames(line, reply, reply_size, answered);
         else
-            fault = fail(line, FAULT_BAD_REPLY, "what came back is not what was sent");
+            fault = failure(line, FAULT_BAD_REPLY, "what came back is not what was sent");
     }
     return fault;
 }
@@ -333,49 +343,55 @@ static enum fault send_frame(struct line *line, const struct frame *frame)
 
 static enum fault ask(struct line *line)
 {
+    const int64_t now_ns = link_now_ns();
     line->asked.id++;
+    line->phase = ASK;
+    line->until_ns = line->link.until_ns = now_ns + line->timeout_ns;
     if (line->step != NULL) {
         line->got = 0;
-        step_ask(line->step, line->asked.unit, line->timeout_ns);
+        line->asked_before = !is_in_step(line);
+        step_ask(line->step, line->asked.unit, line->asked.pdu[0], now_ns, line->timeout_ns);
     }
-    line->phase = ASK;
-    line->until_ns = line->link.until_ns = link_now_ns() + line->timeout_ns;
     return send_frame(line, &line->asked);
 }
 
-/* Asks for something else, if the answer to that can be known; and waits. */
-static enum fault probe(struct line *line, int64_t now_ns)
+/* Asks for something else, the answer to which would show the line in step. */
+static enum fault probe(struct line *line)
 {
-    struct frame *asked = &line->asked;
-    uint8_t function = other_read(asked->pdu[0]);
+    const uint8_t unit = line->asked.unit;
+    const int64_t now_ns = link_now_ns(), step_ns = step_until_ns(line->step, unit);
     line->got = 0;
-    line->phase = step_owes(line->step, asked->unit, function, now_ns) ? WAIT : PROBE;
-    line->until_ns = line->link.until_ns = step_until_ns(line->step, asked->unit);
-    if (line->phase == WAIT)
+    line->phase = PROBE;
+    line->probe = step_probe(line->step, unit, line->asked.pdu[0]);
+    line->until_ns = step_ns > now_ns && step_ns < now_ns + 2 * line->timeout_ns
+                         ? step_ns
+                         : now_ns + line->timeout_ns;
+    line->link.until_ns = line->until_ns;
+    if (line->probe == 0)
         return FAULT_NONE;
-    struct frame other = {.unit = asked->unit, .size = 5, .pdu = {function}};
-    memcpy(other.pdu + 1, asked->pdu + 1, 2); /* the same address */
+    struct frame other = {.unit = unit, .size = 5, .pdu = {line->probe}};
+    memcpy(other.pdu + 1, line->asked.pdu + 1, 2); /* the same address */
     link_put16(other.pdu + 3, 1);
+    step_ask(line->step, unit, line->probe, now_ns, line->timeout_ns);
     return send_frame(line, &other);
 }
 
 /* Waits for the silence in front of a request, and asks if the line is in step. */
 static enum fault quiet(struct line *line)
 {
-    const uint8_t unit = line->asked.unit, function = line->asked.pdu[0];
     const char *why = "";
     if (line->gap_ns == 0)
         return ask(line); /* numbers tell answers apart, and nothing is to be waited for */
-    if (!listen(line, &why))
-        return fail(line, FAULT_CONNECTION, why);
+    if (!hear(line, &why))
+        return failure(line, FAULT_CONNECTION, why);
     int64_t now_ns = link_now_ns(), ready_ns = line->heard_ns + line->gap_ns;
     if (ready_ns > line->until_ns)
-        return fail(line, FAULT_BAD_REPLY, "the line does not fall silent");
+        return failure(line, FAULT_BAD_REPLY, "the line does not fall silent");
     if (now_ns < ready_ns)
         return link_await(&line->link, channel_fd(line->channel), POLLIN, ready_ns);
-    if (line->step != NULL && is_read(function) && step_owes(line->step, unit, function, now_ns))
-        return probe(line, now_ns);
-    return ask(line);
+    if (line->step == NULL || !is_read(line->asked.pdu[0]) || is_in_step(line))
+        return ask(line);
+    return probe(line);
 }
 
 /* From one phase to the next, as far as it goes without waiting. */
@@ -389,17 +405,18 @@ static enum fault go_on(struct line *line, uint8_t *reply, size_t *reply_size)
     while (fault == FAULT_NONE && !link->is_busy && !answered) {
         const enum phase phase = line->phase;
         if (cut && phase != ASK)
-            fault = fail(line, FAULT_TIMEOUT, "given up");
+            fault = failure(line, FAULT_TIMEOUT, "given up");
         else
             fault = phase == QUIET ? quiet(line) : receive(line, reply, reply_size, &answered);
         if (phase == ASK || phase == QUIET || link->is_busy)
             continue;
-        /* The line is in step, or was silent long enough. */
-        if (fault == FAULT_TIMEOUT && !cut) {
-            fault = FAULT_NONE;
-            if (!step_owes(line->step, line->asked.unit, line->asked.pdu[0], link_now_ns()))
-                lose(line); /* the answer to the probe */
+        if (fault == FAULT_TIMEOUT && !cut && is_in_step(line)) {
+            fault = FAULT_NONE; /* it was silent long enough */
+            if (line->probe != 0)
+                step_miss(line->step, line->asked.unit, line->probe, link_now_ns());
         }
+        if (fault == FAULT_NONE && ++line->n_probes > PROBES_MAX)
+            fault = failure(line, FAULT_TIMEOUT, "out of step");
         answered = false;
         line->until_ns = link_now_ns() + line->gap_ns + line->timeout_ns / 2;
         line->phase = fault == FAULT_NONE ? QUIET : phase;
@@ -417,6 +434,8 @@ static enum fault ended(struct line *line, enum fault fault)
     if (fault == FAULT_NONE) {
         line->silent = 0;
         line->phase = IDLE;
+        if (line->step != NULL)
+            step_answer(line->step, line->asked.unit, line->asked.pdu[0], line->heard_ns);
         if (line->heard_units[0] != unit) {
             line->heard_units[1] = line->heard_units[0];
             line->heard_units[0] = unit;
@@ -430,7 +449,7 @@ static enum fault ended(struct line *line, enum fault fault)
     line->silent++;
     link->stays_open =
         (fault == FAULT_TIMEOUT || (fault == FAULT_BAD_REPLY && line->step != NULL)) &&
-        (line->step != NULL || others) && line->silent < SILENT_MAX &&
+        (line->step != NULL || (others && line->got == 0)) && line->silent < SILENT_MAX &&
         channel_is_sent(line->channel);
     return fault;
 }
@@ -445,6 +464,7 @@ static enum fault line_exchange(struct link *link, uint8_t unit, const uint8_t *
     memcpy(line->asked.pdu, request, request_size);
     line->timeout_ns = timeout_ns;
     line->phase = QUIET;
+    line->n_probes = 0;
     line->until_ns = link->until_ns = link_now_ns() + line->gap_ns + timeout_ns / 2;
     return ended(line, go_on(line, reply, reply_size));
 }
@@ -462,7 +482,7 @@ static enum fault line_go_on(struct link *link, uint8_t *reply, size_t *reply_si
 static bool line_is_stale(struct link *link)
 {
     const char *why;
-    return !listen((struct line *)link, &why);
+    return !hear((struct line *)link, &why);
 }
 
 static void line_free(struct link *link)

@@ -123,17 +123,18 @@ static bool slave_read(struct slave *slave)
     return true;
 }
 
-/* The next request that is no probe: this device has no input registers. */
+/* The next request that is no probe: this device has neither bits nor input registers. */
 static bool slave_request(struct slave *slave)
 {
     while (slave_read(slave)) {
-        if (slave->request[1] != 4) {
+        if (slave->request[1] == 3 || slave->request[1] > 4) {
             slave->n_requests++;
             return true;
         }
         slave->n_probes++;
         if (!slave->ignores_probes)
-            slave_answer(slave, slave->request[0], (const uint8_t[]){0x84, 1}, 2);
+            slave_answer(slave, slave->request[0], (const uint8_t[]){slave->request[1] | 0x80, 1},
+                         2);
     }
     return false;
 }
