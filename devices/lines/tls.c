@@ -71,6 +71,13 @@ static enum fault fail_file(struct tls *tls, const char *path)
                      reason != NULL ? reason : "cannot be used");
 }
 
+/* A key that wants a passphrase is refused: nobody is there to type it. */
+static int no_passphrase(char *buffer, int size, int for_writing, void *context)
+{
+    (void)buffer, (void)size, (void)for_writing, (void)context;
+    return 0;
+}
+
 static enum fault load_files(struct tls *tls)
 {
     const struct device_modbus *modbus = tls->modbus;
@@ -105,6 +112,7 @@ enum fault tls_begin(struct tls *tls, int fd, int64_t deadline_ns)
     tls->context = SSL_CTX_new(TLS_client_method());
     if (tls->context == NULL || SSL_CTX_set_min_proto_version(tls->context, TLS1_2_VERSION) != 1)
         return link_fail(tls->link, FAULT_CONNECTION, "%s: TLS: %s", tls->name, why(tls));
+    SSL_CTX_set_default_passwd_cb(tls->context, no_passphrase);
     SSL_CTX_set_verify(tls->context, SSL_VERIFY_PEER, NULL);
     enum fault fault = load_files(tls);
     if (fault != FAULT_NONE)

@@ -184,15 +184,17 @@ class Unit:
 
 
 class Modbus:
-    """A pymodbus server in a thread of its own: TCP, or RTU on a serial line.
+    """A pymodbus server in a thread of its own: TCP, or RTU on a serial line; or another
+    `kind`, as pymodbus_server takes it.
 
     `units` maps unit ids to Unit. A unit that is not there is answered with
     gateway_target (0B) on TCP, and with silence on a serial line.
     """
 
-    def __init__(self, units, serial=None):
+    def __init__(self, units, serial=None, **kind):
         self.units = units
         self.serial = serial
+        self._kind = kind
         self.changed = threading.Condition()
         self.place = Place()
         self.host, self.port = self.place.host, self.place.port
@@ -209,9 +211,9 @@ class Modbus:
     async def _start(self):
         self.server = pymodbus_server.Server(self)
         if self.serial:
-            await self.server.listen_on_line(self.serial)
+            await self.server.listen_on_line(self.serial, **self._kind)
         else:
-            await self.server.listen((self.host, self.port))
+            await self.server.listen((self.host, self.port), **self._kind)
 
     def stop(self):
         """Ends the server and every connection; start() takes the port again."""
@@ -679,8 +681,8 @@ class Test(unittest.TestCase):
         self.addCleanup(place.close)
         return place
 
-    def modbus(self, units, serial=None):
-        server = Modbus(units, serial)
+    def modbus(self, units, serial=None, **kind):
+        server = Modbus(units, serial, **kind)
         self.addCleanup(server.close)
         return server
 

@@ -19,8 +19,12 @@ if pymodbus.__version__ < "3.8":
     from pymodbus.register_write_message import WriteMultipleRegistersResponse
     from pymodbus.register_write_message import WriteSingleRegisterResponse
     from pymodbus.server.async_io import ModbusConnectedRequestHandler, ModbusSerialServer
+    from pymodbus.server.async_io import ModbusDisconnectedRequestHandler, ModbusUdpServer
     from pymodbus.server.async_io import ModbusSingleRequestHandler, ModbusTcpServer
-    from pymodbus.transaction import ModbusRtuFramer
+    from pymodbus.server.async_io import ModbusTlsServer
+    from pymodbus.transaction import ModbusAsciiFramer, ModbusRtuFramer, ModbusSocketFramer
+
+    _FRAMERS = {"tcp": ModbusSocketFramer, "rtu": ModbusRtuFramer, "ascii": ModbusAsciiFramer}
 
     def exception(request, code):
         return ExceptionResponse(request.function_code, code)
@@ -62,22 +66,31 @@ if pymodbus.__version__ < "3.8":
         return Handler
 
     class Server:
-        """Of one TCP port, or one serial line."""
+        """Of one port, TCP or UDP, or one serial line."""
 
         def __init__(self, owner):
             self.owner = owner
 
-        async def listen(self, address):
-            self.server = ModbusTcpServer(
-                _Units(), address=address, allow_reuse_address=True,
-                handler=_handler(ModbusConnectedRequestHandler, self.owner))
+        async def listen(self, address, framing="tcp", udp=False, tls=None):
+            """`tls`: (certificate, key)."""
+            self._udp = udp
+            base = ModbusDisconnectedRequestHandler if udp else ModbusConnectedRequestHandler
+            more = {"framer": _FRAMERS[framing], "address": address,
+                    "handler": _handler(base, self.owner)}
+            if udp:
+                self.server = ModbusUdpServer(_Units(), **more)
+            elif tls:
+                self.server = ModbusTlsServer(_Units(), allow_reuse_address=True, certfile=tls[0],
+                                              keyfile=tls[1], **more)
+            else:
+                self.server = ModbusTcpServer(_Units(), allow_reuse_address=True, **more)
             self._serving = self.owner.loop.create_task(self.server.serve_forever())
             await self.server.serving
 
-        async def listen_on_line(self, path):
+        async def listen_on_line(self, path, framing="rtu"):
             self._serving = None
             self.server = ModbusSerialServer(
-                _Units(), ModbusRtuFramer, port=path, baudrate=9600,
+                _Units(), _FRAMERS[framing], port=path, baudrate=9600,
                 handler=_handler(ModbusSingleRequestHandler, self.owner))
             await self.server.start()
 
@@ -85,6 +98,10 @@ if pymodbus.__version__ < "3.8":
             """Also every connection, at once."""
             if self._serving is None:
                 await self.server.shutdown()
+                return
+            if self._udp:
+                self.server.protocol.close()
+                self._serving.cancel()
                 return
             for handler in list(self.server.active_connections.values()):
                 handler.transport.abort()
@@ -98,8 +115,11 @@ else:
     from pymodbus.pdu.register_message import ReadInputRegistersResponse
     from pymodbus.pdu.register_message import WriteMultipleRegistersResponse
     from pymodbus.pdu.register_message import WriteSingleRegisterResponse
-    from pymodbus.server import ModbusSerialServer, ModbusTcpServer
+    from pymodbus.server import ModbusSerialServer, ModbusTcpServer, ModbusTlsServer
+    from pymodbus.server import ModbusUdpServer
     from pymodbus.server.requesthandler import ServerRequestHandler
+
+    _FRAMERS = {"tcp": FramerType.SOCKET, "rtu": FramerType.RTU, "ascii": FramerType.ASCII}
 
     def exception(request, code):
         return ExceptionResponse(request.function_code, code)
@@ -144,11 +164,17 @@ else:
     class _TcpServer(_Faces, ModbusTcpServer):
         pass
 
+    class _UdpServer(_Faces, ModbusUdpServer):
+        pass
+
+    class _TlsServer(_Faces, ModbusTlsServer):
+        pass
+
     class _SerialServer(_Faces, ModbusSerialServer):
         pass
 
     class Server:
-        """Of one TCP port, or one serial line."""
+        """Of one port, TCP or UDP, or one serial line."""
 
         def __init__(self, owner):
             self.owner = owner
@@ -159,11 +185,20 @@ else:
             await server.serve_forever(background=True)
             assert server.transport, "pymodbus cannot listen"
 
-        async def listen(self, address):
-            await self._start(_TcpServer(None, address=address))
+        async def listen(self, address, framing="tcp", udp=False, tls=None):
+            """`tls`: (certificate, key)."""
+            more = {"framer": _FRAMERS[framing], "address": address}
+            if udp:
+                server = _UdpServer(None, **more)
+            elif tls:
+                server = _TlsServer(None, certfile=tls[0], keyfile=tls[1], **more)
+            else:
+                server = _TcpServer(None, **more)
+            await self._start(server)
 
-        async def listen_on_line(self, path):
-            await self._start(_SerialServer(None, framer=FramerType.RTU, port=path, baudrate=9600))
+        async def listen_on_line(self, path, framing="rtu"):
+            await self._start(_SerialServer(None, framer=_FRAMERS[framing], port=path,
+                                            baudrate=9600))
 
         async def stop(self):
             """Also every connection, at once."""
