@@ -28,6 +28,8 @@ enum { SAMPLE_BYTES = 8 << 20, OUTCOME_BYTES = 4 << 20 };
 #define WATCH_MAX_NS (5 * CLOCK_NS_PER_S)
 #define SLACK_NS     (2 * CLOCK_NS_PER_S) /* a promise broken by less is a busy machine */
 #define LEAVE_NS     (3 * CLOCK_NS_PER_S)
+/* A broker that is frozen is found out within twice the keepalive and this. */
+#define FOUND_OUT_NS (5 * CLOCK_NS_PER_S)
 #define GRACE_NS     (300 * CLOCK_NS_PER_MS)
 
 /* The threads that are watched, beside the pollers. */
@@ -84,6 +86,9 @@ static bool make_queues(struct supervisor *supervisor)
     supervisor->mailboxes = calloc(list->n_pollers, sizeof *supervisor->mailboxes);
     supervisor->pollers = calloc(list->n_pollers, sizeof *supervisor->pollers);
     supervisor->poller_stuck = calloc(list->n_pollers, sizeof *supervisor->poller_stuck);
+    if (supervisor->outbox && supervisor->conf->mqtt.qos == 0)
+        outbox_keep_sent(supervisor->outbox,
+                         2 * supervisor->conf->mqtt.keepalive_ns + FOUND_OUT_NS);
     bool good = health_init(&supervisor->health, list->n_devices) && supervisor->inbox &&
                 supervisor->layouts && supervisor->latest && supervisor->outbox &&
                 supervisor->mailboxes && supervisor->pollers && supervisor->poller_stuck;
@@ -149,7 +154,8 @@ static bool start(struct supervisor *supervisor)
         if (!supervisor->http)
             return false;
     }
-    if (supervisor->conf->ha_enabled && !(supervisor->energy = energy_start(supervisor->conf, supervisor->state)))
+    if (supervisor->conf->ha_enabled &&
+        !(supervisor->energy = energy_start(supervisor->conf, supervisor->state)))
         return false;
     int64_t origin_ns = clock_mono_ns();
     for (unsigned i = 0; i < supervisor->n_pollers; i++) {

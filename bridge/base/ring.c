@@ -10,6 +10,9 @@
  * header. A header of size WRAP says: go on at the beginning. */
 enum { UNIT = 16, WRAP = 0 };
 
+/* Memory behind the front is given back in pieces of this size (whole pages). */
+enum { PIECE = 256 << 10 };
+
 struct header {
     _Alignas(UNIT) size_t size; /* of header and record */
 };
@@ -106,10 +109,25 @@ void *ring_after(const struct ring *ring, const void *record)
     return record_at(ring, next_offset(ring, offset));
 }
 
+/* A queue that is never quite empty would come to use all of its bound. */
+static void give_back(const struct ring *ring, size_t front)
+{
+    const size_t piece = front / PIECE * PIECE;
+    const bool wrapped = ring->end <= ring->front;
+    const bool behind = piece + PIECE <= ring->front, beyond = piece >= ring->end;
+    if (ring->front / PIECE != front / PIECE && (wrapped ? behind && beyond : behind || beyond))
+        (void)madvise(ring->arena + piece,
+                      ring->capacity - piece < PIECE ? ring->capacity - piece : PIECE,
+                      MADV_DONTNEED);
+}
+
 void ring_pop(struct ring *ring)
 {
+    const size_t front = ring->front;
     if (--ring->count == 0)
         ring->front = ring->end = 0;
     else
         ring->front = next_offset(ring, ring->front);
+    if (ring->count > 0)
+        give_back(ring, front);
 }

@@ -58,6 +58,8 @@ struct outbox {
     unsigned n_suspects;     /* ever; the newest of them are kept */
     int64_t suspects[2 * OUTBOX_WINDOW];
     uint64_t dropped, set_aside;
+    int64_t newest_ns; /* when the newest sample was taken */
+    int64_t keep_ns;   /* what was sent without an acknowledgement is kept so long; 0 = none is */
     unsigned n_presence_due;
     unsigned n_devices;
     struct outbox_device devices[];
@@ -94,6 +96,11 @@ struct outbox *outbox_new(unsigned n_devices, size_t sample_bytes, size_t outcom
         return NULL;
     }
     return outbox;
+}
+
+void outbox_keep_sent(struct outbox *outbox, int64_t keep_ns)
+{
+    outbox->keep_ns = keep_ns;
 }
 
 void outbox_free(struct outbox *outbox)
@@ -261,10 +268,46 @@ static void drop_oldest(struct outbox *outbox, struct queue *queue)
         land(outbox, find_flight(outbox, record->ticket));
     if (record->state == LATER)
         forget_later(outbox, record);
-    if (queue == &outbox->samples && record->row == 0)
+    if (queue == &outbox->samples && record->row == 0 && record->state != SENT)
         count_drop(outbox, record->device);
-    queue_retire(queue, record);
+    if (record->state == SENT)
+        record->state = DONE; /* it was counted out when it was sent */
+    else
+        queue_retire(queue, record);
     queue_pop_done(queue);
+}
+
+/* ---- records that were sent without an acknowledgement ---- */
+
+static bool is_kept(const struct outbox *outbox, const struct queue *queue,
+                    const struct record *record)
+{
+    return outbox->keep_ns > 0 && queue == &outbox->samples && record->row == 0 &&
+           !queue_is_backlog(queue, record);
+}
+
+/* What was sent so long ago has arrived. */
+static void forget_sent(struct outbox *outbox)
+{
+    struct record *record;
+    while ((record = ring_front(outbox->samples.ring)) != NULL && record->state == SENT &&
+           record->taken_ns <= outbox->newest_ns - outbox->keep_ns) {
+        record->state = DONE;
+        queue_pop_done(&outbox->samples);
+    }
+}
+
+/* What was sent just before a loss may not have. */
+static void put_back_sent(struct outbox *outbox)
+{
+    struct queue *queue = &outbox->samples;
+    struct record *record = outbox->keep_ns > 0 ? ring_front(queue->ring) : NULL;
+    for (; record != NULL; record = ring_after(queue->ring, record)) {
+        if (record->state == SENT) {
+            record->state = WAITING;
+            queue->waiting++;
+        }
+    }
 }
 
 /* Puts a record in, dropping from the front until it fits; returns how many
@@ -289,6 +332,9 @@ void outbox_put_sample(struct outbox *outbox, unsigned device, int64_t taken_ns,
     const struct record header = {
         .device = device, .taken_ns = taken_ns, .layout = layout, .payload_size = size};
     lock(outbox);
+    if (taken_ns > outbox->newest_ns)
+        outbox->newest_ns = taken_ns;
+    forget_sent(outbox);
     if (size <= OUTBOX_PAYLOAD_MAX)
         push(outbox, &outbox->samples, &header, "", "", packed);
     else
@@ -518,7 +564,12 @@ void outbox_ack(struct outbox *outbox, uint64_t ticket, enum outbox_fate fate)
     } else {
         if (fate == OUTBOX_DELIVERED)
             outbox->refused_in_row = 0;
-        retire(outbox, queue, record, fate == OUTBOX_DELIVERED);
+        if (fate == OUTBOX_DELIVERED && is_kept(outbox, queue, record)) {
+            queue_retire(queue, record);
+            record->state = SENT;
+        } else {
+            retire(outbox, queue, record, fate == OUTBOX_DELIVERED);
+        }
         wake_for_room(outbox, was_full);
     }
 done:
@@ -576,6 +627,7 @@ void outbox_lost(struct outbox *outbox)
     }
     call_later(outbox, CLOCK_NEVER); /* another session, another broker perhaps */
     outbox->refused_in_row = 0;
+    put_back_sent(outbox);
     samples->mark = UINT64_MAX;
     samples->waiting_backlog = samples->waiting;
     samples->backlog = ring_front(samples->ring);
@@ -739,7 +791,7 @@ size_t outbox_spill(struct outbox *outbox, int64_t until_ns, struct outbox_spill
     outbox->spool.fresh = false;
     for (struct record *record = ring_front(outbox->samples.ring); record != NULL;
          record = ring_after(outbox->samples.ring, record)) {
-        if (record->state == DONE || record->row != 0)
+        if (record->state == DONE || record->state == SENT || record->row != 0)
             continue;
         if (record->taken_ns > until_ns || n == most || record->payload_size > room) {
             *next_ns = record->taken_ns;

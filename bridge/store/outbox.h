@@ -8,7 +8,8 @@
  *             first, once the device's live flow has resumed.
  *   outcomes  a ring of their own, sent before samples, kept until acknowledged.
  *   presence  online or offline per device: the latest only.
- * A record counts as delivered on its acknowledgement and not before; what was
+ * A record counts as delivered on its acknowledgement and not before (for one
+ * without see outbox_keep_sent()); what was
  * in flight when the broker was lost goes back to its place.
  *
  * Any thread may put; take, lost and resumed are the publisher's; ack may come
@@ -62,6 +63,11 @@ struct outbox;
 /* Both sizes are raised to hold at least one record of the largest kind. */
 struct outbox *outbox_new(unsigned n_devices, size_t sample_bytes, size_t outcome_bytes);
 void outbox_free(struct outbox *outbox);
+
+/* Before any thread starts: live samples are sent without an acknowledgement
+ * (QoS 0), and what was sent so long before a loss may not have arrived: it is kept
+ * until then, as far as there is room, and becomes backlog. */
+void outbox_keep_sent(struct outbox *outbox, int64_t keep_ns);
 
 /* Pollers: a packed sample (bridge/model/sample.h) and its layout, a kept one. When
  * the ring is full the oldest sample gives way, in flight or not. One larger than

@@ -25,7 +25,7 @@ struct record {
     int64_t taken_ns;
     unsigned device;
     const struct layout *layout; /* of a sample's payload; NULL = an outcome */
-    enum { WAITING, IN_FLIGHT, LATER, DONE } state;
+    enum { WAITING, IN_FLIGHT, LATER, SENT, DONE } state; /* SENT: done, but for a loss */
     unsigned refusals; /* how often the broker had no room for it */
     bool suspect;      /* a session ended while it was in flight */
     size_t topic_size, correlation_size, payload_size;
@@ -36,7 +36,7 @@ struct queue {
     struct ring *ring;
     uint64_t mark; /* 0: no backlog, as for outcomes; UINT64_MAX: all is */
     struct record *backlog, *live;
-    uint64_t waiting, waiting_backlog; /* not DONE */
+    uint64_t waiting, waiting_backlog; /* not DONE or SENT */
 };
 
 bool queue_is_backlog(const struct queue *queue, const struct record *record);

@@ -94,12 +94,22 @@ int statvfs64(const char *path, struct statvfs64 *disk)
 """
 
 
+class Swallowing(Relay):
+    """One that can swallow what is sent to the broker, as a frozen one's machine does."""
+
+    swallows = False
+
+    def _hand_on(self, end, data):
+        if not (self.swallows and end.getpeername() == self.target):
+            super()._hand_on(end, data)
+
+
 class Test(flux.Test):
-    def rig(self, env=None, max_size="64MiB"):
+    def rig(self, env=None, max_size="64MiB", **mqtt):
         self.units = [flux.battery_unit(), flux.meter_unit()]
         self.servers = [self.modbus({i + 1: unit}) for i, unit in enumerate(self.units)]
         self.mosquitto = self.broker("max_queued_messages 0\n")  # or it drops what the test gets
-        self.relay = Relay(self.mosquitto.port)
+        self.relay = Swallowing(self.mosquitto.port)
         self.addCleanup(self.relay.place.close)
         self.addCleanup(self.relay.cut)
         self.mqtt = self.client(self.mosquitto)
@@ -108,7 +118,7 @@ class Test(flux.Test):
         self.env = env
         self.text = flux.config(
             self.relay, [flux.battery(self.servers[0], poll="100ms")],
-            [flux.meter(self.servers[1], poll="100ms")], mqtt={"device_wills": False},
+            [flux.meter(self.servers[1], poll="100ms")], mqtt={"device_wills": False, **mqtt},
             spool={"path": self.path, "max_size": max_size},
             http={"listen": "127.0.0.1:%d" % self.port})
 
@@ -207,6 +217,22 @@ class Kill(Test):
 
     def test_while_the_broker_does_not_answer(self):
         self.kill_while(lambda: self.relay.hold())
+
+
+class Unacknowledged(Test):
+    def test_a_frozen_broker_costs_nothing(self):
+        """At QoS 0 nobody says what has arrived: what was sent before the loss comes again."""
+        self.rig(qos=0, keepalive="2s")
+        self.start()
+        self.wait_up()
+        self.relay.swallows = True
+        self.flux.wait_log("no session with the broker", since=len(self.flux.lines))
+        since = self.mqtt.mark()
+        self.relay.cut()
+        self.relay.swallows = False
+        self.relay.restore()
+        self.wait_whole(since)
+        self.assertEqual(self.metric("samples_dropped_total"), 0)
 
 
 class Power(Test):

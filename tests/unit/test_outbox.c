@@ -655,12 +655,73 @@ static void test_nothing_is_lost_without_being_counted(void **state)
     assert_depth(f, 0, 0, 0);
 }
 
+/* Without acknowledgements (QoS 0) nobody knows what was lost with a session. */
+static void test_what_was_sent_just_before_a_loss_is_sent_again(void **state)
+{
+    struct fixture *f = *state;
+    outbox_keep_sent(f->outbox, 30 * S);
+    resume(f);
+    put(f, 0, "old");
+    deliver(f, OUTBOX_STATE, "old");
+    f->now_ns += 30 * S;
+    put(f, 0, "one");
+    deliver(f, OUTBOX_STATE, "one");
+    f->now_ns += 10 * S;
+    put(f, 1, "two");
+    deliver(f, OUTBOX_STATE, "two");
+    put(f, 0, "three"); /* not yet sent */
+    assert_depth(f, 1, 0, 0);
+    outbox_lost(f->outbox);
+    assert_depth(f, 3, 3, 0);
+    f->now_ns += 5 * S;
+    resume(f);
+    put(f, 0, "live 0");
+    put(f, 1, "live 1");
+    deliver(f, OUTBOX_STATE, "live 0");
+    deliver(f, OUTBOX_STATE, "live 1");
+    deliver(f, OUTBOX_BACKFILL, "one"); /* these are acknowledged: once is enough */
+    deliver(f, OUTBOX_BACKFILL, "two");
+    deliver(f, OUTBOX_BACKFILL, "three");
+    expect_nothing(f);
+    assert_depth(f, 0, 0, 0);
+    f->now_ns += 31 * S;
+    put(f, 0, "new");
+    deliver(f, OUTBOX_STATE, "new");
+    outbox_lost(f->outbox); /* of all that alone the last is not sure */
+    assert_depth(f, 1, 1, 0);
+    assert_int_equal(outbox_depth(f->outbox).dropped, 0);
+}
+
+/* Room is for what waits: what was sent gives way and is not counted. */
+static void test_what_was_sent_gives_way(void **state)
+{
+    struct fixture *f = *state;
+    static char text[60000];
+    memset(text, 'x', sizeof text - 1);
+    outbox_keep_sent(f->outbox, 1000 * S);
+    resume(f);
+    for (int i = 0; i < 100; i++) {
+        put(f, 0, text);
+        deliver(f, OUTBOX_STATE, text);
+    }
+    assert_int_equal(outbox_depth(f->outbox).dropped, 0);
+    outbox_lost(f->outbox);
+    uint64_t waiting = outbox_depth(f->outbox).waiting;
+    assert_in_range(waiting, 10, 20); /* of a MiB */
+    put(f, 0, text);
+    put(f, 0, text);
+    assert_int_equal(outbox_depth(f->outbox).waiting + outbox_depth(f->outbox).dropped,
+                     waiting + 2);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_nothing_goes_before_the_broker_is_there),
+        TEST(test_what_was_sent_just_before_a_loss_is_sent_again),
+        TEST(test_what_was_sent_gives_way),
         TEST(test_live_samples_go_in_order_and_are_kept_until_acknowledged),
         TEST(test_what_could_not_be_sent_comes_again_in_its_place),
         TEST(test_refused_is_forgotten_and_counted),

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <sys/mman.h>
+
 #include <cmocka.h>
 
 #include "bridge/base/ring.h"
@@ -120,6 +122,33 @@ static void test_no_room_is_wasted(void **state)
     ring_free(ring);
 }
 
+/* One that is never quite empty gives back what it used. */
+static void test_it_stays_small(void **state)
+{
+    (void)state;
+    enum { BYTES = 8 << 20, PAGE = 4096, PAGES = BYTES / PAGE };
+    static unsigned char resident[PAGES];
+    struct ring *ring = ring_new(BYTES);
+    unsigned char *arena = ring_push(ring, 1000);
+    uintptr_t base = (uintptr_t)arena / PAGE * PAGE;
+    unsigned n = 0;
+    for (int i = 0; i < 100000; i++) {
+        unsigned char *record = ring_push(ring, 1000);
+        assert_non_null(record);
+        memset(record, i & 0xff, 1000);
+        if (i > 0) {
+            record = ring_front(ring);
+            assert_true(i == 1 || record[999] == ((i - 2) & 0xff));
+            ring_pop(ring);
+        }
+    }
+    assert_int_equal(mincore((void *)base, BYTES, resident), 0);
+    for (int i = 0; i < PAGES; i++)
+        n += resident[i] & 1;
+    assert_in_range(n, 1, 3 * (256 << 10) / PAGE);
+    ring_free(ring);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -129,6 +158,7 @@ int main(void)
         cmocka_unit_test(test_a_record_as_large_as_the_whole_fits_when_empty_only),
         cmocka_unit_test(test_against_a_model),
         cmocka_unit_test(test_no_room_is_wasted),
+        cmocka_unit_test(test_it_stays_small),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
