@@ -98,6 +98,21 @@ class Scan(flux.Test):
         self.assertRegex(err, r"^fluxbridge scan: .*ttyUSB9.*No such file")
 
 
+class Documents(flux.Test):
+    def test_each_type_is_named(self):
+        directory = os.path.join(flux.source_dir(), "devices", "profiles")
+        types = {file[:-4] for file in os.listdir(directory) if file.endswith(".cfg")}
+        with open(os.path.join(flux.source_dir(), "README.md")) as file:
+            table = file.read().partition("Types that come with it:")[2].partition("\n\nBut")[0]
+        named = re.findall(r"`([a-z0-9-]+)`", " ".join(
+            line.split("|")[1] for line in table.splitlines() if line.startswith("| `")))
+        self.assertEqual(sorted(named), sorted(types))
+        with open(os.path.join(flux.source_dir(), "packaging", "man", "fluxbridge.conf.5")) as file:
+            text = file.read().partition("\\fBtype\\fR (text, required)")[2].partition("\nor ")[0]
+        self.assertEqual(sorted(re.findall(r"(?m)^\.BR? (\S+)", text.replace("\\-", "-"))),
+                         sorted(types))
+
+
 class Plc(flux.Unit):
     """A unit that also has coils, which it takes by function 05 and 15."""
 
