@@ -19,12 +19,12 @@ devices/registers/cfg_value
 devices/registers/cfg_lexer
 devices/registers/cfg_hint
 devices/registers/cfg
+devices/registers/sunspec
 devices/registers/profile
 devices/lines/claim
 devices/registers/place
 devices/registers/device
 devices/lines/link
-devices/registers/sunspec
 devices/registers/plan
 devices/registers/bustime
 devices/registers/scan
