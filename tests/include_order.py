@@ -109,8 +109,10 @@ bridge/cli/recognise
 bridge/cli/survey
 bridge/cli/found_json
 bridge/cli/power_check
+bridge/cli/broker
 bridge/cli/check_files
 bridge/cli/check_devices
+bridge/cli/check_broker
 bridge/cli/verdict
 bridge/cli/simulated
 bridge/cli/cli
@@ -130,7 +132,7 @@ INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]', re.M)
 
 def module_of(path):
     """The module that a file belongs to. The subcommands, a file each, are one: cli."""
-    return re.sub(r"^bridge/cli/(check|points|read|scan|write)$", "bridge/cli/cli",
+    return re.sub(r"^bridge/cli/(check|forget|points|read|scan|write)$", "bridge/cli/cli",
                   os.path.splitext(path)[0])
 
 

@@ -72,8 +72,8 @@ struct mqtt *mqtt_new(const struct conf_mqtt *conf, const char *client_id, const
     for (unsigned i = 0; i < MQTT_WINDOW; i++)
         mqtt->flights[i].mqtt = mqtt;
     mqtt->client_id = strdup(client_id);
-    mqtt->will_topic = strdup(will_topic);
-    if (mqtt->client_id == NULL || mqtt->will_topic == NULL) {
+    mqtt->will_topic = will_topic != NULL ? strdup(will_topic) : NULL;
+    if (mqtt->client_id == NULL || (will_topic != NULL && mqtt->will_topic == NULL)) {
         mqtt_free(mqtt);
         return NULL;
     }
@@ -448,7 +448,7 @@ static int begin_connect(struct mqtt *mqtt, const char *password)
     options.keepAliveInterval = (int)(conf->keepalive_ns / CLOCK_NS_PER_S);
     options.connectTimeout = CONNECT_TIMEOUT_S;
     options.maxInflight = MQTT_WINDOW;
-    options.will = &will;
+    options.will = mqtt->will_topic != NULL ? &will : NULL;
     options.ssl = conf->tls ? &tls : NULL;
     options.username = or_null(conf->username);
     options.password = or_null(password);

@@ -75,7 +75,7 @@ struct mqtt_callbacks {
 };
 
 /* A session of its own with client id `client_id` and the Will "offline"
- * (retained, QoS 1) on `will_topic`. NULL when out of memory. */
+ * (retained, QoS 1) on `will_topic`, NULL = without one. NULL when out of memory. */
 struct mqtt *mqtt_new(const struct conf_mqtt *conf, const char *client_id, const char *will_topic,
                       const struct mqtt_callbacks *callbacks);
 void mqtt_free(struct mqtt *mqtt);
