@@ -94,7 +94,7 @@ struct verb {
 /* The configuration that a command works on. conf_free() in any case. */
 static bool open_conf(const char *verb, const struct options *options, struct conf *conf)
 {
-    struct cfg cfg = {.out = stderr};
+    struct cfg cfg = {.out = stderr, .waits = true};
     const char *sim = options->values[OPTION_SIM];
     if (!conf_read(&cfg, options->values[OPTION_CONFIG], conf))
         return false;
