@@ -3,11 +3,8 @@
 import os
 import re
 
-from pymodbus.bit_read_message import ReadCoilsResponse
-from pymodbus.bit_write_message import WriteSingleCoilResponse
-from pymodbus.pdu import ExceptionResponse
-
 import flux
+import pymodbus_server
 
 GOLDEN = os.path.join(os.path.dirname(__file__), "..", "unit", "golden")
 MODEL_WORDS = {1: 66, 103: 50, 203: 105}  # as SunSpec's models have them
@@ -125,13 +122,13 @@ class Plc(flux.Unit):
             self.requests += 1
             span = range(request.address, request.address + request.count)
             if any(address not in self.coils for address in span):
-                return ExceptionResponse(1, 2)
-            return ReadCoilsResponse([self.coils[address] for address in span])
+                return pymodbus_server.exception(request, 2)
+            return pymodbus_server.read_coils_answer([self.coils[address] for address in span])
         if request.function_code == 5:
             self.requests += 1
             self.writes.append(flux.Write(5, request.address, [request.value]))
             self.coils[request.address] = request.value
-            return WriteSingleCoilResponse(request.address, request.value)
+            return pymodbus_server.write_coil_answer(request)
         return super().answer(request)
 
 
