@@ -1,5 +1,6 @@
 #include "bridge/battery/battery.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +36,7 @@ struct battery {
     int64_t rest_ns;
 
     struct fallback fallback;
+    double held_kw; /* its setpoint, as last confirmed or seen; NaN = not known */
     uint64_t own_ids;
     bool firing;            /* the deadman, as health counts it */
     struct remembered kept; /* as last stored */
@@ -408,8 +410,11 @@ static void finish(struct battery *battery)
     else if (work == INTENT_SETPOINT ||
              fallback_take(&battery->fallback, outcome, battery->rest_ns))
         tell(battery, outcome);
-    if (work == INTENT_SETPOINT && intent == power(battery))
+    if (work == INTENT_SETPOINT && intent == power(battery)) {
         fallback_follow(&battery->fallback, outcome);
+        if (outcome->kind == OUTCOME_CONFIRMED)
+            battery->held_kw = outcome->command.value;
+    }
     tell_stops(battery, outcome, &settled, true);
     if (outcome->kind == OUTCOME_UNKNOWN && outcome->written_ns != 0 && work == INTENT_SETPOINT)
         unsettled_note(&battery->unsettled[battery->working], outcome);
@@ -529,6 +534,16 @@ int64_t battery_due_ns(const struct battery *battery)
                                                                           : due_ns;
 }
 
+struct lease battery_lease(const struct battery *battery)
+{
+    const struct deadman *deadman = &battery->fallback.deadman;
+    return (struct lease){
+        .runs = deadman->state != DEADMAN_IDLE,
+        .value = battery->held_kw,
+        .end_ns = deadman->end_ns,
+    };
+}
+
 int64_t battery_rest_ns(const struct battery *battery)
 {
     return battery->rest_ns;
@@ -548,6 +563,7 @@ static void guard(struct battery *battery, const struct link *link, const struct
         power(battery)->is_owed)
         return; /* not read, or what is to be done about it is known */
     const double value = codec_decimal(&battery->device->points[setpoint], held->number);
+    battery->held_kw = value;
     if (!holds_claim(battery, link, holder) || value == 0.0 ||
         (value == battery->fallback.deadman.fallback && !battery->fallback.deadman.stopped))
         deadman_see_rest(&battery->fallback.deadman);
@@ -634,6 +650,7 @@ struct battery *battery_new(const struct battery_setup *setup)
     claim_init(&battery->claim);
     battery->last_write_ns = INT64_MIN;
     battery->sequence = sequence_new(device);
+    battery->held_kw = NAN;
     battery->intents = calloc(device->n_points, sizeof(*battery->intents));
     battery->unsettled = calloc(device->n_points, sizeof(*battery->unsettled));
     if (battery->sequence == NULL || battery->intents == NULL || battery->unsettled == NULL) {

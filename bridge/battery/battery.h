@@ -14,6 +14,7 @@
 #define BRIDGE_BATTERY_BATTERY_H
 
 #include "bridge/model/health.h"
+#include "bridge/model/lease.h"
 #include "bridge/model/outcome.h"
 #include "bridge/store/state.h"
 #include "devices/lines/link.h"
@@ -59,6 +60,9 @@ void battery_step(struct battery *battery, struct link *link);
  * values, as the device's points. */
 void battery_see(struct battery *battery, const struct link *link, const struct value *values,
                  int64_t taken_ns);
+
+/* How long what it holds may be held. */
+struct lease battery_lease(const struct battery *battery);
 
 /* Until when the device is left alone because it was silent to a command, as far
  * as others share its line; in the past when it was not. */

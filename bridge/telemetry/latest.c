@@ -8,6 +8,7 @@ struct latest_slot {
     int64_t taken_ns;
     struct sample sample; /* layout NULL = none yet */
     struct value *values;
+    struct lease lease;
 };
 
 struct latest {
@@ -74,4 +75,27 @@ bool latest_get(struct latest *latest, unsigned device, struct sample *sample, s
     }
     pthread_mutex_unlock(&latest->mutex);
     return there;
+}
+
+uint64_t latest_seq(struct latest *latest, unsigned device)
+{
+    pthread_mutex_lock(&latest->mutex);
+    const uint64_t seq = latest->slots[device].sample.seq;
+    pthread_mutex_unlock(&latest->mutex);
+    return seq;
+}
+
+void latest_put_lease(struct latest *latest, unsigned device, const struct lease *lease)
+{
+    pthread_mutex_lock(&latest->mutex);
+    latest->slots[device].lease = *lease;
+    pthread_mutex_unlock(&latest->mutex);
+}
+
+struct lease latest_lease(struct latest *latest, unsigned device)
+{
+    pthread_mutex_lock(&latest->mutex);
+    const struct lease lease = latest->slots[device].lease;
+    pthread_mutex_unlock(&latest->mutex);
+    return lease;
 }

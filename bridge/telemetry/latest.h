@@ -1,4 +1,5 @@
-/* latest: the last sample of each device, for whoever asks: page, Sparkplug.
+/* latest: the last sample of each device and the lease of its setpoint, for whoever
+ * asks: page, Sparkplug.
  *
  * Room is made once, so that putting allocates nothing. One lock, held for as long
  * as a sample takes to copy. Pollers put, any thread gets.
@@ -6,6 +7,7 @@
 #ifndef BRIDGE_TELEMETRY_LATEST_H
 #define BRIDGE_TELEMETRY_LATEST_H
 
+#include "bridge/model/lease.h"
 #include "bridge/model/sample.h"
 
 struct latest;
@@ -22,5 +24,12 @@ void latest_put(struct latest *latest, unsigned device, int64_t taken_ns,
  * for the device's points. False when there is none yet. */
 bool latest_get(struct latest *latest, unsigned device, struct sample *sample, struct value *values,
                 int64_t *taken_ns);
+
+/* The number of a device's last sample, 0 before the first: cheap to ask often. */
+uint64_t latest_seq(struct latest *latest, unsigned device);
+
+/* What the battery last said of its lease. */
+void latest_put_lease(struct latest *latest, unsigned device, const struct lease *lease);
+struct lease latest_lease(struct latest *latest, unsigned device);
 
 #endif

@@ -172,7 +172,20 @@ void polled_end_scan(struct polled *unit, const struct polled_desk *desk, const 
     explain(unit);
     if (unit->battery != NULL)
         battery_see(unit->battery, link, unit->values, taken_ns);
+    polled_tell_lease(unit, desk);
     due_served(&unit->schedule, now_ns);
     atomic_fetch_add_explicit(&desk->health->missed_ticks, unit->schedule.missed - missed,
                               memory_order_relaxed);
+}
+
+void polled_tell_lease(struct polled *unit, const struct polled_desk *desk)
+{
+    if (unit->battery == NULL)
+        return;
+    const struct lease lease = battery_lease(unit->battery);
+    if (lease.runs == unit->lease.runs && lease.end_ns == unit->lease.end_ns &&
+        lease.value == unit->lease.value)
+        return;
+    unit->lease = lease;
+    latest_put_lease(desk->latest, unit->index, &lease);
 }

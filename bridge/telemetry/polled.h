@@ -28,6 +28,7 @@ struct polled {
     struct battery *battery; /* NULL: takes no commands */
     struct value *values;
     struct plausible *plausible; /* per point */
+    struct lease lease;          /* as last told */
     struct on_change *change;
     struct due schedule;
     uint64_t scans; /* done */
@@ -76,5 +77,8 @@ bool polled_fail_attempt(struct polled *unit, enum fault fault, int64_t now_ns);
  * `link` has the word on its last failure. */
 void polled_end_scan(struct polled *unit, const struct polled_desk *desk, const struct scan *scan,
                      int64_t ts_ms, int64_t taken_ns, const struct link *link);
+
+/* The battery may have done something: tells its lease. */
+void polled_tell_lease(struct polled *unit, const struct polled_desk *desk);
 
 #endif

@@ -134,6 +134,7 @@ static void step(struct poller *poller, struct polled *unit)
     link->stop = NULL;
     battery_step(unit->battery, link);
     link->stop = &poller->stopping;
+    polled_tell_lease(unit, &poller->desk);
     if (battery_rest_ns(unit->battery) > unit->rest_ns)
         unit->rest_ns = battery_rest_ns(unit->battery);
 }
