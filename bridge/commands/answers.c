@@ -106,6 +106,7 @@ static void hand_on(struct answers *answers, const struct command *command, cons
     }
     bool elsewhere = topic_may_answer(answers->conf, address->response_topic);
     struct audit_entry entry = {
+        .ticket = address->ticket,
         .line = line,
         .topic = topic,
         .payload = payload,

@@ -35,7 +35,8 @@ struct audit_record {
 
 struct audit {
     struct outbox *outbox;
-    char *path; /* "" = no file and no threads */
+    struct recent *recent; /* NULL: nobody looks on */
+    char *path;            /* "" = no file and no threads */
     pthread_t writer, teller;
     atomic_bool outbox_full; /* as last told */
     atomic_int status;       /* errno of the last attempt, or ENOSPC for little room; 0 = good */
@@ -84,6 +85,7 @@ static void publish(struct audit *audit, const struct audit_entry *entry, bool a
     if (entry->response_topic != NULL)
         full = !publish_to(audit, entry, entry->response_topic, payload, entry->correlation_size) ||
                full;
+    recent_put(audit->recent, entry->ticket, payload);
     free(marked);
     if (!atomic_exchange(&audit->outbox_full, full) && full)
         log_warning("the queue of outcomes is full: the oldest are dropped");
@@ -127,6 +129,7 @@ static struct audit_record *record_new(const struct audit_entry *entry)
         return NULL;
     char *at = record->texts;
     *record = (struct audit_record){.size = size, .put_ns = clock_mono_ns()};
+    record->entry.ticket = entry->ticket;
     record->entry.line = stow(&at, entry->line, line, "\n");
     record->entry.topic = stow(&at, entry->topic, topic, "");
     record->entry.payload = stow(&at, entry->payload, payload, "");
@@ -324,6 +327,11 @@ struct audit *audit_start(const char *path, struct outbox *outbox)
         return audit;
     audit_free(audit);
     return NULL;
+}
+
+void audit_show(struct audit *audit, struct recent *recent)
+{
+    audit->recent = recent;
 }
 
 /* Locked. Whether the writer has ended in time. */

@@ -17,6 +17,7 @@
 
 #include <stdbool.h>
 
+#include "bridge/commands/recent.h"
 #include "bridge/store/outbox.h"
 
 #define AUDIT_SILENCE_NS  INT64_C(2000000000)
@@ -28,6 +29,9 @@ struct audit;
  * A path that cannot be opened is no error here: it is logged, tried again, and
  * audit_available() tells. NULL when out of memory or threads. */
 struct audit *audit_start(const char *path, struct outbox *outbox);
+
+/* Before the first outcome: what is published is put there as well. */
+void audit_show(struct audit *audit, struct recent *recent);
 
 /* Writes what waits, then ends. */
 void audit_stop(struct audit *audit);
@@ -42,8 +46,9 @@ bool audit_was_available(const struct audit *audit);
 
 /* Subscriber. Takes copies. `line` is the audit line without newline, `payload`
  * the outcome for `topic`, a JSON object; a response topic (or NULL) gets it too,
- * with its correlation data. */
+ * with its correlation data, and who looks on (audit_show) the ticket. */
 struct audit_entry {
+    uint64_t ticket;
     const char *line;
     const char *topic;
     const char *payload;
