@@ -33,13 +33,14 @@ enum { SAMPLE_BYTES = 8 << 20, OUTCOME_BYTES = 4 << 20 };
 #define GRACE_NS     (300 * CLOCK_NS_PER_MS)
 
 /* The threads that are watched, beside the pollers. */
-enum thread { SUBSCRIBER, PUBLISHER, STATE, AUDIT, SPOOLER, THREADS };
+enum thread { SUBSCRIBER, PUBLISHER, STATE, AUDIT, SPOOLER, HTTP, THREADS };
 
 static const char *const thread_words[THREADS] = {[SUBSCRIBER] = "subscriber",
                                                   [PUBLISHER] = "publisher",
                                                   [STATE] = "thread of the state file",
                                                   [AUDIT] = "thread of the audit log",
-                                                  [SPOOLER] = "spooler"};
+                                                  [SPOOLER] = "spooler",
+                                                  [HTTP] = "thread of http"};
 
 struct supervisor {
     struct conf *conf;
@@ -49,6 +50,7 @@ struct supervisor {
     struct layouts *layouts;
     struct outbox *outbox;
     struct latest *latest; /* the last sample of each device */
+    struct recent *recent; /* the last outcomes */
     struct state *state;
     struct spooler *spooler; /* NULL: samples are kept in memory only */
     struct audit *audit;
@@ -82,6 +84,7 @@ static bool make_queues(struct supervisor *supervisor)
     supervisor->inbox = inbox_new();
     supervisor->layouts = layouts_new();
     supervisor->latest = latest_new(list);
+    supervisor->recent = recent_new();
     supervisor->outbox = outbox_new(list->n_devices, SAMPLE_BYTES, OUTCOME_BYTES);
     supervisor->mailboxes = calloc(list->n_pollers, sizeof *supervisor->mailboxes);
     supervisor->pollers = calloc(list->n_pollers, sizeof *supervisor->pollers);
@@ -90,8 +93,9 @@ static bool make_queues(struct supervisor *supervisor)
         outbox_keep_sent(supervisor->outbox,
                          2 * supervisor->conf->mqtt.keepalive_ns + FOUND_OUT_NS);
     bool good = health_init(&supervisor->health, list->n_devices) && supervisor->inbox &&
-                supervisor->layouts && supervisor->latest && supervisor->outbox &&
-                supervisor->mailboxes && supervisor->pollers && supervisor->poller_stuck;
+                supervisor->layouts && supervisor->latest && supervisor->recent &&
+                supervisor->outbox && supervisor->mailboxes && supervisor->pollers &&
+                supervisor->poller_stuck;
     for (unsigned poller = 0; good && poller < list->n_pollers; poller++) {
         supervisor->mailboxes[poller] = mailbox_new(count_commanded(list, poller));
         good = supervisor->mailboxes[poller];
@@ -100,6 +104,27 @@ static bool make_queues(struct supervisor *supervisor)
     if (!good)
         log_error("out of memory or descriptors");
     return good;
+}
+
+/* Also when none is wanted. */
+static bool start_http(struct supervisor *supervisor)
+{
+    if (supervisor->conf->http_listen[0] == '\0')
+        return true;
+    supervisor->http = http_start(
+        &(struct view){
+            .conf = supervisor->conf,
+            .health = &supervisor->health,
+            .outbox = supervisor->outbox,
+            .latest = supervisor->latest,
+            .recent = supervisor->recent,
+            .audit = supervisor->audit,
+            .publisher = supervisor->publisher,
+            .run = supervisor->run,
+            .started_ns = clock_mono_ns(),
+        },
+        supervisor->inbox);
+    return supervisor->http != NULL;
 }
 
 static bool start(struct supervisor *supervisor)
@@ -123,6 +148,7 @@ static bool start(struct supervisor *supervisor)
         log_error("cannot start the thread of the audit log");
         return false;
     }
+    audit_show(supervisor->audit, supervisor->recent);
     supervisor->subscriber = subscriber_start(&(struct subscriber_setup){
         .conf = supervisor->conf,
         .inbox = supervisor->inbox,
@@ -136,25 +162,14 @@ static bool start(struct supervisor *supervisor)
         .conf = supervisor->conf,
         .outbox = supervisor->outbox,
         .inbox = supervisor->inbox,
-        .state = supervisor->state,
         .health = &supervisor->health,
         .run = supervisor->run,
         .started_ms = clock_utc_ms(),
     });
     if (!supervisor->publisher)
         return false;
-    if (supervisor->conf->http_listen[0] != '\0') {
-        supervisor->http = http_start(&(struct http_setup){
-            .conf = supervisor->conf,
-            .health = &supervisor->health,
-            .outbox = supervisor->outbox,
-            .audit = supervisor->audit,
-            .publisher = supervisor->publisher,
-            .run = supervisor->run,
-        });
-        if (!supervisor->http)
-            return false;
-    }
+    if (!start_http(supervisor))
+        return false;
     if (supervisor->conf->ha_enabled &&
         !(supervisor->energy = energy_start(supervisor->conf, supervisor->state)))
         return false;
@@ -212,8 +227,6 @@ static void stop(struct supervisor *supervisor)
     for (unsigned i = 0; i < supervisor->n_pollers; i++)
         poller_stop(supervisor->pollers[i]);
     energy_stop(supervisor->energy);
-    if (supervisor->publisher)
-        publisher_stop_hearing(supervisor->publisher);
     if (supervisor->subscriber)
         subscriber_stop(supervisor->subscriber);
     audit_stop(supervisor->audit);
@@ -225,6 +238,7 @@ static void stop(struct supervisor *supervisor)
         mailbox_free(supervisor->mailboxes[i]);
     outbox_free(supervisor->outbox);
     latest_free(supervisor->latest);
+    recent_free(supervisor->recent);
     layouts_free(supervisor->layouts);
     inbox_free(supervisor->inbox);
     free(supervisor->mailboxes);
@@ -293,6 +307,8 @@ static int64_t promise_of(const struct supervisor *supervisor, enum thread threa
         return audit_promise_ns(supervisor->audit);
     case SPOOLER:
         return supervisor->spooler ? spooler_promise_ns(supervisor->spooler) : CLOCK_NEVER;
+    case HTTP:
+        return http_promise_ns(supervisor->http);
     default:
         return state_promise_ns(supervisor->state);
     }
@@ -348,7 +364,7 @@ static void reload(struct supervisor *supervisor, const char *path)
 
     char *text = NULL, *rest = NULL;
     size_t size;
-    struct cfg cfg = {.out = open_memstream(&text, &size), .waits = true};
+    struct cfg cfg = {.out = open_memstream(&text, &size)};
     struct conf conf;
     bool good = conf_read(&cfg, path, &conf);
     if (cfg.out)

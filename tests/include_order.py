@@ -19,12 +19,12 @@ devices/registers/cfg_value
 devices/registers/cfg_lexer
 devices/registers/cfg_hint
 devices/registers/cfg
-devices/registers/sunspec
 devices/registers/profile
 devices/lines/claim
 devices/registers/place
 devices/registers/device
 devices/lines/link
+devices/registers/sunspec
 devices/registers/plan
 devices/registers/bustime
 devices/registers/scan
@@ -55,6 +55,7 @@ bridge/model/command
 bridge/model/outcome
 bridge/model/sample
 bridge/model/health
+bridge/model/lease
 bridge/site/conf
 bridge/wire/json_text
 bridge/wire/topic
@@ -86,24 +87,28 @@ bridge/telemetry/latest
 bridge/commands/mailbox
 bridge/commands/inbox
 bridge/commands/audit_file
+bridge/commands/recent
 bridge/commands/audit
 bridge/commands/answered
 bridge/commands/answers
 bridge/publish/ha_units
 bridge/publish/ha_document
-bridge/mqtt/limits
-bridge/mqtt/flights
-bridge/mqtt/address
-bridge/mqtt/credentials
 bridge/mqtt/mqtt
 bridge/mqtt/cause
-bridge/mqtt/lookup
 bridge/mqtt/session
 bridge/mqtt/sessions
 bridge/mqtt/arrival
-bridge/publish/documents
-bridge/publish/announce
+bridge/publish/ha_announce
 bridge/publish/publisher
+bridge/ops/view
+bridge/ops/metrics
+bridge/ops/page_text
+bridge/ops/page
+bridge/ops/events
+bridge/ops/request
+bridge/ops/http_library
+bridge/ops/streams
+bridge/ops/posts
 bridge/ops/http
 bridge/telemetry/polled
 bridge/telemetry/poller
@@ -115,10 +120,8 @@ bridge/cli/recognise
 bridge/cli/survey
 bridge/cli/found_json
 bridge/cli/power_check
-bridge/cli/broker
 bridge/cli/check_files
 bridge/cli/check_devices
-bridge/cli/check_broker
 bridge/cli/verdict
 bridge/cli/simulated
 bridge/cli/cli
@@ -138,7 +141,7 @@ INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]', re.M)
 
 def module_of(path):
     """The module that a file belongs to. The subcommands, a file each, are one: cli."""
-    return re.sub(r"^bridge/cli/(check|forget|points|read|scan|write)$", "bridge/cli/cli",
+    return re.sub(r"^bridge/cli/(check|points|read|scan|write)$", "bridge/cli/cli",
                   os.path.splitext(path)[0])
 
 

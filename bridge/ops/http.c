@@ -1,182 +1,45 @@
 #include "bridge/ops/http.h"
 
 #include <arpa/inet.h>
-#include <dlfcn.h>
 #include <errno.h>
-#include <inttypes.h>
-#include <microhttpd.h>
-#include <stdio.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "bridge/base/clock.h"
 #include "bridge/base/log.h"
+#include "bridge/ops/http_library.h"
+#include "bridge/ops/metrics.h"
+#include "bridge/ops/page.h"
+#include "bridge/ops/posts.h"
+#include "bridge/ops/streams.h"
 
-/* Those that wait may be half of all. */
+/* Those that wait may be half of all; streams and posts have room beside them. */
 enum { CONNECTIONS_MAX = 64, WAITING_MAX = 32, TIMEOUT_S = 10 };
 
-/* The seven functions of libmicrohttpd that are used. */
-struct library {
-    void *handle;
-    __typeof__(&MHD_start_daemon) start_daemon;
-    __typeof__(&MHD_stop_daemon) stop_daemon;
-    __typeof__(&MHD_create_response_from_buffer) create_response_from_buffer;
-    __typeof__(&MHD_add_response_header) add_response_header;
-    __typeof__(&MHD_queue_response) queue_response;
-    __typeof__(&MHD_destroy_response) destroy_response;
-    __typeof__(&MHD_get_connection_info) get_connection_info;
-};
+#define PROMISE_NS (5 * CLOCK_NS_PER_S) /* for one round */
 
 struct http {
-    struct http_setup setup;
-    struct library library;
+    struct view view;
+    struct http_library library;
     struct MHD_Daemon *daemon;
-    int64_t started_ns;
-    /* Sockets of which no whole request has come since, the oldest first. Of the
-     * library's thread alone. */
+    pthread_t thread;
+    bool runs; /* the thread */
+    int wake_fd;
+    atomic_bool stopping;
+    _Atomic int64_t promise_ns;
+    /* From here on of the thread alone. */
+    struct streams *streams;
+    struct posts *posts;
+    uint64_t last_outcome; /* of recent, seen */
+    /* Sockets of which no whole request has come since, the oldest first. */
     int waiting[WAITING_MAX];
     unsigned n_waiting;
 };
-
-/* ---- the text ---- */
-
-static void put_head(FILE *out, const char *name, const char *type, const char *help)
-{
-    fprintf(out, "# HELP fluxbridge_%s %s\n# TYPE fluxbridge_%s %s\n", name, help, name, type);
-}
-
-static void put_one(FILE *out, const char *name, const char *type, const char *help, uint64_t value)
-{
-    put_head(out, name, type, help);
-    fprintf(out, "fluxbridge_%s %" PRIu64 "\n", name, value);
-}
-
-static const char *name_of(const struct http *http, unsigned device)
-{
-    return http->setup.conf->devices.devices[device].name;
-}
-
-static void put_bridge(FILE *out, const struct http *http)
-{
-    const struct health *health = http->setup.health;
-    const struct outbox_depth depth = outbox_depth(http->setup.outbox);
-    put_head(out, "info", "gauge", "What runs.");
-    fprintf(out, "fluxbridge_info{version=\"%s\",site=\"%s\",run=\"%s\"} 1\n", FLUXBRIDGE_VERSION,
-            http->setup.conf->site, http->setup.run);
-    put_one(out, "mqtt_up", "gauge", "Whether the broker is connected.",
-            publisher_down_since_ns(http->setup.publisher) == 0);
-    put_one(out, "mqtt_reconnects_total", "counter", "Connections after the first.",
-            health_get(&health->reconnects));
-    put_one(out, "publishes_total", "counter", "Messages acknowledged by the broker.",
-            health_get(&health->publishes));
-    put_one(out, "samples_total", "counter", "Samples taken.", health_get(&health->samples));
-    put_one(out, "samples_bad_total", "counter", "Samples in which nothing was read.",
-            health_get(&health->samples_bad));
-    put_one(out, "samples_dropped_total", "counter", "Samples given up for want of room.",
-            depth.dropped);
-    put_one(out, "set_aside_total", "counter", "Messages that the broker does not take.",
-            depth.set_aside + health_get(&health->set_aside));
-    put_one(out, "missed_ticks_total", "counter", "Scans that fell due while the link was busy.",
-            health_get(&health->missed_ticks));
-    put_one(out, "spool_depth", "gauge", "Samples that wait for the broker, on disk and in memory.",
-            depth.backlog);
-    put_one(out, "deadman_firing", "gauge", "Batteries whose fallback is not yet confirmed.",
-            health_get(&health->deadman_firing));
-    put_one(out, "audit_up", "gauge", "Whether outcomes can be written to the audit log.",
-            audit_was_available(http->setup.audit));
-    put_one(out, "clock_jumps_total", "counter", "Jumps of UTC.", health_get(&health->clock_jumps));
-}
-
-static void put_commands(FILE *out, const struct http *http)
-{
-    const struct health *health = http->setup.health;
-    put_one(out, "commands_total", "counter", "Messages on command topics.",
-            health_get(&health->commands));
-    put_head(out, "outcomes_total", "counter", "Commands by outcome.");
-    for (int i = 0; i < OUTCOME_COUNT; i++)
-        fprintf(out, "fluxbridge_outcomes_total{outcome=\"%s\"} %" PRIu64 "\n",
-                outcome_word((enum outcome_kind)i), health_get(&health->outcomes[i]));
-    put_head(out, "refusals_total", "counter", "Refused commands by reason.");
-    for (int i = REASON_NONE + 1; i < REASON_COUNT; i++)
-        fprintf(out, "fluxbridge_refusals_total{reason=\"%s\"} %" PRIu64 "\n",
-                reason_word((enum reason)i), health_get(&health->refusals[i]));
-}
-
-static void put_duration(FILE *out, const char *device, const struct health_device *counters)
-{
-    uint64_t sum = 0;
-    for (unsigned i = 0; i < HEALTH_CLASSES; i++) {
-        sum += health_get(&counters->durations[i]);
-        fprintf(out, "fluxbridge_scan_seconds_bucket{device=\"%s\",le=\"%g\"} %" PRIu64 "\n",
-                device, health_class_us[i] / 1e6, sum);
-    }
-    sum += health_get(&counters->durations[HEALTH_CLASSES]);
-    fprintf(out,
-            "fluxbridge_scan_seconds_bucket{device=\"%s\",le=\"+Inf\"} %" PRIu64 "\n"
-            "fluxbridge_scan_seconds_sum{device=\"%s\"} %.6f\n"
-            "fluxbridge_scan_seconds_count{device=\"%s\"} %" PRIu64 "\n",
-            device, sum, device, (double)health_get(&counters->duration_us) / 1e6, device, sum);
-}
-
-static void put_devices(FILE *out, const struct http *http)
-{
-    const struct health_device *devices = http->setup.health->devices;
-    const unsigned n = http->setup.conf->devices.n_devices;
-    const int64_t now_ns = clock_mono_ns();
-
-    put_head(out, "polls_total", "counter", "Attempts at a scan.");
-    for (unsigned i = 0; i < n; i++)
-        fprintf(out, "fluxbridge_polls_total{device=\"%s\"} %" PRIu64 "\n", name_of(http, i),
-                health_get(&devices[i].polls));
-    put_head(out, "device_samples_dropped_total", "counter",
-             "Of samples_dropped_total: those of each device.");
-    for (unsigned i = 0; i < n; i++)
-        fprintf(out, "fluxbridge_device_samples_dropped_total{device=\"%s\"} %" PRIu64 "\n",
-                name_of(http, i), outbox_dropped(http->setup.outbox, i));
-    put_head(out, "point_errors_total", "counter", "Points without a value, by the word for it.");
-    for (unsigned i = 0; i < n; i++) {
-        for (int fault = FAULT_NONE + 1; fault < FAULT_COUNT; fault++) {
-            uint64_t errors = health_get(&devices[i].errors[fault]);
-            if (errors > 0)
-                fprintf(out,
-                        "fluxbridge_point_errors_total{device=\"%s\",error=\"%s\"} %" PRIu64 "\n",
-                        name_of(http, i), fault_word((enum fault)fault), errors);
-        }
-    }
-    put_head(out, "scan_seconds", "histogram", "How long a whole scan took.");
-    for (unsigned i = 0; i < n; i++)
-        put_duration(out, name_of(http, i), &devices[i]);
-    put_head(out, "up", "gauge", "Whether the device is online.");
-    for (unsigned i = 0; i < n; i++)
-        fprintf(out, "fluxbridge_up{device=\"%s\"} %d\n", name_of(http, i),
-                outbox_is_online(http->setup.outbox, i));
-    put_head(out, "last_good_age_seconds", "gauge",
-             "Age of the last sample with a value; before the first, of the bridge.");
-    for (unsigned i = 0; i < n; i++) {
-        int64_t good_ns = atomic_load_explicit(&devices[i].last_good_ns, memory_order_relaxed);
-        fprintf(out, "fluxbridge_last_good_age_seconds{device=\"%s\"} %.3f\n", name_of(http, i),
-                (double)(now_ns - (good_ns != 0 ? good_ns : http->started_ns)) /
-                    (double)CLOCK_NS_PER_S);
-    }
-}
-
-static void put_metrics(FILE *out, const struct http *http)
-{
-    put_bridge(out, http);
-    put_commands(out, http);
-    put_devices(out, http);
-}
-
-static bool is_healthy(const struct http *http)
-{
-    return !atomic_load(&http->setup.health->stuck);
-}
-
-static void put_health(FILE *out, const struct http *http)
-{
-    fprintf(out, "%s\nmqtt %s\n", is_healthy(http) ? "ok" : "a thread has stopped moving",
-            publisher_down_since_ns(http->setup.publisher) == 0 ? "up" : "down");
-}
 
 /* ---- who waits ---- */
 
@@ -220,30 +83,100 @@ static void on_connection(void *context, struct MHD_Connection *connection, void
         stop_waiting(http, socket_of(http, connection));
 }
 
-/* ---- the server ---- */
+/* ---- what there is ---- */
 
-struct page {
+struct place {
     const char *path, *type;
-    void (*put)(FILE *out, const struct http *http);
-    bool (*is_good)(const struct http *http); /* false = 503; NULL = always good */
+    void (*put)(FILE *out, const struct view *view);
+    bool (*is_good)(const struct view *view); /* false = 503; NULL = always good */
+    bool of_page;
 };
 
-static const struct page pages[] = {
-    {"/metrics", "text/plain; version=0.0.4; charset=utf-8", put_metrics, NULL},
-    {"/healthz", "text/plain; charset=utf-8", put_health, is_healthy},
+static const struct place places[] = {
+    {"/metrics", "text/plain; version=0.0.4; charset=utf-8", metrics_put, NULL, false},
+    {"/healthz", "text/plain; charset=utf-8", metrics_put_health, metrics_are_healthy, false},
+    {"/", "text/html; charset=utf-8", page_put, NULL, true},
+    {"/api/state", "application/json", page_put_state, NULL, true},
+    {"/api/info", "application/json", page_put_info, NULL, true},
 };
+static const char events_path[] = "/api/events";
 
-static enum MHD_Result answer(const struct http *http, struct MHD_Connection *connection,
-                              unsigned status, const char *type, const char *text, size_t size)
+static enum MHD_Result put_place(const struct http *http, struct MHD_Connection *connection,
+                                 const struct place *place)
 {
-    const struct library *library = &http->library;
-    struct MHD_Response *response =
-        library->create_response_from_buffer(size, (void *)(uintptr_t)text, MHD_RESPMEM_MUST_COPY);
-    if (response == NULL)
+    const char *const headers[] = {"Content-Security-Policy", page_policy(), "Referrer-Policy",
+                                   "no-referrer", NULL};
+    const bool good = place->is_good == NULL || place->is_good(&http->view);
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    if (out == NULL)
         return MHD_NO;
-    library->add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
-    enum MHD_Result result = library->queue_response(connection, status, response);
-    library->destroy_response(response);
+    place->put(out, &http->view);
+    (void)fclose(out);
+    enum MHD_Result result = http_library_answer(
+        &http->library, connection, good ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE, place->type,
+        place->put == page_put ? headers : NULL, text, size);
+    free(text);
+    return result;
+}
+
+static enum MHD_Result not_allowed(const struct http *http, struct MHD_Connection *connection,
+                                   const char *allowed)
+{
+    const char *const headers[] = {MHD_HTTP_HEADER_ALLOW, allowed, NULL};
+    return http_library_answer(&http->library, connection, MHD_HTTP_METHOD_NOT_ALLOWED,
+                               "text/plain; charset=utf-8", headers, "", 0);
+}
+
+static enum MHD_Result listen_to(struct http *http, struct MHD_Connection *connection,
+                                 const char *method)
+{
+    bool opened;
+    if (strcmp(method, MHD_HTTP_METHOD_HEAD) == 0)
+        return http_library_answer(&http->library, connection, MHD_HTTP_OK, "text/event-stream",
+                                   NULL, "", 0);
+    enum MHD_Result result = streams_open(http->streams, connection, clock_mono_ns(), &opened);
+    if (opened)
+        stop_waiting(http, socket_of(http, connection));
+    return result;
+}
+
+static enum MHD_Result serve_get(struct http *http, struct MHD_Connection *connection,
+                                 const char *path, const char *method)
+{
+    static const char lost[] = "there are /metrics and /healthz, and with page = true / and /api\n";
+    const bool page = http->view.conf->http_page;
+    const bool get =
+        strcmp(method, MHD_HTTP_METHOD_GET) == 0 || strcmp(method, MHD_HTTP_METHOD_HEAD) == 0;
+    if (page && posts_is_path(path))
+        return not_allowed(http, connection, MHD_HTTP_METHOD_POST);
+    if (!get)
+        return not_allowed(http, connection, "GET, HEAD");
+    if (page && strcmp(path, events_path) == 0)
+        return listen_to(http, connection, method);
+    for (size_t i = 0; i < sizeof(places) / sizeof(*places); i++)
+        if (strcmp(path, places[i].path) == 0 && (page || !places[i].of_page))
+            return put_place(http, connection, &places[i]);
+    return http_library_answer(&http->library, connection, MHD_HTTP_NOT_FOUND,
+                               "text/plain; charset=utf-8", NULL, lost, sizeof(lost) - 1);
+}
+
+/* ---- requests ---- */
+
+/* What is remembered of a request between two calls: a post, or that its head has come. */
+static char head_has_come;
+
+static enum MHD_Result serve_post(struct http *http, struct MHD_Connection *connection,
+                                  struct post *post, const char *upload, size_t *upload_size)
+{
+    const int fd = socket_of(http, connection);
+    bool sleeps;
+    enum MHD_Result result = posts_serve(http->posts, post, upload, upload_size, &sleeps);
+    if (sleeps)
+        stop_waiting(http, fd);
+    else
+        wait_anew(http, fd);
     return result;
 }
 
@@ -251,109 +184,175 @@ static enum MHD_Result serve(void *context, struct MHD_Connection *connection, c
                              const char *method, const char *version, const char *upload,
                              size_t *upload_size, void **per_request)
 {
-    static const char lost[] = "there are /metrics and /healthz\n";
-    static const char plain[] = "text/plain; charset=utf-8";
     struct http *http = context;
+    const bool posts = http->view.conf->http_page && posts_is_path(path) &&
+                       strcmp(method, MHD_HTTP_METHOD_POST) == 0;
     (void)version;
-    (void)upload;
-    (void)upload_size;
-    (void)per_request;
-    wait_anew(http, socket_of(http, connection)); /* for the next request */
-    if (strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0)
-        return answer(http, connection, MHD_HTTP_METHOD_NOT_ALLOWED, plain, "", 0);
-    for (size_t i = 0; i < sizeof(pages) / sizeof(*pages); i++) {
-        const struct page *page = &pages[i];
-        char *text = NULL;
-        size_t size = 0;
-        if (strcmp(path, page->path) != 0)
-            continue;
-        FILE *out = open_memstream(&text, &size);
-        if (out == NULL)
-            return MHD_NO;
-        page->put(out, http);
-        (void)fclose(out);
-        bool good = page->is_good == NULL || page->is_good(http);
-        enum MHD_Result result =
-            answer(http, connection, good ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE, page->type,
-                   text, size);
-        free(text);
-        return result;
+    if (*per_request == NULL) {
+        wait_anew(http, socket_of(http, connection)); /* for its body, and the next request */
+        *per_request = posts ? posts_begin(http->posts, connection, path) : NULL;
+        if (*per_request == NULL)
+            *per_request = &head_has_come;
+        return MHD_YES;
     }
-    return answer(http, connection, MHD_HTTP_NOT_FOUND, plain, lost, sizeof(lost) - 1);
+    if (*per_request != &head_has_come)
+        return serve_post(http, connection, *per_request, upload, upload_size);
+    if (*upload_size > 0) { /* the body of what is refused */
+        *upload_size = 0;
+        return MHD_YES;
+    }
+    return posts ? posts_refuse(http->posts, connection, path)
+                 : serve_get(http, connection, path, method);
 }
 
-static bool load(struct library *library)
+static void on_end(void *context, struct MHD_Connection *connection, void **per_request,
+                   enum MHD_RequestTerminationCode code)
 {
-    const struct {
-        const char *name;
-        void **function;
-    } wanted[] = {
-        {"MHD_start_daemon", (void **)&library->start_daemon},
-        {"MHD_stop_daemon", (void **)&library->stop_daemon},
-        {"MHD_create_response_from_buffer", (void **)&library->create_response_from_buffer},
-        {"MHD_add_response_header", (void **)&library->add_response_header},
-        {"MHD_queue_response", (void **)&library->queue_response},
-        {"MHD_destroy_response", (void **)&library->destroy_response},
-        {"MHD_get_connection_info", (void **)&library->get_connection_info},
-    };
-    library->handle = dlopen("libmicrohttpd.so.12", RTLD_NOW | RTLD_LOCAL);
-    for (size_t i = 0; library->handle != NULL && i < sizeof(wanted) / sizeof(*wanted); i++) {
-        *wanted[i].function = dlsym(library->handle, wanted[i].name);
-        if (*wanted[i].function == NULL)
-            return false;
+    (void)context;
+    (void)connection;
+    (void)code;
+    if (*per_request != NULL && *per_request != &head_has_come)
+        posts_end(*per_request);
+    *per_request = NULL;
+}
+
+/* ---- the thread ---- */
+
+static void take_outcomes(struct http *http)
+{
+    uint64_t ticket = 0;
+    char *payload;
+    while ((payload = recent_take(http->view.recent, &http->last_outcome, &ticket)) != NULL) {
+        streams_tell(http->streams, payload);
+        posts_tell(http->posts, ticket, payload);
+        free(payload);
     }
-    return library->handle != NULL;
+}
+
+/* How long there is nothing to do, in ms; -1 = until something comes. */
+static int pause_ms(struct http *http, int64_t due_ns)
+{
+    MHD_UNSIGNED_LONG_LONG library_ms = 0;
+    int64_t pause_ns = CLOCK_NEVER;
+    if (http->library.get_timeout(http->daemon, &library_ms) == MHD_YES)
+        pause_ns = (int64_t)library_ms * CLOCK_NS_PER_MS;
+    if (due_ns != CLOCK_NEVER && due_ns - clock_mono_ns() < pause_ns)
+        pause_ns = due_ns - clock_mono_ns();
+    if (pause_ns == CLOCK_NEVER)
+        return -1;
+    return pause_ns <= 0 ? 0 : (int)(pause_ns / CLOCK_NS_PER_MS) + 1;
+}
+
+static void *http_thread(void *argument)
+{
+    struct http *http = argument;
+    struct pollfd fds[] = {
+        {.fd = http->library.get_daemon_info(http->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd,
+         .events = POLLIN},
+        {.fd = recent_fd(http->view.recent), .events = POLLIN},
+        {.fd = http->wake_fd, .events = POLLIN},
+    };
+    int64_t due_ns = CLOCK_NEVER;
+    while (!atomic_load(&http->stopping)) {
+        atomic_store_explicit(&http->promise_ns, CLOCK_NEVER, memory_order_relaxed);
+        (void)poll(fds, sizeof(fds) / sizeof(*fds), pause_ms(http, due_ns));
+        atomic_store_explicit(&http->promise_ns, clock_mono_ns() + PROMISE_NS,
+                              memory_order_relaxed);
+        take_outcomes(http);
+        (void)http->library.run(http->daemon);
+        streams_feed(http->streams, clock_mono_ns());
+        due_ns = posts_feed(http->posts, clock_mono_ns());
+        if (streams_due_ns(http->streams) < due_ns)
+            due_ns = streams_due_ns(http->streams);
+    }
+    /* The library wants nobody asleep when it stops; those that were get an end. */
+    take_outcomes(http);
+    streams_stop(http->streams);
+    posts_stop(http->posts);
+    (void)http->library.run(http->daemon);
+    return NULL;
 }
 
 static struct MHD_Daemon *listen_on(struct http *http)
 {
-    const struct conf *conf = http->setup.conf;
+    const struct conf *conf = http->view.conf;
     struct sockaddr_in6 ipv6 = {.sin6_family = AF_INET6, .sin6_port = htons(conf->http_port)};
     struct sockaddr_in ipv4 = {.sin_family = AF_INET, .sin_port = htons(conf->http_port)};
     bool is_ipv6 = inet_pton(AF_INET6, conf->http_address, &ipv6.sin6_addr) == 1;
     if (!is_ipv6 && inet_pton(AF_INET, conf->http_address, &ipv4.sin_addr) != 1)
         return NULL;
     return http->library.start_daemon(
-        MHD_USE_EPOLL_INTERNAL_THREAD | (is_ipv6 ? MHD_USE_IPv6 : 0), 0, NULL, NULL, serve, http,
-        MHD_OPTION_SOCK_ADDR, is_ipv6 ? (void *)&ipv6 : (void *)&ipv4, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)TIMEOUT_S,
-        MHD_OPTION_NOTIFY_CONNECTION, on_connection, (void *)http, MHD_OPTION_END);
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | (is_ipv6 ? MHD_USE_IPv6 : 0), 0, NULL, NULL,
+        serve, http, MHD_OPTION_SOCK_ADDR, is_ipv6 ? (void *)&ipv6 : (void *)&ipv4,
+        MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
+        (unsigned)TIMEOUT_S, MHD_OPTION_NOTIFY_CONNECTION, on_connection, (void *)http,
+        MHD_OPTION_NOTIFY_COMPLETED, on_end, (void *)http, MHD_OPTION_END);
 }
 
-struct http *http_start(const struct http_setup *setup)
+static bool start(struct http *http, struct inbox *inbox)
 {
-    struct http *http = calloc(1, sizeof(*http));
-    if (http == NULL) {
-        log_error("out of memory for http");
-        return NULL;
-    }
-    http->setup = *setup;
-    http->started_ns = clock_mono_ns();
-    if (!load(&http->library)) {
+    const char *listen = http->view.conf->http_listen;
+    if (!http_library_load(&http->library)) {
         log_error("http needs libmicrohttpd: install the package libmicrohttpd12, on Debian 13 "
                   "libmicrohttpd12t64");
-        http_stop(http);
-        return NULL;
+        return false;
+    }
+    http->streams = streams_new(&http->library, &http->view);
+    http->posts = posts_new(&http->library, &http->view, inbox);
+    http->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (http->streams == NULL || http->posts == NULL || http->wake_fd < 0) {
+        log_error("http: out of memory or descriptors");
+        return false;
     }
     errno = 0;
     http->daemon = listen_on(http);
     if (http->daemon == NULL) {
-        log_error("http cannot listen listen=%s why=\"%s\"", setup->conf->http_listen,
-                  strerror(errno));
-        http_stop(http);
-        return NULL;
+        log_error("http cannot listen listen=%s why=\"%s\"", listen, strerror(errno));
+        return false;
     }
-    log_info("http listens listen=%s", setup->conf->http_listen);
-    return http;
+    http->runs = pthread_create(&http->thread, NULL, http_thread, http) == 0;
+    if (http->runs)
+        log_info("http listens listen=%s", listen);
+    else
+        log_error("cannot start the thread of http");
+    return http->runs;
+}
+
+struct http *http_start(const struct view *view, struct inbox *inbox)
+{
+    struct http *http = calloc(1, sizeof(*http));
+    if (http == NULL)
+        return NULL;
+    http->view = *view;
+    http->promise_ns = CLOCK_NEVER;
+    http->wake_fd = -1;
+    if (start(http, inbox))
+        return http;
+    http_stop(http);
+    return NULL;
 }
 
 void http_stop(struct http *http)
 {
     if (http == NULL)
         return;
+    if (http->runs) {
+        atomic_store(&http->stopping, true);
+        (void)eventfd_write(http->wake_fd, 1);
+        (void)pthread_join(http->thread, NULL);
+    }
     if (http->daemon != NULL)
         http->library.stop_daemon(http->daemon);
-    if (http->library.handle != NULL)
-        dlclose(http->library.handle);
+    if (http->wake_fd >= 0)
+        (void)close(http->wake_fd);
+    streams_free(http->streams);
+    posts_free(http->posts);
+    http_library_unload(&http->library);
     free(http);
+}
+
+int64_t http_promise_ns(const struct http *http)
+{
+    return http != NULL ? atomic_load_explicit(&http->promise_ns, memory_order_relaxed)
+                        : CLOCK_NEVER;
 }

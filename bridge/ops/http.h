@@ -1,37 +1,28 @@
-/* http: /metrics and /healthz, for whoever watches the bridge.
+/* http: metrics for programs, and the page for people.
  *
  * Off unless the configuration has an `http` group; never beyond the address
- * given there. Prometheus text format 0.0.4. libmicrohttpd is loaded when it is
- * wanted and not before: with the TLS library it brings it would cost more
- * resident memory than all the rest of the bridge. It serves from a thread of
- * its own, which only reads counters.
+ * given there. One thread serves it all. It reads what others keep for it, and
+ * puts commands into the inbox; no other thread ever waits for it.
  *
  * Connections that ask nothing, or a request that does not come to its end, are
  * bounded: beyond that the one that has waited longest is hung up, so nobody can
- * keep others out by holding connections.
+ * keep others out by holding connections. Streams and commands under way have
+ * places of their own.
  */
 #ifndef BRIDGE_OPS_HTTP_H
 #define BRIDGE_OPS_HTTP_H
 
-#include "bridge/commands/audit.h"
-#include "bridge/model/health.h"
-#include "bridge/publish/publisher.h"
-#include "bridge/site/conf.h"
-#include "bridge/store/outbox.h"
+#include "bridge/commands/inbox.h"
+#include "bridge/ops/view.h"
 
 struct http;
 
-struct http_setup {
-    const struct conf *conf;
-    const struct health *health;
-    struct outbox *outbox;
-    const struct audit *audit;
-    const struct publisher *publisher;
-    const char *run;
-};
-
 /* NULL with a logged reason. */
-struct http *http_start(const struct http_setup *setup);
+struct http *http_start(const struct view *view, struct inbox *inbox);
 void http_stop(struct http *http);
+
+/* By when the thread promised to be back (monotonic); for the supervisor. NULL:
+ * never. */
+int64_t http_promise_ns(const struct http *http);
 
 #endif

@@ -38,8 +38,6 @@ static const struct cfg_field MQTT[] = {
     {"username", TEXT(conf_mqtt, username)},
     {"password_file", TEXT(conf_mqtt, password_file)},
     {"device_wills", CFG_BOOLEAN, FIELD(conf_mqtt, device_wills)},
-    {"reconnect_spread", CFG_DURATION, FIELD(conf_mqtt, reconnect_spread_ns), .min = 0,
-     .max = 3600},
     {.key = "tls", .kind = CFG_OTHER},
     CFG_END,
 };
@@ -70,6 +68,8 @@ static const struct cfg_field AUDIT[] = {
 
 static const struct cfg_field HTTP[] = {
     {"listen", TEXT(conf, http_listen), .required = true},
+    {"page", CFG_BOOLEAN, FIELD(conf, http_page)},
+    {"token_file", TEXT(conf, http_token_file)},
     CFG_END,
 };
 
@@ -224,16 +224,6 @@ const char *conf_load_password(const char *path, char password[CONF_TEXT_MAX + 1
     return wrong;
 }
 
-/* A file that the environment may still bring. */
-static void conf_missing(struct cfg *cfg, const struct cfg_setting *where, const char *key,
-                         const char *wrong)
-{
-    if (cfg->waits)
-        cfg_warning(cfg, where, "%s: %s: it is waited for", key, wrong);
-    else
-        cfg_problem(cfg, where, "%s: %s", key, wrong);
-}
-
 static void conf_read_tls(struct cfg *cfg, const struct cfg_setting *parent, struct conf_mqtt *mqtt)
 {
     const struct cfg_setting *group = conf_group(cfg, parent, "tls", TLS, mqtt);
@@ -249,7 +239,7 @@ static void conf_read_tls(struct cfg *cfg, const struct cfg_setting *parent, str
         const struct cfg_setting *setting = conf_taken(group, files[i].key, files[i].path);
         char byte;
         if (setting && conf_peek(files[i].path, &byte, 1) < 0)
-            conf_missing(cfg, setting, files[i].key, strerror(errno));
+            cfg_problem(cfg, setting, "%s: %s", files[i].key, strerror(errno));
     }
     if (!cfg_member(group, "cert_file") != !cfg_member(group, "key_file"))
         cfg_problem(cfg, group, "cert_file and key_file go together");
@@ -279,7 +269,7 @@ static void conf_read_mqtt(struct cfg *cfg, const struct cfg_setting *root, stru
         wrong = conf_load_password(mqtt->password_file, password);
         explicit_bzero(password, sizeof password);
         if (wrong)
-            conf_missing(cfg, setting, "password_file", wrong);
+            cfg_problem(cfg, setting, "password_file: %s", wrong);
         if (!cfg_member(group, "username"))
             cfg_problem(cfg, setting, "password_file needs a username");
     }
@@ -305,6 +295,40 @@ static bool conf_split_listen(struct conf *conf)
            inet_pton(brackets ? AF_INET6 : AF_INET, conf->http_address, &number) == 1;
 }
 
+bool conf_is_loopback(const char *address)
+{
+    struct in_addr ipv4;
+    struct in6_addr ipv6;
+    if (inet_pton(AF_INET, address, &ipv4) == 1)
+        return ntohl(ipv4.s_addr) >> 24 == IN_LOOPBACKNET;
+    return inet_pton(AF_INET6, address, &ipv6) == 1 && IN6_IS_ADDR_LOOPBACK(&ipv6);
+}
+
+static void conf_read_http(struct cfg *cfg, const struct cfg_setting *root, struct conf *conf)
+{
+    const struct cfg_setting *group = conf_group(cfg, root, "http", HTTP, conf);
+    if (!group)
+        return;
+    const struct cfg_setting *setting = conf_taken(group, "listen", conf->http_listen);
+    const bool listens = setting && conf_split_listen(conf);
+    if (setting && !listens)
+        cfg_problem(cfg, setting,
+                    "listen must be an address and a port, such as \"127.0.0.1:9464\"");
+    if (!(setting = conf_taken(group, "token_file", conf->http_token_file)))
+        return;
+    char token[CONF_TEXT_MAX + 1];
+    const char *wrong = conf_load_password(conf->http_token_file, token);
+    explicit_bzero(token, sizeof token);
+    if (wrong)
+        cfg_problem(cfg, setting, "token_file: %s", wrong);
+    if (listens && !conf_is_loopback(conf->http_address))
+        cfg_problem(cfg, setting,
+                    "token_file needs a loopback address to listen on, such as 127.0.0.1: "
+                    "a token would cross the network in the clear");
+    if (!conf->http_page)
+        cfg_problem(cfg, setting, "token_file needs page = true");
+}
+
 /* The groups that are no more than a few keys. */
 static void conf_read_rest(struct cfg *cfg, const struct cfg_setting *root, struct conf *conf)
 {
@@ -317,10 +341,7 @@ static void conf_read_rest(struct cfg *cfg, const struct cfg_setting *root, stru
         (setting = conf_taken(group, "path", conf->audit_path)) &&
         strcmp(conf->audit_path, conf->spool_path) == 0)
         cfg_problem(cfg, setting, "audit and spool cannot share one path");
-    if ((group = conf_group(cfg, root, "http", HTTP, conf)) &&
-        (setting = conf_taken(group, "listen", conf->http_listen)) && !conf_split_listen(conf))
-        cfg_problem(cfg, setting,
-                    "listen must be an address and a port, such as \"127.0.0.1:9464\"");
+    conf_read_http(cfg, root, conf);
     conf_group(cfg, root, "log", LOG, conf);
 }
 
@@ -346,9 +367,9 @@ static bool conf_read_root(struct cfg *cfg, const struct cfg_setting *root, stru
                  .keepalive_ns = 15 * CLOCK_NS_PER_S,
                  .qos = 1,
                  .prefix = "flux",
-                 .device_wills = true,
-                 .reconnect_spread_ns = 5 * CLOCK_NS_PER_S},
+                 .device_wills = true},
         .ha_prefix = "homeassistant",
+        .http_page = true,
         .spool_max_size = INT64_C(256) << 20,
         .log_level = LOG_LEVEL_INFO,
     };

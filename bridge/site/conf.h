@@ -29,8 +29,6 @@ struct conf_mqtt {
     char cert_file[CONF_PATH_MAX + 1];
     char key_file[CONF_PATH_MAX + 1];
     bool device_wills; /* true */
-    /* The first try after a loss comes at a random time within this: 5 s. */
-    int64_t reconnect_spread_ns;
 };
 
 struct conf {
@@ -44,7 +42,9 @@ struct conf {
     char http_listen[CONF_TEXT_MAX + 1];  /* "127.0.0.1:9464"; "" = no http */
     char http_address[CONF_TEXT_MAX + 1]; /* taken apart from it, IPv6 without brackets */
     uint16_t http_port;
-    int log_level; /* enum log_level */
+    bool http_page;                          /* true */
+    char http_token_file[CONF_PATH_MAX + 1]; /* "" = nothing can be set over HTTP */
+    int log_level;                           /* enum log_level */
     /* The devices were replaced by simulated ones (run --sim): never take over the
      * file's own devices then. conf_read() leaves it false. */
     bool simulated;
@@ -52,10 +52,12 @@ struct conf {
 };
 
 /* Reads and validates `path`, which becomes cfg->file. Returns false after any
- * problem; conf_free() in either case. With cfg->waits a certificate, key or password
- * file that is missing is none: it may come later. */
+ * problem; conf_free() in either case. */
 bool conf_read(struct cfg *cfg, const char *path, struct conf *conf);
 void conf_free(struct conf *conf);
+
+/* Whether an IP address as a number is one of the own machine: 127.0.0.0/8, ::1. */
+bool conf_is_loopback(const char *address);
 
 /* Reads the first line of a password file. Returns NULL, or what is wrong. Wipe it
  * when it has been used: a password is kept nowhere. */

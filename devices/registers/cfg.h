@@ -24,7 +24,6 @@
 struct cfg {
     FILE *out;         /* NULL = count only */
     const char *file;  /* named when there is no setting to name */
-    bool waits;        /* what may come later is no problem */
     unsigned problems; /* errors so far */
     unsigned warnings;
 };

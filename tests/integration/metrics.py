@@ -84,7 +84,7 @@ class Http(flux.Test):
         self.rig()
         self.assertEqual(self.get("/healthz")[0], 200)
         self.assertTrue(self.get("/healthz")[2].startswith("ok\n"))
-        self.assertEqual(self.get("/")[0], 404)
+        self.assertEqual(self.get("/nothing")[0], 404)
         self.assertEqual(self.get("/metrics", "POST")[0], 405)
         self.flux.stop()
 

@@ -381,6 +381,8 @@ static void test_other_groups(void **state)
     (void)state;
     static const char none[] =
         "test.cfg:3: warning: commands are not logged: there is no audit group\n";
+    given_file("token", "secret\n");
+    given_file("empty", "");
     static const struct rule rules[] = {
         {WITH("home_assistant: { enable = true; };\n"), "test.cfg:4: unknown key 'enable'\n",
          false},
@@ -396,6 +398,27 @@ static void test_other_groups(void **state)
         {WITH("spool: { path = \"x\"; };\n"
               "audit: { path = \"x\"; };\n"),
          "test.cfg:5: audit and spool cannot share one path\n", false},
+        {WITH("http: { listen = \"0.0.0.0:9464\"; page = false; };\n"), "", true},
+        {WITH("http: { listen = \"[::1]:9464\"; page = true; token_file = \"token\"; };\n"), "",
+         true},
+        {WITH("http: { listen = \"127.9.9.9:9464\"; token_file = \"token\"; };\n"), "", true},
+        {WITH("http: { page = true; };\n"), "test.cfg:4: missing key 'listen'\n", false},
+        {WITH("http: { listen = \"localhost:9464\"; };\n"),
+         "test.cfg:4: listen must be an address and a port, such as \"127.0.0.1:9464\"\n", false},
+        {WITH("http: { listen = \"127.0.0.1:9464\"; token_file = \"no-such\"; };\n"),
+         "test.cfg:4: token_file: No such file or directory\n", false},
+        {WITH("http: { listen = \"127.0.0.1:9464\"; token_file = \"empty\"; };\n"),
+         "test.cfg:4: token_file: no password in its first line\n", false},
+        {WITH("http: { listen = \"127.0.0.1:9464\"; page = false; token_file = \"token\"; };\n"),
+         "test.cfg:4: token_file needs page = true\n", false},
+        {WITH("http: {\n  listen = \"192.168.1.9:9464\";\n  token_file = \"token\"; };\n"),
+         "test.cfg:6: token_file needs a loopback address to listen on, such as 127.0.0.1: a token "
+         "would cross the network in the clear\n",
+         false},
+        {WITH("http: { listen = \"[::]:9464\"; token_file = \"token\"; };\n"),
+         "test.cfg:4: token_file needs a loopback address to listen on, such as 127.0.0.1: a token "
+         "would cross the network in the clear\n",
+         false},
         {WITH("log: { level = \"warning\"; };\n"), "", true},
         {WITH("log: { level = \"loud\"; };\n"),
          "test.cfg:4: level must be \"error\", \"warning\", \"info\" or \"debug\"\n", false},

@@ -1,0 +1,16 @@
+/* page_text: the page, made of the files of bridge/ops/page/ when the program is
+ * built (bridge/ops/page/embed.cmake).
+ */
+#ifndef BRIDGE_OPS_PAGE_TEXT_H
+#define BRIDGE_OPS_PAGE_TEXT_H
+
+#include <stddef.h>
+
+extern const unsigned char page_text[];
+extern const size_t page_text_size;
+
+/* What else the browser may load and run for it: nothing. The one script and the
+ * one style are named by their hashes. */
+extern const char page_text_policy[];
+
+#endif
