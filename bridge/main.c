@@ -52,13 +52,13 @@ static const struct {
     [OPTION_CONFIG] = {"config", 'c', required_argument, "-c, --config FILE", "the configuration"},
     [OPTION_SIM] = {"sim", 's', required_argument, "-s, --sim SIM",
                     "simulated devices: what fluxbridge-sim --listen printed; - is a pipe"},
-    [OPTION_ONLINE] = {"online", 'o', no_argument, "-o, --online", "ask the devices as well"},
+    [OPTION_ONLINE] = {"online", 'o', no_argument, "-o, --online", "ask broker and devices as well"},
     [OPTION_JSON] = {"json", 'j', no_argument, "-j, --json", "print one JSON object"},
     [OPTION_RAW] = {"raw", 'r', no_argument, "-r, --raw", "also the registers as they came"},
     [OPTION_WATCH] = {"watch", 'w', optional_argument, "-w, --watch [SECONDS]",
                       "read again and again, as often as polled unless SECONDS are given"},
     [OPTION_DRY_RUN] = {"dry-run", 'n', no_argument, "-n, --dry-run",
-                        "only say what would be written"},
+                        "only say what would be done"},
     [OPTION_PORTS] = {"ports", 'p', required_argument, "-p, --ports PORTS",
                       "such as 502,1502-1504; default 502"},
     [OPTION_UNITS] = {"units", 'u', required_argument, "-u, --units UNITS",
@@ -94,7 +94,7 @@ struct verb {
 /* The configuration that a command works on. conf_free() in any case. */
 static bool open_conf(const char *verb, const struct options *options, struct conf *conf)
 {
-    struct cfg cfg = {.out = stderr};
+    struct cfg cfg = {.out = stderr, .waits = true};
     const char *sim = options->values[OPTION_SIM];
     if (!conf_read(&cfg, options->values[OPTION_CONFIG], conf))
         return false;
@@ -184,6 +184,16 @@ static int run_write(const struct options *options)
     return code;
 }
 
+static int run_forget(const struct options *options)
+{
+    struct conf conf;
+    int code = EXIT_USAGE;
+    if (open_conf("forget", options, &conf))
+        code = cli_forget(&conf, options->arguments[0], options->values[OPTION_DRY_RUN] != NULL);
+    conf_free(&conf);
+    return code;
+}
+
 static int run_points(const struct options *options)
 {
     return cli_points(options->arguments[0], options->values[OPTION_JSON] != NULL);
@@ -226,9 +236,10 @@ static const struct verb verbs[] = {
             "(exit code 2), and of the files, directories and serial devices it names (1), as\n"
             "FILE:LINE: message. Warnings are no problems: two devices on one unit id, a secret\n"
             "that all may read, a certificate that ends soon, polls that a serial line is too\n"
-            "slow for. With --online a device that does not answer and points that it refuses\n"
-            "are problems as well, and warnings are values that cannot be, polls that the\n"
-            "devices are too slow for, and power about 1000 times off voltage x current.",
+            "slow for. With --online also what the broker refuses, a device that does not\n"
+            "answer and points that it refuses are problems, and warnings are values that\n"
+            "cannot be, polls that the devices are too slow for, and power about 1000 times\n"
+            "off voltage x current.",
         .options = TAKES_CONFIG | TAKES(OPTION_JSON) | TAKES(OPTION_ONLINE),
         .run = run_check,
     },
@@ -259,6 +270,20 @@ static const struct verb verbs[] = {
         .min_arguments = 3,
         .max_arguments = 3,
         .run = run_write,
+    },
+    {
+        .name = "forget",
+        .usage = "-c FILE [DEVICE]",
+        .summary = "clear what the broker retains",
+        .help =
+            "Clears what the broker retains of DEVICE: its status, info, state and schedule, and\n"
+            "what was announced to Home Assistant. Without DEVICE that of all devices which the\n"
+            "configuration FILE does not have or, while no bridge of the site is in session, of\n"
+            "the whole site. Refused for a device that a bridge in session has. What the bridge\n"
+            "still has it announces again when it starts.",
+        .options = TAKES_CONFIG | TAKES(OPTION_DRY_RUN),
+        .max_arguments = 1,
+        .run = run_forget,
     },
     {
         .name = "points",

@@ -162,6 +162,7 @@ static bool start(struct supervisor *supervisor)
         .conf = supervisor->conf,
         .outbox = supervisor->outbox,
         .inbox = supervisor->inbox,
+        .state = supervisor->state,
         .health = &supervisor->health,
         .run = supervisor->run,
         .started_ms = clock_utc_ms(),
@@ -227,6 +228,8 @@ static void stop(struct supervisor *supervisor)
     for (unsigned i = 0; i < supervisor->n_pollers; i++)
         poller_stop(supervisor->pollers[i]);
     energy_stop(supervisor->energy);
+    if (supervisor->publisher)
+        publisher_stop_hearing(supervisor->publisher);
     if (supervisor->subscriber)
         subscriber_stop(supervisor->subscriber);
     audit_stop(supervisor->audit);
@@ -364,7 +367,7 @@ static void reload(struct supervisor *supervisor, const char *path)
 
     char *text = NULL, *rest = NULL;
     size_t size;
-    struct cfg cfg = {.out = open_memstream(&text, &size)};
+    struct cfg cfg = {.out = open_memstream(&text, &size), .waits = true};
     struct conf conf;
     bool good = conf_read(&cfg, path, &conf);
     if (cfg.out)

@@ -19,12 +19,12 @@ devices/registers/cfg_value
 devices/registers/cfg_lexer
 devices/registers/cfg_hint
 devices/registers/cfg
+devices/registers/sunspec
 devices/registers/profile
 devices/lines/claim
 devices/registers/place
 devices/registers/device
 devices/lines/link
-devices/registers/sunspec
 devices/registers/plan
 devices/registers/bustime
 devices/registers/scan
@@ -34,7 +34,6 @@ devices/lines/dial
 devices/lines/tls
 devices/lines/serial
 devices/lines/channel
-devices/lines/line
 devices/lines/link_new
 devices/simulator/plant
 devices/simulator/image
@@ -94,12 +93,18 @@ bridge/commands/answered
 bridge/commands/answers
 bridge/publish/ha_units
 bridge/publish/ha_document
+bridge/mqtt/limits
+bridge/mqtt/flights
+bridge/mqtt/address
+bridge/mqtt/credentials
 bridge/mqtt/mqtt
 bridge/mqtt/cause
+bridge/mqtt/lookup
 bridge/mqtt/session
 bridge/mqtt/sessions
 bridge/mqtt/arrival
-bridge/publish/ha_announce
+bridge/publish/documents
+bridge/publish/announce
 bridge/publish/publisher
 bridge/ops/view
 bridge/ops/metrics
@@ -121,8 +126,10 @@ bridge/cli/recognise
 bridge/cli/survey
 bridge/cli/found_json
 bridge/cli/power_check
+bridge/cli/broker
 bridge/cli/check_files
 bridge/cli/check_devices
+bridge/cli/check_broker
 bridge/cli/verdict
 bridge/cli/simulated
 bridge/cli/cli
@@ -142,7 +149,7 @@ INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]', re.M)
 
 def module_of(path):
     """The module that a file belongs to. The subcommands, a file each, are one: cli."""
-    return re.sub(r"^bridge/cli/(check|points|read|scan|write)$", "bridge/cli/cli",
+    return re.sub(r"^bridge/cli/(check|forget|points|read|scan|write)$", "bridge/cli/cli",
                   os.path.splitext(path)[0])
 
 

@@ -1,5 +1,6 @@
 #include <stdlib.h>
 
+#include "bridge/cli/check_broker.h"
 #include "bridge/cli/check_devices.h"
 #include "bridge/cli/check_files.h"
 #include "bridge/cli/cli.h"
@@ -19,6 +20,10 @@ int cli_check(const char *path, bool online, bool json)
         const struct check check = {.cfg = &verdict.cfg, .conf = &conf, .file = file};
         check_files(&check);
         check_speeds(&check);
+        if (online) {
+            verdict_show(&verdict);
+            check_broker(&check);
+        }
         for (unsigned link = 0; online && link < conf.devices.n_links; link++) {
             verdict_show(&verdict);
             check_link(&check, link);

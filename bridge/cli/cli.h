@@ -35,6 +35,11 @@ int cli_read(const struct conf *conf, const char *device, char *const *points,
  * names is not as it should be. */
 int cli_check(const char *path, bool online, bool json);
 
+/* `fluxbridge forget`: clears what the broker retains of `device`, or of every device
+ * that the configuration does not have, or, when no bridge of the site is in session,
+ * of the whole site (device NULL). Refused for a device that a bridge in session has. */
+int cli_forget(const struct conf *conf, const char *device, bool dry_run);
+
 /* `fluxbridge points`: the rows of a device type. */
 int cli_points(const char *type, bool json);
 

@@ -42,23 +42,22 @@ static int connect_to(const struct addrinfo *address)
 }
 
 /* A connected socket, or -1 and why not. */
-static int open_tcp(const struct conf_mqtt *conf, const struct words *why)
+static int open_tcp(const struct conf_mqtt *conf, const char *address, const struct words *why)
 {
-    const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
-    struct addrinfo *addresses = NULL;
+    const struct addrinfo hints = {
+        .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST};
+    struct addrinfo *found = NULL;
     char port[16];
-    int fd = -1;
     snprintf(port, sizeof(port), "%d", (int)conf->port);
-    int error = getaddrinfo(conf->host, port, &hints, &addresses);
+    int error = getaddrinfo(address, port, &hints, &found);
     if (error != 0) {
-        say(why, "cannot resolve the host name", gai_strerror(error));
+        say(why, "cannot use the address", gai_strerror(error));
         return -1;
     }
-    for (const struct addrinfo *a = addresses; a != NULL && fd < 0; a = a->ai_next)
-        fd = connect_to(a);
+    int fd = connect_to(found);
     if (fd < 0)
         say(why, "cannot connect", strerror(errno));
-    freeaddrinfo(addresses);
+    freeaddrinfo(found);
     return fd;
 }
 
@@ -132,10 +131,10 @@ done:
     ERR_clear_error();
 }
 
-void cause_broker(const struct conf_mqtt *conf, char *text, size_t size)
+void cause_broker(const struct conf_mqtt *conf, const char *address, char *text, size_t size)
 {
     const struct words why = {.text = text, .size = size};
-    int fd = open_tcp(conf, &why);
+    int fd = open_tcp(conf, address, &why);
     if (fd < 0)
         return;
     say(&why, "the broker closed the connection before the login", "");

@@ -1,21 +1,23 @@
 /* mqtt: one session with the broker, over MQTTAsync.
  *
  * The only file that includes <MQTTAsync.h>. It hides the two protocol
- * versions, TLS and the library's habits; it holds no queue and no policy:
- * when to connect, what to send and what to send again is the publisher's.
- * The library's own buffering, persistence and reconnecting are never used:
- * they lose messages without a word.
+ * versions, TLS and the library's habits, and keeps to what the broker takes
+ * (limits); it holds no queue and no policy: when to connect, what to send and
+ * what to send again is the publisher's. The library's own buffering, persistence
+ * and reconnecting are never used: they lose messages without a word.
  *
  * Calls: from the publisher thread only, which holds no lock while it calls:
  * the library takes its process-wide one. Callbacks: from the library's threads,
- * under that lock; they copy and return, and never call back into this module.
+ * under that lock, or from the call itself; they copy and return, and never call
+ * back into this module.
  */
 #ifndef BRIDGE_MQTT_MQTT_H
 #define BRIDGE_MQTT_MQTT_H
 
+#include "bridge/mqtt/flights.h"
 #include "bridge/site/conf.h"
 
-enum { MQTT_WHY_MAX = 200 };
+enum { MQTT_WHY_MAX = LIMITS_WHY_MAX };
 
 struct mqtt;
 
@@ -29,6 +31,7 @@ struct mqtt_message {
     unsigned expiry_s;       /* 0 = none; version 5 only */
     const void *correlation; /* version 5 only */
     size_t correlation_size;
+    bool foreign; /* somebody else has chosen the topic */
 };
 
 /* A message that arrived; pointers are valid during the callback only. */
@@ -50,21 +53,36 @@ struct mqtt_arrival {
 /* What became of a message. */
 enum mqtt_fate {
     MQTT_DELIVERED, /* acknowledged; at QoS 0: written to the connection */
-    MQTT_REFUSED,   /* the broker does not take it; version 5 only, 3.1.1 says nothing */
+    MQTT_REFUSED,   /* the broker does not take it, now or ever */
+    MQTT_LATER,     /* the broker has no room for it now (version 5) */
     MQTT_LOST,      /* the connection ended before it was acknowledged */
+};
+
+/* How an attempt or a connection ended. */
+struct mqtt_end {
+    /* The cause in words, as far as the broker or the library names it; NULL when
+     * they do not (why an attempt failed can be asked of cause_broker()). */
+    const char *why;
+    enum {
+        MQTT_TRY,       /* again after the usual pause */
+        MQTT_TRY_NOW,   /* with what the broker has asked for, such as a lesser Will */
+        MQTT_STAY_AWAY, /* the broker is busy */
+        MQTT_ELSEWHERE, /* the broker says to use another */
+    } advice;
+    bool faulted;   /* messages under way may have caused it */
+    bool convicted; /* one has, and is set aside */
 };
 
 struct mqtt_callbacks {
     void *context;
     void (*connected)(void *context);
-    /* The attempt failed, or the connection is gone. `why` names the cause in
-     * words, as far as the broker or the library does; NULL when they do not
-     * (why an attempt failed can be asked of cause_broker()). */
-    void (*down)(void *context, const char *why);
+    /* The attempt failed, or the connection is gone. */
+    void (*down)(void *context, const struct mqtt_end *end);
     /* The fate of one message sent with this ticket: exactly once each, also
      * when the connection is lost. */
     void (*delivered)(void *context, uint64_t ticket, enum mqtt_fate fate);
-    /* The broker refused a message for this topic, or a subscription to it. */
+    /* The broker refused a message for this topic, or a subscription to it, or it is
+     * known that it would. */
     void (*refused)(void *context, const char *topic, const char *why);
     /* The broker has answered a subscription to this filter: by taking it or,
      * after refused(), by not taking it. */
@@ -75,43 +93,60 @@ struct mqtt_callbacks {
 };
 
 /* A session of its own with client id `client_id` and the Will "offline"
- * (retained, QoS 1) on `will_topic`. NULL when out of memory. */
+ * (retained, QoS 1) on `will_topic`, NULL = without one. NULL when out of memory. */
 struct mqtt *mqtt_new(const struct conf_mqtt *conf, const char *client_id, const char *will_topic,
                       const struct mqtt_callbacks *callbacks);
 void mqtt_free(struct mqtt *mqtt);
 
-/* Begins to connect (clean start): connected or down will be called. Reads the
- * password file and the certificates anew. False: it could not even begin,
- * `why` has the reason and no callback comes. */
-bool mqtt_connect(struct mqtt *mqtt, char why[MQTT_WHY_MAX]);
+/* Begins to connect (clean start) to this address of the configured host:
+ * connected or down will be called, within 15 s. Reads the password file and looks
+ * for the certificates anew. False: it could not even begin, such as for want of one
+ * of these files; `why` has the reason and no callback comes. */
+bool mqtt_connect(struct mqtt *mqtt, const char *address, char why[MQTT_WHY_MAX]);
+
+/* What was learnt of the broker is forgotten: it may be another. */
+void mqtt_forget(struct mqtt *mqtt);
+
+/* A sentence on what the broker does not take, "" when there is nothing to say. */
+void mqtt_limits_words(struct mqtt *mqtt, char words[MQTT_WHY_MAX]);
+
+/* Whether the broker takes subscriptions with wildcards. */
+bool mqtt_has_wildcards(struct mqtt *mqtt);
 
 /* What is handed over leaves at once: the library leaves Nagle's algorithm on,
  * which holds every second message back for the acknowledgement of the first. */
 void mqtt_hurry(struct mqtt *mqtt);
 
 /* Begins to subscribe at QoS 1, retain as published; with the messages that are
- * retained there or without. Up to MQTT_FILTERS_MAX different filters. */
-enum { MQTT_FILTERS_MAX = 4 };
+ * retained there or without. An answer that does not come within 30 s ends the
+ * session. */
 bool mqtt_subscribe(struct mqtt *mqtt, const char *filter, bool with_retained);
+
+/* Ends a subscription; answered() is called for it when nothing more will arrive. */
+bool mqtt_unsubscribe(struct mqtt *mqtt, const char *filter);
 
 /* How many messages mqtt_publish() would take now: MQTT_WINDOW when idle, less
  * where the broker wants less. */
-enum { MQTT_WINDOW = 64 };
+enum { MQTT_WINDOW = FLIGHTS_MAX };
 unsigned mqtt_room(struct mqtt *mqtt);
+unsigned mqtt_window(struct mqtt *mqtt);
 
-/* Hands a message to the library. False: not taken, delivered() is not called. */
+/* Hands a message to the library, or tells at once that it is MQTT_REFUSED. False:
+ * not taken, offer it again; delivered() is not called. */
 bool mqtt_publish(struct mqtt *mqtt, const struct mqtt_message *message, uint64_t ticket);
 
-/* To be called after publishing, and again at the time that it returns. The
- * library's sender does not notice what it is handed in the moment before it
- * falls asleep, and then sleeps for a second (MQTTAsync_sendThread() looks at its
- * queue and waits under two different locks); with the whole window handed over
- * in such a moment nothing more would be. Sends one packet of no consequence when
- * for 100 ms no message has been acknowledged. */
-int64_t mqtt_nudge(struct mqtt *mqtt, int64_t now_ns);
+/* To be called after publishing, and again at the time that it returns. Ends a
+ * session in which an answer is overdue: to CONNECT, to SUBSCRIBE, or to a message
+ * for 30 s. And wakes the library's sender, which does not notice what it is handed
+ * in the moment before it falls asleep, and then sleeps for a second
+ * (MQTTAsync_sendThread() looks at its queue and waits under two different locks);
+ * with the whole window handed over in such a moment nothing more would be. One
+ * packet of no consequence is sent when for 100 ms no message has been acknowledged. */
+int64_t mqtt_tend(struct mqtt *mqtt, int64_t now_ns);
 
-/* Ends the session in order (the Will is not sent), waiting for what is in
- * flight until `until_ns` at most. */
-void mqtt_disconnect(struct mqtt *mqtt, int64_t until_ns);
+/* Ends the session in order, waiting for what is in flight until `until_ns` at most.
+ * The Will is not sent, unless `with_will` or something is still in flight then
+ * (version 5; 3.1.1 has no word for that). */
+void mqtt_disconnect(struct mqtt *mqtt, int64_t until_ns, bool with_will);
 
 #endif

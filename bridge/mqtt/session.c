@@ -8,6 +8,11 @@
 #define PAUSE_MIN_NS (1 * CLOCK_NS_PER_S)
 #define PAUSE_MAX_NS (60 * CLOCK_NS_PER_S)
 #define SETTLE_NS    (30 * CLOCK_NS_PER_S)
+/* How long one stays away from a broker that is busy, and how much longer at most. */
+#define BUSY_NS       (10 * CLOCK_NS_PER_S)
+#define BUSY_EXTRA_NS (20 * CLOCK_NS_PER_S)
+/* At most, after a session that ended for a message: what it was is found out soon. */
+#define FAULT_NS (2 * CLOCK_NS_PER_S)
 
 static void stir(struct session *session)
 {
@@ -24,12 +29,19 @@ static void on_connected(void *context)
     stir(session);
 }
 
-static void on_down(void *context, const char *why)
+/* Under the lock. */
+static void leave_word(struct session *session, const struct mqtt_end *end)
+{
+    session->has_ended = true;
+    session->end = *end;
+    snprintf(session->why, sizeof(session->why), "%s", end->why != NULL ? end->why : "");
+}
+
+static void on_down(void *context, const struct mqtt_end *end)
 {
     struct session *session = context;
     pthread_mutex_lock(&session->mutex);
-    session->has_ended = true;
-    snprintf(session->why, sizeof(session->why), "%s", why != NULL ? why : "");
+    leave_word(session, end);
     pthread_mutex_unlock(&session->mutex);
     stir(session);
 }
@@ -42,7 +54,9 @@ bool session_init(struct session *session, const struct session_setup *setup, co
     session->setup.callbacks.connected = on_connected;
     session->setup.callbacks.down = on_down;
     pthread_mutex_init(&session->mutex, NULL);
+    session->tend_ns = CLOCK_NEVER;
     backoff_init(&session->backoff, PAUSE_MIN_NS, PAUSE_MAX_NS, SETTLE_NS, setup->seed);
+    session->backoff.is_full = true;
     session->mqtt = mqtt_new(setup->conf, client_id, will_topic, &session->setup.callbacks);
     return session->mqtt != NULL;
 }
@@ -54,7 +68,8 @@ void session_destroy(struct session *session)
 }
 
 /* Takes the word left by the library: coming up before going down. */
-static enum session_event take_word(struct session *session, char why[MQTT_WHY_MAX])
+static enum session_event take_word(struct session *session, char why[MQTT_WHY_MAX],
+                                    struct mqtt_end *end)
 {
     enum session_event event = SESSION_NOTHING;
     pthread_mutex_lock(&session->mutex);
@@ -64,28 +79,62 @@ static enum session_event take_word(struct session *session, char why[MQTT_WHY_M
     } else if (session->has_ended) {
         session->has_ended = false;
         memcpy(why, session->why, MQTT_WHY_MAX);
+        *end = session->end;
+        end->why = why[0] != '\0' ? why : NULL;
         event = session->state == SESSION_UP ? SESSION_LOST : SESSION_FAILED;
     }
     pthread_mutex_unlock(&session->mutex);
     return event;
 }
 
-enum session_event session_step(struct session *session, int64_t now_ns, bool may_connect,
-                                char why[MQTT_WHY_MAX])
+/* A broker that was lost is lost to many at the same moment; one that ends the session
+ * over a message was not. */
+static int64_t next_try_ns(struct session *session, enum session_event event,
+                           const struct mqtt_end *end, int64_t now_ns)
 {
-    enum session_event event = take_word(session, why);
-    if (event == SESSION_NOTHING && session->state == SESSION_DOWN && may_connect &&
-        now_ns >= session->retry_ns) {
-        session->state = SESSION_CONNECTING;
-        if (!mqtt_connect(session->mqtt, why))
-            event = SESSION_FAILED;
-    }
+    struct backoff *backoff = &session->backoff;
+    if (end->convicted)
+        backoff_reset(backoff);
+    int64_t pause_ns = backoff_down(backoff, now_ns) - now_ns;
+    int64_t spread_ns = backoff_random_ns(backoff, session->setup.conf->reconnect_spread_ns);
+    if (end->advice == MQTT_TRY_NOW)
+        pause_ns = 0;
+    else if (end->advice != MQTT_TRY)
+        pause_ns = BUSY_NS + backoff_random_ns(backoff, BUSY_EXTRA_NS);
+    else if (event == SESSION_LOST && end->faulted && pause_ns > FAULT_NS)
+        pause_ns = backoff_random_ns(backoff, FAULT_NS);
+    else if (event == SESSION_LOST && !end->faulted && pause_ns < spread_ns)
+        pause_ns = spread_ns;
+    return now_ns + pause_ns;
+}
+
+void session_connect(struct session *session, const char *address)
+{
+    char why[MQTT_WHY_MAX];
+    session->state = SESSION_CONNECTING;
+    if (mqtt_connect(session->mqtt, address, why))
+        return;
+    pthread_mutex_lock(&session->mutex);
+    leave_word(session, &(struct mqtt_end){.why = why});
+    pthread_mutex_unlock(&session->mutex);
+    stir(session);
+}
+
+enum session_event session_step(struct session *session, int64_t now_ns, const char *address,
+                                char why[MQTT_WHY_MAX], struct mqtt_end *end)
+{
+    if (session->state != SESSION_DOWN)
+        session->tend_ns = mqtt_tend(session->mqtt, now_ns);
+    if (session->state == SESSION_DOWN && address != NULL && now_ns >= session->retry_ns)
+        session_connect(session, address);
+    enum session_event event = take_word(session, why, end);
     if (event == SESSION_CAME_UP) {
         session->state = SESSION_UP;
         backoff_up(&session->backoff, now_ns);
     } else if (event != SESSION_NOTHING) {
         session->state = SESSION_DOWN;
-        session->retry_ns = backoff_down(&session->backoff, now_ns);
+        session->tend_ns = CLOCK_NEVER;
+        session->retry_ns = next_try_ns(session, event, end, now_ns);
     }
     return event;
 }

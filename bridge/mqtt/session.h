@@ -1,8 +1,9 @@
 /* session: one MQTT session that is kept up.
  *
- * Connects, and after every failure or loss connects again with growing pauses
- * (1 s to 60 s). The publisher owns all of them and drives each by
- * session_step(); the library's threads only leave word in it.
+ * Connects, and after every failure or loss connects again: first within
+ * mqtt.reconnect_spread, then after growing pauses (anything up to 1 s ... 60 s), and
+ * later when the broker says that it is busy. The publisher owns all of them and
+ * drives each by session_step(); the library's threads only leave word in it.
  */
 #ifndef BRIDGE_MQTT_SESSION_H
 #define BRIDGE_MQTT_SESSION_H
@@ -41,8 +42,11 @@ struct session {
     struct backoff backoff;
     int64_t retry_ns; /* DOWN: when to connect */
 
+    int64_t tend_ns; /* when to look whether something is overdue */
+
     pthread_mutex_t mutex; /* guards the word left by the library */
     bool has_connected, has_ended;
+    struct mqtt_end end;
     char why[MQTT_WHY_MAX];
 };
 
@@ -52,10 +56,13 @@ bool session_init(struct session *session, const struct session_setup *setup, co
 void session_destroy(struct session *session);
 
 /* What has happened to it, one event at a time until SESSION_NOTHING. Begins to
- * connect when that is due, if it may. After LOST and FAILED `why` names the
- * cause; "" when it is not known. */
-enum session_event session_step(struct session *session, int64_t now_ns, bool may_connect,
-                                char why[MQTT_WHY_MAX]);
+ * connect to `address` when that is due; NULL = not now. After LOST and FAILED `end`
+ * has the cause, `end->why` in `why`. */
+enum session_event session_step(struct session *session, int64_t now_ns, const char *address,
+                                char why[MQTT_WHY_MAX], struct mqtt_end *end);
+
+/* Begins to connect now. What has become of it is told by session_step(). */
+void session_connect(struct session *session, const char *address);
 
 /* It need not wait any longer: when it is down it connects at the next step, and
  * its pauses begin with the shortest again. */

@@ -6,13 +6,15 @@
 
 #include "bridge/base/clock.h"
 #include "bridge/base/log.h"
-#include "bridge/mqtt/cause.h"
 #include "bridge/wire/topic.h"
 
 enum { CONNECTING_MAX = 16 }; /* devices at once */
 
-#define SOON_NS  (10 * CLOCK_NS_PER_S) /* a connection that ends earlier was no good */
-#define SPELL_NS (2 * CLOCK_NS_PER_S)  /* a broker's end is told by the bridge session */
+#define SLOT_NS  (50 * CLOCK_NS_PER_MS) /* 20 of them a second */
+#define LOOK_NS  (10 * CLOCK_NS_PER_S)  /* whether one of them waits in vain */
+#define FILE_NS  (2 * CLOCK_NS_PER_S)   /* a missing file is looked for so often */
+#define SOON_NS  (10 * CLOCK_NS_PER_S)  /* a connection that ends earlier was no good */
+#define SPELL_NS (2 * CLOCK_NS_PER_S)   /* a broker's end is told by the bridge session */
 
 /* ---- the bridge session ------------------------------------------------ */
 
@@ -20,76 +22,174 @@ static void bridge_up(struct sessions *sessions, int64_t now_ns)
 {
     const struct conf_mqtt *mqtt = &sessions->conf->mqtt;
     struct trouble *trouble = &sessions->trouble;
+    char limits[MQTT_WHY_MAX];
     int64_t down_ns = now_ns - atomic_exchange(&sessions->down_since_ns, 0);
+    mqtt_limits_words(sessions->bridge.mqtt, limits);
     if (trouble->logged)
-        log_info("the broker is back url=%s down_s=%.1f attempts=%u", mqtt->url,
-                 (double)down_ns / (double)CLOCK_NS_PER_S, trouble->attempts + 1);
+        log_info("the broker is back url=%s down_s=%.1f attempts=%u address=%s", mqtt->url,
+                 (double)down_ns / (double)CLOCK_NS_PER_S, trouble->attempts + 1,
+                 sessions->address);
     else
-        log_info("connected to the broker url=%s client_id=%s", mqtt->url, mqtt->client_id);
+        log_info("connected to the broker url=%s client_id=%s address=%s", mqtt->url,
+                 mqtt->client_id, sessions->address);
+    if (limits[0] != '\0' && !trouble->logged)
+        log_info("the broker has limits%s", limits);
     sessions->up_since_ns = now_ns;
     *trouble = (struct trouble){.logged = false};
 }
 
 /* Names a cause that the broker has not named. One that keeps hanging up soon
- * after the login has most likely two clients with the same id, which throw
- * each other out; only version 5 has a packet to say so, and not every broker
- * sends it. */
-static void name_cause(const struct sessions *sessions, enum session_event event, bool again,
-                       char why[MQTT_WHY_MAX])
+ * after the login, with nothing under way, has most likely two clients with the same
+ * id, which throw each other out; only version 5 has a packet to say so, and not
+ * every broker sends it. */
+static const char *name_loss(const struct sessions *sessions, const struct mqtt_end *end,
+                             bool again, char why[MQTT_WHY_MAX])
 {
-    if (event == SESSION_FAILED)
-        cause_broker(&sessions->conf->mqtt, why, MQTT_WHY_MAX);
-    else if (!again)
+    if (end->why != NULL)
+        return end->why;
+    if (!again)
         snprintf(why, MQTT_WHY_MAX, "connection lost");
+    else if (end->faulted)
+        snprintf(why, MQTT_WHY_MAX,
+                 "connection lost soon after the login, again, with messages under way: "
+                 "they are sent one by one now");
     else
         snprintf(why, MQTT_WHY_MAX,
                  "connection lost soon after the login, again: "
                  "does another client use the client id %.100s?",
                  sessions->conf->mqtt.client_id);
+    return why;
 }
 
 /* A cause is logged when it is another than before. */
-static void bridge_down(struct sessions *sessions, enum session_event event, int64_t now_ns,
-                        char why[MQTT_WHY_MAX])
+static void say_trouble(struct sessions *sessions, const char *why)
 {
+    const struct conf_mqtt *mqtt = &sessions->conf->mqtt;
     struct trouble *trouble = &sessions->trouble;
-    bool again = false;
-    if (event == SESSION_LOST) {
-        bool soon = now_ns - sessions->up_since_ns < SOON_NS;
-        again = soon && sessions->lost_soon;
-        sessions->lost_soon = soon;
-        atomic_store(&sessions->down_since_ns, now_ns);
-        sessions->devices_trouble_ns = CLOCK_NEVER;
-    } else {
-        trouble->attempts++;
-    }
-    if (why[0] == '\0')
-        name_cause(sessions, event, again, why);
     if (trouble->logged && strcmp(trouble->why, why) == 0)
         return;
-    log_warning("no session with the broker: %s url=%s", why, sessions->conf->mqtt.url);
+    if (sessions->address[0] != '\0' && strcmp(sessions->address, mqtt->host) != 0)
+        log_warning("no session with the broker: %s url=%s address=%s", why, mqtt->url,
+                    sessions->address);
+    else
+        log_warning("no session with the broker: %s url=%s", why, mqtt->url);
     snprintf(trouble->why, sizeof(trouble->why), "%s", why);
     trouble->logged = true;
+}
+
+static void bridge_lost(struct sessions *sessions, const struct mqtt_end *end, int64_t now_ns,
+                        char why[MQTT_WHY_MAX])
+{
+    bool soon = now_ns - sessions->up_since_ns < SOON_NS;
+    bool again = soon && sessions->lost_soon;
+    sessions->lost_soon = soon;
+    atomic_store(&sessions->down_since_ns, now_ns);
+    sessions->devices_trouble_ns = CLOCK_NEVER;
+    if (end->advice == MQTT_ELSEWHERE && sessions->next < sessions->addresses.n)
+        sessions->bridge.retry_ns = now_ns;
+    else if (end->advice != MQTT_TRY_NOW)
+        sessions->next = sessions->addresses.n; /* a new round */
+    say_trouble(sessions, name_loss(sessions, end, again, why));
+}
+
+static void wake(void *context)
+{
+    struct sessions *sessions = context;
+    outbox_wake(sessions->outbox);
+}
+
+static void ask(struct sessions *sessions, const char *address, int64_t now_ns)
+{
+    sessions->asks_why = address != NULL;
+    sessions->lookup = lookup_ask(&sessions->conf->mqtt, address, wake, sessions);
+    if (sessions->lookup == NULL) /* out of memory */
+        sessions->bridge.retry_ns = now_ns + CLOCK_NS_PER_S;
+}
+
+/* Connects to the next address of this round; false when there is none. */
+static bool try_next(struct sessions *sessions)
+{
+    if (sessions->next >= sessions->addresses.n)
+        return false;
+    const char *text = sessions->addresses.list[sessions->next++].text;
+    if (strcmp(text, sessions->address) != 0)
+        mqtt_forget(sessions->bridge.mqtt); /* perhaps another broker */
+    snprintf(sessions->address, sizeof(sessions->address), "%s", text);
+    session_connect(&sessions->bridge, sessions->address);
+    return true;
+}
+
+/* An attempt has failed. Nothing is said before all addresses have been tried, nor
+ * before the cause is known, which may have to be asked for. */
+static void bridge_failed(struct sessions *sessions, const struct mqtt_end *end, int64_t now_ns)
+{
+    sessions->trouble.attempts++;
+    if (end->advice == MQTT_TRY_NOW) {
+        log_info("the broker wants less of a session: %s", end->why);
+        sessions->next--; /* the same one again */
+        return;
+    }
+    mqtt_forget(sessions->bridge.mqtt);
+    if (try_next(sessions))
+        return;
+    if (end->why == NULL)
+        ask(sessions, sessions->address, now_ns);
+    else
+        say_trouble(sessions, end->why);
+    if (end->why != NULL && strstr(end->why, " file=") != NULL)
+        sessions->bridge.retry_ns = now_ns + FILE_NS;
+}
+
+/* Takes what was looked up. */
+static void run_lookup(struct sessions *sessions, int64_t now_ns)
+{
+    struct session *bridge = &sessions->bridge;
+    struct lookup_result result;
+    if (sessions->lookup == NULL || !lookup_take(sessions->lookup, &result))
+        return;
+    sessions->lookup = NULL;
+    if (result.good) {
+        sessions->addresses = result.addresses;
+        sessions->next = 0;
+        try_next(sessions);
+        return;
+    }
+    say_trouble(sessions, result.why);
+    if (sessions->asks_why)
+        return;
+    sessions->addresses.n = 0;
+    bridge->retry_ns = backoff_down(&bridge->backoff, now_ns);
 }
 
 /* Or their topics would be wrong for as long as a pause, which can be a minute. */
 static void retry_devices(struct sessions *sessions, int64_t now_ns)
 {
-    for (unsigned i = 0; i < sessions->n_devices; i++)
+    for (unsigned i = 0; i < sessions->n_devices; i++) {
         session_retry(&sessions->devices[i], now_ns);
+        if (sessions->devices[i].state == SESSION_DOWN)
+            mqtt_forget(sessions->devices[i].mqtt);
+    }
     sessions->devices_due_ns = now_ns;
 }
 
 enum session_event sessions_run_bridge(struct sessions *sessions, int64_t now_ns)
 {
+    struct session *bridge = &sessions->bridge;
     char why[MQTT_WHY_MAX];
-    enum session_event event = session_step(&sessions->bridge, now_ns, true, why);
+    struct mqtt_end end;
+    run_lookup(sessions, now_ns);
+    enum session_event event = session_step(bridge, now_ns, NULL, why, &end);
     if (event == SESSION_CAME_UP) {
         bridge_up(sessions, now_ns);
         retry_devices(sessions, now_ns);
-    } else if (event != SESSION_NOTHING) {
-        bridge_down(sessions, event, now_ns, why);
+    } else if (event == SESSION_LOST) {
+        bridge_lost(sessions, &end, now_ns, why);
+    } else if (event == SESSION_FAILED) {
+        bridge_failed(sessions, &end, now_ns);
     }
+    if (bridge->state == SESSION_DOWN && sessions->lookup == NULL && now_ns >= bridge->retry_ns &&
+        !try_next(sessions))
+        ask(sessions, NULL, now_ns);
     return event;
 }
 
@@ -104,7 +204,7 @@ static void device_down(struct sessions *sessions, const char *why, int64_t now_
         sessions->devices_trouble_ns != CLOCK_NEVER) {
         return;
     }
-    snprintf(trouble->why, sizeof(trouble->why), "%s", why[0] != '\0' ? why : "connection lost");
+    snprintf(trouble->why, sizeof(trouble->why), "%s", why != NULL ? why : "connection lost");
     sessions->devices_trouble_ns = now_ns + SPELL_NS;
 }
 
@@ -122,54 +222,77 @@ static void log_devices(struct sessions *sessions, unsigned n_down, int64_t now_
     }
 }
 
-static void run_device(struct sessions *sessions, unsigned device, bool may_connect, int64_t now_ns)
+static void run_device(struct sessions *sessions, unsigned device, const char *address,
+                       int64_t now_ns)
 {
     struct session *session = &sessions->devices[device];
-    char why[MQTT_WHY_MAX];
+    char why[MQTT_WHY_MAX] = "";
+    struct mqtt_end end;
     enum session_event event;
-    while ((event = session_step(session, now_ns, may_connect, why)) != SESSION_NOTHING) {
+    while ((event = session_step(session, now_ns, address, why, &end)) != SESSION_NOTHING) {
         if (event == SESSION_CAME_UP)
             outbox_mark_presence(sessions->outbox, device);
-        else
-            device_down(sessions, why, now_ns);
+        else if (end.advice != MQTT_TRY_NOW)
+            device_down(sessions, end.why, now_ns);
     }
 }
 
 void sessions_run_devices(struct sessions *sessions, int64_t now_ns)
 {
     unsigned n_connecting = 0, n_down = 0;
-    int64_t due_ns = CLOCK_NEVER;
+    int64_t due_ns = now_ns + LOOK_NS;
     if (!atomic_exchange(&sessions->stirred, false) && now_ns < sessions->devices_due_ns)
         return;
     for (unsigned i = 0; i < sessions->n_devices; i++)
         n_connecting += sessions->devices[i].state == SESSION_CONNECTING;
     for (unsigned i = 0; i < sessions->n_devices; i++) {
         const struct session *session = &sessions->devices[i];
+        bool may_connect = sessions->bridge.state == SESSION_UP && n_connecting < CONNECTING_MAX &&
+                           now_ns >= sessions->slot_ns;
+        bool was_down = session->state == SESSION_DOWN;
         n_connecting -= session->state == SESSION_CONNECTING;
-        run_device(sessions, i, n_connecting < CONNECTING_MAX, now_ns);
+        run_device(sessions, i, may_connect ? sessions->address : NULL, now_ns);
         n_connecting += session->state == SESSION_CONNECTING;
+        if (was_down && session->state == SESSION_CONNECTING)
+            sessions->slot_ns = now_ns + SLOT_NS;
         n_down += session->state != SESSION_UP;
         if (session->state == SESSION_DOWN && session->retry_ns < due_ns)
             due_ns = session->retry_ns;
     }
     log_devices(sessions, n_down, now_ns);
-    if (n_connecting >= CONNECTING_MAX) /* those that wait go on when one of these ends */
-        due_ns = CLOCK_NEVER;
+    /* Those that wait go on when one of these ends, or when the bridge's is up. */
+    if (n_connecting >= CONNECTING_MAX || sessions->bridge.state != SESSION_UP)
+        due_ns = now_ns + LOOK_NS;
+    if (due_ns < sessions->slot_ns)
+        due_ns = sessions->slot_ns;
     sessions->devices_due_ns =
         due_ns < sessions->devices_trouble_ns ? due_ns : sessions->devices_trouble_ns;
 }
 
 /* ---- all --------------------------------------------------------------- */
 
+bool sessions_has_room(struct sessions *sessions)
+{
+    struct mqtt *mqtt = sessions->bridge.mqtt;
+    if (sessions->bridge.state != SESSION_UP)
+        return false;
+    if (mqtt_room(mqtt) > 0)
+        return true;
+    atomic_store(&sessions->crowded, true); /* before looking again, so that none is missed */
+    return mqtt_room(mqtt) > 0;
+}
+
 int64_t sessions_due_ns(const struct sessions *sessions)
 {
-    bool waits = sessions->bridge.state == SESSION_DOWN;
-    int64_t bridge_ns = waits ? sessions->bridge.retry_ns : CLOCK_NEVER;
+    const struct session *bridge = &sessions->bridge;
+    bool waits = bridge->state == SESSION_DOWN && sessions->lookup == NULL;
+    int64_t bridge_ns = waits ? bridge->retry_ns : bridge->tend_ns;
     return bridge_ns < sessions->devices_due_ns ? bridge_ns : sessions->devices_due_ns;
 }
 
 void sessions_retry(struct sessions *sessions, int64_t now_ns)
 {
+    mqtt_forget(sessions->bridge.mqtt);
     session_retry(&sessions->bridge, now_ns);
     retry_devices(sessions, now_ns);
 }
@@ -218,6 +341,7 @@ bool sessions_init(struct sessions *sessions, const struct conf *conf, struct ou
 
 void sessions_destroy(struct sessions *sessions)
 {
+    lookup_drop(sessions->lookup);
     for (unsigned i = 0; i < sessions->n_devices; i++)
         session_destroy(&sessions->devices[i]);
     session_destroy(&sessions->bridge);

@@ -1,12 +1,16 @@
 /* sessions: all MQTT sessions of the bridge, and what is said of their troubles.
  *
  * One of the bridge itself, which carries everything, and with device_wills one
- * per device, which carries its status and its Will and nothing else. Owned by
- * the publisher, which drives them; the library's threads only leave word.
+ * per device, which carries its status and its Will and nothing else. The bridge's
+ * tries each address of the broker's name in turn; the devices' follow it to the one
+ * where it is up, 20 a second. Owned by the publisher, which drives them; the
+ * library's threads only leave word, and what takes long is looked up by a thread of
+ * its own.
  */
 #ifndef BRIDGE_MQTT_SESSIONS_H
 #define BRIDGE_MQTT_SESSIONS_H
 
+#include "bridge/mqtt/lookup.h"
 #include "bridge/mqtt/session.h"
 
 /* What has been said of sessions that cannot be had. */
@@ -20,8 +24,14 @@ struct sessions {
     const struct conf *conf;
     struct outbox *outbox;
     atomic_bool stirred; /* a session has something to say */
+    atomic_bool crowded; /* something found no room in the bridge's session */
 
     struct session bridge;
+    struct lookup *lookup;          /* under way; NULL = none */
+    bool asks_why;                  /* what is looked up is why an attempt has failed */
+    struct address_list addresses;  /* of the broker's name */
+    unsigned next;                  /* of them: to be tried next in this round */
+    char address[ADDRESS_TEXT_MAX]; /* tried last, or connected to */
     bool lost_soon;
     int64_t up_since_ns;
     _Atomic int64_t down_since_ns; /* 0 = up; any thread may read it */
@@ -30,6 +40,7 @@ struct sessions {
     unsigned n_devices; /* 0 without device_wills */
     struct session *devices;
     int64_t devices_due_ns;
+    int64_t slot_ns; /* when the next of them may begin to connect */
     struct trouble devices_trouble;
     int64_t devices_trouble_ns; /* when to say so; CLOCK_NEVER = nothing to say */
 };
@@ -48,6 +59,10 @@ enum session_event sessions_run_bridge(struct sessions *sessions, int64_t now_ns
 /* The same for those of the devices; marks the presence of a device whose
  * session came up. */
 void sessions_run_devices(struct sessions *sessions, int64_t now_ns);
+
+/* Whether the bridge's session takes a message now; else `crowded` is set, and who
+ * sees one land has to wake the publisher. */
+bool sessions_has_room(struct sessions *sessions);
 
 /* When to call these again if nothing stirs. */
 int64_t sessions_due_ns(const struct sessions *sessions);

@@ -410,16 +410,18 @@ static bool is_device(const struct conf *conf, const char *name)
 }
 
 bool ha_document_next_gone(const struct conf *conf, const char *info, unsigned *index,
-                           char topic[TOPIC_MAX + 1])
+                           char name[TOPIC_MAX + 1])
 {
     json_t *root = json_loads(info, 0, NULL);
     const json_t *devices = json_object_get(root, "devices");
     bool found = false;
     while (!found && *index < json_array_size(devices)) {
-        const char *name = json_string_value(json_array_get(devices, (*index)++));
+        const char *gone = json_string_value(json_array_get(devices, (*index)++));
         /* What is no name of ours must not become a topic. */
-        found = name != NULL && cfg_is_name(name) && strcmp(name, "bridge") != 0 &&
-                !is_device(conf, name) && ha_document_topic(topic, conf, name);
+        found = gone != NULL && cfg_is_name(gone) && strcmp(gone, "bridge") != 0 &&
+                !is_device(conf, gone);
+        if (found)
+            snprintf(name, TOPIC_MAX + 1, "%s", gone);
     }
     json_decref(root);
     return found;

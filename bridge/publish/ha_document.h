@@ -34,9 +34,9 @@ char *ha_document_bridge(const struct conf *conf);
 char *ha_document_device(const struct conf *conf, const struct device *device);
 
 /* A bridge/info of an earlier run names the devices that were announced then.
- * From `*index` on, the topic of the next one that is no device any more: an
- * empty retained message there removes its entities. False when there is none. */
+ * From `*index` on, the name of the next one that is no device any more: an empty
+ * retained message to its topic removes its entities. False when there is none. */
 bool ha_document_next_gone(const struct conf *conf, const char *info, unsigned *index,
-                           char topic[TOPIC_MAX + 1]);
+                           char name[TOPIC_MAX + 1]);
 
 #endif

@@ -9,17 +9,16 @@
 #include "bridge/base/log.h"
 #include "bridge/mqtt/arrival.h"
 #include "bridge/mqtt/sessions.h"
-#include "bridge/publish/ha_announce.h"
+#include "bridge/publish/announce.h"
 #include "bridge/wire/sample_json.h"
-#include "bridge/wire/status_json.h"
 #include "bridge/wire/topic.h"
 
-enum { REFUSALS_MAX = 64 };
+enum { REFUSALS_MAX = 64, RESERVE_MAX = 8 };
 
-#define HEALTH_NS   (STATUS_JSON_HEALTH_S * CLOCK_NS_PER_S)
 #define FAREWELL_NS (250 * CLOCK_NS_PER_MS) /* for the last words after the grace */
 #define NAP_MAX_NS  (60 * CLOCK_NS_PER_S)
-#define SLACK_NS    (60 * CLOCK_NS_PER_S) /* a name that resolves slowly holds up the library */
+#define SLACK_NS    (60 * CLOCK_NS_PER_S)   /* a name that resolves slowly holds up the library */
+#define HEARING_NS  (300 * CLOCK_NS_PER_MS) /* for the answer to an UNSUBSCRIBE */
 
 /* A topic that the broker does not let us use; each is logged once. */
 struct refusal {
@@ -32,21 +31,22 @@ struct publisher {
     const struct conf *conf;
     pthread_t thread;
     atomic_bool stopping, reloaded;
-    atomic_bool crowded; /* something found no room in the bridge session */
-    atomic_bool hearing; /* the broker has answered the subscription to commands */
-    int64_t grace_ns;    /* set before stopping */
-    int64_t started_ns;  /* UTC may be set meanwhile */
+    atomic_bool deafened;  /* commands are not to be heard any more */
+    atomic_uint n_unheard; /* subscriptions to commands that the broker has not answered */
+    bool unsubscribed;     /* the broker has been told */
+    int64_t grace_ns;      /* set before stopping */
     _Atomic int64_t promise_ns;
     struct sessions sessions;
-    struct ha_announce announce;
-    bool was_up;        /* the bridge session, at some time */
-    unsigned announced; /* retained documents sent since the bridge session is up */
-    int64_t health_due_ns;
+    struct announce *announce;
+    bool was_up; /* the bridge session, at some time */
+    size_t base_size;
+    char base[TOPIC_MAX + 1]; /* "<base>/" */
     struct outbox_item *item;
-    char *text;      /* of a sample: room for OUTBOX_PAYLOAD_MAX */
-    uint64_t *drops; /* of each device, for the health */
+    char *text; /* of a sample: room for OUTBOX_PAYLOAD_MAX */
 
     pthread_mutex_t mutex; /* guards what follows; never held while calling out */
+    pthread_cond_t deafness;
+    bool is_deaf; /* the broker has ended the subscriptions to commands */
     unsigned n_refusals, n_logged;
     struct refusal refusals[REFUSALS_MAX];
 };
@@ -60,12 +60,23 @@ static void on_delivered(void *context, uint64_t ticket, enum mqtt_fate fate)
                                              [MQTT_LOST] = OUTBOX_RETURNED};
     const struct session *session = context;
     struct publisher *publisher = session->setup.owner;
+    struct outbox *outbox = publisher->setup.outbox;
+    bool is_document = (ticket & ANNOUNCE_TICKET) != 0;
     if (fate == MQTT_DELIVERED)
         health_count(&publisher->setup.health->publishes);
-    outbox_ack(publisher->setup.outbox, ticket, fates[fate]);
-    /* There is room again for what has no ticket; or that was the last word. */
-    if (atomic_load(&publisher->crowded) || atomic_load(&publisher->stopping))
-        outbox_wake(publisher->setup.outbox);
+    if (is_document)
+        announce_ack(publisher->announce, ticket, fate);
+    else if (fate == MQTT_LATER)
+        outbox_put_off(outbox, ticket, clock_mono_ns());
+    else
+        outbox_ack(outbox, ticket, fates[fate]);
+    if (is_document && fate == MQTT_REFUSED)
+        health_count(&publisher->setup.health->set_aside);
+    /* There is room again for what found none; or a pause begins; or that was the last
+     * word. */
+    if (atomic_load(&publisher->sessions.crowded) || atomic_load(&publisher->stopping) ||
+        (is_document && fate != MQTT_DELIVERED))
+        outbox_wake(outbox);
 }
 
 static void on_refused(void *context, const char *topic, const char *why)
@@ -84,113 +95,46 @@ static void on_refused(void *context, const char *topic, const char *why)
     pthread_mutex_unlock(&publisher->mutex);
 }
 
+static void set_deaf(struct publisher *publisher)
+{
+    pthread_mutex_lock(&publisher->mutex);
+    publisher->is_deaf = true;
+    pthread_cond_signal(&publisher->deafness);
+    pthread_mutex_unlock(&publisher->mutex);
+}
+
+/* One subscription to commands less is to be waited for. */
+static void count_answer(struct publisher *publisher)
+{
+    if (atomic_fetch_sub(&publisher->n_unheard, 1) != 1)
+        return;
+    if (atomic_load(&publisher->deafened))
+        set_deaf(publisher);
+    else
+        announce_hearing(publisher->announce);
+    outbox_wake(publisher->setup.outbox);
+}
+
 static void on_answered(void *context, const char *filter)
 {
     const struct session *session = context;
     struct publisher *publisher = session->setup.owner;
-    char commands[TOPIC_MAX + 1];
-    if (!topic_command_filter(commands, publisher->conf) || strcmp(filter, commands) != 0)
-        return;
-    atomic_store(&publisher->hearing, true);
-    outbox_wake(publisher->setup.outbox);
+    char device[TOPIC_MAX + 1], point[TOPIC_MAX + 1];
+    if (topic_parse(publisher->conf, filter, device, point))
+        count_answer(publisher);
 }
 
 static bool on_arrived(void *context, const struct mqtt_arrival *arrival)
 {
     const struct session *session = context;
     struct publisher *publisher = session->setup.owner;
-    if (!ha_announce_arrived(&publisher->announce, arrival))
+    if (!announce_arrived(publisher->announce, arrival))
         return arrival_put(arrival, publisher->setup.inbox);
     outbox_wake(publisher->setup.outbox);
     return true;
 }
 
 /* ---- what is published ------------------------------------------------- */
-
-static bool publish_text(struct publisher *publisher, struct session *session, const char *node,
-                         const char *leaf, const char *text, int qos)
-{
-    char topic[TOPIC_MAX + 1];
-    const struct mqtt_message message = {.topic = topic,
-                                         .payload = text,
-                                         .payload_size = strlen(text),
-                                         .qos = qos,
-                                         .retained = true};
-    return topic_make(topic, publisher->conf, node, leaf) &&
-           mqtt_publish(session->mqtt, &message, 0);
-}
-
-/* Room in the bridge session; records have taken theirs before. The session
- * itself is up a little earlier than begin_session(). */
-static bool has_room(struct publisher *publisher)
-{
-    struct mqtt *mqtt = publisher->sessions.bridge.mqtt;
-    if (publisher->sessions.bridge.state != SESSION_UP)
-        return false;
-    if (mqtt_room(mqtt) > 0)
-        return true;
-    atomic_store(&publisher->crowded, true); /* before looking again, so that none is missed */
-    return mqtt_room(mqtt) > 0;
-}
-
-/* Takes a text made by wire and frees it. */
-static bool publish_json(struct publisher *publisher, const char *node, const char *leaf,
-                         char *json, int qos)
-{
-    bool good =
-        json != NULL && publish_text(publisher, &publisher->sessions.bridge, node, leaf, json, qos);
-    free(json);
-    return good;
-}
-
-/* The retained documents, in this order: the bridge's status and info, then
- * the info of every device. */
-static bool publish_document(struct publisher *publisher, unsigned index)
-{
-    const struct conf *conf = publisher->conf;
-    const struct publisher_setup *setup = &publisher->setup;
-    if (index == 0)
-        return publish_text(publisher, &publisher->sessions.bridge, "bridge", "status", "online",
-                            1);
-    if (index == 1)
-        return publish_json(publisher, "bridge", "info",
-                            status_json_bridge(conf, setup->run, setup->started_ms), 1);
-    const struct device *device = &conf->devices.devices[index - 2];
-    return publish_json(publisher, device->name, "info", status_json_device(device), 1);
-}
-
-static void publish_documents(struct publisher *publisher)
-{
-    unsigned count = 2 + publisher->conf->devices.n_devices;
-    while (publisher->announced < count && has_room(publisher) &&
-           publish_document(publisher, publisher->announced)) {
-        publisher->announced++;
-    }
-}
-
-/* Returns false when some have to wait for room. A device whose session is not
- * up has its turn when it is; the session itself is up a little earlier, when
- * its turn would come twice. Whoever sees a device online may send it a command
- * at once: its own session must not say so before the bridge's is heard there. */
-static bool publish_presence(struct publisher *publisher)
-{
-    unsigned device = 0;
-    bool online;
-    struct sessions *sessions = &publisher->sessions;
-    while (sessions->n_devices > 0 || has_room(publisher)) {
-        if (!outbox_take_presence(publisher->setup.outbox, &device, &online))
-            return true;
-        struct session *session =
-            sessions->n_devices > 0 ? &sessions->devices[device] : &sessions->bridge;
-        if (online && sessions->n_devices > 0 && !atomic_load(&publisher->hearing))
-            outbox_mark_presence(publisher->setup.outbox, device); /* on_answered() wakes us */
-        else if (session->state == SESSION_UP)
-            publish_text(publisher, session, publisher->conf->devices.devices[device].name,
-                         "status", online ? "online" : "offline", 1);
-        device++;
-    }
-    return sessions->bridge.state != SESSION_UP;
-}
 
 /* A sample becomes a text only now. */
 static void put_text(struct publisher *publisher, const struct outbox_item *item,
@@ -224,6 +168,7 @@ static bool publish_item(struct publisher *publisher, const struct outbox_item *
         break;
     case OUTBOX_OUTCOME:
         message.topic = item->topic;
+        message.foreign = strncmp(item->topic, publisher->base, publisher->base_size) != 0;
         message.correlation = item->correlation;
         message.correlation_size = item->correlation_size;
         break;
@@ -231,31 +176,36 @@ static bool publish_item(struct publisher *publisher, const struct outbox_item *
     return mqtt_publish(publisher->sessions.bridge.mqtt, &message, item->ticket);
 }
 
-static void publish_records(struct publisher *publisher)
+/* What samples leave to documents and outcomes. */
+static unsigned reserve(unsigned window)
 {
-    struct outbox *outbox = publisher->setup.outbox;
-    while (has_room(publisher) && outbox_take(outbox, clock_mono_ns(), publisher->item)) {
-        if (!publish_item(publisher, publisher->item)) {
-            outbox_ack(outbox, publisher->item->ticket, OUTBOX_RETURNED);
-            break;
-        }
-    }
+    return window / 4 < RESERVE_MAX ? window / 4 : RESERVE_MAX;
 }
 
-static void publish_health(struct publisher *publisher, int64_t now_ns)
+static bool take_record(struct publisher *publisher)
 {
-    const struct publisher_setup *setup = &publisher->setup;
-    if (now_ns < publisher->health_due_ns || !has_room(publisher))
-        return;
-    struct outbox_depth depth = outbox_depth(setup->outbox);
-    int64_t utc_ms = clock_utc_ms();
-    for (unsigned i = 0; i < publisher->conf->devices.n_devices; i++)
-        publisher->drops[i] = outbox_dropped(setup->outbox, i);
-    publish_json(publisher, "bridge", "health",
-                 status_json_health(publisher->conf, setup->health, &depth, publisher->drops,
-                                    utc_ms, (now_ns - publisher->started_ns) / CLOCK_NS_PER_MS),
-                 0);
-    publisher->health_due_ns = now_ns + HEALTH_NS;
+    struct mqtt *mqtt = publisher->sessions.bridge.mqtt;
+    struct outbox *outbox = publisher->setup.outbox;
+    int64_t now_ns = clock_mono_ns();
+    if (!sessions_has_room(&publisher->sessions))
+        return false;
+    if (mqtt_room(mqtt) > reserve(mqtt_window(mqtt)))
+        return outbox_take(outbox, now_ns, publisher->item);
+    atomic_store(&publisher->sessions.crowded, true);
+    if (mqtt_room(mqtt) > reserve(mqtt_window(mqtt)))
+        return outbox_take(outbox, now_ns, publisher->item);
+    return outbox_take_outcome(outbox, now_ns, publisher->item);
+}
+
+static void publish_records(struct publisher *publisher)
+{
+    while (take_record(publisher)) {
+        if (publish_item(publisher, publisher->item))
+            continue;
+        outbox_ack(publisher->setup.outbox, publisher->item->ticket, OUTBOX_RETURNED);
+        if (!sessions_has_room(&publisher->sessions))
+            break;
+    }
 }
 
 static void log_refusals(struct publisher *publisher)
@@ -274,24 +224,49 @@ static void log_refusals(struct publisher *publisher)
 
 /* ---- the thread -------------------------------------------------------- */
 
+/* Does it for each filter of commands: one, or where the broker takes no wildcards
+ * one for each point that may be written. Without any, nothing has to be waited for. */
+static void for_commands(struct publisher *publisher,
+                         bool (*ask)(struct mqtt *mqtt, const char *filter))
+{
+    struct mqtt *mqtt = publisher->sessions.bridge.mqtt;
+    const struct device_list *list = &publisher->conf->devices;
+    char filter[TOPIC_MAX + 1], leaf[TOPIC_MAX + 1];
+    atomic_store(&publisher->n_unheard, 1); /* until all have been asked for */
+    if (mqtt_has_wildcards(mqtt)) {
+        atomic_fetch_add(&publisher->n_unheard, 1);
+        if (!topic_command_filter(filter, publisher->conf) || !ask(mqtt, filter))
+            atomic_fetch_sub(&publisher->n_unheard, 1);
+    }
+    for (unsigned i = 0; !mqtt_has_wildcards(mqtt) && i < list->n_devices; i++) {
+        const struct device *device = &list->devices[i];
+        for (unsigned point = 0; point < device->n_points; point++) {
+            if (!device_may_write(device, point))
+                continue;
+            snprintf(leaf, sizeof(leaf), "set/%s", device->points[point].name);
+            atomic_fetch_add(&publisher->n_unheard, 1);
+            if (!topic_make(filter, publisher->conf, device->name, leaf) || !ask(mqtt, filter))
+                atomic_fetch_sub(&publisher->n_unheard, 1);
+        }
+    }
+    count_answer(publisher);
+}
+
+static bool subscribe(struct mqtt *mqtt, const char *filter)
+{
+    return mqtt_subscribe(mqtt, filter, false);
+}
+
 static void begin_session(struct publisher *publisher, int64_t now_ns)
 {
-    struct outbox *outbox = publisher->setup.outbox;
-    char filter[TOPIC_MAX + 1];
     if (publisher->was_up)
         health_count(&publisher->setup.health->reconnects);
     publisher->was_up = true;
     mqtt_hurry(publisher->sessions.bridge.mqtt);
-    if (!topic_command_filter(filter, publisher->conf) ||
-        !mqtt_subscribe(publisher->sessions.bridge.mqtt, filter, false))
-        atomic_store(&publisher->hearing, true); /* no answer will come */
-    ha_announce_begin(&publisher->announce);
-    publisher->announced = 0;
-    publisher->health_due_ns = now_ns;
-    if (publisher->sessions.n_devices == 0)
-        for (unsigned i = 0; i < publisher->conf->devices.n_devices; i++)
-            outbox_mark_presence(outbox, i);
-    outbox_resumed(outbox, now_ns);
+    if (!atomic_load(&publisher->deafened))
+        for_commands(publisher, subscribe);
+    announce_begin(publisher->announce, now_ns);
+    outbox_resumed(publisher->setup.outbox, now_ns);
 }
 
 static void run_sessions(struct publisher *publisher, int64_t now_ns)
@@ -303,50 +278,37 @@ static void run_sessions(struct publisher *publisher, int64_t now_ns)
         if (event == SESSION_CAME_UP) {
             begin_session(publisher, now_ns);
         } else if (event == SESSION_LOST) {
-            atomic_store(&publisher->hearing, false);
+            announce_lost(publisher->announce);
             outbox_lost(publisher->setup.outbox);
         }
     }
     sessions_run_devices(&publisher->sessions, now_ns);
+    if (atomic_load(&publisher->deafened) && !publisher->unsubscribed) {
+        publisher->unsubscribed = true;
+        if (publisher->sessions.bridge.state == SESSION_UP)
+            for_commands(publisher, mqtt_unsubscribe);
+        else
+            set_deaf(publisher);
+    }
 }
 
-/* It goes on until there is no room, and does not say so. */
-static int64_t run_herald(struct publisher *publisher, int64_t now_ns)
+static int64_t sooner(int64_t a_ns, int64_t b_ns)
 {
-    if (!has_room(publisher))
-        return CLOCK_NEVER;
-    bool crowded = atomic_exchange(&publisher->crowded, true);
-    int64_t due_ns = ha_announce_run(&publisher->announce, now_ns);
-    bool full = mqtt_room(publisher->sessions.bridge.mqtt) == 0;
-    atomic_store(&publisher->crowded, crowded || full);
-    return due_ns;
+    return a_ns < b_ns ? a_ns : b_ns;
 }
 
 /* Does everything that can be done now and returns when there is more. */
 static int64_t work(struct publisher *publisher)
 {
     int64_t now_ns = clock_mono_ns();
-    atomic_store(&publisher->crowded, false);
+    atomic_store(&publisher->sessions.crowded, false);
     run_sessions(publisher, now_ns);
+    int64_t due_ns = announce_run(publisher->announce, now_ns);
     publish_records(publisher);
-    publish_documents(publisher);
-    publish_presence(publisher);
-    publish_health(publisher, now_ns);
-    int64_t herald_ns = run_herald(publisher, now_ns);
     log_refusals(publisher);
-
-    int64_t due_ns = sessions_due_ns(&publisher->sessions);
-    if (herald_ns < due_ns)
-        due_ns = herald_ns;
-    int64_t nudge_ns = mqtt_nudge(publisher->sessions.bridge.mqtt, now_ns);
-    if (nudge_ns < due_ns)
-        due_ns = nudge_ns;
-    /* One that is due and not sent waits for room, not for a time. */
-    if (publisher->sessions.bridge.state == SESSION_UP && publisher->health_due_ns > now_ns &&
-        publisher->health_due_ns < due_ns)
-        due_ns = publisher->health_due_ns;
-    if (now_ns + NAP_MAX_NS < due_ns)
-        due_ns = now_ns + NAP_MAX_NS;
+    publisher->sessions.bridge.tend_ns = mqtt_tend(publisher->sessions.bridge.mqtt, now_ns);
+    due_ns = sooner(due_ns, sessions_due_ns(&publisher->sessions));
+    due_ns = sooner(due_ns, now_ns + NAP_MAX_NS);
     atomic_store(&publisher->promise_ns, due_ns + SLACK_NS);
     return due_ns;
 }
@@ -369,22 +331,38 @@ static void drain(struct publisher *publisher)
     }
 }
 
-/* Every status goes offline, and every session ends in order. */
+static void leave(struct publisher *publisher, struct session *session, int64_t end_ns)
+{
+    mqtt_disconnect(session->mqtt, end_ns, !announce_is_told(publisher->announce, session));
+}
+
+static bool is_all_told(struct publisher *publisher)
+{
+    bool told = announce_is_told(publisher->announce, &publisher->sessions.bridge);
+    for (unsigned i = 0; i < publisher->sessions.n_devices; i++)
+        told = told && announce_is_told(publisher->announce, &publisher->sessions.devices[i]);
+    return told;
+}
+
+/* Every status goes offline, and every session ends in order; one whose last word the
+ * broker has not taken ends with its Will instead. */
 static void farewell(struct publisher *publisher)
 {
-    int64_t end_ns = clock_mono_ns() + FAREWELL_NS;
-    for (unsigned i = 0; i < publisher->conf->devices.n_devices; i++) {
-        outbox_set_online(publisher->setup.outbox, i, false);
-        outbox_mark_presence(publisher->setup.outbox, i);
-    }
-    while (!publish_presence(publisher) && clock_mono_ns() < end_ns) {
+    struct sessions *sessions = &publisher->sessions;
+    int64_t now_ns = clock_mono_ns();
+    int64_t end_ns = now_ns + FAREWELL_NS;
+    announce_farewell(publisher->announce, now_ns);
+    while (sessions->bridge.state == SESSION_UP && now_ns < end_ns) {
+        atomic_store(&sessions->crowded, false);
+        announce_run(publisher->announce, now_ns);
+        if (is_all_told(publisher))
+            break;
         wait_until(publisher, end_ns, end_ns);
-        run_sessions(publisher, clock_mono_ns());
+        run_sessions(publisher, now_ns = clock_mono_ns());
     }
-    publish_text(publisher, &publisher->sessions.bridge, "bridge", "status", "offline", 1);
-    for (unsigned i = 0; i < publisher->sessions.n_devices; i++)
-        mqtt_disconnect(publisher->sessions.devices[i].mqtt, end_ns);
-    mqtt_disconnect(publisher->sessions.bridge.mqtt, end_ns);
+    for (unsigned i = 0; i < sessions->n_devices; i++)
+        leave(publisher, &sessions->devices[i], end_ns);
+    leave(publisher, &sessions->bridge, end_ns);
     log_refusals(publisher);
 }
 
@@ -403,11 +381,11 @@ static void *publisher_main(void *argument)
 static void publisher_free(struct publisher *publisher)
 {
     sessions_destroy(&publisher->sessions);
-    ha_announce_destroy(&publisher->announce);
+    announce_free(publisher->announce);
+    pthread_cond_destroy(&publisher->deafness);
     pthread_mutex_destroy(&publisher->mutex);
     free(publisher->item);
     free(publisher->text);
-    free(publisher->drops);
     free(publisher);
 }
 
@@ -423,17 +401,27 @@ struct publisher *publisher_start(const struct publisher_setup *setup)
         goto failed;
     publisher->setup = *setup;
     publisher->conf = setup->conf;
-    publisher->started_ns = clock_mono_ns();
-    publisher->promise_ns = publisher->started_ns + SLACK_NS;
+    publisher->promise_ns = clock_mono_ns() + SLACK_NS;
     pthread_mutex_init(&publisher->mutex, NULL);
+    clock_cond_init(&publisher->deafness);
     publisher->item = malloc(sizeof(*publisher->item));
     publisher->text = malloc(OUTBOX_PAYLOAD_MAX);
-    publisher->drops = calloc(setup->conf->devices.n_devices, sizeof(*publisher->drops));
+    publisher->base_size = (size_t)snprintf(publisher->base, sizeof(publisher->base), "%s/%s/",
+                                            setup->conf->mqtt.prefix, setup->conf->site);
     bool good = sessions_init(&publisher->sessions, setup->conf, setup->outbox, &callbacks,
                               publisher, seed);
-    ha_announce_init(&publisher->announce, setup->conf, publisher->sessions.bridge.mqtt, seed);
-    if (publisher->item == NULL || publisher->text == NULL || publisher->drops == NULL || !good ||
-        pthread_create(&publisher->thread, NULL, publisher_main, publisher) != 0) {
+    publisher->announce = announce_new(&(struct announce_setup){
+        .conf = setup->conf,
+        .outbox = setup->outbox,
+        .sessions = &publisher->sessions,
+        .state = setup->state,
+        .health = setup->health,
+        .run = setup->run,
+        .started_ms = setup->started_ms,
+        .started_ns = clock_mono_ns(),
+    });
+    if (publisher->item == NULL || publisher->text == NULL || publisher->announce == NULL ||
+        !good || pthread_create(&publisher->thread, NULL, publisher_main, publisher) != 0) {
         goto failed;
     }
     return publisher;
@@ -442,6 +430,17 @@ failed:
     if (publisher != NULL)
         publisher_free(publisher);
     return NULL;
+}
+
+void publisher_stop_hearing(struct publisher *publisher)
+{
+    const int64_t until_ns = clock_mono_ns() + HEARING_NS;
+    atomic_store(&publisher->deafened, true);
+    outbox_wake(publisher->setup.outbox);
+    pthread_mutex_lock(&publisher->mutex);
+    while (!publisher->is_deaf && clock_mono_ns() < until_ns)
+        clock_cond_wait(&publisher->deafness, &publisher->mutex, until_ns);
+    pthread_mutex_unlock(&publisher->mutex);
 }
 
 void publisher_stop(struct publisher *publisher, int64_t grace_ns)

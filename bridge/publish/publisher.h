@@ -1,11 +1,10 @@
 /* publisher: the thread that owns all MQTT sessions.
  *
  * The only thread that sends. Takes from the outbox, keeps a small window in
- * flight, reconnects with growing pauses (1 s to 60 s), announces everything
- * retained again on every connect, and publishes bridge/health every 10 s.
- * Announces to Home Assistant (announce).
- * With device_wills every device has a session of its own, which carries its
- * status and its Will and nothing else.
+ * flight, and announces everything retained again on every connect (announce): that
+ * goes first, then outcomes, then samples, which leave both some room. Reconnects as
+ * session says. With device_wills every device has a session of its own, which
+ * carries its status and its Will and nothing else.
  */
 #ifndef BRIDGE_PUBLISH_PUBLISHER_H
 #define BRIDGE_PUBLISH_PUBLISHER_H
@@ -14,6 +13,7 @@
 #include "bridge/model/health.h"
 #include "bridge/site/conf.h"
 #include "bridge/store/outbox.h"
+#include "bridge/store/state.h"
 
 struct publisher;
 
@@ -21,6 +21,7 @@ struct publisher_setup {
     const struct conf *conf;
     struct outbox *outbox; /* taken from */
     struct inbox *inbox;   /* arriving commands are put here */
+    struct state *state;   /* remembers what was announced; NULL: nothing does */
     struct health *health;
     const char *run; /* 8 hex digits, new at each start */
     int64_t started_ms;
@@ -28,6 +29,11 @@ struct publisher_setup {
 
 /* Makes the sessions and starts the thread. NULL with a logged reason. */
 struct publisher *publisher_start(const struct publisher_setup *setup);
+
+/* No command arrives any more once this returns: the broker has ended the
+ * subscription, or does not answer in time. Before the subscriber stops: what the
+ * broker has handed over before gets its outcome. */
+void publisher_stop_hearing(struct publisher *publisher);
 
 /* Sends what waits for at most `grace_ns`, publishes every status as offline,
  * disconnects, joins the thread and frees. */

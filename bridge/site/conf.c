@@ -38,6 +38,8 @@ static const struct cfg_field MQTT[] = {
     {"username", TEXT(conf_mqtt, username)},
     {"password_file", TEXT(conf_mqtt, password_file)},
     {"device_wills", CFG_BOOLEAN, FIELD(conf_mqtt, device_wills)},
+    {"reconnect_spread", CFG_DURATION, FIELD(conf_mqtt, reconnect_spread_ns), .min = 0,
+     .max = 3600},
     {.key = "tls", .kind = CFG_OTHER},
     CFG_END,
 };
@@ -224,6 +226,16 @@ const char *conf_load_password(const char *path, char password[CONF_TEXT_MAX + 1
     return wrong;
 }
 
+/* A file that the environment may still bring. */
+static void conf_missing(struct cfg *cfg, const struct cfg_setting *where, const char *key,
+                         const char *wrong)
+{
+    if (cfg->waits)
+        cfg_warning(cfg, where, "%s: %s: it is waited for", key, wrong);
+    else
+        cfg_problem(cfg, where, "%s: %s", key, wrong);
+}
+
 static void conf_read_tls(struct cfg *cfg, const struct cfg_setting *parent, struct conf_mqtt *mqtt)
 {
     const struct cfg_setting *group = conf_group(cfg, parent, "tls", TLS, mqtt);
@@ -239,7 +251,7 @@ static void conf_read_tls(struct cfg *cfg, const struct cfg_setting *parent, str
         const struct cfg_setting *setting = conf_taken(group, files[i].key, files[i].path);
         char byte;
         if (setting && conf_peek(files[i].path, &byte, 1) < 0)
-            cfg_problem(cfg, setting, "%s: %s", files[i].key, strerror(errno));
+            conf_missing(cfg, setting, files[i].key, strerror(errno));
     }
     if (!cfg_member(group, "cert_file") != !cfg_member(group, "key_file"))
         cfg_problem(cfg, group, "cert_file and key_file go together");
@@ -269,7 +281,7 @@ static void conf_read_mqtt(struct cfg *cfg, const struct cfg_setting *root, stru
         wrong = conf_load_password(mqtt->password_file, password);
         explicit_bzero(password, sizeof password);
         if (wrong)
-            cfg_problem(cfg, setting, "password_file: %s", wrong);
+            conf_missing(cfg, setting, "password_file", wrong);
         if (!cfg_member(group, "username"))
             cfg_problem(cfg, setting, "password_file needs a username");
     }
@@ -367,7 +379,8 @@ static bool conf_read_root(struct cfg *cfg, const struct cfg_setting *root, stru
                  .keepalive_ns = 15 * CLOCK_NS_PER_S,
                  .qos = 1,
                  .prefix = "flux",
-                 .device_wills = true},
+                 .device_wills = true,
+                 .reconnect_spread_ns = 5 * CLOCK_NS_PER_S},
         .ha_prefix = "homeassistant",
         .http_page = true,
         .spool_max_size = INT64_C(256) << 20,

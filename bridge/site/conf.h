@@ -29,6 +29,8 @@ struct conf_mqtt {
     char cert_file[CONF_PATH_MAX + 1];
     char key_file[CONF_PATH_MAX + 1];
     bool device_wills; /* true */
+    /* The first try after a loss comes at a random time within this: 5 s. */
+    int64_t reconnect_spread_ns;
 };
 
 struct conf {
@@ -52,7 +54,8 @@ struct conf {
 };
 
 /* Reads and validates `path`, which becomes cfg->file. Returns false after any
- * problem; conf_free() in either case. */
+ * problem; conf_free() in either case. With cfg->waits a certificate, key or password
+ * file that is missing is none: it may come later. */
 bool conf_read(struct cfg *cfg, const char *path, struct conf *conf);
 void conf_free(struct conf *conf);
 

@@ -55,8 +55,6 @@ struct outbox {
     unsigned n_later;
     struct later later[OUTBOX_LATER_MAX];
     unsigned refused_in_row; /* since one was delivered */
-    unsigned n_suspects;     /* ever; the newest of them are kept */
-    int64_t suspects[2 * OUTBOX_WINDOW];
     uint64_t dropped, set_aside;
     int64_t newest_ns; /* when the newest sample was taken */
     int64_t keep_ns;   /* what was sent without an acknowledgement is kept so long; 0 = none is */
@@ -240,24 +238,6 @@ static bool wait_longer(struct outbox *outbox, struct queue *queue, struct recor
     return true;
 }
 
-/* ---- records that may have ended a session ---- */
-
-/* What goes to disk loses its mark, so it is kept here by its row. */
-static void suspect_row(struct outbox *outbox, int64_t row)
-{
-    if (row != 0)
-        outbox->suspects[outbox->n_suspects++ % (2 * OUTBOX_WINDOW)] = row;
-}
-
-static bool is_suspect(const struct outbox *outbox, int64_t row)
-{
-    for (unsigned i = 0; i < 2 * OUTBOX_WINDOW && i < outbox->n_suspects; i++) {
-        if (outbox->suspects[i] == row)
-            return true;
-    }
-    return false;
-}
-
 /* ---- putting in ---- */
 
 /* Gives up the oldest record, in flight or not, to make room. */
@@ -426,7 +406,6 @@ static void copy_out(const struct record *record, struct outbox_item *item)
 {
     const unsigned char *at = record->bytes;
     item->ticket = record->ticket;
-    item->alone = record->suspect;
     item->device = record->device;
     item->taken_ns = record->taken_ns;
     item->layout = record->layout;
@@ -555,11 +534,7 @@ void outbox_ack(struct outbox *outbox, uint64_t ticket, enum outbox_fate fate)
     struct record *record = flight->record;
     bool was_full = is_full(outbox);
     land(outbox, flight);
-    if (fate == OUTBOX_RETURNED || fate == OUTBOX_SUSPECT) {
-        if (fate == OUTBOX_SUSPECT) {
-            record->suspect = true;
-            suspect_row(outbox, record->row);
-        }
+    if (fate == OUTBOX_RETURNED) {
         queue_put_back(queue, record);
     } else {
         if (fate == OUTBOX_DELIVERED)
@@ -824,8 +799,6 @@ void outbox_spilled(struct outbox *outbox, const struct outbox_spilled *list, si
         bool here = record != NULL && record->ticket == list[i].ticket;
         if (here && record->state != DONE) {
             record->row = list[i].row;
-            if (record->suspect)
-                suspect_row(outbox, record->row);
         } else {
             note_delivered(outbox, list[i].row);
         }
@@ -870,7 +843,6 @@ bool outbox_refill(struct outbox *outbox, int64_t row, unsigned device, const st
     struct record header = {.row = row, .device = device, .layout = layout, .payload_size = size};
     bool taken = false;
     lock(outbox);
-    header.suspect = is_suspect(outbox, row);
     if (!outbox->up || outbox->spool.rewind ||
         queue->waiting + outbox->spool.n_delivered >= DELIVERED_MAX / 2)
         goto done;

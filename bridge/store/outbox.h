@@ -47,7 +47,6 @@ enum outbox_kind {
 struct outbox_item {
     enum outbox_kind kind;
     uint64_t ticket;             /* names it in outbox_ack() */
-    bool alone;                  /* to be sent with nothing else in flight: see SUSPECT */
     unsigned device;             /* STATE, BACKFILL */
     int64_t taken_ns;            /* STATE, BACKFILL: monotonic time of the sample */
     const struct layout *layout; /* STATE, BACKFILL: of the payload, a packed sample */
@@ -104,7 +103,6 @@ enum outbox_fate {
     OUTBOX_DELIVERED, /* the broker has it: forget it */
     OUTBOX_REFUSED,   /* it cannot be sent: set aside and counted; a sample is dropped as well */
     OUTBOX_RETURNED,  /* it could not be handed over: back to its place; wakes nobody */
-    OUTBOX_SUSPECT,   /* the same, but the session ended and it may be why: next time alone */
 };
 
 /* What became of a record that was taken; the second: the broker has no room for

@@ -27,7 +27,6 @@ struct record {
     const struct layout *layout; /* of a sample's payload; NULL = an outcome */
     enum { WAITING, IN_FLIGHT, LATER, SENT, DONE } state; /* SENT: done, but for a loss */
     unsigned refusals; /* how often the broker had no room for it */
-    bool suspect;      /* a session ended while it was in flight */
     size_t topic_size, correlation_size, payload_size;
     unsigned char bytes[];
 };

@@ -24,6 +24,7 @@
 struct cfg {
     FILE *out;         /* NULL = count only */
     const char *file;  /* named when there is no setting to name */
+    bool waits;        /* what may come later is no problem */
     unsigned problems; /* errors so far */
     unsigned warnings;
 };

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "devices/registers/codec.h"
+#include "devices/registers/sunspec.h"
 
 #define FIELD(structure, member) .offset = offsetof(struct structure, member)
 
@@ -468,6 +469,13 @@ static void read_points(struct cfg *cfg, const struct cfg_setting *list, const s
         read_point(cfg, group, head, profile);
     for (const struct cfg_setting *group = cfg_first(list); group; group = cfg_next(group))
         bind_scale(cfg, group, profile);
+    struct sunspec models = {.n_wanted = 0};
+    for (unsigned i = 0; i < profile->n_points; i++) {
+        if (profile->points[i].model == 0 || sunspec_want(&models, profile->points[i].model))
+            continue;
+        cfg_problem(cfg, list, "the rows are of more than %d SunSpec models", SUNSPEC_WANTED_MAX);
+        break;
+    }
 }
 
 static void read_ranges(struct cfg *cfg, const struct cfg_setting *list, const struct head *head,

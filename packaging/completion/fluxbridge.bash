@@ -42,7 +42,7 @@ _fluxbridge() {
         [ "$previous" = --only ] && words=$(_fluxbridge_names) && options=
     elif [ "$COMP_CWORD" -eq 1 ]; then
         options="-h --help -V --version"
-        words="run check read write points scan"
+        words="run check read write forget points scan"
     else
         options="-h --help -V --version"
         case $command in
@@ -55,6 +55,10 @@ _fluxbridge() {
         write)
             options="$options -c --config -s --sim -n --dry-run"
             words="$(_fluxbridge_names) target_power"
+            ;;
+        forget)
+            options="$options -c --config -n --dry-run"
+            words=$(_fluxbridge_names)
             ;;
         points)
             options="$options -j --json"

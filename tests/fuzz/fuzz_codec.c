@@ -40,28 +40,63 @@ static bool is_json_number(const char *text)
     return *text == '\0';
 }
 
+enum { WORDS = 4 };
+
+static bool is_number(const struct point *point)
+{
+    return point->type != POINT_BOOL && point->type != POINT_STRING;
+}
+
 /* A row as the profile reader lets it pass. */
 static struct point a_point(const uint8_t *data, double scale, double offset)
 {
     struct point point = {
         .table = data[0] & 8 ? POINT_COIL : POINT_HOLDING,
-        .type = (enum point_type)(data[1] % (POINT_BOOL + 1)),
+        .type = (enum point_type)(data[1] % POINT_TYPES),
         .order = (enum point_order)(data[2] % (POINT_DCBA + 1)),
+        .registers = (uint8_t)(1 + data[5] % WORDS),
         .scale = 1,
     };
     if (point.table == POINT_COIL)
         point.type = POINT_BOOL;
+    if (point.type == POINT_INT8 || point.type == POINT_UINT8)
+        point.high_byte = data[0] & 16;
     unsigned width = 16 * point_width(&point);
-    bool integer = point.type != POINT_FLOAT32 && point.type != POINT_FLOAT64;
-    if (integer && point.table == POINT_HOLDING && (data[0] & 1 || point.type == POINT_BOOL)) {
+    bool binary = point.type <= POINT_UINT64 || point.type == POINT_BOOL ||
+                  point.type == POINT_INT48 || point.type == POINT_UINT48;
+    if (binary && point.table == POINT_HOLDING && (data[0] & 1 || point.type == POINT_BOOL)) {
         point.bit = (uint8_t)(data[3] % width);
         point.bits = (uint8_t)(point.type == POINT_BOOL ? 1 : 1 + data[4] % (width - point.bit));
     }
-    if (point.type != POINT_BOOL && data[0] & 2 && isfinite(scale) && scale != 0)
+    if (is_number(&point) && data[0] & 2 && isfinite(scale) && scale != 0)
         point.scale = scale;
-    if (point.type != POINT_BOOL && data[0] & 4 && isfinite(offset))
+    if (is_number(&point) && data[0] & 4 && isfinite(offset))
         point.offset = offset;
     return point;
+}
+
+/* A JSON string: quotes around what is neither control character nor lone quote. */
+static bool is_json_text(const char *text)
+{
+    const size_t length = strlen(text);
+    if (length < 2 || text[0] != '"' || text[length - 1] != '"')
+        return false;
+    for (size_t i = 1; i < length - 1; i++) {
+        if ((unsigned char)text[i] < ' ' || text[i] == '"')
+            return false;
+        if (text[i] == '\\' && ++i >= length - 1)
+            return false;
+    }
+    return true;
+}
+
+static bool is_as_printed(const struct point *point, const struct value *value, const char *text)
+{
+    if (point->type == POINT_STRING)
+        return is_json_text(text);
+    if (point->type == POINT_BOOL)
+        return strcmp(text, value->raw ? "true" : "false") == 0;
+    return is_json_number(text);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -69,7 +104,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct {
         uint8_t shape[8];
         double scale, offset, number;
-        uint16_t words[4];
+        uint16_t words[WORDS];
     } input;
     if (size < sizeof input)
         return 0;
@@ -81,24 +116,25 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (value.state == VALUE_READ) {
         check(isfinite(value.number));
         check(codec_print(&point, &value, text) == strlen(text));
-        check(point.type == POINT_BOOL ? strcmp(text, value.raw ? "true" : "false") == 0
-                                       : is_json_number(text));
+        check(is_as_printed(&point, &value, text));
     } else {
-        check(value.state == VALUE_FAULT && value.fault == FAULT_NOT_FINITE);
+        check(value.state == VALUE_FAULT &&
+              (value.fault == FAULT_NOT_FINITE ||
+               (value.fault == FAULT_IMPLAUSIBLE && point.type >= POINT_BCD16)));
     }
 
     /* Exactly back, wherever the row is a plain one. */
-    uint16_t again[4];
-    bool plain = point.scale == 1 && point.offset == 0 && !point.bits;
+    uint16_t again[WORDS];
+    bool plain = point.scale == 1 && point.offset == 0 && codec_is_writable(&point);
     if (plain && value.state == VALUE_READ && point.type != POINT_BOOL && value.number != 0 &&
-        point.type != POINT_INT64 && point.type != POINT_UINT64) {
+        point.type != POINT_INT64 && point.type != POINT_UINT64 && point.type < POINT_M10K32) {
         check(codec_encode(&point, strtod(text, NULL), again) == CODEC_FITS);
         check(memcmp(again, input.words, point_width(&point) * sizeof *again) == 0);
     }
 
     /* A number that fits a plain row reads back as itself, floats rounded. */
     if (codec_encode(&point, input.number, again) == CODEC_FITS) {
-        check(isfinite(input.number) && !point.bits);
+        check(isfinite(input.number) && codec_is_writable(&point));
         value = codec_decode(&point, again);
         if (plain && point.type != POINT_FLOAT32)
             check(value.state == VALUE_READ && value.number == input.number);

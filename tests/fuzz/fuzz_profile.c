@@ -19,6 +19,32 @@ static void check(bool good)
         abort();
 }
 
+/* Answers the walk along SunSpec's chain: each model that a row wants, once, 500 long.
+ * More than fit, the last are not found. */
+static void find_models(struct plan *plan, const struct profile *profile)
+{
+    uint16_t answer[2] = {0x5375, 0x6e53}, given[PROFILE_POINTS_MAX];
+    unsigned n = 0, row = 0, asked = 0;
+    struct plan_block block;
+    while (plan_ask_models(plan, &block)) {
+        check(block.count == 2 && ++asked < 200);
+        memcpy(plan_words(plan), answer, sizeof answer);
+        plan_take_models(plan, true);
+        answer[0] = 0xffff;
+        answer[1] = 0;
+        for (; row < profile->n_points && answer[0] == 0xffff; row++) {
+            const uint16_t model = profile->points[row].model;
+            bool fresh = model != 0;
+            for (unsigned i = 0; i < n; i++)
+                fresh = fresh && given[i] != model;
+            if (!fresh)
+                continue;
+            given[n++] = answer[0] = model;
+            answer[1] = 500;
+        }
+    }
+}
+
 /* Reads every block of a device whose registers are all 0xffff. */
 static void read_all(struct profile *profile)
 {
@@ -29,6 +55,7 @@ static void read_all(struct profile *profile)
     memset(words, 0xff, sizeof words);
     struct plan *plan = plan_new(&device, NULL);
     check(plan);
+    find_models(plan, profile);
     struct plan_block block;
     unsigned next = 0, points = 0;
     while (plan_next(plan, next, 0, &block, &next)) {
@@ -38,7 +65,9 @@ static void read_all(struct profile *profile)
         plan_decode(plan, &block, words, values);
         points += block.n;
     }
+    points += plan_fail_missing(plan, 0, FAULT_ILLEGAL_ADDRESS, values);
     check(points == profile->n_points);
+    plan_end(plan, values, true, 0);
     for (unsigned i = 0; i < profile->n_points; i++) {
         char text[CODEC_TEXT_MAX];
         check(values[i].state != VALUE_ABSENT);

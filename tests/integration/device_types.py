@@ -3,11 +3,8 @@
 import os
 import re
 
-from pymodbus.bit_read_message import ReadCoilsResponse
-from pymodbus.bit_write_message import WriteSingleCoilResponse
-from pymodbus.pdu import ExceptionResponse
-
 import flux
+import pymodbus_server
 
 GOLDEN = os.path.join(os.path.dirname(__file__), "..", "unit", "golden")
 MODEL_WORDS = {1: 66, 103: 50, 203: 105}  # as SunSpec's models have them
@@ -98,6 +95,21 @@ class Scan(flux.Test):
         self.assertRegex(err, r"^fluxbridge scan: .*ttyUSB9.*No such file")
 
 
+class Documents(flux.Test):
+    def test_each_type_is_named(self):
+        directory = os.path.join(flux.source_dir(), "devices", "profiles")
+        types = {file[:-4] for file in os.listdir(directory) if file.endswith(".cfg")}
+        with open(os.path.join(flux.source_dir(), "README.md")) as file:
+            table = file.read().partition("Types that come with it:")[2].partition("\n\nBut")[0]
+        named = re.findall(r"`([a-z0-9-]+)`", " ".join(
+            line.split("|")[1] for line in table.splitlines() if line.startswith("| `")))
+        self.assertEqual(sorted(named), sorted(types))
+        with open(os.path.join(flux.source_dir(), "packaging", "man", "fluxbridge.conf.5")) as file:
+            text = file.read().partition("\\fBtype\\fR (text, required)")[2].partition("\nor ")[0]
+        self.assertEqual(sorted(re.findall(r"(?m)^\.BR? (\S+)", text.replace("\\-", "-"))),
+                         sorted(types))
+
+
 class Plc(flux.Unit):
     """A unit that also has coils, which it takes by function 05 and 15."""
 
@@ -110,13 +122,13 @@ class Plc(flux.Unit):
             self.requests += 1
             span = range(request.address, request.address + request.count)
             if any(address not in self.coils for address in span):
-                return ExceptionResponse(1, 2)
-            return ReadCoilsResponse([self.coils[address] for address in span])
+                return pymodbus_server.exception(request, 2)
+            return pymodbus_server.read_coils_answer([self.coils[address] for address in span])
         if request.function_code == 5:
             self.requests += 1
             self.writes.append(flux.Write(5, request.address, [request.value]))
             self.coils[request.address] = request.value
-            return WriteSingleCoilResponse(request.address, request.value)
+            return pymodbus_server.write_coil_answer(request)
         return super().answer(request)
 
 

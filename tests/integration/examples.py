@@ -216,7 +216,7 @@ class Examples(flux.Test):
             rules["bridge-" + site] = (
                 cls.of_site(site, "status$", "info$", "state$", "health$", "backfill$",
                             "result$") | {"reply/%s/7" % site, "homeassistant/device/x/config"},
-                cls.of_site(site, "/set/", "bridge/info") | {"homeassistant/status"})
+                cls.of_site(site, "/set/", "status$", "info$", "bridge/health") | {"homeassistant/status"})
         return rules
 
     def test_acl(self):

@@ -625,7 +625,8 @@ def config(broker, bess=(), meters=(), mqtt=None, **more):
         devices["bess"] = list(bess)
     if meters:
         devices["meters"] = list(meters)
-    whole = {"site": "demo", "mqtt": {"url": "mqtt://127.0.0.1:%d" % broker.port, **(mqtt or {})},
+    whole = {"site": "demo", "mqtt": {"url": "mqtt://127.0.0.1:%d" % broker.port,
+                                      "reconnect_spread": "0s", **(mqtt or {})},
              "devices": devices, "log": {"level": "debug"}, **more}
     return "".join("%s = %s;\n" % (k, libconfig(v)) for k, v in whole.items())
 

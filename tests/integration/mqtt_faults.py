@@ -285,7 +285,7 @@ class MqttFaults(flux.Test):
         relay.cut()
         self.flux.wait_log("no session with the broker: connection lost")
         self.flux.wait_log("no session with the broker: cannot connect: Connection refused")
-        self.server.wait(lambda n=self.unit.requests: self.unit.requests >= n + 20)
+        self.server.wait(lambda n=self.unit.requests: self.unit.requests >= n + 60)
         mark = client.mark()
         relay.restore()
         self.flux.wait_log("the broker is back")

@@ -13,6 +13,8 @@ import pymodbus
 logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)  # exceptions are meant
 
 if pymodbus.__version__ < "3.8":
+    from pymodbus.bit_read_message import ReadCoilsResponse
+    from pymodbus.bit_write_message import WriteSingleCoilResponse
     from pymodbus.pdu import ExceptionResponse
     from pymodbus.register_read_message import ReadHoldingRegistersResponse
     from pymodbus.register_read_message import ReadInputRegistersResponse
@@ -37,6 +39,12 @@ if pymodbus.__version__ < "3.8":
         if request.function_code == 6:
             return WriteSingleRegisterResponse(request.address, request.value)
         return WriteMultipleRegistersResponse(request.address, len(request.values))
+
+    def read_coils_answer(bits):
+        return ReadCoilsResponse(bits)
+
+    def write_coil_answer(request):
+        return WriteSingleCoilResponse(request.address, request.value)
 
     class _Units:
         """The face of pymodbus's server context that its handlers look at."""
@@ -111,6 +119,7 @@ if pymodbus.__version__ < "3.8":
 else:
     from pymodbus.framer import FramerType
     from pymodbus.pdu import ExceptionResponse
+    from pymodbus.pdu.bit_message import ReadCoilsResponse, WriteSingleCoilResponse
     from pymodbus.pdu.register_message import ReadHoldingRegistersResponse
     from pymodbus.pdu.register_message import ReadInputRegistersResponse
     from pymodbus.pdu.register_message import WriteMultipleRegistersResponse
@@ -133,6 +142,12 @@ else:
             return WriteSingleRegisterResponse(address=request.address, registers=[request.value])
         return WriteMultipleRegistersResponse(address=request.address, count=len(request.values))
 
+    def read_coils_answer(bits):
+        return ReadCoilsResponse(bits=list(bits))
+
+    def write_coil_answer(request):
+        return WriteSingleCoilResponse(address=request.address, bits=[request.value])
+
     class _Handler(ServerRequestHandler):
         def callback_connected(self):
             self.server.owner.connections += 1
@@ -147,6 +162,8 @@ else:
             if request.function_code in (6, 16):
                 request.values = list(request.registers)
                 request.value = request.values[0]
+            elif request.function_code == 5:
+                request.value = request.bits[0]
 
             def send(response):
                 response.transaction_id = request.transaction_id

@@ -49,11 +49,11 @@ class Terminal:
 
 
 class Test(flux.Test):
-    def site(self, bess=(), meters=(), **more):
+    def site(self, bess=(), meters=(), broker=NOWHERE, **more):
         """The path of a configuration."""
         path = os.path.join(self.directory, "site.cfg")
         with open(path, "w") as file:
-            file.write(flux.config(NOWHERE, bess, meters, audit={
+            file.write(flux.config(broker, bess, meters, audit={
                 "path": os.path.join(self.directory, "audit.jsonl")}, **more))
         return path
 
@@ -665,11 +665,17 @@ class Check(Test):
 
     # ---- what the devices say ----
 
+    def online(self, bess=(), meters=()):
+        """A site whose broker is there."""
+        if not hasattr(self, "mosquitto"):
+            self.mosquitto = self.broker()
+        return self.site(bess, meters, self.mosquitto)
+
     def test_online_points_that_are_refused(self):
         unit = flux.battery_unit()
         del unit.registers[2028], unit.registers[2026]
         server = self.modbus({1: unit})
-        path = self.site([flux.battery(server)])
+        path = self.online([flux.battery(server)])
         code, lines = self.check(path, "--online")
         self.assertEqual((code, lines), (1, [
             "%s:%d: device 'Site-BESS-01' refuses 2 of 5 points: soe (illegal_address), "
@@ -679,7 +685,7 @@ class Check(Test):
     def test_online_values_that_cannot_be(self):
         unit = flux.battery_unit(soe=0xFFFF)
         server = self.modbus({1: unit})
-        path = self.site([flux.battery(server)])
+        path = self.online([flux.battery(server)])
         code, lines = self.check(path, "--online")
         self.assertEqual((code, len(lines)), (0, 2))
         self.assertIn(": warning: device 'Site-BESS-01' says what cannot be: soe (implausible)",
@@ -687,14 +693,14 @@ class Check(Test):
 
     def test_online_good(self):
         server = self.modbus({1: flux.battery_unit(), 2: flux.meter_unit()})
-        path = self.site([flux.battery(server)], [flux.meter(server)])
+        path = self.online([flux.battery(server)], [flux.meter(server)])
         self.assertEqual(self.check(path, "--online"),
                          (0, [path + ": good: 2 devices on 1 link"]))
         self.assertEqual(server.n_writes(), 0)
 
     def test_online_nobody_there(self):
         server = self.modbus({1: flux.battery_unit()})
-        path = self.site([flux.battery(server)], [flux.meter(server)])
+        path = self.online([flux.battery(server)], [flux.meter(server)])
         self.assertEqual(self.check(path)[0], 0)
         code, lines = self.check(path, "--online")
         self.assertEqual((code, len(lines)), (1, 1))
@@ -704,13 +710,13 @@ class Check(Test):
     def test_online_power_out_of_proportion(self):
         for power_kw, times in ((8471.0, "1e\\+03"), (0.0085, "0.001")):
             server = self.modbus({2: flux.meter_unit(230.5, 12.25, power_kw)})
-            path = self.site(meters=[flux.meter(server)])
+            path = self.online(meters=[flux.meter(server)])
             code, lines = self.check(path, "-o")
             self.assertEqual((code, len(lines)), (0, 2))
             self.assertRegex(lines[0], r"\A%s:%d: warning: active_power_total of 'Grid-Meter' is "
                              r"%s times voltage x current: wrong scale or unit\?\Z"
                              % (path, self.line_of(path, "modbus"), times))
-            scaled = self.site(meters=[flux.meter(server, points=[
+            scaled = self.online(meters=[flux.meter(server, points=[
                 {"name": "active_power_total", "scale": 1 if power_kw > 1 else 1000000}])])
             self.assertEqual(self.check(scaled, "-o")[0], 0)
             self.assertEqual(len(self.check(scaled, "-o")[1]), 1)
@@ -719,7 +725,7 @@ class Check(Test):
         unit = flux.battery_unit()
         unit.delay_s = 0.05
         server = self.modbus({1: unit})
-        path = self.site([flux.battery(server, poll="10ms")])
+        path = self.online([flux.battery(server, poll="10ms")])
         code, lines = self.check(path, "--online")
         self.assertEqual((code, len(lines)), (0, 2))
         self.assertRegex(lines[0], r":%d: warning: the polls on 127\.0\.0\.1 take \d{3,} %% of the "

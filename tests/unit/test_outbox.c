@@ -214,24 +214,6 @@ static void test_what_waits_for_its_time_is_backlog_when_the_broker_goes(void **
     expect_nothing(f);
 }
 
-static void test_what_may_have_ended_the_session_goes_alone(void **state)
-{
-    struct fixture *f = *state;
-    resume(f);
-    put(f, 0, "one");
-    put(f, 0, "two");
-    uint64_t one = expect(f, OUTBOX_STATE, "one");
-    assert_false(f->item.alone);
-    outbox_ack(f->outbox, one, OUTBOX_SUSPECT);
-    outbox_lost(f->outbox);
-    resume(f);
-    f->now_ns += OUTBOX_RESUME_NS;
-    expect(f, OUTBOX_BACKFILL, "one");
-    assert_true(f->item.alone);
-    expect(f, OUTBOX_BACKFILL, "two");
-    assert_false(f->item.alone);
-}
-
 static void test_samples_leave_room_for_outcomes(void **state)
 {
     struct fixture *f = *state;
@@ -729,7 +711,6 @@ int main(void)
         TEST(test_what_is_refused_again_and_again_is_set_aside),
         TEST(test_while_nothing_is_taken_nothing_is_set_aside),
         TEST(test_what_waits_for_its_time_is_backlog_when_the_broker_goes),
-        TEST(test_what_may_have_ended_the_session_goes_alone),
         TEST(test_samples_leave_room_for_outcomes),
         TEST(test_outcomes_go_first_with_topic_and_correlation),
         TEST(test_an_outcome_beyond_its_bounds_is_not_taken),

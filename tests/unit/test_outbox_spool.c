@@ -383,26 +383,6 @@ static void test_a_sample_that_came_meanwhile_ends_the_sleep(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
-/* It is read from disk again, and known by its row. */
-static void test_what_may_have_ended_the_session_goes_alone_from_disk_too(void **state)
-{
-    struct fixture *f = *state;
-    put(f, 0, "one");
-    put(f, 0, "two");
-    spill(f);
-    resume(f);
-    refill(f);
-    uint64_t one = expect(f, OUTBOX_BACKFILL, "one");
-    outbox_ack(f->outbox, one, OUTBOX_SUSPECT);
-    outbox_lost(f->outbox);
-    resume(f);
-    refill(f);
-    expect(f, OUTBOX_BACKFILL, "one");
-    assert_true(f->item.alone);
-    expect(f, OUTBOX_BACKFILL, "two");
-    assert_false(f->item.alone);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -412,7 +392,6 @@ int main(void)
         TEST(test_a_loss_in_the_middle_of_a_drain_begins_at_the_first_row_left),
         TEST(test_delivered_but_not_removed_is_not_sent_again),
         TEST(test_without_a_disk_backlog_goes_from_memory),
-        TEST(test_what_may_have_ended_the_session_goes_alone_from_disk_too),
         TEST(test_with_a_full_disk_the_oldest_comes_first),
         TEST(test_what_makes_no_sense_on_disk_is_counted),
         TEST(test_a_sample_dropped_on_disk_counts_unless_memory_has_it),

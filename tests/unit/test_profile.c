@@ -409,6 +409,25 @@ static void a_scale_is_read_with_what_it_scales(void **state)
     profile_free(profile);
 }
 
+static void a_type_is_made_of_16_models(void **state)
+{
+    char text[4096] = "points = (\n";
+    (void)state;
+    for (unsigned i = 1; i <= 17; i++) {
+        const size_t length = strlen(text);
+        if (i > 16) { /* one of a model that is there already is no more */
+            strcpy(text + length, ", { name = \"again\"; address = 3; type = \"int16\"; "
+                                  "sunspec_model = 7; } );");
+            profile_free(read_text(text, ""));
+        }
+        snprintf(text + length, sizeof text - length,
+                 "%s{ name = \"v%u\"; address = 2; type = \"int16\"; sunspec_model = %u; }",
+                 i > 1 ? ", " : "", i, i);
+    }
+    strcat(text, " );");
+    read_text(text, "test.cfg:1: the rows are of more than 16 SunSpec models\n");
+}
+
 /* A row with one mistake is looked at for others. */
 static void a_bad_row_shows_all_its_mistakes(void **state)
 {
@@ -878,6 +897,7 @@ int main(void)
         cmocka_unit_test(limits_inside),
         cmocka_unit_test(faulty_rows),
         cmocka_unit_test(a_scale_is_read_with_what_it_scales),
+        cmocka_unit_test(a_type_is_made_of_16_models),
         cmocka_unit_test(a_bad_row_shows_all_its_mistakes),
         cmocka_unit_test(points_beside_an_unreadable_range),
         cmocka_unit_test(a_code_clashes_in_either_order),

@@ -82,6 +82,13 @@ struct publisher *publisher_start(const struct publisher_setup *setup)
     return note("publisher") ? (struct publisher *)&plan : NULL;
 }
 
+/* What arrived before is with the subscriber, which still runs. */
+void publisher_stop_hearing(struct publisher *publisher)
+{
+    (void)publisher;
+    note("-hearing");
+}
+
 /* The answer to the last command must be there by now, on disk and to be sent. */
 void publisher_stop(struct publisher *publisher, int64_t grace_ns)
 {
@@ -210,7 +217,7 @@ static void test_order(void **state)
         pthread_join(daemon_thread, NULL);
         assert_int_equal(code, 0);
         assert_string_equal(plan.notes, "subscriber publisher poller0 poller1 "
-                                        "drain -poller0 -poller1 -subscriber -publisher ");
+                                        "drain -poller0 -poller1 -hearing -subscriber -publisher ");
         assert_true(logged_find(&logged, "stopping", i ? "SIGINT" : "SIGTERM"));
     }
 }
@@ -224,8 +231,9 @@ static void test_failed_start(void **state)
     } cases[] = {
         {"subscriber", "subscriber "},
         {"publisher", "subscriber publisher drain -subscriber "},
-        {"poller0", "subscriber publisher poller0 drain -subscriber -publisher "},
-        {"poller1", "subscriber publisher poller0 poller1 drain -poller0 -subscriber -publisher "},
+        {"poller0", "subscriber publisher poller0 drain -hearing -subscriber -publisher "},
+        {"poller1",
+         "subscriber publisher poller0 poller1 drain -poller0 -hearing -subscriber -publisher "},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         plan.notes[0] = '\0';

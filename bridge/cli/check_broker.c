@@ -1,0 +1,94 @@
+#include "bridge/cli/check_broker.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bridge/cli/broker.h"
+#include "bridge/cli/terminal.h"
+#include "bridge/wire/topic.h"
+
+static const struct cfg_setting *place(const struct check *check)
+{
+    return cfg_lookup(check->file, "mqtt.url");
+}
+
+/* Publishes `offline` to <base>/<node>/status. False when that is refused. */
+static bool try_topic(const struct check *check, struct broker *broker, const char *node)
+{
+    char topic[TOPIC_MAX + 1], why[MQTT_WHY_MAX];
+    if (!topic_make(topic, check->conf, node, "status"))
+        return true;
+    const bool good = broker_retain(broker, topic, "offline", why);
+    if (!good)
+        cfg_problem(check->cfg, place(check), "the broker does not take messages for %s: %s", topic,
+                    why);
+    return good;
+}
+
+/* As the bridge itself, which is away. */
+static void try_bridge(const struct check *check)
+{
+    const struct conf *conf = check->conf;
+    char will[TOPIC_MAX + 1], why[MQTT_WHY_MAX];
+    (void)topic_make(will, conf, "bridge", "status");
+    struct broker *broker = broker_open(conf, conf->mqtt.client_id, will, why);
+    if (broker == NULL) {
+        cfg_problem(check->cfg, place(check), "no session as %s with a Will on %s: %s",
+                    conf->mqtt.client_id, will, why);
+        return;
+    }
+    /* One that is refused tells enough. */
+    if (try_topic(check, broker, "bridge"))
+        for (unsigned i = 0; i < conf->devices.n_devices; i++)
+            if (!try_topic(check, broker, conf->devices.devices[i].name))
+                break;
+    broker_close(broker);
+}
+
+/* The first device's own session stands for all. */
+static void try_device(const struct check *check)
+{
+    const struct conf *conf = check->conf;
+    const char *device = conf->devices.devices[0].name;
+    char id[2 * CONF_TEXT_MAX], will[TOPIC_MAX + 1], why[MQTT_WHY_MAX];
+    snprintf(id, sizeof(id), "%s-%s", conf->mqtt.client_id, device);
+    (void)topic_make(will, conf, device, "status");
+    struct broker *broker = broker_open(conf, id, will, why);
+    if (broker == NULL)
+        cfg_problem(check->cfg, place(check), "no session as %s with a Will on %s: %s", id, will,
+                    why);
+    broker_close(broker);
+}
+
+void check_broker(const struct check *check)
+{
+    const struct conf *conf = check->conf;
+    char id[2 * CONF_TEXT_MAX], topic[TOPIC_MAX + 1], why[MQTT_WHY_MAX];
+    terminal_progress("asking the broker %s", conf->mqtt.url);
+    snprintf(id, sizeof(id), "%s-check-%d", conf->mqtt.client_id, (int)getpid());
+    struct broker *broker = broker_open(conf, id, NULL, why);
+    if (broker == NULL) {
+        cfg_problem(check->cfg, place(check), "no session with the broker: %s", why);
+        return;
+    }
+    if (topic_make(topic, conf, "bridge", "status") && !broker_subscribe(broker, topic, true, why))
+        cfg_problem(check->cfg, place(check), "the broker refuses the subscription to %s: %s",
+                    topic, why);
+    const bool running = broker_has_bridge(broker, conf);
+    if (topic_command_filter(topic, conf) && !broker_subscribe(broker, topic, false, why))
+        cfg_problem(check->cfg, place(check), "the broker refuses the subscription to %s: %s",
+                    topic, why);
+    broker_close(broker);
+    if (running) {
+        cfg_warning(check->cfg, place(check),
+                    "a bridge of this site is in session: its own login and topics are not tried");
+        return;
+    }
+    try_bridge(check);
+    if (conf->mqtt.device_wills && conf->devices.n_devices > 0)
+        try_device(check);
+    if (conf->mqtt.version < 5)
+        cfg_warning(check->cfg, place(check),
+                    "MQTT 3.1.1 does not tell which messages the broker refuses");
+}

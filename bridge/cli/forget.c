@@ -1,0 +1,110 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bridge/cli/broker.h"
+#include "bridge/cli/cli.h"
+#include "bridge/cli/terminal.h"
+#include "bridge/wire/topic.h"
+
+/* What is to be forgotten. */
+struct forgetting {
+    const struct conf *conf;
+    const char *device;       /* NULL: all, or with a bridge in session those that are no more */
+    bool running;             /* a bridge of this site is in session */
+    char base[TOPIC_MAX + 1]; /* <prefix>/<site>/ */
+};
+
+static bool has_device(const struct conf *conf, const char *name, size_t size)
+{
+    for (unsigned i = 0; i < conf->devices.n_devices; i++)
+        if (strlen(conf->devices.devices[i].name) == size &&
+            strncmp(conf->devices.devices[i].name, name, size) == 0)
+            return true;
+    return false;
+}
+
+/* Whether a device, or "bridge", goes: `name` ends at the next slash. */
+static bool goes(const struct forgetting *forgetting, const char *name)
+{
+    const size_t size = strcspn(name, "/");
+    if (forgetting->device != NULL)
+        return strlen(forgetting->device) == size && strncmp(forgetting->device, name, size) == 0;
+    const bool bridge = size == strlen("bridge") && strncmp(name, "bridge", size) == 0;
+    return !forgetting->running || !(bridge || has_device(forgetting->conf, name, size));
+}
+
+/* A document of discovery is its device's by the first topic of ours that is in it. */
+static bool is_meant(const struct forgetting *forgetting, const struct broker_message *message)
+{
+    const size_t size = strlen(forgetting->base);
+    if (strncmp(message->topic, forgetting->base, size) == 0)
+        return goes(forgetting, message->topic + size);
+    for (const char *at = strstr(message->payload, forgetting->base); at != NULL;
+         at = strstr(at + 1, forgetting->base))
+        if (strncmp(at + size, "bridge/", strlen("bridge/")) != 0)
+            return goes(forgetting, at + size);
+    return strstr(message->payload, forgetting->base) != NULL && goes(forgetting, "bridge/");
+}
+
+/* Subscribes to all that this site may have retained. */
+static bool collect(const struct forgetting *forgetting, struct broker *broker,
+                    char why[MQTT_WHY_MAX])
+{
+    char filter[TOPIC_MAX + 1];
+    snprintf(filter, sizeof(filter), "%.*s#", TOPIC_MAX - 1, forgetting->base);
+    if (!broker_subscribe(broker, filter, true, why))
+        return false;
+    snprintf(filter, sizeof(filter), "%s/device/+/config", forgetting->conf->ha_prefix);
+    return broker_subscribe(broker, filter, true, why);
+}
+
+static bool clear(const struct forgetting *forgetting, struct broker *broker, bool dry_run)
+{
+    unsigned n, n_cleared = 0;
+    const struct broker_message *messages = broker_messages(broker, &n);
+    char why[MQTT_WHY_MAX];
+    for (unsigned i = 0; i < n; i++) {
+        if (!is_meant(forgetting, &messages[i]))
+            continue;
+        if (!dry_run && !broker_retain(broker, messages[i].topic, "", why)) {
+            fprintf(stderr, "fluxbridge forget: %s: %s\n", messages[i].topic, why);
+            return false;
+        }
+        printf("%s %s\n", dry_run ? "would clear" : "cleared", messages[i].topic);
+        n_cleared++;
+    }
+    if (n_cleared == 0)
+        printf("the broker retains nothing of that\n");
+    return true;
+}
+
+int cli_forget(const struct conf *conf, const char *device, bool dry_run)
+{
+    struct forgetting forgetting = {.conf = conf, .device = device};
+    char id[2 * CONF_TEXT_MAX], why[MQTT_WHY_MAX];
+    int code = EXIT_FAILURE;
+    (void)topic_make(forgetting.base, conf, "", "");
+    forgetting.base[strlen(forgetting.base) - 1] = '\0'; /* <base>// */
+    terminal_progress("asking the broker %s", conf->mqtt.url);
+    snprintf(id, sizeof(id), "%s-forget-%d", conf->mqtt.client_id, (int)getpid());
+    struct broker *broker = broker_open(conf, id, NULL, why);
+    const bool good = broker != NULL && collect(&forgetting, broker, why);
+    terminal_progress_end();
+    if (!good) {
+        fprintf(stderr, "fluxbridge forget: no session with the broker: %s\n", why);
+        goto done;
+    }
+    forgetting.running = broker_has_bridge(broker, conf);
+    if (forgetting.running && device != NULL && has_device(conf, device, strlen(device)))
+        fprintf(stderr,
+                "fluxbridge forget: a bridge is in session that has %s: stop it, or take the "
+                "device out of its configuration\n",
+                device);
+    else if (clear(&forgetting, broker, dry_run))
+        code = EXIT_SUCCESS;
+done:
+    broker_close(broker);
+    return code;
+}

@@ -1,0 +1,29 @@
+#include "bridge/mqtt/credentials.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+bool credentials_load(const struct conf_mqtt *conf, char password[CONF_TEXT_MAX + 1], char *why,
+                      size_t size)
+{
+    const struct {
+        const char *key, *path;
+    } files[] = {
+        {"ca_file", conf->ca_file}, {"cert_file", conf->cert_file}, {"key_file", conf->key_file}};
+    const char *wrong;
+    password[0] = '\0';
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+        if (files[i].path[0] != '\0' && access(files[i].path, R_OK) != 0) {
+            snprintf(why, size, "%s: %s file=%s", files[i].key, strerror(errno), files[i].path);
+            return false;
+        }
+    }
+    if (conf->password_file[0] == '\0')
+        return true;
+    wrong = conf_load_password(conf->password_file, password);
+    if (wrong != NULL)
+        snprintf(why, size, "password_file: %s file=%s", wrong, conf->password_file);
+    return wrong == NULL;
+}

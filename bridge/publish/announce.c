@@ -1,0 +1,585 @@
+#include "bridge/publish/announce.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bridge/base/clock.h"
+#include "bridge/base/log.h"
+#include "bridge/publish/documents.h"
+#include "bridge/publish/ha_document.h"
+#include "bridge/wire/status_json.h"
+#include "bridge/wire/topic.h"
+
+enum { GONE_MAX = 4096, INFO_MAX = 1 << 16, JITTER_MAX_MS = 2000, BURST = 20 };
+
+#define HEALTH_NS (STATUS_JSON_HEALTH_S * CLOCK_NS_PER_S)
+#define DAMP_NS   CLOCK_NS_PER_S         /* between two of one status */
+#define PACE_NS   (10 * CLOCK_NS_PER_MS) /* between two infos or discovery documents */
+
+static const char remembered[] = "announced/"; /* and a hash: a topic has that as its text */
+
+/* The documents by their numbers, the most urgent first. */
+enum kind { BRIDGE_STATUS, STATUS, HEALTH, BRIDGE_INFO, INFO, HA_BRIDGE, HA_DEVICE, GONE };
+
+struct place {
+    enum kind kind;
+    unsigned index; /* of the device, or of what is gone */
+};
+
+struct announce {
+    struct announce_setup setup;
+    unsigned n_devices;
+    struct documents *documents;
+    struct place *places; /* of every document */
+    uint64_t *hashes;     /* of the topics of all but what is gone, and of the states */
+    unsigned first[GONE + 1];
+    int64_t *status_ns; /* when the status of a device was sent last */
+    bool *told;         /* that somebody else changes it, by document */
+    uint64_t *drops;    /* of each device, for the health */
+    uint32_t seed;
+    bool is_remembered;
+    bool ending;
+    atomic_bool hearing;
+    atomic_bool born; /* Home Assistant has said that it is there */
+
+    pthread_mutex_t mutex; /* guards what follows */
+    char *info;            /* a bridge/info of an earlier run, not yet looked at */
+    unsigned n_gone;
+    char *gone[GONE_MAX]; /* topics */
+};
+
+/* ---- what there is ---- */
+
+static unsigned fixed_count(const struct announce *announce)
+{
+    return announce->first[GONE];
+}
+
+static unsigned number_of(const struct announce *announce, enum kind kind, unsigned index)
+{
+    return announce->first[kind] + index;
+}
+
+static void lay_out(struct announce *announce)
+{
+    unsigned number = 0;
+    for (unsigned kind = BRIDGE_STATUS; kind <= GONE; kind++) {
+        bool many = kind == STATUS || kind == INFO || kind == HA_DEVICE;
+        unsigned n = kind == GONE ? GONE_MAX : many ? announce->n_devices : 1;
+        announce->first[kind] = number;
+        for (unsigned i = 0; i < n; i++)
+            announce->places[number++] = (struct place){.kind = (enum kind)kind, .index = i};
+    }
+}
+
+static const struct device *device_of(const struct announce *announce, unsigned index)
+{
+    return &announce->setup.conf->devices.devices[index];
+}
+
+static bool topic_of(struct announce *announce, unsigned number, char topic[TOPIC_MAX + 1])
+{
+    const struct conf *conf = announce->setup.conf;
+    const struct place *place = &announce->places[number];
+    switch (place->kind) {
+    case BRIDGE_STATUS:
+        return topic_make(topic, conf, "bridge", "status");
+    case STATUS:
+        return topic_make(topic, conf, device_of(announce, place->index)->name, "status");
+    case HEALTH:
+        return topic_make(topic, conf, "bridge", "health");
+    case BRIDGE_INFO:
+        return topic_make(topic, conf, "bridge", "info");
+    case INFO:
+        return topic_make(topic, conf, device_of(announce, place->index)->name, "info");
+    case HA_BRIDGE:
+        return ha_document_topic(topic, conf, "bridge");
+    case HA_DEVICE:
+        return ha_document_topic(topic, conf, device_of(announce, place->index)->name);
+    case GONE:
+        break;
+    }
+    pthread_mutex_lock(&announce->mutex);
+    snprintf(topic, TOPIC_MAX + 1, "%s", announce->gone[place->index]);
+    pthread_mutex_unlock(&announce->mutex);
+    return true;
+}
+
+static bool is_online(struct announce *announce, unsigned device)
+{
+    return !announce->ending && outbox_is_online(announce->setup.outbox, device);
+}
+
+static char *health_text(struct announce *announce, int64_t now_ns)
+{
+    const struct announce_setup *setup = &announce->setup;
+    struct outbox_depth depth = outbox_depth(setup->outbox);
+    for (unsigned i = 0; i < announce->n_devices; i++)
+        announce->drops[i] = outbox_dropped(setup->outbox, i);
+    return status_json_health(setup->conf, setup->health, &depth, announce->drops, clock_utc_ms(),
+                              (now_ns - setup->started_ns) / CLOCK_NS_PER_MS);
+}
+
+/* Malloc'ed. */
+static char *text_of(struct announce *announce, unsigned number, int64_t now_ns)
+{
+    const struct announce_setup *setup = &announce->setup;
+    const struct place *place = &announce->places[number];
+    switch (place->kind) {
+    case BRIDGE_STATUS:
+        return strdup(announce->ending ? "offline" : "online");
+    case STATUS:
+        return strdup(is_online(announce, place->index) ? "online" : "offline");
+    case HEALTH:
+        return health_text(announce, now_ns);
+    case BRIDGE_INFO:
+        return status_json_bridge(setup->conf, setup->run, setup->started_ms);
+    case INFO:
+        return status_json_device(device_of(announce, place->index));
+    case HA_BRIDGE:
+        return ha_document_bridge(setup->conf);
+    case HA_DEVICE:
+        return ha_document_device(setup->conf, device_of(announce, place->index));
+    case GONE:
+        break;
+    }
+    return strdup("");
+}
+
+/* ---- what is gone ---- */
+
+static bool has_discovery(const struct announce *announce, unsigned number)
+{
+    enum kind kind = announce->places[number].kind;
+    return kind == HA_BRIDGE || kind == HA_DEVICE;
+}
+
+/* Of what is announced in this run; 0 for what is not. */
+static void hash_topics(struct announce *announce)
+{
+    const struct conf *conf = announce->setup.conf;
+    const unsigned n = fixed_count(announce);
+    char topic[TOPIC_MAX + 1];
+    for (unsigned number = 0; number < n; number++)
+        if ((conf->ha_enabled || !has_discovery(announce, number)) &&
+            topic_of(announce, number, topic))
+            announce->hashes[number] = limits_hash(topic, strlen(topic));
+    for (unsigned i = 0; i < announce->n_devices; i++)
+        if (topic_make(topic, conf, device_of(announce, i)->name, "state"))
+            announce->hashes[n + i] = limits_hash(topic, strlen(topic));
+}
+
+static bool is_ours(const struct announce *announce, const char *topic)
+{
+    uint64_t hash = limits_hash(topic, strlen(topic));
+    for (unsigned i = 0; i < fixed_count(announce) + announce->n_devices; i++)
+        if (announce->hashes[i] == hash)
+            return true;
+    return false;
+}
+
+/* A topic to be cleared, once. */
+static void add_gone(struct announce *announce, const char *topic)
+{
+    pthread_mutex_lock(&announce->mutex);
+    unsigned i = 0;
+    while (i < announce->n_gone && strcmp(announce->gone[i], topic) != 0)
+        i++;
+    if (i == announce->n_gone && i < GONE_MAX && (announce->gone[i] = strdup(topic)) != NULL)
+        announce->n_gone++;
+    pthread_mutex_unlock(&announce->mutex);
+}
+
+static void look_at_remembered(void *context, const char *key, const char *text)
+{
+    struct announce *announce = context;
+    (void)key;
+    /* What the file says must not become a wildcard, nor somebody else's topic. */
+    if (text[0] != '\0' && text[0] != '$' && strpbrk(text, "+#") == NULL &&
+        strlen(text) <= TOPIC_MAX && !is_ours(announce, text))
+        add_gone(announce, text);
+}
+
+static void remember(struct announce *announce, const char *topic, bool is_there)
+{
+    char key[sizeof(remembered) + 16];
+    snprintf(key, sizeof(key), "%s%016llx", remembered,
+             (unsigned long long)limits_hash(topic, strlen(topic)));
+    if (announce->setup.state != NULL)
+        state_put(announce->setup.state, key, is_there ? topic : NULL);
+}
+
+/* All that this run announces, before the first of it is. */
+static void remember_all(struct announce *announce)
+{
+    const struct conf *conf = announce->setup.conf;
+    char topic[TOPIC_MAX + 1];
+    for (unsigned number = 0; number < fixed_count(announce); number++) {
+        if (announce->hashes[number] != 0 && topic_of(announce, number, topic))
+            remember(announce, topic, true);
+    }
+    for (unsigned i = 0; conf->mqtt.version >= 5 && i < announce->n_devices; i++)
+        if (topic_make(topic, conf, device_of(announce, i)->name, "state"))
+            remember(announce, topic, true);
+    announce->is_remembered = true;
+}
+
+/* The bridge/info of an earlier run names its devices: where no state file does. */
+static void look_at_info(struct announce *announce)
+{
+    static const char *const leaves[] = {"status", "info", "state"};
+    const struct conf *conf = announce->setup.conf;
+    char name[TOPIC_MAX + 1], topic[TOPIC_MAX + 1];
+    unsigned index = 0;
+    pthread_mutex_lock(&announce->mutex);
+    char *info = announce->info;
+    announce->info = NULL;
+    pthread_mutex_unlock(&announce->mutex);
+    while (info != NULL && ha_document_next_gone(conf, info, &index, name)) {
+        for (size_t i = 0; i < sizeof(leaves) / sizeof(leaves[0]); i++)
+            if (topic_make(topic, conf, name, leaves[i]))
+                add_gone(announce, topic);
+        if (ha_document_topic(topic, conf, name))
+            add_gone(announce, topic);
+    }
+    free(info);
+}
+
+/* ---- beginning and end ---- */
+
+struct announce *announce_new(const struct announce_setup *setup)
+{
+    const unsigned n = setup->conf->devices.n_devices;
+    const unsigned most = 4 + 3 * n + GONE_MAX;
+    struct announce *announce = calloc(1, sizeof(*announce));
+    if (announce == NULL)
+        return NULL;
+    announce->setup = *setup;
+    announce->n_devices = n;
+    announce->seed = (uint32_t)strtoul(setup->run, NULL, 16);
+    pthread_mutex_init(&announce->mutex, NULL);
+    announce->documents = documents_new(most);
+    announce->places = calloc(most, sizeof(*announce->places));
+    announce->told = calloc(most, sizeof(*announce->told));
+    announce->hashes = calloc(most, sizeof(*announce->hashes));
+    announce->status_ns = calloc(n, sizeof(*announce->status_ns));
+    announce->drops = calloc(n, sizeof(*announce->drops));
+    if (announce->documents == NULL || announce->places == NULL || announce->told == NULL ||
+        announce->hashes == NULL || announce->status_ns == NULL || announce->drops == NULL) {
+        announce_free(announce);
+        return NULL;
+    }
+    lay_out(announce);
+    hash_topics(announce);
+    if (setup->state != NULL)
+        state_each(setup->state, remembered, look_at_remembered, announce);
+    return announce;
+}
+
+void announce_free(struct announce *announce)
+{
+    if (announce == NULL)
+        return;
+    for (unsigned i = 0; i < announce->n_gone; i++)
+        free(announce->gone[i]);
+    free(announce->info);
+    documents_free(announce->documents);
+    free(announce->places);
+    free(announce->told);
+    free(announce->hashes);
+    free(announce->status_ns);
+    free(announce->drops);
+    pthread_mutex_destroy(&announce->mutex);
+    free(announce);
+}
+
+/* Many at once would keep the samples waiting, here and at a broker that many bridges
+ * come back to. */
+static void call_paced(struct announce *announce, enum kind kind, unsigned n, unsigned *n_before,
+                       int64_t now_ns)
+{
+    for (unsigned i = 0; i < n; i++, (*n_before)++) {
+        unsigned n_late = *n_before > BURST ? *n_before - BURST : 0;
+        documents_call(announce->documents, number_of(announce, kind, i),
+                       now_ns + n_late * PACE_NS);
+    }
+}
+
+static void call_discovery(struct announce *announce, unsigned *n_before, int64_t now_ns)
+{
+    if (!announce->setup.conf->ha_enabled)
+        return;
+    call_paced(announce, HA_BRIDGE, 1, n_before, now_ns);
+    call_paced(announce, HA_DEVICE, announce->n_devices, n_before, now_ns);
+}
+
+static void call_gone(struct announce *announce, unsigned *n_before, int64_t now_ns)
+{
+    pthread_mutex_lock(&announce->mutex);
+    unsigned n = announce->n_gone;
+    pthread_mutex_unlock(&announce->mutex);
+    call_paced(announce, GONE, n, n_before, now_ns);
+}
+
+static void listen(struct announce *announce)
+{
+    const struct conf *conf = announce->setup.conf;
+    struct mqtt *mqtt = announce->setup.sessions->bridge.mqtt;
+    char topic[TOPIC_MAX + 1];
+    if (conf->ha_enabled)
+        mqtt_subscribe(mqtt, HA_DOCUMENT_BIRTH_TOPIC, false);
+    if (topic_make(topic, conf, "bridge", "health"))
+        mqtt_subscribe(mqtt, topic, false);
+    if (mqtt_has_wildcards(mqtt)) {
+        if (topic_make(topic, conf, "+", "info"))
+            mqtt_subscribe(mqtt, topic, true);
+        if (topic_make(topic, conf, "+", "status"))
+            mqtt_subscribe(mqtt, topic, true);
+        return;
+    }
+    for (unsigned number = 0; number < fixed_count(announce); number++) {
+        enum kind kind = announce->places[number].kind;
+        if ((kind == BRIDGE_STATUS || kind == STATUS || kind == BRIDGE_INFO || kind == INFO) &&
+            topic_of(announce, number, topic))
+            mqtt_subscribe(mqtt, topic, true);
+    }
+}
+
+void announce_begin(struct announce *announce, int64_t now_ns)
+{
+    unsigned n_paced = 0;
+    if (!announce->is_remembered)
+        remember_all(announce);
+    listen(announce);
+    documents_call(announce->documents, number_of(announce, BRIDGE_STATUS, 0), now_ns);
+    documents_call(announce->documents, number_of(announce, HEALTH, 0), now_ns);
+    for (unsigned i = 0; i < announce->n_devices; i++)
+        documents_call(announce->documents, number_of(announce, STATUS, i), now_ns);
+    call_paced(announce, BRIDGE_INFO, 1, &n_paced, now_ns);
+    call_paced(announce, INFO, announce->n_devices, &n_paced, now_ns);
+    call_discovery(announce, &n_paced, now_ns);
+    call_gone(announce, &n_paced, now_ns);
+}
+
+void announce_lost(struct announce *announce)
+{
+    const unsigned statuses = number_of(announce, STATUS, 0), end = announce->first[HEALTH];
+    atomic_store(&announce->hearing, false);
+    documents_reset(announce->documents, 0, statuses);
+    if (announce->setup.sessions->n_devices == 0)
+        documents_reset(announce->documents, statuses, end);
+    documents_reset(announce->documents, end, UINT32_MAX);
+}
+
+void announce_hearing(struct announce *announce)
+{
+    atomic_store(&announce->hearing, true);
+    for (unsigned i = 0; i < announce->n_devices; i++)
+        if (outbox_is_online(announce->setup.outbox, i))
+            documents_call(announce->documents, number_of(announce, STATUS, i), 0);
+}
+
+void announce_farewell(struct announce *announce, int64_t now_ns)
+{
+    announce->ending = true;
+    documents_call(announce->documents, number_of(announce, BRIDGE_STATUS, 0), now_ns);
+    for (unsigned i = 0; i < announce->n_devices; i++)
+        documents_call(announce->documents, number_of(announce, STATUS, i), now_ns);
+}
+
+bool announce_is_told(struct announce *announce, const struct session *session)
+{
+    const struct sessions *sessions = announce->setup.sessions;
+    bool is_bridge = session == &sessions->bridge;
+    bool told = true;
+    if (is_bridge)
+        told = documents_is_settled(announce->documents, number_of(announce, BRIDGE_STATUS, 0));
+    for (unsigned i = 0; i < announce->n_devices; i++) {
+        bool is_its = sessions->n_devices > 0 ? session == &sessions->devices[i] : is_bridge;
+        if (is_its)
+            told =
+                told && documents_is_settled(announce->documents, number_of(announce, STATUS, i));
+    }
+    return told;
+}
+
+/* ---- what arrives ---- */
+
+/* The number of our document with this topic, or -1. */
+static int find_number(const struct announce *announce, const char *topic)
+{
+    uint64_t hash = limits_hash(topic, strlen(topic));
+    for (unsigned number = 0; number < announce->first[HA_BRIDGE]; number++)
+        if (announce->hashes[number] == hash)
+            return (int)number;
+    return -1;
+}
+
+/* The first since the last was looked at: those that follow it are our own. */
+static void keep_info(struct announce *announce, const struct mqtt_arrival *arrival)
+{
+    char *copy =
+        arrival->payload_size <= INFO_MAX ? strndup(arrival->payload, arrival->payload_size) : NULL;
+    pthread_mutex_lock(&announce->mutex);
+    if (announce->info == NULL) {
+        announce->info = copy;
+        copy = NULL;
+    }
+    pthread_mutex_unlock(&announce->mutex);
+    free(copy);
+}
+
+bool announce_arrived(struct announce *announce, const struct mqtt_arrival *arrival)
+{
+    static const char online[] = "online";
+    const struct conf *conf = announce->setup.conf;
+    char topic[TOPIC_MAX + 1], point[TOPIC_MAX + 1];
+    if (topic_parse(conf, arrival->topic, topic, point))
+        return false; /* a command */
+    if (conf->ha_enabled && strcmp(arrival->topic, HA_DOCUMENT_BIRTH_TOPIC) == 0) {
+        if (arrival->payload_size == strlen(online) &&
+            memcmp(arrival->payload, online, strlen(online)) == 0)
+            atomic_store(&announce->born, true);
+        return true;
+    }
+    int number = find_number(announce, arrival->topic);
+    if (number < 0)
+        return true; /* of a device that is no more */
+    if (announce->places[number].kind == BRIDGE_INFO && arrival->retained)
+        keep_info(announce, arrival);
+    documents_seen(announce->documents, (unsigned)number,
+                   limits_hash(arrival->payload, arrival->payload_size), clock_mono_ns());
+    return true;
+}
+
+void announce_ack(struct announce *announce, uint64_t ticket, enum mqtt_fate fate)
+{
+    unsigned number = (unsigned)(ticket & ~ANNOUNCE_TICKET);
+    char topic[TOPIC_MAX + 1];
+    documents_ack(announce->documents, number, fate, clock_mono_ns());
+    if (fate == MQTT_DELIVERED && announce->places[number].kind == GONE &&
+        topic_of(announce, number, topic))
+        remember(announce, topic, false);
+}
+
+/* ---- what is sent ---- */
+
+static void take_presence(struct announce *announce, int64_t now_ns)
+{
+    unsigned device = 0;
+    bool online;
+    while (outbox_take_presence(announce->setup.outbox, &device, &online)) {
+        int64_t due_ns = announce->status_ns[device] + DAMP_NS;
+        documents_call(announce->documents, number_of(announce, STATUS, device),
+                       due_ns > now_ns ? due_ns : now_ns);
+        device++;
+    }
+}
+
+static struct session *session_of(struct announce *announce, unsigned number)
+{
+    struct sessions *sessions = announce->setup.sessions;
+    const struct place *place = &announce->places[number];
+    return place->kind == STATUS && sessions->n_devices > 0 ? &sessions->devices[place->index]
+                                                            : &sessions->bridge;
+}
+
+/* A device whose session is not up has its turn when it is, and one that is online
+ * when commands are heard. */
+static bool may_send(struct announce *announce, unsigned number, const struct session *session)
+{
+    const struct place *place = &announce->places[number];
+    bool early = place->kind == STATUS && announce->setup.sessions->n_devices > 0 &&
+                 is_online(announce, place->index) && !atomic_load(&announce->hearing);
+    return session->state == SESSION_UP && !early;
+}
+
+/* Out of memory it is tried again in a second. False when there is no room. */
+static bool send(struct announce *announce, unsigned number, struct session *session,
+                 int64_t now_ns)
+{
+    const struct place *place = &announce->places[number];
+    char topic[TOPIC_MAX + 1];
+    char *text = text_of(announce, number, now_ns);
+    if (text == NULL || !topic_of(announce, number, topic)) {
+        documents_drop(announce->documents, number);
+        documents_call(announce->documents, number, now_ns + CLOCK_NS_PER_S);
+        free(text);
+        return true;
+    }
+    const struct mqtt_message message = {.topic = topic,
+                                         .payload = text,
+                                         .payload_size = strlen(text),
+                                         .qos = place->kind == HEALTH ? 0 : 1,
+                                         .retained = true};
+    documents_sent(announce->documents, number, limits_hash(text, strlen(text)));
+    bool taken = mqtt_publish(session->mqtt, &message, ANNOUNCE_TICKET | number);
+    if (taken && place->kind == STATUS)
+        announce->status_ns[place->index] = now_ns;
+    if (taken && place->kind == HEALTH)
+        documents_call(announce->documents, number, now_ns + HEALTH_NS);
+    free(text);
+    return taken;
+}
+
+/* False when some have to wait for room in the bridge's session. */
+static bool run_documents(struct announce *announce, int64_t now_ns)
+{
+    struct sessions *sessions = announce->setup.sessions;
+    unsigned number;
+    while (documents_take(announce->documents, now_ns, &number)) {
+        struct session *session = session_of(announce, number);
+        bool is_bridge = session == &sessions->bridge;
+        if (!may_send(announce, number, session)) {
+            documents_drop(announce->documents, number);
+            continue;
+        }
+        if (is_bridge && !sessions_has_room(sessions)) {
+            documents_return(announce->documents, number);
+            return false;
+        }
+        if (send(announce, number, session, now_ns))
+            continue;
+        if (is_bridge) { /* it is to go alone: then there is no room now */
+            documents_return(announce->documents, number);
+        } else {
+            documents_drop(announce->documents, number);
+            documents_call(announce->documents, number, now_ns + DAMP_NS);
+        }
+    }
+    return true;
+}
+
+static void put_right(struct announce *announce, int64_t now_ns)
+{
+    char topic[TOPIC_MAX + 1];
+    unsigned number;
+    while (documents_next_wrong(announce->documents, now_ns, &number)) {
+        if (!announce->told[number] && topic_of(announce, number, topic))
+            log_warning("somebody else has changed a topic of ours: it is put right topic=%s",
+                        topic);
+        announce->told[number] = true;
+    }
+}
+
+int64_t announce_run(struct announce *announce, int64_t now_ns)
+{
+    unsigned n_paced = 0;
+    take_presence(announce, now_ns);
+    if (atomic_exchange(&announce->born, false)) {
+        announce->seed = announce->seed * 1664525 + 1013904223; /* Numerical Recipes, ch. 7.1 */
+        int64_t jitter_ns = (announce->seed >> 16) % JITTER_MAX_MS * CLOCK_NS_PER_MS;
+        call_discovery(announce, &n_paced, now_ns + jitter_ns);
+    }
+    pthread_mutex_lock(&announce->mutex);
+    bool has_info = announce->info != NULL;
+    pthread_mutex_unlock(&announce->mutex);
+    if (has_info) {
+        look_at_info(announce);
+        call_gone(announce, &n_paced, now_ns);
+    }
+    put_right(announce, now_ns);
+    return run_documents(announce, now_ns) ? documents_due_ns(announce->documents) : CLOCK_NEVER;
+}

@@ -1,0 +1,61 @@
+/* announce: all that the bridge keeps retained at the broker, but for the states.
+ *
+ * The bridge's and the devices' status, health and info, and the documents for Home
+ * Assistant: published at every connect and when they change (documents says when),
+ * put right when somebody else has changed them, such as the Will of an old session.
+ * A status that flaps is published at once and then once a second at most. What the
+ * bridge has announced is remembered in the state file; what it announces no more (a
+ * device that was removed or renamed, another site or prefix) is cleared.
+ *
+ * Part of the publisher; announce_arrived() and announce_ack() are called by the MQTT
+ * library's threads, copy and return.
+ */
+#ifndef BRIDGE_PUBLISH_ANNOUNCE_H
+#define BRIDGE_PUBLISH_ANNOUNCE_H
+
+#include "bridge/model/health.h"
+#include "bridge/mqtt/sessions.h"
+#include "bridge/store/state.h"
+
+struct announce;
+
+struct announce_setup {
+    const struct conf *conf;
+    struct outbox *outbox; /* knows who is online */
+    struct sessions *sessions;
+    struct state *state; /* NULL: nothing is remembered */
+    const struct health *health;
+    const char *run;
+    int64_t started_ms, started_ns;
+};
+
+/* Its tickets in the sessions are those of the outbox with this bit. */
+#define ANNOUNCE_TICKET (UINT64_C(1) << 63)
+
+/* NULL when out of memory. */
+struct announce *announce_new(const struct announce_setup *setup);
+void announce_free(struct announce *announce);
+
+/* The bridge's session has come up: begins to listen, and everything is to be sent;
+ * or it is gone. */
+void announce_begin(struct announce *announce, int64_t now_ns);
+void announce_lost(struct announce *announce);
+
+/* Commands are heard now: devices may be called online. Whoever sees a device online
+ * may send it a command at once: its own session must not say so before. */
+void announce_hearing(struct announce *announce);
+
+/* True when the message was for it; then announce_run() has something to do. */
+bool announce_arrived(struct announce *announce, const struct mqtt_arrival *arrival);
+void announce_ack(struct announce *announce, uint64_t ticket, enum mqtt_fate fate);
+
+/* Sends what is due as long as the sessions take messages; returns when to be called
+ * again if nothing happens. */
+int64_t announce_run(struct announce *announce, int64_t now_ns);
+
+/* The last words: every status is offline. Returns whether all of them have been
+ * acknowledged; that of one device's session. */
+void announce_farewell(struct announce *announce, int64_t now_ns);
+bool announce_is_told(struct announce *announce, const struct session *session);
+
+#endif

@@ -1,0 +1,179 @@
+"""The commands that talk to the broker: check --online, and forget."""
+
+import json
+import os
+import signal
+import subprocess
+
+import flux
+
+
+class Asking(flux.Test):
+    def site(self, broker, **more):
+        path = os.path.join(self.directory, "site.cfg")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(flux.config(
+                broker, [flux.battery(self.server)], [flux.meter(self.server)],
+                audit={"path": os.path.join(self.directory, "audit.jsonl")}, **more))
+        return path
+
+    def setUp(self):
+        super().setUp()
+        self.server = self.modbus({1: flux.battery_unit(), 2: flux.meter_unit()})
+
+    def retained(self, broker):
+        """Topics and texts that a new subscriber gets."""
+        client = flux.Client(broker, base="", subscribe=("/#",))
+        client.publish("/the/end", "here")
+        client.wait_text("/the/end", "here")
+        client.close()
+        return {m.topic: m.text for m in client.messages if m.retain and m.text}
+
+
+class Check(Asking):
+    def check(self, path, *arguments):
+        code, out, err = self.run_tool("check", "--online", "-c", path, *arguments)
+        self.assertEqual(err, "")
+        return code, out.splitlines()
+
+    def secured(self, acl):
+        """A broker with one user of the bridge, and what he may do."""
+        passwords, rules = (os.path.join(self.directory, name) for name in ("users", "acl"))
+        subprocess.run(["mosquitto_passwd", "-b", "-c", passwords, "bridge", "secret"], check=True)
+        with open(rules, "w", encoding="utf-8") as file:
+            file.write("user bridge\n%s\n" % acl)
+        return self.broker("user root\nallow_anonymous false\npassword_file %s\nacl_file %s\n"
+                           % (passwords, rules))
+
+    def login(self, password):
+        path = os.path.join(self.directory, "password")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(password + "\n")
+        os.chmod(path, 0o600)
+        return {"username": "bridge", "password_file": path}
+
+    def test_good(self):
+        broker = self.broker()
+        path = self.site(broker)
+        self.assertEqual(self.check(path), (0, [path + ": good: 2 devices on 1 link"]))
+        self.assertEqual(self.retained(broker), {"flux/demo/%s/status" % node: "offline" for node in
+                                                 ("bridge", "Site-BESS-01", "Grid-Meter")})
+
+    def test_nobody_there(self):
+        nobody = self.place()
+        path = self.site(nobody)
+        code, lines = self.check(path)
+        self.assertEqual((code, len(lines)), (1, 1))
+        self.assertRegex(lines[0], r"\A%s:\d+: no session with the broker: cannot connect: "
+                                   r"Connection refused\Z" % path)
+
+    def test_login(self):
+        broker = self.secured("topic readwrite #")
+        self.assertEqual(self.check(self.site(broker, mqtt=self.login("secret")))[0], 0)
+        code, lines = self.check(self.site(broker, mqtt=self.login("guessed")))
+        self.assertEqual((code, len(lines)), (1, 1))
+        self.assertRegex(lines[0], r"no session with the broker: the broker refuses the login: ")
+
+    def test_rights(self):
+        for acl, complaint in (
+                ("topic read flux/#", "no session as fluxbridge-demo with a Will on "
+                                      "flux/demo/bridge/status|does not take messages for "
+                                      "flux/demo/bridge/status: not authorized"),
+                ("topic readwrite flux/demo/bridge/#\ntopic read flux/#",
+                 "does not take messages for flux/demo/Site-BESS-01/status: not authorized")):
+            with self.subTest(acl=acl):
+                broker = self.secured(acl)
+                code, lines = self.check(self.site(broker, mqtt=self.login("secret")))
+                self.assertEqual(code, 1)
+                self.assertRegex(lines[0], complaint)
+
+    def test_a_bridge_in_session_is_not_disturbed(self):
+        broker = self.broker()
+        client = self.client(broker)
+        bridge = self.bridge(flux.config(broker, [flux.battery(self.server)],
+                                         [flux.meter(self.server)]))
+        client.wait_text("bridge/status", "online")
+        client.wait_text("Grid-Meter/status", "online")
+        since, mark = client.mark(), bridge.mark()
+        code, lines = self.check(self.site(broker))
+        self.assertEqual((code, len(lines)), (0, 2))
+        self.assertIn(": warning: a bridge of this site is in session", lines[0])
+        client.wait_count("Grid-Meter/state", 2, since=since)
+        self.assertEqual(client.on("bridge/status", since), [])
+        self.assertNotIn("no session", "\n".join(bridge.lines[mark:]))
+
+
+class Forget(Asking):
+    def test_all(self):
+        broker = self.broker()
+        client = self.client(broker)
+        others = {"flux/other/Old/status": "online", "homeassistant/device/theirs/config": "{}"}
+        for topic, text in others.items():
+            client.publish("/" + topic, text, retain=True)
+        path = self.site(broker, home_assistant={"enabled": True})
+        old = {"flux/demo/Old/status": "offline", "flux/demo/Old/info": "{}",
+               "flux/demo/Old/set/target_power": "50",
+               "homeassistant/device/old/config": json.dumps(
+                   {"availability": [{"topic": "flux/demo/bridge/status"},
+                                     {"topic": "flux/demo/Old/status"}]})}
+        for topic, text in old.items():
+            client.publish("/" + topic, text, retain=True)
+        with open(path, encoding="utf-8") as file:
+            bridge = self.bridge(file.read())
+        client.wait_text("Site-BESS-01/status", "online")
+        client.wait_text("Grid-Meter/status", "online")
+        client.wait("bridge/health")
+
+        # The bridge runs: what it does not have goes, what it has does not.
+        code, out, err = self.run_tool("forget", "-c", path, "Grid-Meter")
+        self.assertEqual((code, out), (1, ""))
+        self.assertIn("a bridge is in session that has Grid-Meter", err)
+        code, out, err = self.run_tool("forget", "-c", path, "--dry-run")
+        self.assertEqual((code, err), (0, ""))
+        self.assertEqual(set(out.splitlines()), {"would clear " + topic for topic in old})
+        self.assertLessEqual(set(old), set(self.retained(broker)))
+        code, out, err = self.run_tool("forget", "-c", path)
+        self.assertEqual((code, err), (0, ""))
+        self.assertEqual(set(out.splitlines()), {"cleared " + topic for topic in old})
+        left = self.retained(broker)
+        self.assertEqual(set(old) & set(left), set())
+        self.assertLessEqual({"flux/demo/bridge/status", "flux/demo/Grid-Meter/status"}, set(left))
+        self.assertEqual(self.run_tool("forget", "-c", path, "Old")[:2],
+                         (0, "the broker retains nothing of that\n"))
+
+        # It does not run: one device, and then all of the site, and nobody else's.
+        bridge.stop()
+        code, out, err = self.run_tool("forget", "-c", path, "Grid-Meter")
+        self.assertEqual((code, err), (0, ""))
+        left = self.retained(broker)
+        self.assertEqual([t for t, text in left.items() if "Grid-Meter/" in t + text
+                          and not t.startswith("flux/demo/bridge/")], [])
+        self.assertIn("flux/demo/Site-BESS-01/status", left)
+        code, out, err = self.run_tool("forget", "-c", path)
+        self.assertEqual((code, err), (0, ""))
+        self.assertEqual(self.retained(broker), others)
+
+    def test_no_broker(self):
+        nobody = self.place()
+        code, out, err = self.run_tool("forget", "-c", self.site(nobody))
+        self.assertEqual((code, out), (1, ""))
+        self.assertRegex(err, r"\Afluxbridge forget: no session with the broker: cannot connect: ")
+
+    def test_what_may_not_be_cleared(self):
+        rules = os.path.join(self.directory, "acl")
+        with open(rules, "w", encoding="utf-8") as file:
+            file.write("topic read #\ntopic write flux/demo/Old/status\n")
+        broker = self.broker("user root\nacl_file %s\n" % rules)
+        client = self.client(broker)
+        client.publish("Old/status", "offline", retain=True)
+        with open(rules, "w", encoding="utf-8") as file:
+            file.write("topic read #\n")
+        broker.program.signal(signal.SIGHUP)
+        broker.program.wait_log("Reloading config")
+        code, out, err = self.run_tool("forget", "-c", self.site(broker))
+        self.assertEqual((code, out), (1, ""))
+        self.assertIn("fluxbridge forget: flux/demo/Old/status: not authorized", err)
+
+
+if __name__ == "__main__":
+    flux.main()

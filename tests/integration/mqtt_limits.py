@@ -1,0 +1,334 @@
+"""No message can stop the flow: brokers that take less than others, or end the session."""
+
+import json
+import re
+import threading
+
+import flux
+from hostile_broker import (CLOSE, MAXIMUM_PACKET_SIZE, MAXIMUM_QOS, RECEIVE_MAXIMUM,
+                            RESPONSE_TOPIC, RETAIN_AVAILABLE, SERVER_KEEP_ALIVE,
+                            WILDCARDS_AVAILABLE, Disconnect, HostileBroker, property_u8,
+                            property_u16, property_u32, text)
+
+BATTERY, METER = "flux/demo/Site-BESS-01", "flux/demo/Grid-Meter"
+SMALL = 450  # bytes: a battery's sample and its outcome fit, a large meter's do not
+
+
+class Limits(flux.Test):
+    def rig(self, broker, mqtt=None, meter="acuvim2-vendor", **more):
+        """A battery, a meter and the bridge, at that broker."""
+        self.broker = broker
+        self.addCleanup(broker.close)
+        self.battery = flux.battery_unit()
+        words = [word for _ in range(80) for word in flux.float_words(50.0)]
+        self.meter = flux.Unit({**flux.registers(0x4000, words), **flux.meter_unit().registers})
+        self.server = self.modbus({1: self.battery, 2: self.meter})
+        self.port = self.place().port
+        self.flux = self.bridge(flux.config(
+            broker, [flux.battery(self.server, poll="100ms")],
+            [flux.meter(self.server, type=meter, poll="100ms")] if meter else [],
+            mqtt=mqtt, http={"listen": "127.0.0.1:%d" % self.port}, **more))
+
+    def wait_count(self, topic, count, timeout_s=None):
+        self.broker.wait(lambda: len(self.broker.on(topic)) >= count, timeout_s,
+                         lambda: "%d on %s, there are %d:\n%s" % (
+                             count, topic, len(self.broker.on(topic)), self.flux.log()))
+        return self.broker.on(topic)
+
+    def flows_on(self, topic=BATTERY + "/state"):
+        self.wait_count(topic, len(self.broker.on(topic)) + 10)
+
+    def set_aside(self):
+        return self.broker_health()["set_aside"]
+
+    def broker_health(self):
+        """The next one."""
+        n = len(self.broker.on("flux/demo/bridge/health"))
+        return json.loads(self.wait_count("flux/demo/bridge/health", n + 1, 25)[-1].payload)
+
+    def count_log(self, pattern):
+        return len(re.findall(pattern, self.flux.log(), re.M))
+
+    # ---- what CONNACK says ----
+
+    def test_our_own_limit_is_announced(self):
+        self.rig(HostileBroker(), meter=None)
+        self.wait_count(BATTERY + "/status", 1)
+        self.wait_count(BATTERY + "/state", 1)
+        for session in self.broker.sessions:
+            self.assertEqual(session.properties, property_u32(MAXIMUM_PACKET_SIZE, 65536))
+
+    def test_a_maximum_packet_size_is_kept(self):
+        class Narrow(HostileBroker):
+            def connack(self, session):
+                return 0, property_u32(MAXIMUM_PACKET_SIZE, SMALL)
+
+        self.rig(Narrow())
+        self.flux.wait_log("the broker has limits max_packet_size=%d$" % SMALL)
+        self.flux.wait_log("a topic: [0-9]+ bytes are more than its Maximum Packet Size of %d "
+                           "topic=%s/state$" % (SMALL, METER))
+        self.wait_count(BATTERY + "/state", 20)
+        self.assertLessEqual(max(m.size for m in self.broker.messages), SMALL)
+        self.assertEqual(len(self.broker.bridges()), 1)
+        self.assertEqual(self.count_log("topic=%s/state$" % METER), 1)
+        self.assertGreater(self.set_aside(), 0)
+
+    def test_maximum_qos_0(self):
+        class Loose(HostileBroker):
+            def connack(self, session):
+                return 0, property_u8(MAXIMUM_QOS, 0)
+
+        self.rig(Loose(), meter=None)
+        self.wait_count(BATTERY + "/state", 20)
+        self.wait_count(BATTERY + "/info", 1)
+        self.assertEqual({m.qos for m in self.broker.messages}, {0})
+
+    def test_retain_unavailable(self):
+        class Forgetful(HostileBroker):
+            def connack(self, session):
+                return 0, property_u8(RETAIN_AVAILABLE, 0)
+
+        self.rig(Forgetful(), meter=None)
+        self.wait_count(BATTERY + "/state", 20)
+        self.assertEqual({m.retain for m in self.broker.messages}, {False})
+
+    def test_a_receive_maximum_is_kept_and_the_status_goes_first(self):
+        """Two places and slow acknowledgements: samples wait, the status does not."""
+        class Slow(HostileBroker):
+            def connack(self, session):
+                return 0, property_u16(RECEIVE_MAXIMUM, 4)
+
+            def puback(self, session, message):
+                if session.is_bridge:
+                    threading.Timer(0.3, session.acknowledge, [message]).start()
+                    return None
+                return 0
+
+        self.rig(Slow(), mqtt={"device_wills": False})
+        self.wait_count(METER + "/state", 3)
+        status = BATTERY + "/status"
+        self.broker.wait(lambda: self.broker.on(status)[-1:] and
+                         self.broker.on(status)[-1].payload == b"online")
+        self.battery.silent = True
+        n = len(self.broker.messages)
+        self.flux.wait_log("device offline .*Site-BESS-01")
+        self.broker.wait(lambda: self.broker.on(status)[-1].payload == b"offline", 3)
+        self.assertGreater(len(self.broker.messages), n)
+        self.assertLessEqual(max(s.most_unacknowledged for s in self.broker.bridges()), 4)
+
+    def test_no_wildcards(self):
+        class Plain(HostileBroker):
+            def connack(self, session):
+                return 0, property_u8(WILDCARDS_AVAILABLE, 0)
+
+            def suback(self, session, topic_filter):
+                return 0xA2 if "+" in topic_filter or "#" in topic_filter else 1
+
+        self.rig(Plain(), meter=None)
+        self.broker.wait(lambda: self.broker.on(BATTERY + "/status") and
+                         self.broker.on(BATTERY + "/status")[-1].payload == b"online")
+        bridge = self.broker.bridges()[0]
+        self.assertIn(BATTERY + "/set/target_power", bridge.filters)
+        self.assertIn("flux/demo/bridge/status", bridge.filters)
+        bridge.deliver(BATTERY + "/set/target_power", '{"id":"w","value":10}')
+        outcome = self.wait_count(BATTERY + "/result", 1)[0]
+        self.assertEqual(json.loads(outcome.payload)["outcome"], "confirmed")
+
+    def test_a_shorter_keepalive(self):
+        class Nervous(HostileBroker):
+            def connack(self, session):
+                return 0, property_u16(SERVER_KEEP_ALIVE, 1) if session.keepalive > 1 else b""
+
+        self.rig(Nervous(), meter=None, mqtt={"device_wills": False})
+        self.flows_on()
+        self.assertEqual([s.keepalive for s in self.broker.bridges()], [15, 1])
+        self.flux.wait_log("the broker has limits keepalive_s=1$")
+
+    def test_a_lesser_will(self):
+        class Strict(HostileBroker):
+            def connack(self, session):
+                qos, retained = session.will[2:]
+                return 0x9B if qos else 0x9A if retained else 0, b""
+
+        self.rig(Strict(), meter=None)
+        self.flows_on()
+        self.assertEqual([s.will[2:] for s in self.broker.bridges()],
+                         [(1, True), (0, True), (0, False)])
+        self.broker.wait(lambda: self.broker.on(BATTERY + "/status"))
+        self.flux.wait_log("wants less of a session: the broker refuses the login: qoS not")
+        self.flux.wait_log("the broker has limits will_qos=0 will_retain=no$")
+
+    # ---- what PUBACK says ----
+
+    def test_a_final_no_is_set_aside(self):
+        class Choosy(HostileBroker):
+            def puback(self, session, message):
+                return 0x99 if message.topic == METER + "/state" else 0
+
+        self.rig(Choosy(), meter="acuvim2")
+        self.flux.wait_log("refuses a topic: payload format invalid topic=%s/state" % METER)
+        self.flows_on()
+        self.assertGreater(self.set_aside(), 0)
+        self.assertEqual(len(self.broker.bridges()), 1)
+
+    def test_a_transient_no_is_tried_again(self):
+        for reason in (0x97, 0x80, 0x83):
+            with self.subTest(reason=reason):
+                self.transient(reason)
+
+    def transient(self, reason):
+        class Full(HostileBroker):
+            refused = {}
+
+            def puback(self, session, message):
+                key = message.payload
+                self.refused.setdefault(message.topic, key)
+                first = self.refused[message.topic] == key and not any(
+                    m.payload == key for m in self.messages[:-1])
+                return reason if first else 0
+
+        self.rig(Full(), meter=None)
+        self.broker.refused = {}
+        state, info = BATTERY + "/state", BATTERY + "/info"
+        for topic in (state, info):
+            first = self.wait_count(topic, 1)[0]
+            self.broker.wait(lambda t=topic, f=first: sum(
+                m.payload == f.payload for m in self.broker.on(t)) == 2)
+        payloads = [m.payload for m in self.broker.on(state)]
+        self.assertGreater(payloads.index(payloads[0], 1), 3)  # others went meanwhile
+        self.assertEqual(len(self.broker.bridges()), 1)
+        self.assertEqual(self.count_log("refuses a topic"), 0)
+        self.flux.stop()
+
+    # ---- the session ends on a message ----
+
+    def ends_on_large(self, ending, version):
+        class Fragile(HostileBroker):
+            def puback(self, session, message):
+                return ending if message.size > SMALL and session.is_bridge else 0
+
+        self.rig(Fragile(), mqtt={"version": version})
+        self.flux.wait_log("no session with the broker: the broker ends the session on a message "
+                           "of [0-9]+ bytes to flux/demo/")
+        self.flux.wait_log("refuses a topic: two sessions in a row have ended on it topic=")
+        self.flux.wait_log("refuses a topic: [0-9]+ bytes, and one of [0-9]+ bytes has ended "
+                           "sessions topic=%s/state" % METER)
+        self.flows_on()
+        n = len(self.broker.bridges())
+        self.flows_on()
+        self.assertEqual(len(self.broker.bridges()), n)  # it stays up now
+        self.assertLess(n, 12)
+        self.assertEqual(self.count_log("client id"), 0)
+
+    def test_a_session_that_ends_on_large_messages_3_1_1(self):
+        self.ends_on_large(CLOSE, 4)
+
+    def test_a_session_that_ends_on_large_messages_5(self):
+        self.ends_on_large(Disconnect(0x95), 5)
+
+    def test_a_response_topic_that_ends_sessions(self):
+        class Picky(HostileBroker):
+            def puback(self, session, message):
+                return Disconnect(0x82) if message.topic.startswith("reply/") else 0
+
+        self.rig(Picky(), meter="acuvim2")
+        self.broker.wait(lambda: self.broker.on(BATTERY + "/status") and
+                         self.broker.on(BATTERY + "/status")[-1].payload == b"online")
+        self.broker.bridges()[0].deliver(
+            BATTERY + "/set/target_power", '{"id":"w","value":10}',
+            bytes([RESPONSE_TOPIC]) + text("reply/here"))
+        self.flux.wait_log("the broker ends the session on a message of [0-9]+ bytes to reply/here")
+        self.assertEqual(len(self.broker.on("reply/here")), 2)
+        self.flux.wait_log("the broker is back")
+        self.flows_on()
+        self.flows_on(METER + "/state")  # larger ones, too
+        self.assertEqual(json.loads(self.wait_count(BATTERY + "/result", 1)[0].payload)["id"], "w")
+        self.assertEqual(len(self.broker.bridges()), 3)
+        self.assertEqual(self.set_aside(), 1)
+        self.broker.bridges()[-1].deliver(
+            BATTERY + "/set/target_power", '{"id":"x","value":10}',
+            bytes([RESPONSE_TOPIC]) + text("reply/here"))
+        self.broker.wait(lambda: any(json.loads(m.payload)["id"] == "x"
+                                     for m in self.broker.on(BATTERY + "/result")))
+        self.assertEqual(len(self.broker.on("reply/here")), 2)
+
+    def test_a_session_that_ends_for_no_message_costs_none(self):
+        class Leaving(HostileBroker):
+            n = 0
+
+            def puback(self, session, message):
+                self.n += message.topic.endswith("/state")
+                leaves = message.topic.endswith("/state") and self.n in (5, 10)
+                return Disconnect(0x8B) if leaves else 0
+
+        self.rig(Leaving(), meter=None)
+        self.wait_count("flux/demo/bridge/info", 3)
+
+        def told(*leaves):
+            return {json.loads(m.payload)["seq"] for leaf in leaves
+                    for m in self.broker.on("%s/%s" % (BATTERY, leaf))}
+
+        last = max(told("state"))
+        self.broker.wait(lambda: set(range(1, last + 1)) <= told("state", "backfill"))
+        self.assertEqual(self.count_log("refuses a topic"), 0)
+
+    # ---- the end ----
+
+    def test_the_will_speaks_when_the_last_word_is_not_taken(self):
+        class Deaf(HostileBroker):
+            def puback(self, session, message):
+                return None if message.payload == b"offline" else 0
+
+        self.rig(Deaf(), meter=None)
+        self.broker.wait(lambda: self.broker.on(BATTERY + "/status") and
+                         self.broker.on(BATTERY + "/status")[-1].payload == b"online")
+        self.flux.stop()
+        self.broker.wait(lambda: all(s.left_with for s in self.broker.sessions))
+        self.assertEqual({s.left_with for s in self.broker.sessions}, {4})
+
+    def test_no_will_when_it_is(self):
+        self.rig(HostileBroker(), meter=None)
+        self.broker.wait(lambda: self.broker.on(BATTERY + "/status") and
+                         self.broker.on(BATTERY + "/status")[-1].payload == b"online")
+        with self.broker.changed:
+            for session in self.broker.sessions:
+                session.left_with = None
+        self.flux.stop()
+        for session in self.broker.sessions:
+            self.broker.wait(lambda s=session: s.left_with is not None)
+            self.assertIn(session.left_with, (0, "nothing"))
+
+
+class Mosquitto(flux.Test):
+    """The same with a broker of the world, whose limit is in its configuration."""
+
+    def rig(self, version):
+        words = [word for _ in range(80) for word in flux.float_words(50.0)]
+        self.server = self.modbus({1: flux.battery_unit(),
+                                   2: flux.Unit(flux.registers(0x4000, words))})
+        self.mosquitto = self.broker("max_packet_size 700\n")
+        self.mqtt = self.client(self.mosquitto)
+        self.flux = self.bridge(flux.config(
+            self.mosquitto, [flux.battery(self.server, poll="100ms")],
+            [flux.meter(self.server, type="acuvim2-vendor", poll="100ms")],
+            mqtt={"version": version}))
+
+    def flows(self, version):
+        self.rig(version)
+        self.flux.wait_log("refuses a topic: .* topic=flux/demo/Grid-Meter/state")
+        since = self.mqtt.mark()
+        mark = self.flux.mark()
+        self.mqtt.wait_count("Site-BESS-01/state", 30, since=since)
+        self.assertEqual(self.mqtt.ask(10.0, "c-1")["outcome"], "confirmed")
+        self.assertNotIn("no session", "\n".join(self.flux.lines[mark:]))
+        self.assertNotIn("client id", self.flux.log())
+
+    def test_version_5(self):
+        self.flows(5)
+
+    def test_version_3_1_1(self):
+        self.flows(4)
+
+
+if __name__ == "__main__":
+    flux.main()

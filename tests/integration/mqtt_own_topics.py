@@ -1,0 +1,161 @@
+"""What the bridge keeps retained: put right, damped, and cleared when it is no more."""
+
+import os
+
+import flux
+
+BATTERY, METER = "Site-BESS-01", "Grid-Meter"
+
+
+class OwnTopics(flux.Test):
+    def rig(self, **more):
+        self.battery = flux.battery_unit()
+        self.server = self.modbus({1: self.battery, 2: flux.meter_unit()})
+        self.mosquitto = self.broker()
+        self.mqtt = self.client(self.mosquitto)
+        self.start(**more)
+
+    def start(self, meters=(METER,), mqtt=None, **more):
+        self.flux = self.bridge(flux.config(
+            self.mosquitto, [flux.battery(self.server)],
+            [flux.meter(self.server, name=name) for name in meters], mqtt=mqtt, **more))
+
+    def wait_up(self, since=0, devices=(BATTERY, METER)):
+        self.mqtt.wait_text("bridge/status", "online", since=since)
+        for device in devices:
+            self.mqtt.wait_text(device + "/status", "online", since=since)
+
+    # ---- put right ----
+
+    def test_a_late_will_is_put_right(self):
+        self.rig()
+        self.wait_up()
+        for topic in ("bridge/status", METER + "/status", BATTERY + "/status"):
+            since = self.mqtt.mark()
+            self.mqtt.publish(topic, "offline", retain=True)
+            self.mqtt.wait_text(topic, "offline", since=since)
+            self.assertTrue(self.mqtt.wait_text(topic, "online", 5, since=since).retain)
+        self.flux.wait_log("somebody else has changed a topic of ours: it is put right "
+                           "topic=flux/demo/bridge/status")
+
+    def test_without_device_wills_and_with_3_1_1(self):
+        self.rig(mqtt={"device_wills": False, "version": 4})
+        self.wait_up()
+        for topic in ("bridge/status", METER + "/status"):
+            since = self.mqtt.mark()
+            self.mqtt.publish(topic, "offline", retain=True)
+            self.mqtt.wait_text(topic, "offline", since=since)
+            self.mqtt.wait_text(topic, "online", 5, since=since)
+
+    def test_info_that_was_emptied(self):
+        self.rig()
+        self.wait_up()
+        for topic in ("bridge/info", METER + "/info"):
+            self.mqtt.wait(topic)
+            since = self.mqtt.mark()
+            self.mqtt.publish(topic, "", retain=True)
+            self.mqtt.wait(topic, lambda m: m.payload, 5, since=since)
+
+    def test_what_is_right_is_left_alone(self):
+        self.rig()
+        self.wait_up()
+        since = self.mqtt.mark()
+        self.mqtt.publish(METER + "/status", "online", retain=True)
+        self.mqtt.wait_count(METER + "/state", 25, since=since)
+        self.assertEqual(len(self.mqtt.on(METER + "/status", since=since)), 1)
+        self.assertNotIn("somebody else", self.flux.log())
+
+    # ---- damped ----
+
+    def test_a_device_that_flaps(self):
+        self.rig()
+        self.wait_up()
+        self.mqtt.wait_count(BATTERY + "/state", 10)  # its online is no news any more
+        since = self.mqtt.mark()
+        broken = {address: 4 for address in self.battery.registers}
+        for faults in [broken, {}] * 8:
+            with self.server.changed:
+                self.battery.read_exceptions = faults
+            self.server.wait(lambda n=self.battery.requests: self.battery.requests >= n + 6)
+        self.mqtt.wait_text(BATTERY + "/status", "offline", since=since)
+        self.mqtt.wait_count(BATTERY + "/status", 3, since=since)
+        times = [m.time for m in self.mqtt.on(BATTERY + "/status", since=since)]
+        pauses = [b - a for a, b in zip(times, times[1:])]
+        self.assertEqual([p for p in pauses if p < 0.9], [])
+
+    # ---- cleared ----
+
+    def test_what_is_gone_is_cleared(self):
+        """By what was remembered on disk, without a bridge/info to tell."""
+        spool = {"path": os.path.join(self.directory, "spool.db")}
+        assistant = {"enabled": True}
+        self.rig(spool=spool, home_assistant=assistant)
+        self.wait_up()
+        self.mqtt.wait(METER + "/info")
+        config = "homeassistant/device/fluxbridge-demo-%s/config"
+        watch = self.client(self.mosquitto, subscribe=("/homeassistant/#",))
+        for device in (BATTERY, METER, "bridge"):
+            watch.wait("/" + config % device)
+        self.flux.stop()
+        self.mqtt.publish("bridge/info", "", retain=True)
+        since, watched = self.mqtt.mark(), watch.mark()
+        self.start(meters=("New-Meter",), spool=spool, home_assistant=assistant)
+        self.wait_up(since, (BATTERY, "New-Meter"))
+        for leaf in ("status", "info", "state"):
+            self.mqtt.wait("%s/%s" % (METER, leaf), lambda m: not m.payload, since=since)
+        watch.wait("/" + config % METER, lambda m: not m.payload, since=watched)
+        watch.wait("/" + config % "New-Meter", lambda m: m.payload, since=watched)
+        self.assertEqual([m for m in self.mqtt.on(BATTERY + "/info", since=since)
+                          if not m.payload], [])
+        # Without Home Assistant, nothing of it is left.
+        self.flux.stop()
+        watched = watch.mark()
+        self.start(meters=("New-Meter",), spool=spool)
+        for device in (BATTERY, "New-Meter", "bridge"):
+            watch.wait("/" + config % device, lambda m: not m.payload, since=watched)
+        # Once: the next start has nothing to clear.
+        self.flux.stop()
+        watched, since = watch.mark(), self.mqtt.mark()
+        self.start(meters=("New-Meter",), spool=spool)
+        self.wait_up(since, (BATTERY, "New-Meter"))
+        self.mqtt.wait_count(BATTERY + "/state", 5, since=since)
+        self.assertEqual(watch.messages[watched:], [])
+
+    def test_a_former_site_is_cleared(self):
+        state = {"path": os.path.join(self.directory, "spool.db")}
+        self.rig(spool=state)
+        self.wait_up()
+        old = self.client(self.mosquitto, base="flux")
+        health = old.wait("demo/bridge/health")
+        self.assertTrue(health.payload)
+        self.flux.stop()
+        since = old.mark()
+        self.flux = self.bridge(self.flux.text.replace("mqtt = {", 'mqtt = {\n  prefix = "plant";'))
+        for topic in ("bridge/health", "bridge/info", "bridge/status", METER + "/info",
+                      BATTERY + "/status", BATTERY + "/state"):
+            old.wait("demo/" + topic, lambda m: not m.payload, since=since)
+
+    # ---- the end ----
+
+    def test_commands_at_the_end_have_an_outcome(self):
+        """Sent all the time: whatever the broker has taken before the bridge left."""
+        self.rig()
+        self.wait_up()
+        sent = []
+        self.mqtt.ask(1.0, "first")
+        line = self.flux.mark()
+        self.flux.signal(15)
+        for i in range(400):
+            self.mqtt.command(1.0, "c-%d" % i)
+            sent.append("c-%d" % i)
+            if self.flux.ended or any("stopped" in text for text in self.flux.lines[line:]):
+                break
+        self.assertEqual(self.flux.wait_end(), 0)
+        told = {m.json["id"]: m.json for m in self.mqtt.on(BATTERY + "/result")}
+        answered = [i for i in sent if i in told]
+        # Those answered are the first ones, without a gap: none was taken and forgotten.
+        self.assertEqual(answered, sent[:len(answered)])
+
+
+if __name__ == "__main__":
+    flux.main()
