@@ -34,6 +34,7 @@ devices/lines/dial
 devices/lines/tls
 devices/lines/serial
 devices/lines/channel
+devices/lines/line
 devices/lines/link_new
 devices/simulator/plant
 devices/simulator/image

@@ -1,9 +1,13 @@
 """Every framing on everything that carries it, against pymodbus: the same battery, the
 same values, and a setpoint that is read back; and gateways with habits of their own."""
 
+import itertools
 import os
+import select
 import socket
 import threading
+import time
+import tty
 
 import flux
 from mqtt_faults import Certificates
@@ -206,6 +210,111 @@ class Gateways(flux.Test):
         for message in self.mqtt.wait_count("Meter-1/state", 5, since=since):
             self.assertEqual(message.json["data"]["voltage_l1_n"], 231.5)
         self.assertEqual(gateway.accepted, 1)
+
+
+def crc(data):
+    """MODBUS over Serial Line V1.02, 6.2.2."""
+    value = 0xFFFF
+    for byte in data:
+        value ^= byte
+        for _ in range(8):
+            value = value >> 1 ^ 0xA001 if value & 1 else value >> 1
+    return value.to_bytes(2, "little")
+
+
+class LateDevice:
+    """An RTU device that does one thing after the other, and takes `late_s` for each
+    seventh. Asked while it is busy, it does that next, or with `drops` never."""
+
+    def __init__(self, line, registers, drops, late_s):
+        self.registers, self.drops, self.late_s = registers, drops, late_s
+        self.n, self.busy_until = 0, 0
+        self.file = os.open(line, os.O_RDWR | os.O_NOCTTY)
+        tty.setraw(self.file)
+        self.stop, self._stopped = os.pipe()
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+
+    def _wait(self, seconds):
+        """Until there is something to read; None at the end."""
+        ready, _, _ = select.select([self.file, self.stop], [], [], seconds)
+        return None if self.stop in ready else bool(ready)
+
+    def _run(self):
+        answers, data = [], b""
+        while True:
+            now = time.monotonic()
+            while answers and answers[0][0] <= now:
+                os.write(self.file, answers.pop(0)[1])
+            ready = self._wait(max(0, answers[0][0] - now) if answers else None)
+            if ready is None:
+                return
+            if not ready:
+                continue
+            data += os.read(self.file, 256)
+            while len(data) >= 8:
+                request, data = data[:8], data[8:]
+                answers += self._take(request)
+
+    def _take(self, request):
+        now = time.monotonic()
+        if self.drops and now < self.busy_until:
+            return []
+        self.n += 1
+        took = next(self.late_s) if self.n % 7 == 0 else 0.005
+        self.busy_until = max(now, self.busy_until) + took
+        answer = request[:1] + bytes((request[1] | 0x80, 1))
+        if request[1] == 3:
+            word = self.registers[int.from_bytes(request[2:4], "big")]
+            answer = request[:2] + bytes((2,)) + word.to_bytes(2, "big")
+        return [(self.busy_until, answer + crc(answer))]
+
+    def close(self):
+        os.write(self._stopped, b"x")
+        self.thread.join()
+        for file in (self.file, self.stop, self._stopped):
+            os.close(file)
+
+
+THREE_ROWS = """max_gap = 0;
+points = (
+  { name = "first"; address = 0; type = "uint16"; },
+  { name = "second"; address = 500; type = "uint16"; },
+  { name = "third"; address = 1000; type = "uint16"; }
+);
+"""
+
+
+class LateAnswers(flux.Test):
+    """Three registers in three reads that look alike, and an answer that comes when the
+    next question has long been asked: 300 to 480 ms at a timeout of 200 ms."""
+
+    def assert_never_wrong(self, drops):
+        line = self.serial_line()
+        held = {"first": 77, "second": 222, "third": 333}
+        delays = itertools.cycle(ms * flux.PATIENCE / 1000 for ms in range(300, 481, 12))
+        device = LateDevice(line.ours, {0: 77, 500: 222, 1000: 333}, drops, delays)
+        self.addCleanup(device.close)
+        with open(os.path.join(self.directory, "three.cfg"), "w", encoding="utf-8") as file:
+            file.write(THREE_ROWS)
+        mosquitto = self.broker()
+        mqtt = self.client(mosquitto)
+        self.bridge(flux.config(mosquitto, meters=[flux.meter(
+            None, type="three", address=1, poll="%dms" % (300 * flux.PATIENCE), modbus={
+                "serial": line.theirs, "timeout": "%dms" % (200 * flux.PATIENCE)})]),
+            env={"FLUXBRIDGE_PROFILES": self.directory})
+        good = 0
+        for message in mqtt.wait_count("Grid-Meter/state", 25, timeout_s=4 * flux.DEADLINE_S):
+            for name, value in message.json["data"].items():
+                self.assertIn(value, (held[name], None), message.json)
+            good += message.json["quality"] == "good"
+        self.assertGreater(good, 6)
+
+    def test_a_device_that_queues(self):
+        self.assert_never_wrong(drops=False)
+
+    def test_a_device_that_drops(self):
+        self.assert_never_wrong(drops=True)
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@
 #include <time.h>
 #include <unistd.h>
 
-/* For what it knows of its devices, which nobody else sees. */
-#include "devices/lines/link_new.c"
+#include "devices/lines/line.h" /* what it knows of its devices */
+#include "devices/lines/link_new.h"
 
 enum { ROUNDS = 25, QUESTIONS = 500, CALM = 200, SETPOINT = 2008 };
 enum { UNITS = 2, EVENTS = 4096, INBOX = 1 << 16 };
