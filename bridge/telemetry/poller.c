@@ -128,9 +128,9 @@ static void leave(struct poller *poller)
 static void step(struct poller *poller, struct polled *unit)
 {
     struct link *link = poller->lines[0].link;
-    /* Opening and one transaction, twice for reading the state on a connection
-     * that had died. */
-    promise(poller, clock_mono_ns() + 4 * unit->device->modbus.timeout_ns);
+    /* Opening, waiting until the line is in step, and one transaction, twice for
+     * reading the state on a connection that had died. */
+    promise(poller, clock_mono_ns() + 8 * unit->device->modbus.timeout_ns);
     link->stop = NULL;
     battery_step(unit->battery, link);
     link->stop = &poller->stopping;
@@ -271,7 +271,6 @@ static void go_on(struct poller *poller, struct line *line)
     enum fault fault = FAULT_NONE;
     enum scan_step step;
     do {
-        /* A serial line waits on the spot. */
         promise(poller, clock_mono_ns() + 2 * line->polled->device->modbus.timeout_ns);
         step = take_step(line, &fault);
         if (step == SCAN_BUSY) {
