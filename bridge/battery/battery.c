@@ -63,12 +63,13 @@ static const char *name_of(const struct battery *battery)
 /* The end in UTC is taken once for each lease. */
 static void describe_lease(const struct battery *battery, struct remembered *now)
 {
-    const int64_t end_ns = battery->fallback.deadman.end_ns;
-    if (battery->kept.kind == REMEMBERED_LEASE && battery->kept.end_ns == end_ns) {
+    const struct deadman *deadman = &battery->fallback.deadman;
+    const int64_t end_ns = deadman->end_ns;
+    now->kind = deadman->stopped ? REMEMBERED_LEASE_STOPPED : REMEMBERED_LEASE;
+    if (battery->kept.kind == now->kind && battery->kept.end_ns == end_ns) {
         *now = battery->kept;
         return;
     }
-    now->kind = REMEMBERED_LEASE;
     now->end_ns = end_ns;
     now->end_utc_ms = clock_utc_ms() + (end_ns - clock_mono_ns()) / CLOCK_NS_PER_MS;
     memcpy(now->boot, battery->boot, sizeof(now->boot));
@@ -88,10 +89,10 @@ static void remember(struct battery *battery)
     }
     if (token != INTENT_NONE || intent->is_owed)
         now.kind = REMEMBERED_STOP;
-    else if (battery->fallback.deadman.stopped)
-        now.kind = REMEMBERED_STOPPED;
     else if (battery->fallback.deadman.state != DEADMAN_IDLE)
         describe_lease(battery, &now);
+    else if (battery->fallback.deadman.stopped)
+        now.kind = REMEMBERED_STOPPED;
     battery->kept = now;
     remembered_keep(battery->setup.state, battery->device->id, &now);
 }
@@ -105,11 +106,12 @@ static void recall(struct battery *battery)
     remembered_boot(battery->boot);
     if (intent == NULL || !remembered_find(battery->setup.state, battery->device->id, kept))
         return;
-    if (kept->kind == REMEMBERED_LEASE)
+    if (kept->kind == REMEMBERED_STOP || kept->kind == REMEMBERED_STOPPED ||
+        kept->kind == REMEMBERED_LEASE_STOPPED)
+        deadman_stop(deadman);
+    if (kept->kind == REMEMBERED_LEASE || kept->kind == REMEMBERED_LEASE_STOPPED)
         deadman_resume(deadman, remembered_end_ns(kept, battery->boot, now_ns, clock_utc_ms(),
                                                   deadman->timeout_ns));
-    if (kept->kind == REMEMBERED_STOP || kept->kind == REMEMBERED_STOPPED)
-        deadman_stop(deadman);
     if (kept->kind != REMEMBERED_STOP)
         return;
     own_stop(battery->device, battery->setup.index, kept->id, kept->source, now_ns, clock_utc_ms(),
@@ -436,10 +438,19 @@ static void write_or_not(struct battery *battery, struct link *link)
         link_close(link);
         sequence_step(battery->sequence, link);
     } else if (intent_write(&battery->intents[battery->working], command->stop, &settled)) {
+        remember(battery); /* a stop that this ends is not the next run's either */
         sequence_step(battery->sequence, link);
     } else {
         sequence_cut(battery->sequence);
     }
+}
+
+/* Whether a stop waits, and what is under way is no stop itself. */
+static bool is_preceded(const struct battery *battery)
+{
+    const struct intent *intent = power(battery);
+    const struct command *command = &battery->outcome.command;
+    return intent != NULL && intent->stops.n > 0 && (!command->stop || command_is_own(command));
 }
 
 /* Whether a stop waits while something else is under way. That ends then: what is
@@ -448,10 +459,9 @@ static void write_or_not(struct battery *battery, struct link *link)
 static bool gives_way(struct battery *battery)
 {
     struct intent *intent = &battery->intents[battery->working];
-    const struct intent *stopping = power(battery);
-    if (stopping == NULL || stopping->stops.n == 0 || battery->outcome.command.stop)
+    if (!is_preceded(battery))
         return intent->overtaken && !intent->written;
-    if (intent != stopping && intent_put_back(intent)) {
+    if (intent != power(battery) && intent_put_back(intent)) {
         sequence_rest(battery->sequence);
         return false;
     }
@@ -524,9 +534,7 @@ int64_t battery_due_ns(const struct battery *battery)
     const int64_t now_ns = clock_mono_ns();
     const struct intent *intent = power(battery);
     if (sequence_state(battery->sequence) != SEQUENCE_IDLE)
-        return intent != NULL && intent->stops.n > 0 && !battery->outcome.command.stop
-                   ? 0
-                   : sequence_pause_ns(battery->sequence);
+        return is_preceded(battery) ? 0 : sequence_pause_ns(battery->sequence);
     if (next_point(battery, now_ns) >= 0)
         return 0;
     int64_t due_ns = intent != NULL ? fallback_due_ns(&battery->fallback) : CLOCK_NEVER;

@@ -21,7 +21,9 @@ void remembered_print(const struct remembered *remembered, char text[REMEMBERED_
         (void)snprintf(text, REMEMBERED_TEXT_MAX, "stopped");
         break;
     case REMEMBERED_LEASE:
-        (void)snprintf(text, REMEMBERED_TEXT_MAX, "lease\t%s\t%" PRId64 "\t%" PRId64,
+    case REMEMBERED_LEASE_STOPPED:
+        (void)snprintf(text, REMEMBERED_TEXT_MAX, "%s\t%s\t%" PRId64 "\t%" PRId64,
+                       remembered->kind == REMEMBERED_LEASE ? "lease" : "lease-stopped",
                        remembered->boot, remembered->end_ns, remembered->end_utc_ms);
         break;
     case REMEMBERED_NOTHING:
@@ -49,8 +51,8 @@ void remembered_parse(const char *text, struct remembered *remembered)
         (void)snprintf(remembered->source, sizeof(remembered->source), "%s", field(&rest));
     } else if (strcmp(kind, "stopped") == 0) {
         remembered->kind = REMEMBERED_STOPPED;
-    } else if (strcmp(kind, "lease") == 0) {
-        remembered->kind = REMEMBERED_LEASE;
+    } else if (strcmp(kind, "lease") == 0 || strcmp(kind, "lease-stopped") == 0) {
+        remembered->kind = strcmp(kind, "lease") == 0 ? REMEMBERED_LEASE : REMEMBERED_LEASE_STOPPED;
         (void)snprintf(remembered->boot, sizeof(remembered->boot), "%s", field(&rest));
         remembered->end_ns = strtoll(field(&rest), NULL, 10);
         remembered->end_utc_ms = strtoll(field(&rest), NULL, 10);

@@ -18,7 +18,8 @@ struct remembered {
         REMEMBERED_NOTHING,
         REMEMBERED_STOP,    /* is owed: id and source are the stop's */
         REMEMBERED_STOPPED, /* the last that was wanted is a stop, and it is confirmed */
-        REMEMBERED_LEASE
+        REMEMBERED_LEASE,
+        REMEMBERED_LEASE_STOPPED /* somebody else put a value there after that stop */
     } kind;
     char id[COMMAND_ID_MAX + 1];
     char source[COMMAND_SOURCE_MAX + 1];
