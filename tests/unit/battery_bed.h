@@ -32,6 +32,8 @@ struct bed {
     bool shares_line;
     struct outcome outcomes[BED_OUTCOMES];
     unsigned n_outcomes, steps;
+    /* What comes while a step is under way, and is there when it is done. */
+    void (*between)(void);
 };
 
 static inline void bed_tell(void *context, const struct outcome *outcome)
@@ -125,6 +127,15 @@ static inline void bed_put(struct bed *bed, const char *id, double value)
     assert_true(battery_put(bed->battery, &command));
 }
 
+static inline void bed_step(struct bed *bed)
+{
+    battery_step(bed->battery, &bed->fake->link);
+    void (*between)(void) = bed->between;
+    bed->between = NULL;
+    if (between != NULL)
+        between();
+}
+
 /* Does what is due, as its poller would, until then. */
 static inline void bed_run_until(struct bed *bed, int64_t until_ns)
 {
@@ -133,7 +144,7 @@ static inline void bed_run_until(struct bed *bed, int64_t until_ns)
             fake_now_ns = due_ns;
         if (bed->steps++ == 1000000)
             fail_msg("it spins");
-        battery_step(bed->battery, &bed->fake->link);
+        bed_step(bed);
     }
     if (fake_now_ns < until_ns)
         fake_now_ns = until_ns;

@@ -18,6 +18,8 @@
 #define FAKE_MONO_NS (1000 * CLOCK_NS_PER_S)
 
 static _Atomic int64_t fake_now_ns = FAKE_MONO_NS;
+/* How far UTC was set ahead since. */
+static _Atomic int64_t fake_utc_step_ms;
 
 /* What happens by itself as time passes: called when nothing else does until
  * then, moves the clock on to what is next, does it and says so. NULL = nothing. */
@@ -26,6 +28,7 @@ static bool (*fake_happens)(int64_t until_ns);
 static inline void fake_clock_reset(void)
 {
     fake_now_ns = FAKE_MONO_NS;
+    fake_utc_step_ms = 0;
     fake_happens = NULL;
 }
 
@@ -36,7 +39,7 @@ int64_t clock_mono_ns(void)
 
 int64_t clock_utc_ms(void)
 {
-    return FAKE_UTC_MS + (fake_now_ns - FAKE_MONO_NS) / CLOCK_NS_PER_MS;
+    return FAKE_UTC_MS + fake_utc_step_ms + (fake_now_ns - FAKE_MONO_NS) / CLOCK_NS_PER_MS;
 }
 
 void clock_pause(int64_t pause_ns)

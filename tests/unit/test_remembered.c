@@ -45,6 +45,7 @@ static void test_what_is_printed_is_read_again(void **state)
         {.kind = REMEMBERED_LEASE, .boot = "boot", .end_ns = 12 * S, .end_utc_ms = 1763791200000},
         {.kind = REMEMBERED_LEASE, .end_ns = INT64_MAX, .end_utc_ms = INT64_MIN},
         {.kind = REMEMBERED_LEASE, .end_ns = -1, .end_utc_ms = 0},
+        {.kind = REMEMBERED_LEASE_STOPPED, .boot = "boot", .end_ns = 12 * S, .end_utc_ms = 1},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct remembered back;
