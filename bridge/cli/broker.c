@@ -22,6 +22,7 @@ struct broker {
     pthread_cond_t changed;
     bool up, down, answered, delivered;
     bool refused; /* what is answered or delivered */
+    bool try_now; /* it is down, and would take less of a session */
     char why[MQTT_WHY_MAX];
     bool collecting;  /* what arrives; else the list stands still */
     int64_t heard_ns; /* when the last one came on a topic that was not known */
@@ -45,6 +46,7 @@ static void on_down(void *context, const struct mqtt_end *end)
     struct broker *broker = context;
     pthread_mutex_lock(&broker->mutex);
     broker->down = true;
+    broker->try_now = end->advice == MQTT_TRY_NOW;
     if (end->why != NULL && !broker->refused)
         snprintf(broker->why, sizeof(broker->why), "%s", end->why);
     pthread_cond_signal(&broker->changed);
@@ -152,13 +154,15 @@ static bool connect_to_any(struct broker *broker, char why[MQTT_WHY_MAX])
         snprintf(why, MQTT_WHY_MAX, "cannot resolve %s: %s", conf->host, unresolved);
     for (unsigned i = 0; i < addresses.n; i++) {
         const char *address = addresses.list[i].text;
-        begin(broker, &broker->up);
-        broker->down = false;
-        if (!mqtt_connect(broker->mqtt, address, why))
-            continue;
-        if (await(broker, &broker->up, why))
-            return true;
-        if (broker->why[0] == '\0')
+        do { /* the broker may want a lesser Will, or a shorter keepalive */
+            begin(broker, &broker->up);
+            broker->down = broker->try_now = false;
+            if (!mqtt_connect(broker->mqtt, address, why))
+                break;
+            if (await(broker, &broker->up, why))
+                return true;
+        } while (broker->try_now);
+        if (broker->down && broker->why[0] == '\0')
             cause_broker(conf, address, why, MQTT_WHY_MAX);
     }
     return false;

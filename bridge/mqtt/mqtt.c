@@ -951,7 +951,8 @@ static int64_t nudge(struct mqtt *mqtt, int64_t now_ns)
 {
     char topic[2 * CONF_TEXT_MAX];
     pthread_mutex_lock(&mqtt->mutex);
-    bool waits = mqtt->state == UP && mqtt->flights.n > 0 && !mqtt->nudged;
+    bool waits =
+        mqtt->state == UP && mqtt->flights.n > 0 && !mqtt->nudged && mqtt->will_topic != NULL;
     int64_t due_ns = waits ? mqtt->flights.moved_ns + NUDGE_NS : CLOCK_NEVER;
     mqtt->nudged = mqtt->nudged || now_ns >= due_ns;
     pthread_mutex_unlock(&mqtt->mutex);
