@@ -9,6 +9,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "bridge/commands/audit_file.h"
+#include "bridge/store/spool.h"
+
 enum { SOON_DAYS = 30 };
 
 const struct cfg_setting *check_place(const struct check *check, unsigned device)
@@ -48,6 +51,22 @@ static void check_writable(const struct check *check, const char *path, const ch
     } else if (!S_ISDIR(status.st_mode)) {
         cfg_problem(check->cfg, where, "%s is no directory", parent);
     }
+}
+
+/* What is there already must be the bridge's own. */
+static void check_own(const struct check *check)
+{
+    const char *spool = check->conf->spool_path, *audit = check->conf->audit_path;
+    struct stat status;
+    const char *why =
+        stat(spool, &status) == 0 && S_ISREG(status.st_mode) ? spool_refuses(spool) : NULL;
+    if (why != NULL)
+        cfg_problem(check->cfg, cfg_lookup(check->file, "spool.path"),
+                    "%s is no spool of this release: %s: name another path, or move it away", spool,
+                    why);
+    if (*audit != '\0' && audit_file_is_foreign(audit))
+        cfg_problem(check->cfg, cfg_lookup(check->file, "audit.path"),
+                    "%s is no audit log: name another path, or move it away", audit);
 }
 
 /* ---- secrets ---- */
@@ -181,6 +200,7 @@ void check_files(const struct check *check)
     const struct conf *conf = check->conf;
     check_writable(check, conf->spool_path, "spool.path");
     check_writable(check, conf->audit_path, "audit.path");
+    check_own(check);
     check_password(check);
     check_tls(check, cfg_lookup(check->file, "mqtt.tls"), conf->mqtt.ca_file, conf->mqtt.cert_file,
               conf->mqtt.key_file);

@@ -99,6 +99,17 @@ int audit_file_open(const char *path, int *file)
     return error;
 }
 
+bool audit_file_is_foreign(const char *path)
+{
+    struct stat status;
+    const int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    const bool foreign =
+        file >= 0 && fstat(file, &status) == 0 && S_ISREG(status.st_mode) && !is_ours(file);
+    if (file >= 0)
+        close(file);
+    return foreign;
+}
+
 bool audit_file_is_linked(int file)
 {
     struct stat status;

@@ -13,6 +13,9 @@
  * failure. EEXIST: it is no audit log. */
 int audit_file_open(const char *path, int *file);
 
+/* Whether it would be refused as no audit log. Changes nothing. */
+bool audit_file_is_foreign(const char *path);
+
 /* Whether it still has a name: lines in a deleted one are lost. */
 bool audit_file_is_linked(int file);
 

@@ -145,6 +145,12 @@ static int identify(const char *path, const struct database_kind *kind, int *ver
     return result;
 }
 
+int database_look(const char *path, const struct database_kind *kind)
+{
+    int version;
+    return identify(path, kind, &version);
+}
+
 /* ---- opening ---- */
 
 static int run(sqlite3 *file, const char *text)

@@ -34,6 +34,10 @@ enum {
     DATABASE_MOVED = -3,   /* no longer at its path */
 };
 
+/* Looks at a file without changing it: SQLITE_OK for one that is ours or can be
+ * made, or why it cannot be used. */
+int database_look(const char *path, const struct database_kind *kind);
+
 /* Opens or makes the file. SQLITE_OK, or why not: nothing is open then, and a
  * file that is not ours was not touched. */
 int database_open(const char *path, const struct database_kind *kind, sqlite3 **file);

@@ -638,6 +638,12 @@ bool spool_renew(struct spool *spool, void (*lost)(void *context, int64_t row), 
 
 /* ---- opening ---- */
 
+const char *spool_refuses(const char *path)
+{
+    const int result = database_look(path, &KIND);
+    return result == DATABASE_FOREIGN || result == DATABASE_NEWER ? database_error(result) : NULL;
+}
+
 static int open_file(struct spool *spool)
 {
     int result = database_open(spool->path, &KIND, &spool->file.sqlite);

@@ -32,6 +32,10 @@ struct spool_sample {
     size_t size;
 };
 
+/* Whether spool_open() would refuse a file as somebody else's, and why in words;
+ * NULL: it would not. Changes nothing. */
+const char *spool_refuses(const char *path);
+
 /* Opens or makes the file. NULL: `why` says what, where and what to do. A file
  * that was set aside is logged. `*lost` is how many samples were lost with it. */
 struct spool *spool_open(const char *path, int64_t max_bytes, struct layouts *layouts,

@@ -574,6 +574,22 @@ class Check(Test):
             file.write(flux.config(NOWHERE, meters=meters, audit={"path": nowhere + "/a.jsonl"}))
         self.told(path, "path", missing, "audit")
 
+    def test_files_of_somebody_else(self):
+        meters = [flux.meter(NOWHERE)]
+        notes = os.path.join(self.directory, "notes.txt")
+        with open(notes, "w") as file:
+            file.write("mine")
+        path = self.site(meters=meters, spool={"path": notes})
+        self.told(path, "path", notes + " is no spool of this release: it is another program's "
+                  "file: name another path, or move it away", "spool")
+        path = os.path.join(self.directory, "site.cfg")
+        with open(path, "w") as file:
+            file.write(flux.config(NOWHERE, meters=meters, audit={"path": notes}))
+        self.told(path, "path", notes + " is no audit log: name another path, or move it away",
+                  "audit")
+        with open(notes) as file:
+            self.assertEqual(file.read(), "mine")
+
     def test_a_serial_device_that_is_not_there(self):
         device = os.path.join(self.directory, "ttyUSB0")
         path = self.site(meters=[flux.meter(NOWHERE, name, address=address, poll="1s",

@@ -1,0 +1,101 @@
+"""A disk that hangs: no call to it returns. It holds up no stop, no outcome and no
+sample, the bridge says so, and goes on by itself when it answers again."""
+
+import json
+import os
+import urllib.error
+import urllib.request
+
+import flux
+
+SOURCE = r"""
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+/* As long as there is a file of that name. */
+static void hang(void)
+{
+    while (getenv("DISK_HANGS") != NULL && access(getenv("DISK_HANGS"), F_OK) == 0)
+        usleep(10000);
+}
+
+int fdatasync(int fd)
+{
+    hang();
+    return ((int (*)(int))dlsym(RTLD_NEXT, "fdatasync"))(fd);
+}
+
+int fsync(int fd)
+{
+    hang();
+    return ((int (*)(int))dlsym(RTLD_NEXT, "fsync"))(fd);
+}
+"""
+
+
+class Hanging(flux.Test):
+    def rig(self):
+        self.server = self.modbus({1: flux.battery_unit(), 2: flux.meter_unit()})
+        self.mosquitto = self.broker()
+        self.mqtt = self.client(self.mosquitto)
+        self.switch = os.path.join(self.directory, "hangs")
+        self.audit = os.path.join(self.directory, "audit.jsonl")
+        self.port = self.place().port
+        self.flux = self.bridge(
+            flux.config(self.mosquitto, [flux.battery(self.server)], [flux.meter(self.server)],
+                        audit={"path": self.audit},
+                        spool={"path": os.path.join(self.directory, "spool.db")},
+                        http={"listen": "127.0.0.1:%d" % self.port}),
+            {**self.preload(SOURCE), "DISK_HANGS": self.switch})
+        self.mqtt.wait_text("Site-BESS-01/status", "online")
+
+    def health(self):
+        try:
+            return urllib.request.urlopen("http://127.0.0.1:%d/healthz" % self.port).status
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    def test_commands(self):
+        self.rig()
+        outcome = self.mqtt.ask(50, "before")
+        self.assertEqual((outcome["outcome"], outcome.get("audited")), ("confirmed", None))
+        open(self.switch, "w").close()
+        outcome = self.mqtt.ask(60, "meanwhile")
+        self.assertEqual((outcome["outcome"], outcome["audited"]), ("confirmed", False))
+        self.flux.wait_log("error: the thread of the audit log has stopped moving")
+        self.assertEqual(self.health(), 503)
+        outcome = self.mqtt.ask(70, "refused")
+        self.assertEqual((outcome["reason"], outcome["audited"]), ("audit_unavailable", False))
+        outcome = self.mqtt.ask(0, "stop")
+        self.assertEqual((outcome["outcome"], outcome["audited"]), ("confirmed", False))
+        self.assertEqual(self.server.units[1].registers[2008], 0)
+        for device in ("Site-BESS-01", "Grid-Meter"):
+            self.mqtt.wait_count(device + "/state", 3, since=self.mqtt.mark())
+
+        os.unlink(self.switch)
+        self.flux.wait_log("info: the thread of the audit log moves again")
+        outcome = self.mqtt.ask(10, "after")
+        self.assertEqual((outcome["outcome"], outcome.get("audited")), ("confirmed", None))
+        self.assertEqual(self.health(), 200)
+        with open(self.audit) as file:
+            lines = [json.loads(line) for line in file]
+        self.assertEqual([line["id"] for line in lines],
+                         ["before", "meanwhile", "refused", "stop", "after"])
+
+    def test_the_end_does_not_wait(self):
+        """It is orderly, and the outcome of the last command is told."""
+        self.rig()
+        open(self.switch, "w").close()
+        self.mqtt.command(0, "last")
+        self.flux.wait_log(r"command .* id=\"last\"")
+        self.flux.signal(15)
+        outcome = self.mqtt.wait("Site-BESS-01/result", lambda m: m.json["id"] == "last").json
+        self.assertIs(outcome["audited"], False)
+        self.mqtt.wait_text("bridge/status", "offline")
+        os.unlink(self.switch)
+        self.assertEqual(self.flux.wait_end(), 0)
+
+
+if __name__ == "__main__":
+    flux.main()
