@@ -53,7 +53,8 @@ struct audit {
     int64_t looked_ns;                 /* when the writer last was at the file */
     bool wanted;                       /* somebody asks how the file is */
     bool reopen, stopping, ended;
-    bool abandoned; /* audit_stop() waits for the writer no longer: it must touch nothing */
+    bool closing;   /* the teller ends */
+    bool abandoned; /* audit_stop() waits for the writer no longer: it is the last one here */
     bool watching;  /* the teller knows of a record */
 };
 
@@ -170,6 +171,22 @@ static struct audit_record *first_unpublished(const struct audit *audit)
     return record;
 }
 
+static void audit_free(struct audit *audit)
+{
+    for (struct audit_record *record = audit->first, *next; record; record = next) {
+        next = record->next;
+        free(record);
+    }
+    if (audit->file >= 0)
+        close(audit->file);
+    pthread_cond_destroy(&audit->called);
+    pthread_cond_destroy(&audit->looked);
+    pthread_cond_destroy(&audit->waits);
+    pthread_mutex_destroy(&audit->mutex);
+    free(audit->path);
+    free(audit);
+}
+
 /* ---- the writer ---- */
 
 /* Locked. The lines that are next; how many. */
@@ -243,9 +260,12 @@ static void *audit_run(void *argument)
         here = visit(audit);
         retry_ns = here && audit->first != NULL ? clock_mono_ns() + CLOCK_NS_PER_S : 0;
     }
+    const bool abandoned = audit->abandoned;
     audit->ended = true;
     pthread_cond_broadcast(&audit->looked);
     pthread_mutex_unlock(&audit->mutex);
+    if (abandoned)
+        audit_free(audit);
     return NULL;
 }
 
@@ -255,7 +275,7 @@ static void *teller_run(void *argument)
 {
     struct audit *audit = argument;
     pthread_mutex_lock(&audit->mutex);
-    while (!audit->ended && !audit->abandoned) {
+    while (!audit->closing) {
         struct audit_record *record = first_unpublished(audit);
         const int64_t due_ns = record ? record->put_ns + AUDIT_PATIENCE_NS : CLOCK_NEVER;
         audit->watching = record != NULL;
@@ -272,23 +292,7 @@ static void *teller_run(void *argument)
 
 /* ---- everybody's side ---- */
 
-static void audit_free(struct audit *audit)
-{
-    for (struct audit_record *record = audit->first, *next; record; record = next) {
-        next = record->next;
-        free(record);
-    }
-    if (audit->file >= 0)
-        close(audit->file);
-    pthread_cond_destroy(&audit->called);
-    pthread_cond_destroy(&audit->looked);
-    pthread_cond_destroy(&audit->waits);
-    pthread_mutex_destroy(&audit->mutex);
-    free(audit->path);
-    free(audit);
-}
-
-/* The writer first: the teller ends when that has. */
+/* Both or none. */
 static bool start_threads(struct audit *audit)
 {
     if (pthread_create(&audit->writer, NULL, audit_run, audit) != 0)
@@ -334,27 +338,37 @@ void audit_show(struct audit *audit, struct recent *recent)
     audit->recent = recent;
 }
 
-/* Locked. Whether the writer has ended in time. */
-static bool wait_for_end(struct audit *audit)
+/* Locked. Gives the writer its time, and ends the teller. */
+static void wait_for_end(struct audit *audit)
 {
     const int64_t end_ns = clock_mono_ns() + AUDIT_PATIENCE_NS;
     audit->stopping = true;
     pthread_cond_signal(&audit->called);
     while (!audit->ended && clock_mono_ns() < end_ns)
         clock_cond_wait(&audit->looked, &audit->mutex, end_ns);
-    audit->abandoned = !audit->ended;
+    audit->closing = true;
     pthread_cond_signal(&audit->waits);
-    return audit->ended;
+}
+
+/* Leaves it all to a writer that is still at the disk; false when it has ended. */
+static bool abandon(struct audit *audit)
+{
+    pthread_mutex_lock(&audit->mutex);
+    audit->abandoned = !audit->ended;
+    const bool abandoned = audit->abandoned;
+    if (abandoned)
+        pthread_detach(audit->writer);
+    pthread_mutex_unlock(&audit->mutex);
+    return abandoned;
 }
 
 void audit_stop(struct audit *audit)
 {
     if (!audit)
         return;
-    bool ended = true;
     if (*audit->path) {
         pthread_mutex_lock(&audit->mutex);
-        ended = wait_for_end(audit);
+        wait_for_end(audit);
         const bool left = audit->first != NULL;
         for (struct audit_record *record; (record = first_unpublished(audit)) != NULL;) {
             publish(audit, &record->entry, false);
@@ -364,13 +378,11 @@ void audit_stop(struct audit *audit)
         if (left)
             log_error("the last outcomes are not in the audit log file=%s", audit->path);
         pthread_join(audit->teller, NULL);
-        if (ended)
-            pthread_join(audit->writer, NULL);
-        else
-            pthread_detach(audit->writer); /* what it holds is lost with the process */
+        if (abandon(audit))
+            return;
+        pthread_join(audit->writer, NULL);
     }
-    if (ended)
-        audit_free(audit);
+    audit_free(audit);
 }
 
 static bool is_silent(const struct audit *audit)
