@@ -308,6 +308,21 @@ static void begin(struct poller *poller, struct line *line)
 
 /* ---- the thread ---- */
 
+/* What is wanted is known at once, and done when the transaction under way has ended.
+ * A read that only waits for its line to be in step is none yet: it begins anew. */
+static void fetch_meanwhile(struct poller *poller)
+{
+    struct line *line = &poller->lines[0];
+    int64_t due_ns, now_ns = clock_mono_ns();
+    fetch(poller);
+    if (first_battery(poller, now_ns, &due_ns) == NULL || due_ns > now_ns ||
+        !link_withdraw(line->link))
+        return;
+    line->opening = true;
+    poller->due_ns[0] = now_ns;
+    serve_commands(poller);
+}
+
 static struct line *first_due(const struct poller *poller)
 {
     unsigned first = 0;
@@ -347,7 +362,7 @@ static void *poller_thread(void *argument)
     struct epoll_event events[EVENTS];
     while (!mailbox_is_stopped(poller->setup.mailbox)) {
         if (poller->lines[0].link->is_busy)
-            fetch(poller); /* what is wanted is known at once, and done in its turn */
+            fetch_meanwhile(poller);
         else
             serve_commands(poller);
         int64_t until_ns = work(poller), due_ns = CLOCK_NEVER;

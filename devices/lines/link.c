@@ -245,6 +245,7 @@ void link_init(struct link *link, const struct link_ops *ops)
 enum fault link_await(struct link *link, int fd, short events, int64_t until_ns)
 {
     link->is_busy = true;
+    link->is_waiting = false;
     link->fd = fd;
     link->events = events;
     link->until_ns = until_ns;
@@ -255,6 +256,14 @@ bool link_watch(const struct link *link, int fd)
 {
     struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLET, .data.ptr = link->tag};
     return link->epoll_fd == -1 || epoll_ctl(link->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0;
+}
+
+bool link_withdraw(struct link *link)
+{
+    if (!link->is_open || !link->is_busy || !link->is_waiting)
+        return false;
+    link->is_busy = link->is_waiting = false;
+    return true;
 }
 
 void link_sleep(struct link *link)

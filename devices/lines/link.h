@@ -130,6 +130,10 @@ enum fault link_begin_read(struct link *link, uint8_t unit, enum point_table tab
                            uint16_t address, uint16_t count, uint16_t *words, int64_t timeout_ns);
 enum fault link_go_on(struct link *link, uint16_t *words);
 
+/* Takes back a read that waits for the line to be in step, so that a write can go
+ * first: then the link is busy no more. False when there is nothing to take back. */
+bool link_withdraw(struct link *link);
+
 /* Waits on the spot for what a busy link waits for. */
 void link_sleep(struct link *link);
 

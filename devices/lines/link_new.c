@@ -191,8 +191,10 @@ static enum fault ended(struct line *line, enum fault fault)
 {
     struct link *link = &line->link;
     const int unit = line->asked.unit;
-    if (link->is_busy)
+    if (link->is_busy) {
+        link->is_waiting = line->phase != LINE_ASK;
         return FAULT_NONE;
+    }
     if (fault == FAULT_NONE) {
         line->silent = 0;
         line->phase = LINE_IDLE;

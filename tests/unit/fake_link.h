@@ -58,7 +58,8 @@ struct fake_link {
      * later, INT64_MAX = never. fake_answers() tells the poller so. */
     unsigned n_busy;
     int64_t busy_ns, answers_ns;
-    int event; /* eventfd, as long as it is open; -1 = none */
+    bool waits; /* a busy read has not asked anything yet */
+    int event;  /* eventfd, as long as it is open; -1 = none */
     uint8_t reply[LINK_PDU_MAX];
     size_t reply_size;
     enum fault answer;
@@ -118,7 +119,9 @@ static inline enum fault fake_finish(struct fake_link *fake, enum fault answer, 
     fake->n_busy--;
     fake->answer = answer;
     fake->answers_ns = fake->busy_ns == INT64_MAX ? INT64_MAX : *fake->clock_ns + fake->busy_ns;
-    return link_await(&fake->link, fake->event, POLLIN, *fake->clock_ns + timeout_ns);
+    (void)link_await(&fake->link, fake->event, POLLIN, *fake->clock_ns + timeout_ns);
+    fake->link.is_waiting = fake->waits;
+    return FAULT_NONE;
 }
 
 static inline void fake_close(struct link *link)

@@ -596,6 +596,44 @@ static void test_a_line_that_is_not_silent(void **state)
     assert_false(link_wait(NULL, test->slave.master, POLLIN, 0)); /* nothing was sent */
 }
 
+/* It asks about the silent unit, and then there is something more urgent. */
+static void play_withdrawn(struct slave *slave)
+{
+    slave->ignores_probes = true;
+    if (!slave_request(slave) || !slave_request(slave))
+        return;
+    slave_answer(slave, UNIT, slave->request + 1, 5);
+    slave->ignores_probes = false;
+    play_one_read(slave);
+}
+
+static void test_a_read_that_waits_for_the_line_can_be_taken_back(void **state)
+{
+    struct test *test = *state;
+    uint16_t word = 99;
+    start(test, play_withdrawn);
+    assert_int_equal(read_value(test, UNIT, &word, SHORT_NS), FAULT_TIMEOUT);
+    assert_int_equal(link_begin_read(test->link, UNIT, POINT_HOLDING, 2000, 1, &word, LONG_NS),
+                     FAULT_NONE);
+    assert_true(test->link->is_busy && test->link->is_waiting);
+    assert_true(link_withdraw(test->link));
+    assert_false(test->link->is_busy);
+    assert_false(link_withdraw(test->link));
+    int64_t start_ns = link_now_ns();
+    assert_int_equal(
+        link_write(test->link, UNIT, POINT_HOLDING, 2008, 1, (const uint16_t[]){0}, LONG_NS),
+        FAULT_NONE);
+    assert_true(link_now_ns() - start_ns < SHORT_NS);
+    assert_int_equal(word, 99);
+    assert_int_equal(link_begin_read(test->link, UNIT, POINT_HOLDING, 2000, 1, &word, LONG_NS),
+                     FAULT_NONE);
+    while (test->link->is_busy && test->link->is_waiting) {
+        link_sleep(test->link);
+        assert_int_equal(link_go_on(test->link, &word), FAULT_NONE);
+    }
+    assert_false(link_withdraw(test->link)); /* asked, or answered */
+}
+
 /* ---- the line ---- */
 
 static void play_unplug(struct slave *slave)
@@ -806,6 +844,7 @@ int main(void)
         TEST(test_a_silent_unit_is_not_asked_again_at_once),
         TEST(test_a_neighbour_of_a_silent_unit_is_asked_at_once),
         TEST(test_the_late_answer_to_a_write_is_nobodys),
+        TEST(test_a_read_that_waits_for_the_line_can_be_taken_back),
         TEST(test_an_answer_that_trickles_is_bounded),
         TEST(test_a_line_that_is_not_silent),
         TEST(test_a_line_that_vanishes_and_comes_back),

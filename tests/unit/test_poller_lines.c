@@ -389,6 +389,31 @@ static void test_a_command_waits_for_the_one_transaction_under_way(void **state)
     stage_end();
 }
 
+/* A line that is out of step keeps a poll waiting, and no command. */
+static void test_a_command_goes_ahead_of_a_read_that_waits_for_its_line(void **state)
+{
+    (void)state;
+    stage_begin(BATTERY);
+    stage.fakes[0]->busy_ns = 2 * S;
+    stage.fakes[0]->n_busy = 2;
+    stage.fakes[0]->waits = true;
+    stage.command_ns = FAKE_MONO_NS + 3 * S;
+    stage.until_samples = 1;
+    stage_run(FAKE_MONO_NS);
+    const struct fake_call *calls = stage.fakes[0]->calls;
+    assert_int_equal(calls[1].function, FAKE_READ);
+    assert_int_equal(calls[1].at_ns, FAKE_MONO_NS + 2 * S);
+    assert_int_equal(calls[2].function, FAKE_READ); /* the state, for the command */
+    assert_int_equal(calls[2].at_ns, FAKE_MONO_NS + 3 * S);
+    assert_int_equal(calls[3].function, FAKE_WRITE);
+    assert_int_equal(calls[4].address, TARGET); /* read back */
+    assert_int_equal(only_outcome()->kind, OUTCOME_CONFIRMED);
+    /* And once more what had been taken back. */
+    assert_int_equal(calls[5].address, calls[1].address);
+    assert_int_equal(calls[5].count, calls[1].count);
+    stage_end();
+}
+
 static void test_a_command_that_comes_while_connecting_goes_first(void **state)
 {
     (void)state;
@@ -429,6 +454,7 @@ int main(void)
         cmocka_unit_test(test_an_overdue_line_breaks_no_promise),
         cmocka_unit_test(test_it_ends_at_once_with_lines_that_open_or_ask),
         cmocka_unit_test(test_a_command_waits_for_the_one_transaction_under_way),
+        cmocka_unit_test(test_a_command_goes_ahead_of_a_read_that_waits_for_its_line),
         cmocka_unit_test(test_a_command_that_comes_while_connecting_goes_first),
         cmocka_unit_test(test_a_command_wakes_an_idle_line),
     };
