@@ -21,7 +21,8 @@ static void set_number(json_t *object, const char *key, double number)
 
 static bool print(json_t *root)
 {
-    const bool good = root != NULL && json_dumpf(root, stdout, JSON_COMPACT) == 0;
+    const bool good =
+        root != NULL && json_dumpf(root, stdout, JSON_COMPACT | JSON_REAL_PRECISION(15)) == 0;
     if (good)
         putchar('\n');
     json_decref(root);

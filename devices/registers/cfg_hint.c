@@ -52,6 +52,7 @@ static const char *hint_open(const struct cfg_lexer *lexer, const struct cfg_wor
     const struct cfg_word *place = &lexer->words[word->open - 1];
     int closing = place->kind == '{' ? '}' : place->kind == '(' ? ')' : ']';
     bool named = word->open > 2 && is_one_of(place[-1].kind, "=:");
+    const char *around = named ? "'" : "the ", *behind = named ? "'" : "";
     place -= named ? 2 : 0;
     if (word->kind == ';')
         return " within a list: its elements are separated by a comma";
@@ -59,8 +60,7 @@ static const char *hint_open(const struct cfg_lexer *lexer, const struct cfg_wor
         snprintf(text, CFG_HINT_MAX, " stands where a comma or %c should", closing);
     else
         snprintf(text, CFG_HINT_MAX, " comes before the %c that closes %s%.*s%s of %.250s:%u",
-                 closing, named ? "'" : "", named ? (int)place->size : 11,
-                 named ? place->at : "what begins", named ? "'" : "", place->source->name,
+                 closing, around, (int)place->size, place->at, behind, place->source->name,
                  place->line);
     return text;
 }

@@ -121,6 +121,7 @@ void codec_decode_into(const struct point *point, const uint16_t *words, struct 
     value->state = VALUE_READ;
     value->fault = FAULT_NONE;
     value->exponent = 0;
+    value->raw = 0; /* pack() leaves it alone where there are no digits */
     if (point->type == POINT_STRING) {
         decode_text(point, words, value);
         return;

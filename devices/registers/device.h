@@ -49,11 +49,11 @@ struct device {
                              sign, limits */
     struct device_modbus modbus;
     int64_t poll_ns;
-    int64_t longest_silence_ns; /* 0: every scan is published; else on change, and after this */
-    bool controllable;          /* has a `control` group */
+    int64_t longest_silence_ns;    /* 0: every scan is published; else on change, and after this */
+    bool controllable;             /* has a `control` group */
     struct device_control control; /* without the group its defaults, and all rows -1 */
-    unsigned link;   /* index of its link: devices with equal `link` share one */
-    unsigned poller; /* index of the thread that owns that link */
+    unsigned link;                 /* index of its link: devices with equal `link` share one */
+    unsigned poller;               /* index of the thread that owns that link */
 };
 
 struct device_list {

@@ -210,7 +210,7 @@ static void mistakes_are_named(void **state)
         {"a = \"\\x00\";", "1: a text cannot hold \\x00"},
         {"a: {\nb = 1;\n",
          "3: the end of the file comes before the } that closes 'a' of test.cfg:1"},
-        {"a: ( {\nb = 1;\n );", "3: ) comes before the } that closes what begins of test.cfg:1"},
+        {"a: ( {\nb = 1;\n );", "3: ) comes before the } that closes the { of test.cfg:1"},
         {"a = 1; };", "1: } closes what was not opened"},
         {"a = ( 1 2 );", "1: '2' stands where a comma or ) should"},
         {"a = ( {} {} );", "1: { stands where a comma or ) should"},
