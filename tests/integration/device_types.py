@@ -197,10 +197,11 @@ class Bridge(flux.Test):
                          ("partial", {"r5": "illegal_address"}))
         self.assertEqual([v for v in state["data"].values()], [0, 1, 2, 3, 4, None, 6, 7])
         self.flux.wait_log(r"holding register 5 \(r5\): illegal_address .*device=Dev")
-        self.assertEqual(self.mqtt.wait("Dev/status").text, "online")
+        self.mqtt.wait_text("Dev/status", "online")
         # It is not asked for in every scan from now on, and told of once.
         mark = self.mqtt.mark()
         self.mqtt.wait_count("Dev/state", 3, since=mark)
+        self.assertNotIn("offline", [m.text for m in self.mqtt.on("Dev/status", mark)])
         self.assertEqual(len(re.findall(r"illegal_address .*device=Dev", self.flux.log())), 1)
 
     def test_silence_on_a_hole(self):
