@@ -52,6 +52,8 @@ struct supervisor {
     struct latest *latest; /* the last sample of each device */
     struct recent *recent; /* the last outcomes */
     struct state *state;
+    struct scans *scans; /* for the Sparkplug node; NULL = there is none */
+    struct edge *edge;
     struct spooler *spooler; /* NULL: samples are kept in memory only */
     struct audit *audit;
     struct energy *energy;
@@ -127,6 +129,30 @@ static bool start_http(struct supervisor *supervisor)
     return supervisor->http != NULL;
 }
 
+static void tell_edge(void *edge, const struct outcome *outcome)
+{
+    if (outcome->command.placed) /* else it is of no point that has metrics */
+        edge_put_outcome(edge, outcome);
+}
+
+static bool start_edge(struct supervisor *supervisor)
+{
+    supervisor->scans = scans_new(SCANS_BYTES);
+    if (supervisor->scans)
+        supervisor->edge = edge_new(&(struct edge_setup){
+            .conf = supervisor->conf,
+            .outbox = supervisor->outbox,
+            .scans = supervisor->scans,
+            .latest = supervisor->latest,
+            .state = supervisor->state,
+            .inbox = supervisor->inbox,
+            .seed = (uint32_t)strtoul(supervisor->run, NULL, 16),
+        });
+    if (!supervisor->edge)
+        log_error("cannot make the Sparkplug node: out of memory");
+    return supervisor->edge;
+}
+
 static bool start(struct supervisor *supervisor)
 {
     char path[CONF_PATH_MAX + 1];
@@ -149,12 +175,16 @@ static bool start(struct supervisor *supervisor)
         return false;
     }
     audit_show(supervisor->audit, supervisor->recent);
+    if (supervisor->conf->sparkplug.enabled && !start_edge(supervisor))
+        return false;
     supervisor->subscriber = subscriber_start(&(struct subscriber_setup){
         .conf = supervisor->conf,
         .inbox = supervisor->inbox,
         .mailboxes = supervisor->mailboxes,
         .audit = supervisor->audit,
         .health = &supervisor->health,
+        .told = supervisor->edge ? tell_edge : NULL,
+        .context = supervisor->edge,
     });
     if (!supervisor->subscriber)
         return false;
@@ -163,6 +193,7 @@ static bool start(struct supervisor *supervisor)
         .outbox = supervisor->outbox,
         .inbox = supervisor->inbox,
         .state = supervisor->state,
+        .edge = supervisor->edge,
         .health = &supervisor->health,
         .run = supervisor->run,
         .started_ms = clock_utc_ms(),
@@ -186,6 +217,7 @@ static bool start(struct supervisor *supervisor)
             .inbox = supervisor->inbox,
             .health = &supervisor->health,
             .energy = supervisor->energy,
+            .scans = supervisor->scans,
             .state = supervisor->state,
             .run = supervisor->run,
             .origin_ns = origin_ns,
@@ -236,6 +268,8 @@ static void stop(struct supervisor *supervisor)
     if (supervisor->publisher)
         publisher_stop(supervisor->publisher, GRACE_NS);
     spooler_stop(supervisor->spooler);
+    edge_free(supervisor->edge);
+    scans_free(supervisor->scans);
     state_close(supervisor->state);
     for (unsigned i = 0; i < supervisor->n_pollers; i++)
         mailbox_free(supervisor->mailboxes[i]);

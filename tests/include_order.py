@@ -63,12 +63,14 @@ bridge/wire/topic
 bridge/wire/command_json
 bridge/wire/outcome_json
 bridge/wire/sample_json
+bridge/wire/sparkplug
 bridge/wire/status_json
 bridge/store/database
 bridge/store/state
 bridge/store/layouts
 bridge/store/queue
 bridge/store/outbox
+bridge/store/scans
 bridge/store/spool
 bridge/store/spooler
 bridge/battery/admit
@@ -92,6 +94,7 @@ bridge/commands/recent
 bridge/commands/audit
 bridge/commands/answered
 bridge/commands/answers
+bridge/publish/births
 bridge/publish/ha_units
 bridge/publish/ha_document
 bridge/mqtt/limits
@@ -106,6 +109,7 @@ bridge/mqtt/sessions
 bridge/mqtt/arrival
 bridge/publish/documents
 bridge/publish/announce
+bridge/publish/edge
 bridge/publish/publisher
 bridge/ops/view
 bridge/ops/metrics

@@ -121,12 +121,7 @@ static void hand_on(struct answers *answers, const struct command *command, cons
 static void log_outcome(const struct outcome *outcome)
 {
     const struct command *command = &outcome->command;
-    const char *why = "";
-    if (outcome->kind == OUTCOME_REFUSED ||
-        (outcome->kind == OUTCOME_FAILED && outcome->reason != REASON_NONE))
-        why = reason_word(outcome->reason);
-    else if (outcome->kind == OUTCOME_FAILED)
-        why = fault_word(outcome->fault);
+    const char *why = outcome_why(outcome);
     log_info("command device=%s point=%s value=%g outcome=%s%s%s%s id=\"%s\" source=\"%s\"",
              command->device_name, command->point_name, command->value, outcome_word(outcome->kind),
              why[0] != '\0' ? " reason=" : "", why, outcome->correction ? " correction=true" : "",

@@ -35,7 +35,7 @@ enum command_author {
 /* Where else its outcome goes: MQTT 5 Response Topic and Correlation Data, or to who
  * waits for it at the page. */
 struct return_address {
-    uint64_t ticket; /* of who waits; 0 = nobody */
+    uint64_t ticket;                                     /* of who waits; 0 = nobody */
     char response_topic[COMMAND_RESPONSE_TOPIC_MAX + 1]; /* "" = nowhere else */
     size_t correlation_size;
     unsigned char correlation[COMMAND_CORRELATION_MAX];

@@ -27,4 +27,7 @@ struct outcome {
     char detail[DETAIL_MAX]; /* in words, "" when there is nothing to add */
 };
 
+/* Why it was refused or has failed, in one word (topics.md); "" else. */
+const char *outcome_why(const struct outcome *outcome);
+
 #endif

@@ -43,6 +43,9 @@ struct mqtt {
     const struct conf_mqtt *conf;
     struct mqtt_callbacks callbacks;
     char *client_id, *will_topic;
+    void *will;
+    size_t will_size;
+    bool will_retained;
     MQTTAsync handle; /* publisher only */
 
     pthread_mutex_t mutex; /* guards what follows; never held while calling out */
@@ -67,13 +70,14 @@ struct mqtt {
 static void set_offer(struct mqtt *mqtt)
 {
     mqtt->offer.will_qos = 1;
-    mqtt->offer.will_retained = true;
+    mqtt->offer.will_retained = mqtt->will_retained;
     mqtt->offer.keepalive_s = (unsigned)(mqtt->conf->keepalive_ns / CLOCK_NS_PER_S);
 }
 
 struct mqtt *mqtt_new(const struct conf_mqtt *conf, const char *client_id, const char *will_topic,
                       const struct mqtt_callbacks *callbacks)
 {
+    static const char offline[] = "offline";
     MQTTAsync_init_options start = MQTTAsync_init_options_initializer;
     struct mqtt *mqtt = calloc(1, sizeof(*mqtt));
     if (mqtt == NULL)
@@ -89,14 +93,28 @@ struct mqtt *mqtt_new(const struct conf_mqtt *conf, const char *client_id, const
     clock_cond_init(&mqtt->landed);
     flights_init(&mqtt->flights, mqtt);
     limits_init(&mqtt->limits);
-    set_offer(mqtt);
     mqtt->client_id = strdup(client_id);
     mqtt->will_topic = will_topic != NULL ? strdup(will_topic) : NULL;
-    if (mqtt->client_id == NULL || (will_topic != NULL && mqtt->will_topic == NULL)) {
+    mqtt_set_will(mqtt, offline, strlen(offline), true);
+    if (mqtt->client_id == NULL || mqtt->will == NULL ||
+        (will_topic != NULL && mqtt->will_topic == NULL)) {
         mqtt_free(mqtt);
         return NULL;
     }
     return mqtt;
+}
+
+void mqtt_set_will(struct mqtt *mqtt, const void *payload, size_t size, bool retained)
+{
+    void *copy = malloc(size);
+    if (copy == NULL)
+        return;
+    memcpy(copy, payload, size);
+    free(mqtt->will);
+    mqtt->will = copy;
+    mqtt->will_size = size;
+    mqtt->will_retained = retained;
+    set_offer(mqtt);
 }
 
 void mqtt_free(struct mqtt *mqtt)
@@ -108,6 +126,7 @@ void mqtt_free(struct mqtt *mqtt)
     pthread_mutex_destroy(&mqtt->mutex);
     free(mqtt->client_id);
     free(mqtt->will_topic);
+    free(mqtt->will);
     while (mqtt->subscriptions != NULL) {
         struct subscription *subscription = mqtt->subscriptions;
         mqtt->subscriptions = subscription->next;
@@ -633,7 +652,8 @@ static int begin_connect(struct mqtt *mqtt, const char *password)
     MQTTAsync_willOptions will = MQTTAsync_willOptions_initializer;
     MQTTAsync_SSLOptions tls = MQTTAsync_SSLOptions_initializer;
     will.topicName = mqtt->will_topic;
-    will.message = "offline";
+    will.payload.data = mqtt->will;
+    will.payload.len = (int)mqtt->will_size;
     will.retained = mqtt->offer.will_retained;
     will.qos = mqtt->offer.will_qos;
     tls.trustStore = or_null(conf->ca_file);

@@ -98,6 +98,10 @@ struct mqtt *mqtt_new(const struct conf_mqtt *conf, const char *client_id, const
                       const struct mqtt_callbacks *callbacks);
 void mqtt_free(struct mqtt *mqtt);
 
+/* Another Will from the next connection on: bytes, which are copied, and whether the
+ * broker is to retain them. Nothing changes when out of memory. */
+void mqtt_set_will(struct mqtt *mqtt, const void *payload, size_t size, bool retained);
+
 /* Begins to connect (clean start) to this address of the configured host:
  * connected or down will be called, within 15 s. Reads the password file and looks
  * for the certificates anew. False: it could not even begin, such as for want of one

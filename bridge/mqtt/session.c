@@ -9,6 +9,7 @@
 #define PAUSE_MAX_NS (60 * CLOCK_NS_PER_S)
 #define SETTLE_NS    (30 * CLOCK_NS_PER_S)
 /* How long one stays away from a broker that is busy, and how much longer at most. */
+#define END_NS        CLOCK_NS_PER_S /* for what is in flight at an end */
 #define BUSY_NS       (10 * CLOCK_NS_PER_S)
 #define BUSY_EXTRA_NS (20 * CLOCK_NS_PER_S)
 /* At most, after a session that ended for a message: what it was is found out soon. */
@@ -143,4 +144,15 @@ void session_retry(struct session *session, int64_t now_ns)
 {
     session->retry_ns = now_ns;
     backoff_reset(&session->backoff);
+}
+
+void session_end(struct session *session, int64_t now_ns)
+{
+    mqtt_disconnect(session->mqtt, now_ns + END_NS, false);
+    pthread_mutex_lock(&session->mutex);
+    session->has_connected = session->has_ended = false;
+    pthread_mutex_unlock(&session->mutex);
+    session->state = SESSION_DOWN;
+    session->tend_ns = CLOCK_NEVER;
+    session->retry_ns = backoff_down(&session->backoff, now_ns);
 }

@@ -308,6 +308,11 @@ static int64_t work(struct publisher *publisher)
     log_refusals(publisher);
     publisher->sessions.bridge.tend_ns = mqtt_tend(publisher->sessions.bridge.mqtt, now_ns);
     due_ns = sooner(due_ns, sessions_due_ns(&publisher->sessions));
+    if (publisher->setup.edge != NULL)
+        due_ns = sooner(due_ns, edge_run(publisher->setup.edge, now_ns,
+                                         publisher->sessions.bridge.state == SESSION_UP
+                                             ? publisher->sessions.address
+                                             : NULL));
     due_ns = sooner(due_ns, now_ns + NAP_MAX_NS);
     atomic_store(&publisher->promise_ns, due_ns + SLACK_NS);
     return due_ns;
@@ -352,6 +357,8 @@ static void farewell(struct publisher *publisher)
     int64_t now_ns = clock_mono_ns();
     int64_t end_ns = now_ns + FAREWELL_NS;
     announce_farewell(publisher->announce, now_ns);
+    if (publisher->setup.edge != NULL)
+        edge_farewell(publisher->setup.edge, end_ns);
     while (sessions->bridge.state == SESSION_UP && now_ns < end_ns) {
         atomic_store(&sessions->crowded, false);
         announce_run(publisher->announce, now_ns);

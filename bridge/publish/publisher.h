@@ -11,6 +11,7 @@
 
 #include "bridge/commands/inbox.h"
 #include "bridge/model/health.h"
+#include "bridge/publish/edge.h"
 #include "bridge/site/conf.h"
 #include "bridge/store/outbox.h"
 #include "bridge/store/state.h"
@@ -22,6 +23,7 @@ struct publisher_setup {
     struct outbox *outbox; /* taken from */
     struct inbox *inbox;   /* arriving commands are put here */
     struct state *state;   /* remembers what was announced; NULL: nothing does */
+    struct edge *edge;     /* the Sparkplug node, which it runs; NULL: there is none */
     struct health *health;
     const char *run; /* 8 hex digits, new at each start */
     int64_t started_ms;

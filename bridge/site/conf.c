@@ -19,6 +19,7 @@ static const struct cfg_field ROOT[] = {
     {"site", TEXT(conf, site), .required = true},
     {.key = "mqtt", .kind = CFG_OTHER, .required = true},
     {.key = "home_assistant", .kind = CFG_OTHER},
+    {.key = "sparkplug", .kind = CFG_OTHER},
     {.key = "spool", .kind = CFG_OTHER},
     {.key = "audit", .kind = CFG_OTHER},
     {.key = "log", .kind = CFG_OTHER},
@@ -54,6 +55,14 @@ static const struct cfg_field TLS[] = {
 static const struct cfg_field HOME_ASSISTANT[] = {
     {"enabled", CFG_BOOLEAN, FIELD(conf, ha_enabled)},
     {"prefix", TEXT(conf, ha_prefix)},
+    CFG_END,
+};
+
+static const struct cfg_field SPARKPLUG[] = {
+    {"enabled", CFG_BOOLEAN, FIELD(conf_sparkplug, enabled)},
+    {"group", TEXT(conf_sparkplug, group)},
+    {"node", TEXT(conf_sparkplug, node)},
+    {"primary_host", TEXT(conf_sparkplug, primary_host)},
     CFG_END,
 };
 
@@ -341,6 +350,27 @@ static void conf_read_http(struct cfg *cfg, const struct cfg_setting *root, stru
         cfg_problem(cfg, setting, "token_file needs page = true");
 }
 
+/* Sparkplug 3.0.0, tck-id-topic-structure-namespace-valid-group-id and its like. */
+static void conf_check_sparkplug_name(struct cfg *cfg, const struct cfg_setting *group,
+                                      const char *key, const char *name)
+{
+    const struct cfg_setting *setting = conf_taken(group, key, name);
+    if (setting && strpbrk(name, "+/#"))
+        cfg_problem(cfg, setting, "%s must hold none of + / #, which Sparkplug forbids in names",
+                    key);
+}
+
+static void conf_read_sparkplug(struct cfg *cfg, const struct cfg_setting *root,
+                                struct conf_sparkplug *sparkplug)
+{
+    const struct cfg_setting *group = conf_group(cfg, root, "sparkplug", SPARKPLUG, sparkplug);
+    if (!group)
+        return;
+    conf_check_sparkplug_name(cfg, group, "group", sparkplug->group);
+    conf_check_sparkplug_name(cfg, group, "node", sparkplug->node);
+    conf_check_sparkplug_name(cfg, group, "primary_host", sparkplug->primary_host);
+}
+
 /* The groups that are no more than a few keys. */
 static void conf_read_rest(struct cfg *cfg, const struct cfg_setting *root, struct conf *conf)
 {
@@ -348,6 +378,7 @@ static void conf_read_rest(struct cfg *cfg, const struct cfg_setting *root, stru
     if ((group = conf_group(cfg, root, "home_assistant", HOME_ASSISTANT, conf)) &&
         (setting = conf_taken(group, "prefix", conf->ha_prefix)))
         conf_check_prefix(cfg, setting, conf->ha_prefix);
+    conf_read_sparkplug(cfg, root, &conf->sparkplug);
     (void)conf_group(cfg, root, "spool", SPOOL, conf);
     if ((group = conf_group(cfg, root, "audit", AUDIT, conf)) &&
         (setting = conf_taken(group, "path", conf->audit_path)) &&
@@ -383,6 +414,7 @@ static bool conf_read_root(struct cfg *cfg, const struct cfg_setting *root, stru
                  .reconnect_spread_ns = 5 * CLOCK_NS_PER_S},
         .ha_prefix = "homeassistant",
         .http_page = true,
+        .sparkplug.group = "flux",
         .spool_max_size = INT64_C(256) << 20,
         .log_level = LOG_LEVEL_INFO,
     };

@@ -33,11 +33,20 @@ struct conf_mqtt {
     int64_t reconnect_spread_ns;
 };
 
+/* Sparkplug B: one edge node (topics.md). */
+struct conf_sparkplug {
+    bool enabled;
+    char group[CONF_NAME_MAX + 1];        /* "flux" */
+    char node[CONF_NAME_MAX + 1];         /* "" = the site */
+    char primary_host[CONF_NAME_MAX + 1]; /* "" = births wait for nobody */
+};
+
 struct conf {
     char site[CONF_NAME_MAX + 1];
     struct conf_mqtt mqtt;
     bool ha_enabled; /* false unless the group is given */
     char ha_prefix[CONF_TEXT_MAX + 1];
+    struct conf_sparkplug sparkplug;
     char spool_path[CONF_PATH_MAX + 1]; /* "" = memory only */
     int64_t spool_max_size;
     char audit_path[CONF_PATH_MAX + 1];   /* "" = no audit log */

@@ -103,8 +103,10 @@ static void publish(struct polled *unit, const struct polled_desk *desk, int64_t
         return;
     sample.seq = ++unit->seq;
     latest_put(desk->latest, unit->index, taken_ns, &sample);
-    outbox_put_sample(desk->outbox, unit->index, taken_ns, unit->layout, packed,
-                      sample_pack(&sample, packed, sizeof(packed)));
+    const size_t size = sample_pack(&sample, packed, sizeof(packed));
+    if (desk->scans != NULL)
+        scans_put(desk->scans, unit->index, unit->layout, packed, size);
+    outbox_put_sample(desk->outbox, unit->index, taken_ns, unit->layout, packed, size);
     health_count(&desk->health->samples);
 }
 

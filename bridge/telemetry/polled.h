@@ -12,6 +12,7 @@
 #include "bridge/model/health.h"
 #include "bridge/store/layouts.h"
 #include "bridge/store/outbox.h"
+#include "bridge/store/scans.h"
 #include "bridge/telemetry/due.h"
 #include "bridge/telemetry/energy.h"
 #include "bridge/telemetry/latest.h"
@@ -48,6 +49,7 @@ struct polled_desk {
     struct inbox *inbox;
     struct health *health;
     struct energy *energy; /* NULL = none is counted */
+    struct scans *scans;   /* NULL = no Sparkplug host is served */
     struct layouts *layouts;
     struct latest *latest;
     struct state *state; /* NULL = nothing survives a restart */

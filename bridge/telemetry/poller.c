@@ -476,6 +476,7 @@ static struct poller *poller_new(const struct poller_setup *setup)
         .inbox = setup->inbox,
         .health = setup->health,
         .energy = setup->energy,
+        .scans = setup->scans,
         .state = setup->state,
         .run = setup->run,
         .who = poller->who,

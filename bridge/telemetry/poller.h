@@ -21,6 +21,7 @@
 #include "bridge/model/health.h"
 #include "bridge/store/layouts.h"
 #include "bridge/store/outbox.h"
+#include "bridge/store/scans.h"
 #include "bridge/telemetry/energy.h"
 #include "bridge/telemetry/latest.h"
 
@@ -36,6 +37,7 @@ struct poller_setup {
     struct inbox *inbox;
     struct health *health;
     struct energy *energy; /* NULL = none is counted */
+    struct scans *scans;   /* NULL = no Sparkplug host is served */
     struct state *state;   /* NULL = nothing survives a restart */
     const char *run;       /* 8 hex digits */
     int64_t origin_ns;     /* monotonic start of all schedules */

@@ -22,10 +22,8 @@ static void put_reason(json_t *root, const struct outcome *outcome)
 {
     const bool refused = outcome->kind == OUTCOME_REFUSED;
     const char *detail = outcome->detail;
-    if (refused || (outcome->kind == OUTCOME_FAILED && outcome->reason != REASON_NONE))
-        set(root, "reason", json_string(reason_word(outcome->reason)));
-    else if (outcome->kind == OUTCOME_FAILED)
-        set(root, "reason", json_string(fault_word(outcome->fault)));
+    if (outcome_why(outcome)[0] != '\0')
+        set(root, "reason", json_string(outcome_why(outcome)));
     if (detail[0] == '\0' && refused)
         detail = reason_hint(outcome->reason);
     if (detail[0] != '\0')

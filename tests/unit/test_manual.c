@@ -212,6 +212,7 @@ static const struct {
     {"mqtt", "mqtt.", MQTT, &conf_defaults.mqtt},
     {"mqtt.tls", "mqtt.tls.", TLS, &conf_defaults.mqtt},
     {"home_assistant", "home_assistant.", HOME_ASSISTANT, &conf_defaults},
+    {"sparkplug", "sparkplug.", SPARKPLUG, &conf_defaults.sparkplug},
     {"spool", "spool.", SPOOL, &conf_defaults},
     {"audit", "audit.", AUDIT, &conf_defaults},
     {"log", "log.", LOG, &conf_defaults},

@@ -1,0 +1,190 @@
+#include "bridge/wire/sparkplug.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <sparkplug.pb-c.h>
+
+/* ---- out ---- */
+
+enum { PROPERTIES_MAX = 2 };
+
+/* All that one metric of a payload is made of. */
+struct parts {
+    Sparkplug__Metric metric;
+    Sparkplug__PropertySet properties;
+    Sparkplug__PropertyValue values[PROPERTIES_MAX];
+    Sparkplug__PropertyValue *value_list[PROPERTIES_MAX];
+    char *keys[PROPERTIES_MAX];
+};
+
+/* The library takes texts that it only reads as char *. */
+static char *text_of(const char *text)
+{
+    union {
+        const char *given;
+        char *taken;
+    } same = {.given = text};
+    return same.taken;
+}
+
+static Sparkplug__PropertyValue *add_property(struct parts *parts, const char *key)
+{
+    size_t n = parts->properties.n_keys;
+    parts->keys[n] = text_of(key);
+    sparkplug__property_value__init(&parts->values[n]);
+    parts->value_list[n] = &parts->values[n];
+    parts->properties.n_keys = parts->properties.n_values = n + 1;
+    parts->values[n].has_type = true;
+    return &parts->values[n];
+}
+
+static void put_properties(struct parts *parts, const struct sparkplug_metric *metric)
+{
+    sparkplug__property_set__init(&parts->properties);
+    parts->properties.keys = parts->keys;
+    parts->properties.values = parts->value_list;
+    if (metric->quality != SPARKPLUG_NO_QUALITY) {
+        Sparkplug__PropertyValue *quality = add_property(parts, "Quality");
+        quality->type = SPARKPLUG_INT32;
+        quality->has_int_value = true;
+        quality->int_value = (uint32_t)metric->quality;
+    }
+    if (metric->unit != NULL && metric->unit[0] != '\0') {
+        Sparkplug__PropertyValue *unit = add_property(parts, "engUnit");
+        unit->type = SPARKPLUG_STRING;
+        unit->string_value = text_of(metric->unit);
+    }
+    if (parts->properties.n_keys > 0)
+        parts->metric.properties = &parts->properties;
+}
+
+static void put_value(Sparkplug__Metric *out, enum sparkplug_type type,
+                      const struct sparkplug_value *value)
+{
+    if (value->is_null) {
+        out->has_is_null = out->is_null = true;
+        return;
+    }
+    switch (type) {
+    case SPARKPLUG_INT32:
+    case SPARKPLUG_INT64:
+        out->has_long_value = true;
+        out->long_value = (uint64_t)value->integer;
+        break;
+    case SPARKPLUG_DOUBLE:
+        out->has_double_value = true;
+        out->double_value = value->number;
+        break;
+    case SPARKPLUG_BOOLEAN:
+        out->has_boolean_value = true;
+        out->boolean_value = value->integer != 0;
+        break;
+    case SPARKPLUG_STRING:
+        out->string_value = text_of(value->text);
+        break;
+    }
+}
+
+static void put_metric(struct parts *parts, const struct sparkplug_metric *metric)
+{
+    Sparkplug__Metric *out = &parts->metric;
+    sparkplug__metric__init(out);
+    if (metric->name != NULL) {
+        out->name = text_of(metric->name);
+        out->has_datatype = true;
+        out->datatype = (uint32_t)metric->type;
+    }
+    out->has_alias = metric->alias != 0;
+    out->alias = metric->alias;
+    out->has_timestamp = true;
+    out->timestamp = (uint64_t)metric->ts_ms;
+    out->has_is_historical = out->is_historical = metric->historical;
+    put_value(out, metric->type, metric->value);
+    put_properties(parts, metric);
+}
+
+void *sparkplug_encode(int64_t ts_ms, int seq, const struct sparkplug_metric *metrics, unsigned n,
+                       size_t *size)
+{
+    Sparkplug__Payload payload = SPARKPLUG__PAYLOAD__INIT;
+    struct parts *parts = calloc(n + 1, sizeof(*parts));
+    Sparkplug__Metric **list = calloc(n + 1, sizeof(Sparkplug__Metric *));
+    void *bytes = NULL;
+    if (parts == NULL || list == NULL)
+        goto done;
+    for (unsigned i = 0; i < n; i++) {
+        put_metric(&parts[i], &metrics[i]);
+        list[i] = &parts[i].metric;
+    }
+    payload.has_timestamp = true;
+    payload.timestamp = (uint64_t)ts_ms;
+    payload.has_seq = seq >= 0;
+    payload.seq = seq >= 0 ? (uint64_t)seq : 0;
+    payload.metrics = list;
+    payload.n_metrics = n;
+    *size = sparkplug__payload__get_packed_size(&payload);
+    bytes = malloc(*size + 1); /* never nothing */
+    if (bytes != NULL)
+        (void)sparkplug__payload__pack(&payload, bytes);
+done:
+    free(list);
+    free(parts);
+    return bytes;
+}
+
+/* ---- in ---- */
+
+/* Whole numbers travel without a sign, in two's complement of 32 or 64 bits
+ * (section 6.4.16); a metric that may be commanded is a Double, Int64 or Boolean, so
+ * what comes in the shorter field is a smaller type's. */
+static void take_value(const Sparkplug__Metric *metric, struct sparkplug_wish *wish)
+{
+    wish->kind = SPARKPLUG_NUMBER;
+    if (metric->has_is_null && metric->is_null) {
+        wish->kind = SPARKPLUG_NOTHING;
+    } else if (metric->has_double_value) {
+        wish->number = metric->double_value;
+    } else if (metric->has_float_value) {
+        wish->number = (double)metric->float_value;
+    } else if (metric->has_long_value) {
+        wish->number = (double)(int64_t)metric->long_value;
+    } else if (metric->has_int_value) {
+        wish->number = (double)(int32_t)metric->int_value;
+    } else if (metric->has_boolean_value) {
+        wish->kind = SPARKPLUG_FLAG;
+        wish->number = metric->boolean_value ? 1.0 : 0.0;
+    } else {
+        wish->kind = metric->string_value != NULL ? SPARKPLUG_WORDS : SPARKPLUG_NOTHING;
+    }
+    if (!isfinite(wish->number)) {
+        wish->kind = SPARKPLUG_NOTHING;
+        wish->number = 0.0;
+    }
+}
+
+bool sparkplug_decode(const void *bytes, size_t size, struct sparkplug_wish *wishes, unsigned most,
+                      unsigned *n)
+{
+    Sparkplug__Payload *payload = sparkplug__payload__unpack(NULL, size, bytes);
+    if (payload == NULL)
+        return false;
+    *n = (unsigned)payload->n_metrics;
+    for (unsigned i = 0; i < *n && i < most; i++) {
+        const Sparkplug__Metric *metric = payload->metrics[i];
+        struct sparkplug_wish *wish = &wishes[i];
+        *wish = (struct sparkplug_wish){
+            .alias = metric->has_alias ? metric->alias : 0,
+            .has_ts = metric->has_timestamp && metric->timestamp <= INT64_MAX,
+        };
+        if (metric->name != NULL)
+            (void)snprintf(wish->name, sizeof(wish->name), "%s", metric->name);
+        if (wish->has_ts)
+            wish->ts_ms = (int64_t)metric->timestamp;
+        take_value(metric, wish);
+    }
+    sparkplug__payload__free_unpacked(payload, NULL);
+    return true;
+}

@@ -1,0 +1,127 @@
+/* sparkplug: payloads byte for byte, and what a host's command says. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "bridge/wire/sparkplug.h"
+
+static void test_a_birth_byte_for_byte(void **state)
+{
+    static const unsigned char expected[] = {
+        0x08, 0xe8, 0x07,            /* timestamp 1000 */
+        0x12, 0x37,                  /* a metric */
+        0x0a, 0x03, 's',  'o',  'e', /* name */
+        0x10, 0x07,                  /* alias */
+        0x18, 0xd0, 0x0f,            /* timestamp 2000 */
+        0x20, 0x0a,                  /* datatype Double */
+        0x4a, 0x20,                  /* properties */
+        0x0a, 0x07, 'Q',  'u',  'a',  'l',  'i',  't',  'y',  0x0a, 0x07, 'e',  'n',
+        'g',  'U',  'n',  'i',  't',  0x12, 0x05, 0x08, 0x03, 0x18, 0xc0, 0x01, /* Int32 192 */
+        0x12, 0x05, 0x08, 0x0c, 0x42, 0x01, '%',                                /* String % */
+        0x69, 0,    0,    0,    0,    0,    0,    0x4b, 0x40,                   /* 54.0 */
+        0x18, 0x05,                                                             /* seq */
+    };
+    const struct sparkplug_value value = {.number = 54.0};
+    const struct sparkplug_metric metric = {
+        .name = "soe",
+        .alias = 7,
+        .ts_ms = 2000,
+        .type = SPARKPLUG_DOUBLE,
+        .value = &value,
+        .quality = SPARKPLUG_GOOD,
+        .unit = "%",
+    };
+    size_t size = 0;
+    (void)state;
+    void *bytes = sparkplug_encode(1000, 5, &metric, 1, &size);
+    assert_non_null(bytes);
+    assert_int_equal(size, sizeof(expected));
+    assert_memory_equal(bytes, expected, size);
+    free(bytes);
+}
+
+static unsigned decode(const struct sparkplug_metric *metric, struct sparkplug_wish *wish)
+{
+    size_t size;
+    unsigned n = 0;
+    void *bytes = sparkplug_encode(1, -1, metric, 1, &size);
+    assert_non_null(bytes);
+    assert_true(sparkplug_decode(bytes, size, wish, 1, &n));
+    free(bytes);
+    return n;
+}
+
+static void test_what_was_said_is_understood(void **state)
+{
+    struct sparkplug_value value = {.number = -12.5, .integer = -3, .text = "x"};
+    struct sparkplug_metric metric = {.name = "target_power",
+                                      .alias = 9,
+                                      .ts_ms = 77,
+                                      .type = SPARKPLUG_DOUBLE,
+                                      .value = &value,
+                                      .quality = SPARKPLUG_NO_QUALITY};
+    struct sparkplug_wish wish;
+    (void)state;
+    assert_int_equal(decode(&metric, &wish), 1);
+    assert_string_equal(wish.name, "target_power");
+    assert_int_equal(wish.alias, 9);
+    assert_true(wish.has_ts && wish.ts_ms == 77);
+    assert_true(wish.kind == SPARKPLUG_NUMBER && wish.number == -12.5);
+    metric.type = SPARKPLUG_INT64;
+    assert_int_equal(decode(&metric, &wish), 1);
+    assert_true(wish.kind == SPARKPLUG_NUMBER && wish.number == -3.0);
+    metric.type = SPARKPLUG_BOOLEAN;
+    assert_int_equal(decode(&metric, &wish), 1);
+    assert_true(wish.kind == SPARKPLUG_FLAG && wish.number == 1.0);
+    metric.type = SPARKPLUG_STRING;
+    assert_int_equal(decode(&metric, &wish), 1);
+    assert_int_equal(wish.kind, SPARKPLUG_WORDS);
+    value.is_null = true;
+    assert_int_equal(decode(&metric, &wish), 1);
+    assert_int_equal(wish.kind, SPARKPLUG_NOTHING);
+}
+
+static void test_what_is_no_payload_is_refused(void **state)
+{
+    static const char *const texts[] = {"\x12\x7f", "\xff", "{\"id\":1}", "\x12\x02\x0a\x05"};
+    struct sparkplug_wish wish;
+    unsigned n = 99;
+    (void)state;
+    for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++) {
+        assert_false(sparkplug_decode(texts[i], strlen(texts[i]), &wish, 1, &n));
+        assert_int_equal(n, 99);
+    }
+    assert_true(sparkplug_decode("", 0, &wish, 1, &n));
+    assert_int_equal(n, 0);
+}
+
+static void test_a_number_that_is_none_is_nothing(void **state)
+{
+    /* A metric with a double NaN, and one with an infinite float. */
+    static const unsigned char nan[] = {0x12, 0x09, 0x69, 0, 0, 0, 0, 0, 0, 0xf8, 0x7f};
+    static const unsigned char infinite[] = {0x12, 0x05, 0x65, 0, 0, 0x80, 0x7f};
+    struct sparkplug_wish wish;
+    unsigned n;
+    (void)state;
+    assert_true(sparkplug_decode(nan, sizeof(nan), &wish, 1, &n));
+    assert_int_equal(wish.kind, SPARKPLUG_NOTHING);
+    assert_true(wish.number == 0.0);
+    assert_true(sparkplug_decode(infinite, sizeof(infinite), &wish, 1, &n));
+    assert_int_equal(wish.kind, SPARKPLUG_NOTHING);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_birth_byte_for_byte),
+        cmocka_unit_test(test_what_was_said_is_understood),
+        cmocka_unit_test(test_what_is_no_payload_is_refused),
+        cmocka_unit_test(test_a_number_that_is_none_is_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
