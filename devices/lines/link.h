@@ -61,6 +61,7 @@ struct link {
     const struct link_ops *ops;
     bool is_open;
     bool stays_open; /* set by exchange() with a fault: what comes late is known as such */
+    bool is_waiting; /* busy, but nothing has been asked yet: see link_withdraw() */
     bool is_busy;    /* an operation is under way: what it waits for, and until when, is in */
     int fd;          /* these; read or write, as `events` (poll(2)) says */
     short events;
