@@ -1,6 +1,7 @@
 """The real daemon under a random sequence of faults, watched from outside.
 
     chaos.py BUILD_DIR [--seconds N] [--seed S]
+    chaos.py BUILD_DIR --control [--steps N] [--seed S]
 
 Everything around the daemon breaks: the broker is killed, frozen and cut off,
 the daemon itself is killed, the devices (hostile.py) lie in every way they can.
@@ -20,6 +21,11 @@ observer has its subscription: what the broker accepts, the observer gets. It ca
 swallow what either says to the other, so that messages are in flight when the
 connection breaks. Each fault comes once, then any at random. A run with the same
 seed injects the same faults, at times that the machine decides.
+
+With --control it is the control path alone, far deeper: the model of a battery
+(unit/test_model.c) over seed after seed, 1,000,000 steps unless said otherwise, and
+the real threads (unit/test_model_threads.c) over as many seeds. What fails is said
+with its seed; FLUXBRIDGE_SEED=… FLUXBRIDGE_TRACE=1 tells its story.
 """
 
 import argparse
@@ -33,6 +39,7 @@ import random
 import re
 import signal
 import sqlite3
+import subprocess
 import sys
 import threading
 import time
@@ -629,16 +636,48 @@ class Chaos(flux.Test):
             len(self.problems), options.seed))
 
 
+STEPS_PER_SEED = 100000
+BURSTS_PER_SEED = 1000
+
+
+def run_model(name, seed, variable, length):
+    """One program of the unit tests over one seed. Whether it was good."""
+    environment = dict(os.environ, FLUXBRIDGE_SEED=str(seed), **{variable: str(length)})
+    ran = subprocess.run(["timeout", str(600 * P), os.path.join(options.build_dir, "tests", name)],
+                         env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                         text=True)
+    if ran.returncode != 0:
+        print("%s failed with %s=%d FLUXBRIDGE_SEED=%d\n%s" % (name, variable, length, seed,
+                                                              ran.stdout), flush=True)
+    return ran.returncode == 0
+
+
+def control():
+    """The control path over many seeds; the exit code."""
+    seeds = range(options.seed, options.seed + -(-options.steps // STEPS_PER_SEED))
+    failed = [seed for seed in seeds
+              if not run_model("test_model", seed, "FLUXBRIDGE_STEPS", STEPS_PER_SEED) or
+              not run_model("test_model_threads", seed, "FLUXBRIDGE_BURSTS", BURSTS_PER_SEED)]
+    print("seeds %d to %d: %d steps of the model, %d bursts through the threads, failed: %s" % (
+        seeds[0], seeds[-1], len(seeds) * STEPS_PER_SEED, len(seeds) * BURSTS_PER_SEED,
+        failed or "none"), flush=True)
+    return 1 if failed else 0
+
+
 def main():
     global options
     parser = argparse.ArgumentParser()
     parser.add_argument("build_dir")
     parser.add_argument("--seconds", type=float, default=40)
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(3), "big"))
+    parser.add_argument("--control", action="store_true", help="the control path alone")
+    parser.add_argument("--steps", type=int, default=1000000, help="with --control, over all seeds")
     options = parser.parse_args()
     flux.build_dir = os.path.abspath(options.build_dir)
     logging.getLogger("asyncio").setLevel(logging.ERROR)  # peers that are gone are the point
     print("seed %d" % options.seed, flush=True)
+    if options.control:
+        sys.exit(control())
     unittest.main(argv=sys.argv[:1], verbosity=2)
 
 
