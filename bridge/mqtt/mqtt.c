@@ -344,8 +344,8 @@ static void on_disconnect_packet(void *context, MQTTProperties *properties,
         reason_words(code, reason);
         snprintf(why, sizeof(why), "closed by the broker: %.100s", reason);
     }
-    advise(&end, code);
-    set_down(mqtt, end, limits_is_fault(code) ? BLAME_RECENT : BLAME_NONE);
+    advise(&end, (int)code);
+    set_down(mqtt, end, limits_is_fault((int)code) ? BLAME_RECENT : BLAME_NONE);
 }
 
 /* With more in flight than the broker's Receive Maximum (MQTT 5, 3.2.2.3.3) the
@@ -401,7 +401,7 @@ static void connect_failed(struct mqtt *mqtt, int code, const char *message)
     if (code > 0) {
         connack_words(mqtt, code, why);
         if (mqtt->conf->version >= MQTTVERSION_5)
-            advise(&end, code);
+            advise(&end, (int)code);
         if (lessen_will(mqtt, code))
             end.advice = MQTT_TRY_NOW;
     } else if (message != NULL && strstr(message, "timeout") != NULL) {
