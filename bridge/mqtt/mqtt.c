@@ -401,7 +401,7 @@ static void connect_failed(struct mqtt *mqtt, int code, const char *message)
     if (code > 0) {
         connack_words(mqtt, code, why);
         if (mqtt->conf->version >= MQTTVERSION_5)
-            advise(&end, (int)code);
+            advise(&end, code);
         if (lessen_will(mqtt, code))
             end.advice = MQTT_TRY_NOW;
     } else if (message != NULL && strstr(message, "timeout") != NULL) {
