@@ -1,11 +1,14 @@
 #include "bridge/telemetry/polled.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "bridge/base/clock.h"
 #include "bridge/base/log.h"
 #include "devices/registers/codec.h"
+
+#define PRESENCE_DAMP_NS CLOCK_NS_PER_S
 
 static void tell(void *inbox, const struct outcome *outcome)
 {
@@ -110,28 +113,41 @@ static void publish(struct polled *unit, const struct polled_desk *desk, int64_t
     health_count(&desk->health->samples);
 }
 
+/* The first change at once, then one line a second at most, with how many there were. */
+static void say_presence(struct polled *unit, int64_t now_ns, const char *why)
+{
+    const char *name = unit->device->name;
+    char changes[32] = "";
+    if (unit->changes == 0 || (unit->told_ns != 0 && now_ns - unit->told_ns < PRESENCE_DAMP_NS))
+        return;
+    if (unit->changes > 1)
+        snprintf(changes, sizeof(changes), " changes=%u", unit->changes);
+    if (unit->down)
+        log_warning("device offline device=%s fault=%s why=\"%s\"%s", name, fault_word(unit->fault),
+                    why, changes);
+    else if (unit->since_ns != 0)
+        log_info("device online again device=%s after_s=%lld%s", name,
+                 (long long)((now_ns - unit->since_ns) / CLOCK_NS_PER_S), changes);
+    else
+        log_info("device online device=%s", name);
+    unit->changes = 0;
+    unit->told_ns = now_ns;
+}
+
 static void note_presence(struct polled *unit, const struct polled_desk *desk,
                           const struct scan *scan, int64_t now_ns, const char *why)
 {
-    const char *name = unit->device->name;
     bool down = scan->read == 0;
     if (scan->read + scan->failed == 0)
         return; /* nothing was due: nothing is known anew */
-    if (down) {
+    if (down)
         health_count(&desk->health->samples_bad);
-        if (!unit->down) {
-            log_warning("device offline device=%s fault=%s why=\"%s\"", name,
-                        fault_word(unit->fault), why);
-            unit->since_ns = now_ns;
-        }
-    } else if (unit->down) {
-        log_info("device online again device=%s after_s=%lld", name,
-                 (long long)((now_ns - unit->since_ns) / CLOCK_NS_PER_S));
-    } else if (!unit->seen) {
-        log_info("device online device=%s", name);
-    }
+    if (down && !unit->down)
+        unit->since_ns = now_ns;
+    unit->changes += down != unit->down || (!down && !unit->seen);
     unit->seen = unit->seen || !down;
     unit->down = down;
+    say_presence(unit, now_ns, why);
     /* Always said, not only at a change: the supervisor may have said otherwise. */
     outbox_set_online(desk->outbox, unit->index, !down);
 }

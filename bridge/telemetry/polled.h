@@ -40,7 +40,9 @@ struct polled {
     enum fault fault; /* of the last attempt that failed */
     bool down;        /* declared offline */
     bool seen;        /* has answered at least once */
-    int64_t since_ns; /* of the last change of `down` */
+    int64_t since_ns; /* when it went down last; 0 = never */
+    int64_t told_ns;  /* when that was logged last */
+    unsigned changes; /* since then */
 };
 
 /* Where what is told goes; one for all units of a poller. */

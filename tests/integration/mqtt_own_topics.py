@@ -1,6 +1,7 @@
 """What the bridge keeps retained: put right, damped, and cleared when it is no more."""
 
 import os
+import re
 
 import flux
 
@@ -82,6 +83,12 @@ class OwnTopics(flux.Test):
         times = [m.time for m in self.mqtt.on(BATTERY + "/status", since=since)]
         pauses = [b - a for a, b in zip(times, times[1:])]
         self.assertEqual([p for p in pauses if p < 0.9], [])
+        # The log, too; with the count of those that it has left out.
+        said = [line for line in self.flux.log().splitlines()
+                if re.search("device (offline|online again) .*" + BATTERY, line)]
+        self.assertRegex("\n".join(said), r" changes=\d+")
+        moments = [float(re.search(r":(\d\d\.\d+)Z", line)[1]) for line in said]
+        self.assertEqual([b - a for a, b in zip(moments, moments[1:]) if (b - a) % 60 < 0.9], [])
 
     # ---- cleared ----
 

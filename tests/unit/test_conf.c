@@ -485,16 +485,42 @@ static void test_no_file(void **state)
     conf_free(&conf);
 }
 
+/* The daemon waits for what may still come; only the check calls it a problem. */
+static void test_a_file_that_may_come_later(void **state)
+{
+    (void)state;
+    struct given given;
+    struct conf conf;
+    given_file("test.cfg", MQTTS_WITH("username = \"me\"; password_file = \"nowhere\";\n"
+                                      "tls: { ca_file = \"nowhere\"; };"));
+    given_cfg(&given);
+    given.cfg.waits = true;
+    assert_true(conf_read(&given.cfg, "test.cfg", &conf));
+    assert_said(&given, "test.cfg:2: warning: password_file: No such file or directory: it is "
+                        "waited for\n"
+                        "test.cfg:3: warning: ca_file: No such file or directory: it is waited "
+                        "for\n");
+    conf_free(&conf);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults),       cmocka_unit_test(test_every_key),
-        cmocka_unit_test(test_integer_limits), cmocka_unit_test(test_good_urls),
-        cmocka_unit_test(test_bad_urls),       cmocka_unit_test(test_root),
-        cmocka_unit_test(test_mqtt),           cmocka_unit_test(test_topics_and_ids),
-        cmocka_unit_test(test_passwords),      cmocka_unit_test(test_tls),
-        cmocka_unit_test(test_other_groups),   cmocka_unit_test(test_many_problems),
-        cmocka_unit_test(test_include),        cmocka_unit_test(test_no_file),
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_every_key),
+        cmocka_unit_test(test_integer_limits),
+        cmocka_unit_test(test_good_urls),
+        cmocka_unit_test(test_bad_urls),
+        cmocka_unit_test(test_root),
+        cmocka_unit_test(test_mqtt),
+        cmocka_unit_test(test_topics_and_ids),
+        cmocka_unit_test(test_passwords),
+        cmocka_unit_test(test_tls),
+        cmocka_unit_test(test_other_groups),
+        cmocka_unit_test(test_many_problems),
+        cmocka_unit_test(test_include),
+        cmocka_unit_test(test_no_file),
+        cmocka_unit_test(test_a_file_that_may_come_later),
     };
     return cmocka_run_group_tests(tests, given_directory, remove_directory);
 }

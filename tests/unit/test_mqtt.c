@@ -1,4 +1,5 @@
-/* mqtt over a library that does what the test says: when it is nudged. */
+/* mqtt over a library that does what the test says: when it is nudged, what is
+ * overdue, and which message ends a session. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,9 +18,22 @@ enum { SENT_MOST = 8 };
 static struct library {
     MQTTAsync_connectOptions connect;
     MQTTAsync_responseOptions sent[SENT_MOST];
+    MQTTAsync_connectionLost *lost;
+    void *context; /* of the last */
+    int qos;       /* of the last message */
     unsigned n_sent, n_nudges;
     char filter[64]; /* of the last nudge */
+    unsigned n_left;
+    int left_with;
 } library;
+
+/* What has been told of the session. */
+static struct {
+    unsigned n_down, n_refused;
+    char why[MQTT_WHY_MAX], refused[MQTT_WHY_MAX];
+    struct mqtt_end end;
+    enum mqtt_fate fates[SENT_MOST + 1]; /* by ticket */
+} told;
 
 int MQTTAsync_createWithOptions(MQTTAsync *handle, const char *uri, const char *client_id,
                                 int persistence, void *context, MQTTAsync_createOptions *options)
@@ -32,7 +46,9 @@ int MQTTAsync_createWithOptions(MQTTAsync *handle, const char *uri, const char *
 int MQTTAsync_setCallbacks(MQTTAsync handle, void *context, MQTTAsync_connectionLost *lost,
                            MQTTAsync_messageArrived *arrived, MQTTAsync_deliveryComplete *done)
 {
-    (void)handle, (void)context, (void)lost, (void)arrived, (void)done;
+    (void)handle, (void)arrived, (void)done;
+    library.lost = lost;
+    library.context = context;
     return MQTTASYNC_SUCCESS;
 }
 
@@ -52,7 +68,8 @@ int MQTTAsync_connect(MQTTAsync handle, const MQTTAsync_connectOptions *options)
 int MQTTAsync_sendMessage(MQTTAsync handle, const char *topic, const MQTTAsync_message *message,
                           MQTTAsync_responseOptions *response)
 {
-    (void)handle, (void)topic, (void)message;
+    (void)handle, (void)topic;
+    library.qos = message->qos;
     assert_true(library.n_sent < SENT_MOST);
     library.sent[library.n_sent++] = *response;
     return MQTTASYNC_SUCCESS;
@@ -64,6 +81,21 @@ int MQTTAsync_unsubscribe(MQTTAsync handle, const char *topic, MQTTAsync_respons
     library.n_nudges++;
     snprintf(library.filter, sizeof library.filter, "%s", topic);
     return MQTTASYNC_SUCCESS;
+}
+
+int MQTTAsync_subscribe(MQTTAsync handle, const char *topic, int qos,
+                        MQTTAsync_responseOptions *response)
+{
+    (void)handle, (void)topic, (void)qos, (void)response;
+    return MQTTASYNC_SUCCESS;
+}
+
+int MQTTAsync_disconnect(MQTTAsync handle, const MQTTAsync_disconnectOptions *options)
+{
+    (void)handle;
+    library.n_left++;
+    library.left_with = (int)options->reasonCode;
+    return MQTTASYNC_FAILURE;
 }
 
 void MQTTAsync_destroy(MQTTAsync *handle)
@@ -78,29 +110,71 @@ static void on_up(void *context)
 
 static void on_down(void *context, const struct mqtt_end *end)
 {
-    (void)context, (void)end;
+    (void)context;
+    told.n_down++;
+    told.end = *end;
+    snprintf(told.why, sizeof told.why, "%s", end->why != NULL ? end->why : "");
 }
 
 static void on_delivered(void *context, uint64_t ticket, enum mqtt_fate fate)
 {
-    (void)context, (void)ticket, (void)fate;
+    (void)context;
+    told.fates[ticket] = fate;
+}
+
+static void on_refused(void *context, const char *topic, const char *why)
+{
+    (void)context, (void)topic;
+    told.n_refused++;
+    snprintf(told.refused, sizeof told.refused, "%s", why);
+}
+
+static void on_answered(void *context, const char *filter)
+{
+    (void)context, (void)filter;
+}
+
+static struct mqtt *connecting(int version)
+{
+    static struct conf_mqtt conf = {.host = "h", .port = 1883, .keepalive_ns = 30 * CLOCK_NS_PER_S};
+    const struct mqtt_callbacks callbacks = {.connected = on_up,
+                                             .down = on_down,
+                                             .delivered = on_delivered,
+                                             .refused = on_refused,
+                                             .answered = on_answered};
+    char why[MQTT_WHY_MAX];
+    memset(&library, 0, sizeof library);
+    memset(&told, 0, sizeof told);
+    fake_clock_reset();
+    conf.version = version;
+    struct mqtt *mqtt = mqtt_new(&conf, "client", "site/bridge/status", &callbacks);
+    assert_non_null(mqtt);
+    assert_true(mqtt_connect(mqtt, "127.0.0.1", why));
+    return mqtt;
 }
 
 /* A session that is up. */
 static struct mqtt *connected(void)
 {
-    static struct conf_mqtt conf = {
-        .host = "h", .port = 1883, .version = 4, .keepalive_ns = 30 * CLOCK_NS_PER_S};
-    const struct mqtt_callbacks callbacks = {
-        .connected = on_up, .down = on_down, .delivered = on_delivered};
-    char why[MQTT_WHY_MAX];
-    memset(&library, 0, sizeof library);
-    fake_clock_reset();
-    struct mqtt *mqtt = mqtt_new(&conf, "client", "site/bridge/status", &callbacks);
-    assert_non_null(mqtt);
-    assert_true(mqtt_connect(mqtt, "127.0.0.1", why));
+    struct mqtt *mqtt = connecting(4);
     library.connect.onSuccess(library.connect.context, NULL);
     return mqtt;
+}
+
+static void reconnect(struct mqtt *mqtt)
+{
+    char why[MQTT_WHY_MAX];
+    assert_true(mqtt_connect(mqtt, "127.0.0.1", why));
+    library.connect.onSuccess(library.connect.context, NULL);
+    library.n_sent = 0;
+}
+
+static bool send(struct mqtt *mqtt, const char *topic, size_t size, int qos, uint64_t ticket)
+{
+    static const char payload[1000];
+    const struct mqtt_message message = {
+        .topic = topic, .payload = payload, .payload_size = size, .qos = qos};
+    return mqtt_publish(mqtt, &message, ticket);
 }
 
 static void publish(struct mqtt *mqtt)
@@ -112,6 +186,13 @@ static void publish(struct mqtt *mqtt)
 static void acknowledge(unsigned index)
 {
     library.sent[index].onSuccess(library.sent[index].context, NULL);
+}
+
+/* The first so many that were sent since the session is up. */
+static void acknowledge_all(unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        acknowledge(i);
 }
 
 /* Returns in how many ms it is to be called again; -1 = not within a second. */
@@ -161,11 +242,158 @@ static void test_nobody_is_nudged_for_nothing(void **state)
     mqtt_free(mqtt);
 }
 
+/* A broker that answers pings and forgets messages. */
+static void test_a_message_without_acknowledgement_ends_the_session(void **state)
+{
+    (void)state;
+    struct mqtt *mqtt = connecting(5);
+    MQTTAsync_successData5 data = MQTTAsync_successData5_initializer;
+    library.connect.onSuccess5(library.connect.context, &data);
+    assert_true(send(mqtt, "old", 10, 1, 1));
+    clock_pause(20 * CLOCK_NS_PER_S);
+    assert_true(send(mqtt, "new", 10, 1, 2));
+    mqtt_tend(mqtt, clock_mono_ns());
+    clock_pause(10 * CLOCK_NS_PER_S - 1);
+    assert_true(mqtt_tend(mqtt, clock_mono_ns()) <= clock_mono_ns() + 1);
+    assert_int_equal(told.n_down, 0);
+    clock_pause(1);
+    mqtt_tend(mqtt, clock_mono_ns());
+    assert_int_equal(told.n_down, 1);
+    assert_string_equal(told.why, "no acknowledgement of a message within 30 s");
+    assert_true(told.end.faulted);
+    assert_int_equal(told.fates[1], MQTT_LOST);
+    assert_int_equal(told.fates[2], MQTT_LOST);
+    assert_int_equal(library.n_left, 1);
+    assert_int_equal(library.left_with, 4); /* with the Will */
+    library.connect.onSuccess5(library.connect.context, &data);
+    assert_true(send(mqtt, "x", 1, 1, 3) == false); /* it is over */
+    mqtt_free(mqtt);
+}
+
+static void test_acknowledgements_in_time_end_nothing(void **state)
+{
+    (void)state;
+    struct mqtt *mqtt = connected();
+    for (int i = 0; i < SENT_MOST; i++) {
+        assert_true(send(mqtt, "t", 10, 1, 1));
+        clock_pause(29 * CLOCK_NS_PER_S);
+        mqtt_tend(mqtt, clock_mono_ns());
+        library.sent[i].onSuccess(library.sent[i].context, NULL);
+    }
+    assert_int_equal(told.n_down, 0);
+    mqtt_free(mqtt);
+}
+
+static void test_an_answer_to_connect_that_never_comes(void **state)
+{
+    (void)state;
+    struct mqtt *mqtt = connecting(4);
+    clock_pause(15 * CLOCK_NS_PER_S - 1);
+    mqtt_tend(mqtt, clock_mono_ns());
+    assert_int_equal(told.n_down, 0);
+    clock_pause(1);
+    mqtt_tend(mqtt, clock_mono_ns());
+    assert_int_equal(told.n_down, 1);
+    mqtt_free(mqtt);
+}
+
+static void test_an_answer_to_subscribe_that_never_comes(void **state)
+{
+    (void)state;
+    struct mqtt *mqtt = connected();
+    assert_true(mqtt_subscribe(mqtt, "a/#", false));
+    clock_pause(30 * CLOCK_NS_PER_S - 1);
+    mqtt_tend(mqtt, clock_mono_ns());
+    assert_int_equal(told.n_down, 0);
+    clock_pause(1);
+    mqtt_tend(mqtt, clock_mono_ns());
+    assert_int_equal(told.n_down, 1);
+    assert_string_equal(told.why, "no answer to a subscription within 30 s");
+    mqtt_free(mqtt);
+}
+
+/* 3.1.1 only ends the session; in the second it is alone. */
+static void test_the_message_that_ends_sessions_is_found(void **state)
+{
+    (void)state;
+    struct mqtt *mqtt = connected();
+    assert_true(send(mqtt, "small", 10, 1, 1));
+    acknowledge_all(1);
+    assert_true(send(mqtt, "small", 10, 1, 1));
+    assert_true(send(mqtt, "large", 500, 1, 2));
+    library.lost(library.context, NULL);
+    assert_int_equal(told.n_down, 1);
+    assert_true(told.end.faulted);
+    assert_false(told.end.convicted);
+    assert_int_equal(told.fates[1], MQTT_LOST);
+    assert_int_equal(told.fates[2], MQTT_LOST);
+    reconnect(mqtt);
+    assert_true(send(mqtt, "small", 10, 1, 1));
+    assert_false(send(mqtt, "large", 500, 1, 2)); /* not beside another */
+    assert_int_equal(mqtt_room(mqtt), 0);         /* and nothing beside it */
+    acknowledge_all(1);
+    assert_true(send(mqtt, "large", 500, 1, 2));
+    assert_int_equal(mqtt_room(mqtt), 0);
+    library.lost(library.context, NULL);
+    assert_true(told.end.convicted);
+    assert_int_equal(told.fates[2], MQTT_REFUSED);
+    assert_int_equal(told.n_refused, 1);
+    reconnect(mqtt);
+    assert_true(send(mqtt, "other", 500, 1, 3)); /* as large: not sent at all */
+    assert_int_equal(library.n_sent, 0);
+    assert_int_equal(told.fates[3], MQTT_REFUSED);
+    assert_true(send(mqtt, "other", 300, 1, 4));
+    assert_int_equal(library.n_sent, 1);
+    mqtt_free(mqtt);
+}
+
+/* Which has no acknowledgement: it gets one. */
+static void test_a_message_at_qos_0_that_ends_sessions_is_found(void **state)
+{
+    (void)state;
+    struct mqtt *mqtt = connected();
+    assert_true(send(mqtt, "large", 500, 0, 1));
+    assert_int_equal(library.qos, 0);
+    library.sent[0].onSuccess(library.sent[0].context, NULL); /* it is written */
+    assert_int_equal(told.fates[1], MQTT_DELIVERED);
+    library.lost(library.context, NULL);
+    assert_true(told.end.faulted);
+    reconnect(mqtt);
+    assert_true(send(mqtt, "large", 500, 0, 2));
+    assert_int_equal(library.qos, 1);
+    library.lost(library.context, NULL);
+    assert_true(told.end.convicted);
+    assert_int_equal(told.fates[2], MQTT_REFUSED);
+    mqtt_free(mqtt);
+}
+
+/* A broker that went, such as by a restart or out of reach. */
+static void test_a_late_loss_blames_nobody(void **state)
+{
+    (void)state;
+    struct mqtt *mqtt = connected();
+    assert_true(send(mqtt, "large", 500, 1, 1));
+    clock_pause(5 * CLOCK_NS_PER_S);
+    library.lost(library.context, NULL);
+    assert_false(told.end.faulted);
+    reconnect(mqtt);
+    assert_true(send(mqtt, "small", 10, 1, 2));
+    assert_true(send(mqtt, "large", 500, 1, 1)); /* beside it */
+    mqtt_free(mqtt);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_sender_that_sleeps_is_nudged_once),
         cmocka_unit_test(test_nobody_is_nudged_for_nothing),
+        cmocka_unit_test(test_a_message_without_acknowledgement_ends_the_session),
+        cmocka_unit_test(test_acknowledgements_in_time_end_nothing),
+        cmocka_unit_test(test_an_answer_to_connect_that_never_comes),
+        cmocka_unit_test(test_an_answer_to_subscribe_that_never_comes),
+        cmocka_unit_test(test_the_message_that_ends_sessions_is_found),
+        cmocka_unit_test(test_a_message_at_qos_0_that_ends_sessions_is_found),
+        cmocka_unit_test(test_a_late_loss_blames_nobody),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,144 @@
+"""Which way the bridge goes to its broker: each address of the name, and with which files."""
+
+import os
+import shutil
+
+import flux
+from mqtt_faults import Certificates
+
+SOURCE = r"""
+#include <dlfcn.h>
+#include <netdb.h>
+#include <string.h>
+
+/* broker.test has three addresses, of which the last one is right. */
+int getaddrinfo(const char *name, const char *service, const struct addrinfo *hints,
+                struct addrinfo **result)
+{
+    static const char *const addresses[] = {"::1", "127.0.0.2", "127.0.0.1"};
+    int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **) =
+        (int (*)(const char *, const char *, const struct addrinfo *, struct addrinfo **))dlsym(
+            RTLD_NEXT, "getaddrinfo");
+    if (!name || strcmp(name, "broker.test") != 0)
+        return real(name, service, hints, result);
+    struct addrinfo **end = result;
+    *result = NULL;
+    for (int i = 0; i < 3; i++) {
+        if (real(addresses[i], service, hints, end) != 0)
+            continue;
+        while (*end)
+            end = &(*end)->ai_next;
+    }
+    return *result ? 0 : EAI_NONAME;
+}
+"""
+
+
+class Addresses(flux.Test):
+    def rig(self, url, settings="", tls=None, name="broker.test"):
+        self.server = self.modbus({1: flux.battery_unit()})
+        self.mosquitto = self.broker("user root\n" + settings)
+        mqtt = {"url": "%s://%s:%d" % (url, name, self.mosquitto.port)}
+        if tls:
+            mqtt["tls"] = tls
+        self.text = flux.config(self.mosquitto, [flux.battery(self.server)], mqtt=mqtt)
+        self.env = self.preload(SOURCE)
+
+    def start(self):
+        self.flux = self.bridge(self.text, self.env)
+
+    def wait_online(self):
+        """Both sessions, as the broker's log has it."""
+        for session in ("fluxbridge-demo ", "fluxbridge-demo-Site-BESS-01 "):
+            self.mosquitto.program.wait_log("New client connected from .* as " + session)
+        self.flux.wait_log("(connected to the broker|the broker is back) .* address=127.0.0.1$")
+
+    def test_each_in_turn(self):
+        self.rig("mqtt")
+        self.start()
+        self.wait_online()
+        self.assertNotIn("no session", self.flux.log())
+
+    def test_none_of_them(self):
+        self.rig("mqtt")
+        self.mosquitto.stop()
+        self.start()
+        self.flux.wait_log("no session with the broker: cannot connect: Connection refused "
+                           "url=mqtt://broker.test:[0-9]+ address=127.0.0.1$")
+        self.assertEqual(self.flux.log().count("no session"), 1)
+        self.mosquitto.start()
+        self.wait_online()
+
+    def test_each_in_turn_with_tls(self):
+        """The certificate is still compared with the name."""
+        authority = Certificates(self.directory, "site")
+        certificate, key = authority.sign("server", "DNS:broker.test")
+        self.rig("mqtts", "cafile %s\ncertfile %s\nkeyfile %s\n" % (authority.ca, certificate, key),
+                 {"ca_file": authority.ca})
+        self.start()
+        self.wait_online()
+
+    def test_another_name_with_tls(self):
+        authority = Certificates(self.directory, "site")
+        certificate, key = authority.sign("server", "DNS:elsewhere.test")
+        self.rig("mqtts", "cafile %s\ncertfile %s\nkeyfile %s\n" % (authority.ca, certificate, key),
+                 {"ca_file": authority.ca})
+        self.start()
+        self.flux.wait_log("no session with the broker: certificate verify failed: "
+                           "hostname mismatch url=.* address=127.0.0.1")
+
+    def test_a_name_without_an_address(self):
+        self.rig("mqtt", name="nowhere.invalid")
+        self.start()
+        self.flux.wait_log("no session with the broker: cannot resolve the host name: ")
+
+
+class Files(flux.Test):
+    def rig(self, **mqtt):
+        self.server = self.modbus({1: flux.battery_unit()})
+        self.text = flux.config(self.mosquitto, [flux.battery(self.server)], mqtt={
+            "url": "mqtt://127.0.0.1:%d" % self.mosquitto.port, **mqtt})
+
+    def wait_for_file(self, path, words, bring):
+        """It is missing, which is said, and the bridge goes on; then it comes."""
+        self.flux = self.bridge(self.text)
+        self.flux.wait_log("warning: .*: it is waited for")
+        self.flux.wait_log("no session with the broker: %s: No such file or directory file=%s url="
+                           % (words, path))
+        unit = self.server.units[1]
+        self.server.wait(lambda n=unit.requests: unit.requests >= n + 5)
+        bring()
+        self.flux.wait_log("the broker is back")
+
+    def test_a_password_file_that_comes_late(self):
+        self.mosquitto = self.broker()
+        path = os.path.join(self.directory, "password")
+        self.rig(username="flux", password_file=path)
+        code, out, _ = self.run_tool("check", "-c", self.write(self.text))
+        self.assertEqual(code, 2)
+        self.assertIn("password_file: No such file or directory", out)
+
+        def bring():
+            with open(path, "w") as file:
+                file.write("secret\n")
+
+        self.wait_for_file(path, "password_file", bring)
+
+    def write(self, text):
+        path = os.path.join(self.directory, "site.cfg")
+        with open(path, "w") as file:
+            file.write(text)
+        return path
+
+    def test_an_authority_that_comes_late(self):
+        authority = Certificates(self.directory, "site")
+        certificate, key = authority.sign("server", "IP:127.0.0.1")
+        self.mosquitto = self.broker("user root\ncafile %s\ncertfile %s\nkeyfile %s\n"
+                                     % (authority.ca, certificate, key))
+        path = os.path.join(self.directory, "late.pem")
+        self.rig(url="mqtts://127.0.0.1:%d" % self.mosquitto.port, tls={"ca_file": path})
+        self.wait_for_file(path, "ca_file", lambda: shutil.copy(authority.ca, path))
+
+
+if __name__ == "__main__":
+    flux.main()
