@@ -40,6 +40,11 @@ bool mqtt_connect(struct mqtt *mqtt, const char *address, char why[MQTT_WHY_MAX]
     return local_fault == NULL;
 }
 
+void mqtt_disconnect(struct mqtt *mqtt, int64_t until_ns, bool with_will)
+{
+    (void)mqtt, (void)until_ns, (void)with_will;
+}
+
 int64_t mqtt_tend(struct mqtt *mqtt, int64_t now_ns)
 {
     (void)mqtt, (void)now_ns;
