@@ -15,24 +15,83 @@ struct answers {
     struct answered *answered[]; /* per device; NULL for those that take no commands */
 };
 
-/* A line of the audit log: an outcome of an earlier run. */
-static void remember(void *context, const char *line)
+/* The audit log of earlier runs, read from its beginning. */
+struct replay {
+    struct answers *answers;
+    size_t n, room;
+    char **later; /* lines of a time that is still to come */
+};
+
+/* An outcome of an earlier run, as if it were of that age. */
+static void add(struct answers *answers, const char *device, const char *id, const char *payload,
+                int64_t age_ms)
 {
-    struct answers *answers = context;
+    int index = answers_find_device(answers, device);
+    if (index >= 0 && answers->answered[index] != NULL && age_ms < INT64_MAX / CLOCK_NS_PER_MS)
+        (void)answered_add(answers->answered[index], id, payload,
+                           clock_mono_ns() - age_ms * CLOCK_NS_PER_MS);
+}
+
+/* Those that came before a line of this age are no younger than it. */
+static void add_later(struct replay *replay, int64_t age_ms)
+{
+    char device[COMMAND_NAME_MAX + 1];
+    char id[COMMAND_ID_MAX + 1];
+    int64_t ts_ms;
+    char *payload;
+    for (size_t i = 0; i < replay->n; i++) {
+        if (outcome_json_parse_audit(replay->later[i], device, id, &ts_ms, &payload)) {
+            add(replay->answers, device, id, payload, age_ms);
+            free(payload);
+        }
+        free(replay->later[i]);
+    }
+    replay->n = 0;
+}
+
+/* False when out of memory. */
+static bool keep_for_later(struct replay *replay, const char *line)
+{
+    if (replay->n == replay->room) {
+        const size_t room = 2 * replay->room + 16;
+        char **grown = realloc(replay->later, room * sizeof(*grown));
+        if (grown == NULL)
+            return false;
+        replay->later = grown;
+        replay->room = room;
+    }
+    char *copy = strdup(line);
+    if (copy != NULL)
+        replay->later[replay->n++] = copy;
+    return copy != NULL;
+}
+
+/* A line of a time that is still to come was written before the clock was set back:
+ * how old it is, the next line that has been tells, or else nobody. */
+static void take_line(void *context, const char *line)
+{
+    struct replay *replay = context;
     char device[COMMAND_NAME_MAX + 1];
     char id[COMMAND_ID_MAX + 1];
     int64_t ts_ms;
     char *payload;
     if (!outcome_json_parse_audit(line, device, id, &ts_ms, &payload))
         return;
-    int index = answers_find_device(answers, device);
     int64_t age_ms = clock_utc_ms() - ts_ms;
-    if (age_ms < 0) /* the clock was set back since: as if it were now */
-        age_ms = 0;
-    if (index >= 0 && answers->answered[index] != NULL && age_ms < INT64_MAX / CLOCK_NS_PER_MS)
-        (void)answered_add(answers->answered[index], id, payload,
-                           clock_mono_ns() - age_ms * CLOCK_NS_PER_MS);
+    if (age_ms >= 0 || !keep_for_later(replay, line)) {
+        age_ms = age_ms > 0 ? age_ms : 0;
+        add_later(replay, age_ms);
+        add(replay->answers, device, id, payload, age_ms);
+    }
     free(payload);
+}
+
+static void read_earlier_runs(struct answers *answers)
+{
+    struct replay replay = {.answers = answers};
+    audit_file_replay(answers->conf->audit_path, take_line, &replay);
+    add_later(&replay, 0);
+    free(replay.later);
 }
 
 struct answers *answers_new(const struct conf *conf, struct audit *audit, struct health *health)
@@ -54,7 +113,7 @@ struct answers *answers_new(const struct conf *conf, struct audit *audit, struct
             return NULL;
         }
     }
-    audit_file_replay(conf->audit_path, remember, answers);
+    read_earlier_runs(answers);
     return answers;
 }
 

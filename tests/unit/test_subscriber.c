@@ -16,6 +16,7 @@
 #include "bed.h"
 #include "bridge/base/clock.h"
 #include "bridge/base/log.h"
+#include "bridge/commands/answered.h"
 #include "bridge/commands/audit_file.h"
 #include "bridge/commands/subscriber.h"
 #include "site.h"
@@ -679,6 +680,55 @@ static void test_an_id_of_an_earlier_run_is_known(void **state)
     stage_end();
 }
 
+/* Written before the clock was set back: it is no younger than what follows it. */
+static void test_a_line_of_the_future_is_as_old_as_the_next(void **state)
+{
+    (void)state;
+    enum { LINES = ANSWERED_LAST + 1 };
+    static char text[LINES][160];
+    static const char *lines[LINES + 1];
+    for (unsigned i = 0; i < LINES; i++) {
+        snprintf(text[i], sizeof text[i],
+                 "{\"id\":\"n-%u\",\"device\":\"Site-BESS-01\",\"point\":\"target_power\","
+                 "\"value\":1,\"outcome\":\"confirmed\",\"ts\":%lld}",
+                 i,
+                 i == 0           ? 9000000000000LL
+                 : i == LINES - 1 ? (long long)clock_utc_ms()
+                                  : 1763791200000LL);
+        lines[i] = text[i];
+    }
+    stage_open("");
+    stage.replayed = lines;
+    stage_start();
+    ask("n-0", 50); /* not among the last thousand, and not of the last minutes */
+    struct command order = take();
+    tell(&order, OUTCOME_CONFIRMED);
+    wait_answers(1);
+    assert_null(json_object_get(stage.answers[0].json, "duplicate"));
+    ask("n-1000", 50);
+    wait_answers(2);
+    assert_true(json_is_true(json_object_get(stage.answers[1].json, "duplicate")));
+    stage_end();
+}
+
+/* With nothing behind it nobody knows how old it is: it counts as new. */
+static void test_a_last_line_of_the_future_is_known(void **state)
+{
+    (void)state;
+    const char *const lines[] = {
+        "{\"id\":\"next\",\"device\":\"Site-BESS-01\",\"point\":\"target_power\",\"value\":1,"
+        "\"outcome\":\"confirmed\",\"ts\":9000000000000}",
+        NULL,
+    };
+    stage_open("");
+    stage.replayed = lines;
+    stage_start();
+    ask("next", 50);
+    wait_answers(1);
+    assert_true(json_is_true(json_object_get(stage.answers[0].json, "duplicate")));
+    stage_end();
+}
+
 static void test_a_later_poll_corrects_an_unknown_outcome(void **state)
 {
     (void)state;
@@ -763,6 +813,8 @@ int main(void)
         cmocka_unit_test(test_what_is_no_outcome_of_its_id),
         cmocka_unit_test(test_the_same_id_on_two_devices_is_two_commands),
         cmocka_unit_test(test_an_id_of_an_earlier_run_is_known),
+        cmocka_unit_test(test_a_line_of_the_future_is_as_old_as_the_next),
+        cmocka_unit_test(test_a_last_line_of_the_future_is_known),
         cmocka_unit_test(test_a_later_poll_corrects_an_unknown_outcome),
         cmocka_unit_test(test_while_it_drains_it_refuses_and_still_answers),
         cmocka_unit_test(test_stopping_answers_what_is_left),
