@@ -25,6 +25,10 @@ int64_t bustime_read_ns(const struct device_modbus *modbus, enum point_table tab
 {
     bool bits = table == POINT_COIL || table == POINT_DISCRETE;
     int64_t bytes = REQUEST_BYTES + ANSWER_BYTES + (bits ? (count + 7) / 8 : 2 * count);
+    /* ASCII: two digits a byte; in each frame the checksum is one byte less, and three
+     * characters stand around it. */
+    if (modbus->framing == DEVICE_ASCII)
+        bytes = 2 * (bytes - 2) + 6;
     return characters_ns(modbus, 2 * bytes) + 2 * bustime_gap_ns(modbus);
 }
 

@@ -14,13 +14,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "devices/lines/frame.h"
 #include "devices/simulator/image.h"
 #include "devices/simulator/plant.h"
 #include "devices/simulator/rtu.h"
 
-/* MODBUS Messaging on TCP/IP V1.0b, section 3.1: transaction, protocol, length
- * (of all that follows it), unit. */
-enum { MBAP_SIZE = 7, MBAP_LENGTH_MAX = 1 + LINK_PDU_MAX };
 enum { EVENTS_MAX = 64, IN_SIZE = 1024, OUT_SIZE = 2048, BACKLOG = 64 };
 
 static const double TICK_S = 0.05;
@@ -140,31 +138,51 @@ static void peer_close(struct peer *peer)
     free(peer);
 }
 
+/* The request that has come first: how many bytes it is done with. 0 when there is
+ * none yet. `*good`: what has come may become one. */
+static size_t peer_take(const struct peer *peer, const uint8_t *bytes, size_t n,
+                        struct frame *request, bool *good)
+{
+    size_t used;
+    const char *why;
+    enum device_framing framing = (enum device_framing)peer->port->modbus->framing;
+    if (framing != DEVICE_RTU) { /* these end alike in both directions */
+        enum frame_state state = frame_take(framing, bytes, n, &used, request, &why);
+        *good = state != FRAME_BROKEN;
+        return *good ? used : 0;
+    }
+    size_t size = rtu_request_size(bytes, n);
+    *good = size <= n ? rtu_is_whole(bytes, size) : size < RTU_SIZE_MAX || n < RTU_SIZE_MIN;
+    if (!*good || n < size)
+        return 0;
+    request->unit = bytes[0];
+    request->size = size - 1 - RTU_CRC_SIZE;
+    memcpy(request->pdu, bytes + 1, request->size);
+    return size;
+}
+
 /* Answers every whole frame that has come, while there is room for answers.
  * False when the bytes are no Modbus. */
 static bool peer_answer(struct server *server, struct peer *peer)
 {
-    size_t at = 0;
+    const enum device_framing framing = (enum device_framing)peer->port->modbus->framing;
     bool good = true;
-    while (peer->n_in - at >= MBAP_SIZE && OUT_SIZE - peer->n_out >= MBAP_SIZE + LINK_PDU_MAX) {
-        const uint8_t *frame = peer->in + at;
-        size_t length = (size_t)frame[4] << 8 | frame[5];
-        good = frame[2] == 0 && frame[3] == 0 && length >= 2 && length <= MBAP_LENGTH_MAX;
-        if (!good || peer->n_in - at < MBAP_SIZE - 1 + length)
+    while (peer->n_in > 0 && OUT_SIZE - peer->n_out >= FRAME_MAX) {
+        struct frame request = {0}, reply;
+        size_t used = peer_take(peer, peer->in, peer->n_in, &request, &good);
+        if (used == 0)
             break;
-        const uint8_t *request = frame + MBAP_SIZE;
-        uint8_t *out = peer->out + peer->n_out, *reply = out + MBAP_SIZE;
-        size_t n = answer(server, peer->port, frame[6], request, length - 1, reply);
-        if (n == 0)
-            n = image_refuse(request, FAULT_GATEWAY_TARGET, reply);
-        memcpy(out, frame, MBAP_SIZE);
-        out[4] = (uint8_t)((n + 1) >> 8);
-        out[5] = (uint8_t)(n + 1);
-        peer->n_out += MBAP_SIZE + n;
-        at += MBAP_SIZE - 1 + length;
+        peer->n_in -= used;
+        memmove(peer->in, peer->in + used, peer->n_in);
+        if (request.size == 0)
+            continue; /* bytes between frames */
+        reply = (struct frame){.id = request.id, .unit = request.unit};
+        reply.size = answer(server, peer->port, request.unit, request.pdu, request.size, reply.pdu);
+        if (reply.size == 0 && framing == DEVICE_TCP)
+            reply.size = image_refuse(request.pdu, FAULT_GATEWAY_TARGET, reply.pdu);
+        if (reply.size > 0) /* else silence, as on a line */
+            peer->n_out += frame_put(framing, &reply, peer->out + peer->n_out);
     }
-    peer->n_in -= at;
-    memmove(peer->in, peer->in + at, peer->n_in);
     return good;
 }
 
@@ -344,15 +362,24 @@ static struct port *port_start(struct server *server, const struct device *devic
                                char error[SERVER_ERROR_MAX])
 {
     struct port *port = server->ports[device->link];
+    const struct device_modbus *modbus = &device->modbus;
     if (port)
         return port;
+    if (modbus->tls || modbus->transport == DEVICE_DATAGRAM ||
+        (*modbus->serial && modbus->framing == DEVICE_ASCII)) {
+        snprintf(error, SERVER_ERROR_MAX, "%s: no simulation of %s", device->name,
+                 modbus->tls                            ? "TLS"
+                 : modbus->transport == DEVICE_DATAGRAM ? "UDP"
+                                                        : "ASCII on a serial line");
+        return NULL;
+    }
     port = calloc(1, sizeof *port);
     if (!port)
         return NULL;
     server->ports[device->link] = port;
     memset(port->device, -1, sizeof port->device);
-    port->modbus = &device->modbus;
-    if (!(*device->modbus.serial ? port_open_line : port_listen)(port, error))
+    port->modbus = modbus;
+    if (!(*modbus->serial ? port_open_line : port_listen)(port, error))
         return NULL;
     if (!watch(server, &port->source)) {
         snprintf(error, SERVER_ERROR_MAX, "epoll: %s", strerror(errno));

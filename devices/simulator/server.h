@@ -3,8 +3,9 @@
  * One thread and one epoll set for all devices, cheap enough for hundreds.
  * Devices that share a link in the configuration share a listener here and are
  * told apart by unit id. TCP: any number of connections; requests may come in
- * pieces or several at once; a broken MBAP header closes the connection; an
- * unknown unit is exception 0B (gateway target). Serial: RTU; a bad CRC or
+ * pieces or several at once, in TCP framing, or RTU or ASCII if the device has
+ * that; broken frames close the connection; an unknown unit is exception 0B
+ * (gateway target) in TCP framing, else silence. Serial: RTU; a bad CRC or
  * another unit is met with silence.
  *
  * Errors are values: nothing is logged in here.

@@ -42,6 +42,10 @@ static void test_one_read(void **state)
     assert_int_equal(bustime_read_ns(&modbus, POINT_INPUT, 125), (130 + 2500 + 70) * MS);
     assert_int_equal(bustime_read_ns(&modbus, POINT_COIL, 8), (140 + 70) * MS);
     assert_int_equal(bustime_read_ns(&modbus, POINT_DISCRETE, 9), (150 + 70) * MS);
+    /* ":07030000000178CRLF" and ":0703020005EFCRLF": 17 and 15 characters. */
+    struct device_modbus ascii = modbus;
+    ascii.framing = DEVICE_ASCII;
+    assert_int_equal(bustime_read_ns(&ascii, POINT_HOLDING, 1), (170 + 150 + 70) * MS);
     /* 12 bits a character. */
     assert_int_equal(bustime_read_ns(&two, POINT_HOLDING, 1), (180 + 84) * MS);
 }

@@ -21,6 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "devices/lines/link_new.h"
 #include "devices/simulator/rtu.h"
 #include "devices/simulator/server.h"
 
@@ -518,6 +519,50 @@ static void an_odd_baud_rate_is_refused(void **state)
     close(theirs);
 }
 
+/* RTU and ASCII over TCP, as converters between serial and Ethernet have it. */
+static void other_framings_are_served_over_tcp(void **state)
+{
+    struct fixture *f = *state;
+    static const enum device_framing framings[] = {DEVICE_RTU, DEVICE_ASCII};
+    for (unsigned i = 0; i < 2; i++) {
+        const int64_t timeout_ns = DEADLINE_MS * INT64_C(1000000);
+        uint16_t words[4] = {0};
+        for (unsigned d = 0; d < N_DEVICES; d++) {
+            f->devices[d].modbus.framing = framings[i];
+            f->devices[d].modbus.baud = 9600;
+        }
+        start(f);
+        struct device_modbus where = f->devices[PACK].modbus;
+        where.port = server_port(f->server, PACK);
+        struct link *link = link_new(&where);
+        assert_int_equal(link_open(link, timeout_ns), FAULT_NONE);
+        words[0] = 3;
+        assert_int_equal(link_write(link, 1, POINT_HOLDING, 2030, 1, words, timeout_ns),
+                         FAULT_NONE);
+        words[0] = 0;
+        assert_int_equal(link_read(link, 1, POINT_HOLDING, 2030, 1, words, timeout_ns), FAULT_NONE);
+        assert_int_equal(words[0], 3);
+        assert_int_equal(link_read(link, 2, POINT_HOLDING, 2026, 1, words, timeout_ns), FAULT_NONE);
+        /* A unit that is not there is silent, as on a line. */
+        assert_int_equal(link_read(link, 3, POINT_HOLDING, 2026, 1, words, timeout_ns / 1000),
+                         FAULT_TIMEOUT);
+        link_free(link);
+        stop(f);
+    }
+}
+
+static void what_is_not_simulated_is_named(void **state)
+{
+    struct fixture *f = *state;
+    f->devices[PACK].modbus.tls = true;
+    assert_null(server_new(&f->list, &f->options, f->error));
+    assert_string_equal(f->error, "pack-0: no simulation of TLS");
+    f->devices[PACK].modbus.tls = false;
+    f->devices[PACK].modbus.transport = DEVICE_DATAGRAM;
+    assert_null(server_new(&f->list, &f->options, f->error));
+    assert_string_equal(f->error, "pack-0: no simulation of UDP");
+}
+
 #define TEST(name) cmocka_unit_test_setup(name, setup)
 
 int main(void)
@@ -537,6 +582,8 @@ int main(void)
         TEST(the_end_of_a_serial_frame_is_known),
         TEST(a_lost_line_ends_the_run),
         TEST(an_odd_baud_rate_is_refused),
+        TEST(other_framings_are_served_over_tcp),
+        TEST(what_is_not_simulated_is_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
