@@ -91,13 +91,14 @@ static void line_close(struct link *link)
 
 /* ---- asking ---- */
 
+/* Leaves the link busy until the answer, or the end of the phase. */
 static enum fault send_frame(struct line *line, const struct frame *frame)
 {
     size_t n = frame_put(line_framing(line), frame, line->sent);
     line->echo = line->modbus.echo ? n : 0;
     line->echoed = 0;
     if (channel_send(line->channel, line->sent, n))
-        return FAULT_NONE;
+        return link_await(&line->link, channel_fd(line->channel), POLLIN, line->until_ns);
     return link_fail(&line->link, FAULT_CONNECTION, "%s unit %u: send: %m",
                      channel_name(line->channel), frame->unit);
 }
@@ -107,7 +108,7 @@ static enum fault ask(struct line *line)
     const int64_t now_ns = link_now_ns();
     line->asked.id++;
     line->phase = LINE_ASK;
-    line->until_ns = line->link.until_ns = now_ns + line->timeout_ns;
+    line->until_ns = now_ns + line->timeout_ns;
     if (line->step != NULL) {
         line->got = 0;
         line->asked_before = !line_is_in_step(line);
@@ -127,9 +128,8 @@ static enum fault probe(struct line *line)
     line->until_ns = step_ns > now_ns && step_ns < now_ns + 2 * line->timeout_ns
                          ? step_ns
                          : now_ns + line->timeout_ns;
-    line->link.until_ns = line->until_ns;
     if (line->probe == 0)
-        return FAULT_NONE;
+        return link_await(&line->link, channel_fd(line->channel), POLLIN, line->until_ns);
     struct frame other = {.unit = unit, .size = 5, .pdu = {line->probe}};
     memcpy(other.pdu + 1, line->asked.pdu + 1, 2); /* the same address */
     link_put16(other.pdu + 3, 1);
