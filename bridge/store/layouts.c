@@ -178,7 +178,7 @@ static bool is_point_name(const char *name)
 /* Its labels go to the next places of the list, or nowhere when that is NULL. */
 static void take_labels(struct in *in, struct point *point, struct point_label **labels)
 {
-    struct point_label unused, *label = *labels;
+    struct point_label unused = {.value = 0}, *label = *labels;
     point->n_labels = take_below(in, 2, POINT_LABELS_MAX + 1);
     point->labels = label;
     for (unsigned i = 0; i < point->n_labels && !in->bad; i++) {
@@ -244,17 +244,13 @@ static struct layout_table *table_new(const unsigned char *packed, size_t size, 
 
 /* ---- keeping ---- */
 
-/* Makes room for one more in a list of pointers, which doubles at each power of two. */
-static bool grow(void *list, unsigned n)
+/* A list of `n` pointers with room for one more: it doubles at each power of two.
+ * NULL when out of memory; the list is as it was then. */
+static void *grow(void *list, unsigned n)
 {
-    void **old, **grown;
     if (n != 0 && (n & (n - 1)) != 0)
-        return true;
-    memcpy(&old, list, sizeof(old));
-    grown = realloc(old, (n == 0 ? 1 : 2 * (size_t)n) * sizeof(*grown));
-    if (grown != NULL)
-        memcpy(list, &grown, sizeof(grown));
-    return grown != NULL;
+        return list;
+    return realloc(list, (n == 0 ? 1 : 2 * (size_t)n) * sizeof(void *));
 }
 
 static const struct layout_table *keep_table(struct layouts *layouts, const unsigned char *packed,
@@ -266,8 +262,10 @@ static const struct layout_table *keep_table(struct layouts *layouts, const unsi
             memcmp(table->packed, packed, size) == 0)
             return table;
     }
-    if (!grow(&layouts->tables, layouts->n_tables))
+    struct layout_table **tables = grow(layouts->tables, layouts->n_tables);
+    if (tables == NULL)
         return NULL;
+    layouts->tables = tables;
     struct layout_table *table = table_new(packed, size, n_points);
     if (table != NULL)
         layouts->tables[layouts->n_tables++] = table;
@@ -283,8 +281,10 @@ static const struct layout *keep(struct layouts *layouts, const struct layout *l
             strcmp(kept->device, layout->device) == 0)
             return kept;
     }
-    if (layouts->n == LAYOUTS_MAX || !grow(&layouts->all, layouts->n))
+    struct layout **all = layouts->n < LAYOUTS_MAX ? grow(layouts->all, layouts->n) : NULL;
+    if (all == NULL)
         return NULL;
+    layouts->all = all;
     struct layout *copy = malloc(sizeof(*copy));
     if (copy == NULL)
         return NULL;
