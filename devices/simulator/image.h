@@ -5,8 +5,9 @@
  * exception 01. What the device has is what its points say: in each of the four
  * tables everything from the first to the last point can be read, gaps as 0,
  * except where the type calls registers unreadable; only registers and coils of
- * writable points can be written. Everything else is exception 02; a wrong
- * length, quantity or coil value is exception 03, which is looked at first.
+ * writable points can be written. Rows of SunSpec models stand in a chain from
+ * register 40000. Everything else is exception 02; a wrong length, quantity or
+ * coil value is exception 03, which is looked at first.
  *
  * Values are not judged: a setpoint far outside of what the plant can do stands
  * in the register, as in a real device. Not thread-safe.

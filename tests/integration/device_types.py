@@ -1,9 +1,11 @@
 """Devices of every type: served as their golden files hold them, and told apart."""
 
+import json
 import os
 import re
 
 import flux
+import sim_clients
 import pymodbus_server
 
 GOLDEN = os.path.join(os.path.dirname(__file__), "..", "unit", "golden")
@@ -93,6 +95,56 @@ class Scan(flux.Test):
         code, out, err = self.run_tool("scan", "--serial", path)
         self.assertEqual((code, out), (1, ""))
         self.assertRegex(err, r"^fluxbridge scan: .*ttyUSB9.*No such file")
+
+
+class Simulated(flux.Test):
+    def test_each_is_read(self):
+        """What the simulator holds for a type is what the type reads."""
+        names = sorted(file[:-len(".golden")] for file in os.listdir(GOLDEN)
+                       if file.endswith(".golden"))
+        place = self.place()
+        path = os.path.join(self.directory, "site.cfg")
+        with open(path, "w") as file:
+            file.write(flux.config(place, meters=[
+                flux.meter(place, "M-" + name, name, unit)
+                for unit, name in enumerate(names, 1)]))
+        self.addCleanup(sim_clients.Simulator(path).stop)
+        for name in names:
+            code, out, err = self.run_tool("read", "-c", path, "M-" + name, "--json")
+            sample = json.loads(out)
+            self.assertEqual((code, err, sample["quality"]), (0, "", "good"), sample)
+            voltage = [value for key, value in sample["data"].items()
+                       if key.startswith("voltage_l1_n")]
+            for value in voltage:
+                self.assertTrue(200 < value < 260, (name, value))
+
+    def test_kinds_of_rows(self):
+        with open(os.path.join(self.directory, "mine.cfg"), "w") as file:
+            file.write("""manufacturer = "Maker"; model = "Model 1"; points = (
+                { name = "manufacturer"; address = 0; type = "string"; registers = 4; },
+                { name = "name"; address = 4; type = "string"; registers = 4;
+                  word_order = "badc"; },
+                { name = "voltage"; address = 2; type = "int16"; unit = "V"; sunspec_model = 7;
+                  scale_register = "scale"; },
+                { name = "scale"; address = 3; type = "int16"; sunspec_model = 7; },
+                { name = "high"; address = 20; type = "uint8"; byte = "high"; unit = "V"; },
+                { name = "low"; address = 20; type = "uint8"; byte = "low"; unit = "%"; },
+                { name = "three"; address = 22; type = "uint24"; unit = "W"; },
+                { name = "digits"; address = 24; type = "bcd32"; unit = "W"; },
+                { name = "modulo"; address = 26; type = "m10k48"; unit = "W"; } );""")
+        os.environ["FLUXBRIDGE_PROFILES"] = self.directory
+        self.addCleanup(os.environ.pop, "FLUXBRIDGE_PROFILES")
+        place = self.place()
+        path = os.path.join(self.directory, "site.cfg")
+        with open(path, "w") as file:
+            file.write(flux.config(place, meters=[flux.meter(place, "Dev", "mine")]))
+        self.addCleanup(sim_clients.Simulator(path).stop)
+        data = json.loads(self.run_tool("read", "-c", path, "Dev", "--json")[1])["data"]
+        self.assertEqual((data["manufacturer"], data["name"], data["scale"]),
+                         ("Maker", "Model 1", -1))
+        for key, low, high in (("voltage", 200, 260), ("high", 200, 255), ("low", 1, 100),
+                               ("three", 1, 1e6), ("digits", 1, 1e6), ("modulo", 1, 1e6)):
+            self.assertTrue(low <= data[key] <= high, (key, data))
 
 
 class Documents(flux.Test):
