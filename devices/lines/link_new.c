@@ -84,7 +84,8 @@ static void line_close(struct link *link)
 {
     struct line *line = (struct line *)link;
     lose(line); /* what is given up on the way */
-    bool reset = line->phase == LINE_ASK || line->phase == LINE_PROBE || line->silent > 0;
+    bool reset =
+        line->phase == LINE_ASK || line->phase == LINE_PROBE || line->silent > 0 || line->has_lost;
     line->phase = LINE_IDLE;
     channel_close(line->channel, reset);
 }
@@ -206,11 +207,12 @@ static enum fault ended(struct line *line, enum fault fault)
         }
         return FAULT_NONE;
     }
+    const bool heard = line->heard_units[0] == unit || line->heard_units[1] == unit;
     const bool others = (line->heard_units[0] != NOBODY && line->heard_units[0] != unit) ||
-                        (line->heard_units[1] != NOBODY && line->heard_units[1] != unit);
+                        line->heard_units[1] != NOBODY;
     lose(line);
     line->phase = LINE_IDLE;
-    line->silent++;
+    line->silent += heard || !others; /* one that never answers says nothing of the others */
     link->stays_open =
         (fault == FAULT_TIMEOUT || (fault == FAULT_BAD_REPLY && line->step != NULL)) &&
         (line->step != NULL || (others && line->got == 0)) && line->silent < SILENT_MAX &&

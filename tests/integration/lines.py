@@ -191,9 +191,9 @@ class Gateways(flux.Test):
     def test_a_silent_unit_costs_no_connection(self):
         """The gateway gives a slot away once and for all: who closes the connection for
         each answer that is missing soon has none."""
-        units = {n: flux.meter_unit().registers for n in (1, 2, 3)}
-        gateway = Gateway(self.place(), units, silent=[3])
-        self.rig(gateway, {1: "Meter-1", 2: "Meter-2", 3: "Meter-3"})
+        units = {n: flux.meter_unit().registers for n in range(1, 7)}
+        gateway = Gateway(self.place(), units, silent=[3, 4, 5, 6])
+        self.rig(gateway, {n: "Meter-%d" % n for n in units})
         self.mqtt.wait("Meter-3/state")
         since = self.mqtt.mark()
         self.mqtt.wait_count("Meter-3/state", 6, since=since)
