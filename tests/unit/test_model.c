@@ -95,6 +95,8 @@ static struct model {
     bool stopped;       /* the last that was wanted is a stop */
     bool stop_first;    /* one was accepted: nothing else is asked of the device before */
     bool may_be_owed;   /* a zero, also from a run before */
+    bool settled;       /* one was confirmed in this step */
+    bool many;          /* are owed: more than are kept for a correction */
     /* The device. */
     struct known status, soe, blocks, target;
     int64_t last_write_ns;
@@ -193,7 +195,7 @@ static void check_value(int value, int64_t at_ns)
         if (command->written)
             wrong("written twice", command->id, value, 0);
         command->written = true;
-        model.may_be_owed = false;
+        model.may_be_owed = model.many = false;
         for (unsigned i = 0; i < COMMANDS_MOST; i++)
             model.asked[i].owed = false;
         return;
@@ -296,28 +298,32 @@ static void take_correction(struct asked *command, const struct outcome *outcome
         wrong("a stop corrected otherwise", command->id, outcome->kind, 0);
     if (command->stop)
         end_lease(); /* of what was found there meanwhile */
-    for (unsigned i = 0; command->before && i < COMMANDS_MOST; i++) {
-        if (model.asked[i].before)
-            model.asked[i].owed = false; /* for all of them */
-    }
     command->owed = command->unknown = false;
 }
 
 /* Of stops that had their outcome so many are kept for a correction. */
-static void forget_oldest_owed(void)
+static void count_owed(void)
 {
-    struct asked *oldest = NULL;
-    unsigned n = 0;
+    unsigned n = 0, before = 0;
+    for (unsigned i = 0; i < COMMANDS_MOST; i++) {
+        n += model.asked[i].owed && !model.asked[i].before;
+        before = before || (model.asked[i].owed && model.asked[i].before);
+    }
+    model.many = model.many || n + before > 8;
+}
+
+/* A zero was confirmed: each that waited for that has been told. */
+static void settle(void)
+{
+    if (!model.settled)
+        return;
     for (unsigned i = 0; i < COMMANDS_MOST; i++) {
         struct asked *at = &model.asked[i];
-        n += at->owed && !at->before;
-        if (at->owed && !at->before && (oldest == NULL || at->number < oldest->number))
-            oldest = at;
+        if (at->owed && !at->before && !model.many)
+            wrong("a stop was never corrected", at->id, 0, 0);
+        at->owed = at->before = false;
     }
-    for (unsigned i = 0; n >= 8 && i < COMMANDS_MOST; i++)
-        model.asked[i].owed = model.asked[i].owed && !model.asked[i].before;
-    if (n > 8)
-        oldest->owed = false;
+    model.settled = model.many = false;
 }
 
 static void take_stop(struct asked *command, const struct outcome *outcome)
@@ -329,7 +335,7 @@ static void take_stop(struct asked *command, const struct outcome *outcome)
     if (command->owed)
         model.may_be_owed = true;
     end_lease(); /* of what was found there meanwhile */
-    forget_oldest_owed();
+    count_owed();
     model.stop_first = false;
 }
 
@@ -373,6 +379,7 @@ static void note_settled(const struct outcome *outcome)
     if (outcome->kind != OUTCOME_CONFIRMED || outcome->command.value != 0.0)
         return;
     model.may_be_owed = false;
+    model.settled = true;
 }
 
 static void told(void *context, const struct outcome *outcome)
@@ -585,7 +592,7 @@ static void kill_and_start(void)
         at->open = at->unknown = false;
         model.may_be_owed = model.may_be_owed || at->owed;
     }
-    model.stop_first = false;
+    model.stop_first = model.settled = model.many = false;
     model.last_write_ns = INT64_MIN;
     model.writes_since = 0;
     model.leaving = false;
@@ -597,6 +604,7 @@ static void step_battery(void)
     const int64_t before_ns = fake_now_ns;
     battery_step(bed.battery, &bed.fake->link);
     watch();
+    settle();
     if (deadman_may_fire() && before_ns >= model.lease_ns)
         model.firing = model.own = true;
 }
@@ -615,6 +623,10 @@ static void leave_and_start(void)
         if (one_in(20))
             break; /* its time is up */
     }
+    const int held = model.sign * (int16_t)bed.fake->registers[1][TARGET];
+    if (model.on_exit && !model.lies && !model.foreign && battery_has_left(bed.battery) &&
+        held != 0 && held != model.fallback)
+        wrong("left at", "", held, 0);
     battery_abandon(bed.battery);
     watch();
     for (unsigned i = 0; i < COMMANDS_MOST; i++) {
@@ -652,17 +664,17 @@ static void check_time(void)
         const struct asked *at = &model.asked[i];
         if (at->open && fake_now_ns - at->put_ns > 10 * GRACE_NS)
             wrong("no outcome for a long time", at->id, fake_now_ns - at->put_ns, 0);
-        if (at->owed && !model.shares_line && due_ns - fake_now_ns > S)
-            wrong("an unconfirmed stop is not tried each second", at->id, due_ns, fake_now_ns);
         if ((at->open || at->owed) && at->put_ns > since_ns)
             since_ns = at->put_ns;
     }
+    if (model.may_be_owed && !model.shares_line && due_ns - fake_now_ns > S)
+        wrong("an unconfirmed stop is not tried each second", "", due_ns, fake_now_ns);
+    if (deadman_may_fire() && !model.foreign && !model.shares_line && due_ns - fake_now_ns > S)
+        wrong("the lease is over, and nothing is tried", "", model.lease_ns, due_ns);
     if (model.healthy_ns == CLOCK_NEVER || fake_now_ns - since_ns < GRACE_NS)
         return;
-    for (unsigned i = 0; i < COMMANDS_MOST; i++) {
-        if (model.asked[i].owed && model.asked[i].told)
-            wrong("a stop is owed to a device that answers", model.asked[i].id, 0, 0);
-    }
+    if (model.may_be_owed)
+        wrong("a stop is owed to a device that answers", "", 0, 0);
     if (!model.foreign && model.lease_ns != CLOCK_NEVER && fake_now_ns - model.lease_ns > GRACE_NS)
         wrong("the lease is over, and nothing was done", "", model.lease_ns, fake_now_ns);
 }
@@ -731,6 +743,7 @@ static void one_step(void)
         break;
     }
     watch();
+    check_time();
 }
 
 /* ---- sites ---- */

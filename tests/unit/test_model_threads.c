@@ -36,7 +36,14 @@
 #include "fake_link.h"
 #include "site.h"
 
-enum { BURSTS = 300, BURST_MOST = 8, EVENTS_MOST = 20000, LINES_MOST = 4000, FALLBACK = -20 };
+enum {
+    BURSTS = 300,
+    BURST_MOST = 8,
+    EVENTS_MOST = 20000,
+    LINES_MOST = 4000,
+    FALLBACK = -20,
+    PATIENCE_S = 30
+};
 
 enum event_kind { SENT, WRITTEN, TOLD };
 
@@ -342,10 +349,17 @@ static void send_one(uint64_t burst, unsigned number, uint64_t *random)
 
 static void wait_told(unsigned n)
 {
+    struct timespec until;
+    int error = 0;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += PATIENCE_S;
     pthread_mutex_lock(&stage.mutex);
-    while (stage.n_told < n)
-        pthread_cond_wait(&stage.cond, &stage.mutex);
+    while (stage.n_told < n && error == 0)
+        error = pthread_cond_timedwait(&stage.cond, &stage.mutex, &until);
+    const unsigned told = stage.n_told;
     pthread_mutex_unlock(&stage.mutex);
+    if (told < n)
+        fail_msg("%u commands, and %u outcomes", n, told);
 }
 
 /* The broker is away for so many polls. */
