@@ -90,12 +90,13 @@ static void stage_open(const char *control)
     char devices[2048];
     snprintf(
         devices, sizeof devices,
-        "bess = ( " SITE_BATTERY(
-            "b1", "Site-BESS-01", "1",
-            SITE_DISCHARGE
-            "%s") ");"
-                  "meters = ( { id = \"m1\"; name = \"Grid-Meter\"; type = \"acuvim2\"; modbus: { "
-                  "host = \"127.0.0.1\"; port = 1502; address = 2; timeout = \"5s\"; }; } );",
+        "bess = ( " SITE_BATTERY("b1", "Site-BESS-01", "1", SITE_DISCHARGE "%s") ", " SITE_BATTERY(
+            "b2", "Site-BESS-02", "3",
+            SITE_DISCHARGE) ");"
+                            "meters = ( { id = \"m1\"; name = \"Grid-Meter\"; type = \"acuvim2\"; "
+                            "modbus: { "
+                            "host = \"127.0.0.1\"; port = 1502; address = 2; timeout = \"5s\"; }; "
+                            "} );",
         control);
     site_read(&stage.conf, devices);
     stage.inbox = inbox_new();
@@ -419,6 +420,37 @@ static void test_min_interval_counts_from_the_last_write(void **state)
     stage_end();
 }
 
+/* Intervals are measured on the clock that nobody sets. */
+static void test_utc_set_back_does_not_make_rate_limited_last(void **state)
+{
+    (void)state;
+    stage_begin("min_interval = \"60s\";");
+    ask("d-1", 50);
+    struct command order = take();
+    tell(&order, OUTCOME_CONFIRMED);
+    wait_answers(1);
+    const int hours[] = {-5, 5};
+    for (unsigned i = 0; i < 2; i++) {
+        for (int64_t late = 0; late < 2; late++) {
+            struct inbox_message message = message_of(
+                SETPOINT, late ? "{\"id\":\"e\",\"value\":51}" : "{\"id\":\"f\",\"value\":51}");
+            message.payload[7] = (char)('g' + 2 * i + (unsigned)late); /* an id of its own */
+            message.utc_ms += hours[i] * INT64_C(3600000);
+            message.mono_ns += late * 61 * CLOCK_NS_PER_S;
+            send_message(&message);
+            if (late) {
+                order = take();
+                tell(&order, OUTCOME_REFUSED); /* not written: the interval runs on */
+            }
+            wait_answers(2 + 2 * i + (unsigned)late);
+            assert_string_equal(text_of(1 + 2 * i + (unsigned)late, "reason"),
+                                late ? "none" : "rate_limited");
+        }
+    }
+    assert_no_more(5);
+    stage_end();
+}
+
 /* ---- many ---- */
 
 /* It decides nothing: what replaces what is the battery's business. */
@@ -630,19 +662,33 @@ static void test_what_is_no_outcome_of_its_id(void **state)
     stage_end();
 }
 
+/* Under way at the same time, answered each, and remembered each for itself. */
 static void test_the_same_id_on_two_devices_is_two_commands(void **state)
 {
     (void)state;
+    static const char other[] = "flux/demo/Site-BESS-02/set/target_power";
     stage_begin("");
     ask("d-1", 50);
-    struct command order = take();
-    send_to("flux/demo/Grid-Meter/set/voltage_l1_n", "{\"id\":\"d-1\",\"value\":1}");
+    struct command first = take();
+    send_to(other, "{\"id\":\"d-1\",\"value\":60}");
+    struct command second = take();
+    assert_int_equal(first.device, 0);
+    assert_int_equal(second.device, 1);
+    tell(&second, OUTCOME_MISMATCH);
     wait_answers(1);
-    assert_answer(0, "d-1", "refused", "not_writable");
-    tell(&order, OUTCOME_CONFIRMED);
+    ask("d-1", 50); /* the first is under way all the same */
     wait_answers(2);
-    assert_answer(1, "d-1", "confirmed", "");
-    assert_no_more(2);
+    assert_answer(1, "d-1", "refused", "duplicate");
+    tell(&first, OUTCOME_CONFIRMED);
+    wait_answers(3);
+    assert_string_equal(text_of(0, "device"), "Site-BESS-02");
+    assert_string_equal(text_of(2, "device"), "Site-BESS-01");
+    ask("d-1", 50);
+    send_to(other, "{\"id\":\"d-1\",\"value\":60}");
+    wait_answers(5);
+    assert_answer(3, "d-1", "confirmed", "");
+    assert_answer(4, "d-1", "mismatch", "");
+    assert_no_more(5);
     stage_end();
 }
 
@@ -804,6 +850,7 @@ int main(void)
         cmocka_unit_test(test_what_is_no_command_topic_is_passed_over),
         cmocka_unit_test(test_a_bare_number_where_it_is_allowed),
         cmocka_unit_test(test_min_interval_counts_from_the_last_write),
+        cmocka_unit_test(test_utc_set_back_does_not_make_rate_limited_last),
         cmocka_unit_test(test_all_are_handed_on_in_their_order),
         cmocka_unit_test(test_more_than_can_be_kept),
         cmocka_unit_test(test_a_ready_command_is_taken_like_any_other),
