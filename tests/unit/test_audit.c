@@ -39,6 +39,7 @@ int fdatasync(int file)
     while (disk.held)
         pthread_cond_wait(&disk.cond, &disk.mutex);
     disk.waiting = false;
+    pthread_cond_broadcast(&disk.cond);
     int error = disk.error;
     pthread_mutex_unlock(&disk.mutex);
     errno = error;
@@ -81,9 +82,11 @@ static int set_up(void **state)
         return -1;
     outbox = outbox_new(1, 4096, 4 << 20);
     outbox_resumed(outbox, 0);
+    pthread_mutex_lock(&disk.mutex);
     disk.held = disk.waiting = disk.full = false;
     disk.error = 0;
     disk.syncs = 0;
+    pthread_mutex_unlock(&disk.mutex);
     return outbox ? 0 : -1;
 }
 
@@ -268,7 +271,7 @@ static void test_question_tries_again(void **state)
     (void)state;
     struct audit *audit = audit_start("not/yet", outbox);
     assert_int_equal(mkdir("not", 0700), 0);
-    assert_true(audit_available(audit));
+    wait_until_available(audit, true);
     assert_logged("the audit log is written again", "");
     audit_stop(audit);
 }
@@ -388,6 +391,10 @@ static void test_a_disk_that_hangs_at_the_end(void **state)
     assert_unaudited("one");
     assert_logged("the last outcomes are not in the audit log", path);
     SET(held, false); /* who was left behind touches nothing any more */
+    pthread_mutex_lock(&disk.mutex);
+    while (disk.waiting)
+        pthread_cond_wait(&disk.cond, &disk.mutex);
+    pthread_mutex_unlock(&disk.mutex);
 }
 
 /* Lines are kept up to a bound; beyond it outcomes are told at once. */
