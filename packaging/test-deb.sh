@@ -60,7 +60,7 @@ devices: {
     modbus: { host = "127.0.0.1"; port = 9; address = 1; };
     control: { ready_status = [ 1 ]; min_kw = -1; max_kw = 1; positive_is = "discharge"; }; } );
   meters = ( { id = "m"; name = "Meter"; type = "${2-acuvim2}"; poll = "1s";
-    modbus: { host = "127.0.0.1"; port = 9; address = 1; }; } );
+    modbus: { host = "127.0.0.1"; port = 9; address = 2; }; } );
 };
 END
 }
