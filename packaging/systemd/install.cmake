@@ -18,6 +18,7 @@ function(install_unit UNIT_NAME UNIT_DESCRIPTION UNIT_CONFIG UNIT_STATE)
   configure_file(${SOURCE_DIR}/packaging/systemd/fluxbridge.service.in
     ${BINARY_DIR}/packaging/${UNIT_NAME} @ONLY)
   file(INSTALL ${BINARY_DIR}/packaging/${UNIT_NAME} DESTINATION ${UNIT_DIR})
+  set(CMAKE_INSTALL_MANIFEST_FILES ${CMAKE_INSTALL_MANIFEST_FILES} PARENT_SCOPE)
 endfunction()
 install_unit(fluxbridge.service "${DESCRIPTION}" ${SYSCONF_DIR}/fluxbridge/fluxbridge fluxbridge)
 install_unit(fluxbridge@.service "${DESCRIPTION}, site %i" ${SYSCONF_DIR}/fluxbridge/%i
