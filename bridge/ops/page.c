@@ -94,8 +94,9 @@ static void put_lease(FILE *out, const struct view *view, unsigned device)
     json_t *root = json_object();
     json_object_set_new(root, "value",
                         isnan(lease.value) ? json_null() : json_text_number(lease.value));
-    json_object_set_new(root, "left_s",
-                        json_text_number(left_ms > 0 ? (double)(left_ms / 100) / 10.0 : 0.0));
+    json_object_set_new(
+        root, "left_s",
+        json_text_number(left_ms > 0 ? floor((double)left_ms / 100.0) / 10.0 : 0.0));
     put_and_free(out, json_text_dump(root));
 }
 
@@ -120,7 +121,7 @@ static void put_device(FILE *out, const struct view *view, unsigned index, char 
 void page_put_state(FILE *out, const struct view *view)
 {
     const size_t room = page_sample_room(view->conf);
-    char *text = malloc(room);
+    char *text = malloc(room + 1);
     (void)fprintf(out, "{\"site\":\"%s\",\"run\":\"%s\",\"ts\":%" PRId64 ",\"health\":",
                   view->conf->site, view->run, clock_utc_ms());
     put_and_free(out, page_health(view));

@@ -62,9 +62,9 @@ static bool has_token(const char *authorization, const char *token)
 static bool is_json(const char *content_type)
 {
     static const char wanted[] = "application/json";
-    const char end = strncasecmp(content_type, wanted, sizeof(wanted) - 1) == 0
-                         ? content_type[sizeof(wanted) - 1]
-                         : 'x';
+    if (strncasecmp(content_type, wanted, sizeof(wanted) - 1) != 0)
+        return false;
+    const char end = content_type[sizeof(wanted) - 1];
     return end == '\0' || end == ';' || end == ' ';
 }
 

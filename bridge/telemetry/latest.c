@@ -26,7 +26,7 @@ struct latest *latest_new(const struct device_list *list)
         calloc(1, sizeof(*latest) + list->n_devices * sizeof(struct latest_slot));
     if (latest == NULL)
         return NULL;
-    latest->values = calloc(n_values, sizeof(*latest->values));
+    latest->values = calloc(n_values + 1, sizeof(*latest->values));
     if (latest->values == NULL) {
         free(latest);
         return NULL;

@@ -452,6 +452,7 @@
     const axis = { stroke: css("--dim"), grid: { stroke: css("--line"), width: 1 }, ticks: { stroke: css("--line"), width: 1 }, font: "12px system-ui" };
     return {
       width: Math.max(200, box.clientWidth), height: box.clientWidth < 500 ? 180 : 220,
+      hooks: { ready: [(u) => { u.setLegend({ idx: u.data[0].length - 1 }); }] },
       cursor: { drag: { x: false, y: false }, points: { size: 6 } },
       scales: { x: { time: true, range: () => { const now = Date.now() / 1000; return [Math.max(now - STEP_S * SLOTS, Math.min(firstTime(), now - LEAST_S)), now]; } }, y: { range } },
       axes: [{ ...axis, values: (u, ticks) => ticks.map((t) => new Date(t * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hour12: false })) }, { ...axis, size: 56, values: (u, ticks) => ticks.map(number) }],
@@ -535,6 +536,8 @@
   function showOutcomes() {
     if (outcomes.length === 0) { $("outcomes").replaceChildren(el("p", "empty", "No command since the bridge started.")); return; }
     const list = el("ol", "outcomes");
+    list.tabIndex = 0;
+    list.setAttribute("aria-label", "Outcomes of commands, the newest first");
     for (const o of outcomes) {
       const li = el("li"), kind = el("span", "kind");
       li.dataset.id = o.id ?? "";
@@ -627,7 +630,8 @@
       if (d.dirty) { showDevice(d); if (d.card) showBattery(d); d.dirty = false; } else showTimes(d);
     }
     const n = devices.size;
-    mark($("fact-devices"), off > 0 ? "bad" : troubled > 0 ? "wait" : "good",
+    if (lostAt !== null) mark($("fact-devices"), "wait", "not known");
+    else mark($("fact-devices"), off > 0 ? "bad" : troubled > 0 ? "wait" : "good",
       n === 0 ? "none" : n - off + " of " + n + " online" + (troubled > off ? ", " + (troubled - off) + " in trouble" : ""));
     showFlow();
     if ($("troubled").checked) find();
