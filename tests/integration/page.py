@@ -72,7 +72,7 @@ class Stream:
 
 
 class Page(flux.Test):
-    def rig(self, control=None, http=None, **more):
+    def rig(self, control=None, http=None, timeout="2s", **more):
         self.server = self.modbus({1: flux.battery_unit(), 2: flux.meter_unit()})
         self.mosquitto = self.broker()
         self.mqtt = self.client(self.mosquitto)
@@ -84,7 +84,7 @@ class Page(flux.Test):
         settings.update(http or {})
         settings = {key: value for key, value in settings.items() if value is not None}
         self.flux = self.bridge(flux.config(
-            self.mosquitto, [flux.battery(self.server, control=control)],
+            self.mosquitto, [flux.battery(self.server, control=control, modbus={"timeout": timeout})],
             [flux.meter(self.server)], http=settings, **more))
         self.mqtt.wait_text("Site-BESS-01/status", "online")
         self.mqtt.wait_text("Grid-Meter/status", "online")
@@ -307,7 +307,7 @@ class Page(flux.Test):
 
     def test_whom_it_was_for(self):
         """Two commands with one id: each gets its own answer."""
-        self.rig()
+        self.rig(timeout=flux.patient(15))  # longer than it is kept waiting
         self.server.hold()
         self.mqtt.command(11, "same")
         self.mqtt.wait("Site-BESS-01/set/target_power")
@@ -394,8 +394,8 @@ class Page(flux.Test):
         self.assertEqual(self.post({"id": "c-4", "value": 1}, token="")[0], 401)
 
     def test_who_waits_keeps_nobody_waiting(self):
-        """As many commands as may are under way: the next is told so, all else goes on."""
-        self.rig()
+        """A device that takes its time: all else goes on."""
+        self.rig(timeout=flux.patient(15))
         self.server.hold()
         answers = []
 
