@@ -64,10 +64,13 @@ struct lookup *lookup_ask(const struct conf_mqtt *conf, const char *address,
     if (address != NULL)
         snprintf(lookup->address, sizeof(lookup->address), "%s", address);
     pthread_mutex_init(&lookup->mutex, NULL);
-    if (pthread_create(&thread, NULL, lookup_main, lookup) == 0)
+    if (pthread_create(&thread, NULL, lookup_main, lookup) == 0) {
         pthread_detach(thread);
-    else
-        lookup_main(lookup);
+    } else {
+        answer(lookup);
+        lookup->answered = true;
+        wake(context);
+    }
     return lookup;
 }
 

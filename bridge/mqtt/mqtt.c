@@ -1009,7 +1009,7 @@ void mqtt_disconnect(struct mqtt *mqtt, int64_t until_ns, bool with_will)
     mqtt->state = IDLE;
     pthread_mutex_unlock(&mqtt->mutex);
     if (with_will) {
-        int64_t end_ns = clock_mono_ns() + GOODBYE_NS;
+        int64_t end_ns = until_ns + GOODBYE_NS; /* hundreds may end at the same time */
         leave(mqtt);
         pthread_mutex_lock(&mqtt->mutex);
         while (!mqtt->gone && clock_mono_ns() < end_ns)

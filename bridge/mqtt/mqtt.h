@@ -148,7 +148,7 @@ bool mqtt_publish(struct mqtt *mqtt, const struct mqtt_message *message, uint64_
  * packet of no consequence is sent when for 100 ms no message has been acknowledged. */
 int64_t mqtt_tend(struct mqtt *mqtt, int64_t now_ns);
 
-/* Ends the session in order, waiting for what is in flight until `until_ns` at most.
+/* Ends the session in order, waiting for what is in flight until about `until_ns`.
  * The Will is not sent, unless `with_will` or something is still in flight then
  * (version 5; 3.1.1 has no word for that). */
 void mqtt_disconnect(struct mqtt *mqtt, int64_t until_ns, bool with_will);
