@@ -528,7 +528,7 @@ static void other_framings_are_served_over_tcp(void **state)
         const int64_t timeout_ns = DEADLINE_MS * INT64_C(1000000);
         uint16_t words[4] = {0};
         for (unsigned d = 0; d < N_DEVICES; d++) {
-            f->devices[d].modbus.framing = framings[i];
+            f->devices[d].modbus.framing = (int)framings[i];
             f->devices[d].modbus.baud = 9600;
         }
         start(f);
