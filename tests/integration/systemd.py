@@ -49,9 +49,12 @@ class Systemd(flux.Test):
             file.write("secret\n")
         most = resource.getrlimit(resource.RLIMIT_CORE)[1]
         resource.setrlimit(resource.RLIMIT_CORE, (most, most))
+        # Sanitizers have none of their own accord.
+        sanitizers = {name: os.environ.get(name, "") + ":disable_coredump=0"
+                      for name in ("ASAN_OPTIONS", "TSAN_OPTIONS")}
         ours = "unlimited" if most == resource.RLIM_INFINITY else str(most)
         for mqtt, limit in (({}, ours), ({"username": "u", "password_file": secret}, "0")):
-            bridge = self.rig({"NOTIFY_SOCKET": path}, **mqtt)
+            bridge = self.rig({"NOTIFY_SOCKET": path, **sanitizers}, **mqtt)
             self.assertEqual(listener.recv(100), b"READY=1")
             with open("/proc/%d/limits" % bridge.process.pid, encoding="utf-8") as file:
                 self.assertIn(["Max", "core", "file", "size", limit],
