@@ -3,8 +3,8 @@
  *     fleet DEVICES DELAY_MS
  *
  * Every device listens on a port of its own on 127.0.0.1; the first line of
- * output is {"ports":[…]}. Any unit id is answered, DELAY_MS after the request
- * (0 = at once). Registers, all readable by functions 03 and 04:
+ * output is {"ports":[…]}. Any unit id below 200 is answered, DELAY_MS after the
+ * request (0 = at once); the others never. Registers, all readable by functions 03 and 04:
  *
  *     0..2         the time at which the answer leaves, in microseconds
  *     3            answers given by this device so far
@@ -36,6 +36,7 @@
 
 enum { MBAP = 7, FRAME_MAX = 260, PDU_MAX = 253, READ_MAX = 125, WRITE_MAX = 123 };
 enum { READ_HOLDING = 3, READ_INPUT = 4, WRITE_ONE = 6, WRITE_MANY = 16, EXCEPTION = 0x80 };
+enum { SILENT_UNIT = 200 };
 enum { STATUS = 2000, TARGET = 2008, SOURCE = 2010, SOE = 2026, BLOCKS = 2028 };
 enum { ILLEGAL_FUNCTION = 1, ILLEGAL_VALUE = 3 };
 
@@ -198,6 +199,11 @@ static void serve(struct fleet *fleet, struct connection *connection)
            connection->got >= 6 + get16(connection->frame + 4)) {
         int64_t now_us = bench_now_us();
         size_t size = 6 + get16(connection->frame + 4);
+        if (connection->frame[MBAP - 1] >= SILENT_UNIT) {
+            connection->got -= size;
+            memmove(connection->frame, connection->frame + size, connection->got);
+            continue;
+        }
         note(fleet, connection->device, connection->frame + MBAP, size - MBAP, now_us);
         if (fleet->delay_us == 0) {
             reply(connection);

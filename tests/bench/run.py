@@ -37,6 +37,10 @@ SMALL = {"runs": 1, "period_ms": 100, "settle_s": 0, "window_s": 0.3, "long_s": 
          "sizes": (4,), "many": 6, "commands": 5, "slow_commands": 2, "tracers": False}
 
 
+SLOW_MS = 50  # of a stop's transaction under way
+SILENT_UNIT = 200  # of the fleet
+
+
 class Failure(Exception):
     """Something did not do its part; there is no figure."""
 
@@ -180,23 +184,27 @@ class Bench:
     # ---- the programs under test
 
     def start_bridge(self, devices, batteries=0, qos=0, wills=False, profile="bench",
-                     poll_ms=None, one_link=False, tracer=()):
+                     poll_ms=None, one_link=False, silent_ms=None, tracer=()):
         """The first `batteries` devices are PowerPacks. With `one_link` all are units of the
-        fleet's first."""
+        fleet's first; with `silent_ms` all but its first answer nothing, and are waited for
+        so long."""
         files = {key: os.path.join(self.directory, key)
                  for key in ("bridge.cfg", "audit.jsonl", "spool.db")}
         poll = "%dms" % (poll_ms or self.period_ms)
         bess, meters = [], []
         for i in range(devices):
             where = (self.ports[0], i + 1) if one_link else (self.ports[i], 1)
+            timeout = "5s"
+            if silent_ms:
+                where, timeout = (self.ports[0], SILENT_UNIT if i else 1), "%dms" % silent_ms
             text = ('{ id = "id-%d"; name = "d%d"; type = "%s"; poll = "%s"; modbus: { host = '
-                    '"127.0.0.1"; port = %d; address = %d; timeout = "5s"; };%s }')
+                    '"127.0.0.1"; port = %d; address = %d; timeout = "%s"; };%s }')
             if i < batteries:
                 control = (' control: { ready_status = [ 1 ]; min_kw = -250; max_kw = 250; '
                            'positive_is = "discharge"; };')
-                bess.append(text % (i, i, "powerpack", poll, *where, control))
+                bess.append(text % (i, i, "powerpack", poll, *where, timeout, control))
             else:
-                meters.append(text % (i, i, profile, poll, *where, ""))
+                meters.append(text % (i, i, profile, poll, *where, timeout, ""))
         groups = ["%s = ( %s );" % (name, ",\n".join(rows))
                   for name, rows in (("bess", bess), ("meters", meters)) if rows]
         with open(files["bridge.cfg"], "w") as file:
@@ -247,15 +255,17 @@ class Bench:
             "all_ms": heard["last_us"] / 1e3 - program.started_s * 1e3,
         }
 
-    def commands(self, program, count, interval_us, outcomes):
-        """Milliseconds from PUBLISH to the write and, with `outcomes`, to the outcome."""
+    def commands(self, program, count, interval_us, outcomes, order="command"):
+        """Milliseconds from PUBLISH to the write and, with `outcomes`, to the outcome. The
+        order is `command`, or `stop`: each is a zero then."""
         self.fleet.ask("mark")
-        sent = self.sink.ask("command d0 %d %d %d" % (count, interval_us, outcomes), program)
+        sent = self.sink.ask("%s d0 %d %d %d" % (order, count, interval_us, outcomes), program)
         # On a machine that stalls, a command may be superseded by the next before it is written.
         written = sent["confirmed"] if outcomes else count
         self.fleet.ask("await %d" % written, program)
         writes = self.fleet.ask("report 0")["writes"]
-        values = [i % 400 - 200 + (i % 400 >= 200) for i in range(count)]
+        values = [0 if order == "stop" else i % 400 - 200 + (i % 400 >= 200)
+                  for i in range(count)]
         latencies, at = [], 0
         for arrived_us, _, _, value in writes:
             if value not in values[at:]:
@@ -325,6 +335,17 @@ def commanding_slowly(size, count):
         running = bench.start_bridge(1, batteries=1)
         bench.sink.ask("await", running)
         return bench.commands(running, count, 500000, 1)
+
+
+def stopping(size, count, silent):
+    """Stops: where each answer takes SLOW_MS, or beside a unit that is waited for so long."""
+    with contextlib.ExitStack() as stack:
+        bench = Bench(size, stack, 2 if silent else 1, delay_ms=0 if silent else SLOW_MS)
+        running = bench.start_bridge(2 if silent else 1, batteries=1, poll_ms=4 * SLOW_MS,
+                                     silent_ms=SLOW_MS if silent else None)
+        bench.sink.ask("await", running)
+        figures = bench.commands(running, count, 10000 * SLOW_MS, 1, "stop")
+        return {"longer_%s" % key: value - SLOW_MS for key, value in figures.items()}
 
 
 def reading(size, program, seconds):
@@ -418,6 +439,8 @@ def run_once(size):
             measure(("command", "loaded" if load else "idle", program), commanding, load,
                     size["commands"], program)
     measure(("slow", "bridge"), commanding_slowly, size["slow_commands"])
+    for silent in (False, True):
+        measure(("stop", "silent" if silent else "idle"), stopping, size["slow_commands"], silent)
     for program in ("bare", "bridge"):
         measure(("read", program), reading, program, size["window_s"] / 2)
     if size["tracers"]:
@@ -526,6 +549,12 @@ def make_table(runs, size, binary):
                   ("command", "loaded", "bare"), reference_figure="write_%s_ms" % part)
     table.add("PUBLISH to outcome, device takes 50 ms, p99", "ms", ("slow", "bridge"),
               "outcome_p99_ms", absolute=300)
+    for load, words in (("idle", "a transaction takes %d ms" % SLOW_MS),
+                        ("silent", "a neighbour is silent for %d ms" % SLOW_MS)):
+        for part in ("p50", "max"):
+            table.add("stop: PUBLISH to register write less that, %s, %s" % (words, part), "ms",
+                      ("stop", load), "longer_write_%s_ms" % part,
+                      absolute=2 if part == "max" else None)
     table.add("start to first sample, %d links" % middle, "ms", ("poll", middle, 0, "bridge"),
               "first_ms", ("poll", middle, 0, "bare"), absolute=200)
     table.add("start to first sample, %d links, device Wills" % middle, "ms",

@@ -13,6 +13,7 @@
  *     mark              a new window of measurement begins
  *     report            what arrived in this window
  *     command DEVICE COUNT INTERVAL_US OUTCOMES
+ *     stop DEVICE COUNT INTERVAL_US OUTCOMES      the same, but each is a zero
  *                       sends COUNT setpoints, INTERVAL_US apart on average, and
  *                       answers when all their outcomes are in (OUTCOMES = 1) or
  *                       when all are sent (0)
@@ -53,6 +54,7 @@ struct sink {
     struct bench_series latencies;
 
     char target[64]; /* device that is sent commands */
+    bool stops;      /* what it is sent is zero */
     unsigned n_commands, n_sent, n_outcomes, n_confirmed;
     unsigned series; /* makes ids unique over several orders */
     bool wants_outcomes;
@@ -137,13 +139,13 @@ static void send_command(struct sink *sink)
     unsigned char body[512];
     char text[256];
     unsigned i = sink->n_sent++;
-    int value = (int)(i % 400) - 200;
+    int value = sink->stops ? -1 : (int)(i % 400) - 200;
     snprintf(text, sizeof(text), "%s%s/set/target_power", BASE, sink->target);
     size_t size = put_text(body, text);
     body[size++] = (unsigned char)((i + 1) >> 8 & 0x7f);
     body[size++] = (unsigned char)((i + 1) & 0xff) | 1;
     int length = snprintf(text, sizeof(text), "{\"id\":\"c%u-%u\",\"value\":%d}", sink->series, i,
-                          value + (value >= 0));
+                          value + (sink->stops || value >= 0));
     memcpy(body + size, text, (size_t)length);
     sink->random = sink->random * 1664525 + 1013904223;
     sink->sent_us[i] = bench_now_us();
@@ -156,7 +158,8 @@ static void send_command(struct sink *sink)
 static void begin_commands(struct sink *sink, const char *line)
 {
     int wants_outcomes = 0;
-    if (sscanf(line, "command %63s %u %" SCNd64 " %d", sink->target, &sink->n_commands,
+    sink->stops = strncmp(line, "stop ", 5) == 0;
+    if (sscanf(line, "%*s %63s %u %" SCNd64 " %d", sink->target, &sink->n_commands,
                &sink->interval_us, &wants_outcomes) != 4) {
         fprintf(stderr, "sink: malformed order: %s\n", line);
         exit(EXIT_FAILURE);

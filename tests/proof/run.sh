@@ -16,7 +16,6 @@ cache=${XDG_CACHE_HOME:-/var/cache}/fluxbridge-proof
 root=$cache/trixie
 as_root=
 [ "$(id -u)" -eq 0 ] || as_root=sudo
-events=
 started=$(date +%s)
 failed=0
 
@@ -55,7 +54,7 @@ check() {
     case $1 in
     stop)
         cbmc stop bridge/battery/intent.c bridge/battery/deadman.c bridge/battery/fallback.c \
-            --unwind 9 ${events:+-DEVENTS=$events}
+            --unwind 9
         ;;
     interlock)
         cbmc interlock bridge/battery/interlock.c devices/registers/plausible.c $registers \
@@ -102,7 +101,6 @@ make_root || {
 all="stop interlock admit codec encode command"
 
 if [ "${1-}" = --mutants ]; then
-    events=4 # are enough for these
     while IFS='|' read -r harness file change; do
         case $harness in '' | '#'*) continue ;; esac
         copy || exit 1

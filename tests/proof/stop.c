@@ -14,10 +14,7 @@
 #include "bridge/battery/intent.h"
 #include "tests/proof/prove.h"
 
-#ifndef EVENTS
-#define EVENTS 6
-#endif
-enum { NEVER = 0 };
+enum { EVENTS = 6, NEVER = 0 };
 
 static struct intent intent;
 static struct fallback fallback;
