@@ -213,10 +213,12 @@ static enum fault ended(struct line *line, enum fault fault)
     lose(line);
     line->phase = LINE_IDLE;
     line->silent += heard || !others; /* one that never answers says nothing of the others */
-    link->stays_open =
-        (fault == FAULT_TIMEOUT || (fault == FAULT_BAD_REPLY && line->step != NULL)) &&
-        (line->step != NULL || (others && line->got == 0)) && line->silent < SILENT_MAX &&
-        channel_is_sent(line->channel);
+    /* A setpoint that was given up must not be delivered later. */
+    const bool given_up = !line_is_read(line->asked.pdu[0]) && line->modbus.serial[0] == '\0';
+    const bool known = fault == FAULT_TIMEOUT || (fault == FAULT_BAD_REPLY && line->step != NULL);
+    link->stays_open = known && !given_up && line->silent < SILENT_MAX &&
+                       (line->step != NULL || (others && line->got == 0)) &&
+                       channel_is_sent(line->channel);
     return fault;
 }
 

@@ -620,6 +620,50 @@ static void test_no_write_is_sent_again_after_a_reconnect(void **state)
     assert_int_equal(test->server.end, ECONNRESET);
 }
 
+/* A gateway: one answer comes when another unit has been asked, one write gets none. */
+static void play_gateway(struct server *server)
+{
+    uint8_t late[FRAME_MAX];
+    server_accept(server);
+    for (int i = 0; i < 2 && server_request(server); i++)
+        server_value(server, 5);
+    if (!server_request(server))
+        return;
+    size_t size =
+        frame_for(server, (struct twist){0}, (const uint8_t[]){3, 2, 0x66, 0x66}, 4, late);
+    if (!server_request(server))
+        return;
+    server_send(server, late, size);
+    server_value(server, 6);
+    if (server_request(server))
+        server_end(server);
+}
+
+static enum fault read_unit(struct test *test, uint8_t unit, uint16_t *word, int64_t timeout_ns)
+{
+    return link_read(test->link, unit, POINT_HOLDING, 2000, 1, word, timeout_ns);
+}
+
+static void test_a_silent_unit_costs_the_others_no_connection(void **state)
+{
+    struct test *test = *state;
+    uint16_t word = 0;
+    start(test, play_gateway);
+    assert_int_equal(read_unit(test, UNIT, &word, LONG_NS), FAULT_NONE);
+    assert_int_equal(read_unit(test, UNIT + 1, &word, LONG_NS), FAULT_NONE);
+    assert_int_equal(read_unit(test, UNIT, &word, SHORT_NS), FAULT_TIMEOUT);
+    assert_true(test->link->is_open);
+    assert_int_equal(word, 5);
+    assert_int_equal(link_open(test->link, LONG_NS), FAULT_NONE);
+    assert_int_equal(read_unit(test, UNIT + 1, &word, LONG_NS), FAULT_NONE);
+    assert_int_equal(word, 6);
+    /* But a setpoint that is given up must not be delivered later. */
+    assert_int_equal(write_value(test, 0x64, SHORT_NS), FAULT_TIMEOUT);
+    assert_false(test->link->is_open);
+    finish(test);
+    assert_int_equal(test->server.end, ECONNRESET);
+}
+
 static void play_trickle(struct server *server)
 {
     uint8_t pdu[252] = {3, 250};
@@ -1150,6 +1194,7 @@ int main(void)
         TEST(test_a_connection_cut_instead_of_an_answer),
         TEST(test_a_late_answer_is_nobodys),
         TEST(test_no_write_is_sent_again_after_a_reconnect),
+        TEST(test_a_silent_unit_costs_the_others_no_connection),
         TEST(test_an_answer_that_trickles_is_bounded),
         TEST(test_signals_do_not_shorten_the_wait),
         TEST(test_refused),
