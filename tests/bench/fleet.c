@@ -3,8 +3,8 @@
  *     fleet DEVICES DELAY_MS
  *
  * Every device listens on a port of its own on 127.0.0.1; the first line of
- * output is {"ports":[…]}. Any unit id below 200 is answered, DELAY_MS after the
- * request (0 = at once); the others never. Registers, all readable by functions 03 and 04:
+ * output is {"ports":[…]}. Any unit id but 200 is answered, DELAY_MS after the
+ * request (0 = at once), that one never. Registers, all readable by functions 03 and 04:
  *
  *     0..2         the time at which the answer leaves, in microseconds
  *     3            answers given by this device so far
@@ -199,7 +199,7 @@ static void serve(struct fleet *fleet, struct connection *connection)
            connection->got >= 6 + get16(connection->frame + 4)) {
         int64_t now_us = bench_now_us();
         size_t size = 6 + get16(connection->frame + 4);
-        if (connection->frame[MBAP - 1] >= SILENT_UNIT) {
+        if (connection->frame[MBAP - 1] == SILENT_UNIT) {
             connection->got -= size;
             memmove(connection->frame, connection->frame + size, connection->got);
             continue;

@@ -549,10 +549,9 @@ def make_table(runs, size, binary):
                   ("command", "loaded", "bare"), reference_figure="write_%s_ms" % part)
     table.add("PUBLISH to outcome, device takes 50 ms, p99", "ms", ("slow", "bridge"),
               "outcome_p99_ms", absolute=300)
-    for load, words in (("idle", "a transaction takes %d ms" % SLOW_MS),
-                        ("silent", "a neighbour is silent for %d ms" % SLOW_MS)):
+    for load, words in (("idle", "slow device"), ("silent", "silent neighbour")):
         for part in ("p50", "max"):
-            table.add("stop: PUBLISH to register write less that, %s, %s" % (words, part), "ms",
+            table.add("stop to register write over %d ms, %s, %s" % (SLOW_MS, words, part), "ms",
                       ("stop", load), "longer_write_%s_ms" % part,
                       absolute=2 if part == "max" else None)
     table.add("start to first sample, %d links" % middle, "ms", ("poll", middle, 0, "bridge"),
