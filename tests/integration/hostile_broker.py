@@ -121,8 +121,8 @@ class Session:
 
 
 class HostileBroker:
-    """Listens on a port of its own from the start. Override connack(), puback() and
-    suback()."""
+    """Listens on a port of its own from the start. Override connack(), puback(),
+    suback() and unsuback()."""
 
     def __init__(self):
         self.changed = threading.Condition()
@@ -143,6 +143,9 @@ class HostileBroker:
 
     def suback(self, session, topic_filter):
         return 1
+
+    def unsuback(self, session, topic_filter):
+        """Just before the answer."""
 
     # ---- what a test asks ----
 
@@ -236,6 +239,9 @@ class HostileBroker:
             return self._subscribe(session, reader)
         if kind == 10:
             mid = reader.take(2)
+            if session.version == 5:
+                reader.take(reader.length())
+            self.unsuback(session, reader.text())
             session.send(0xB0, mid + b"\0\0" if session.version == 5 else mid)
         elif kind == 12:
             session.pings += 1

@@ -289,6 +289,20 @@ class Limits(flux.Test):
         self.broker.wait(lambda: all(s.left_with for s in self.broker.sessions))
         self.assertEqual({s.left_with for s in self.broker.sessions}, {4})
 
+    def test_a_command_at_the_very_end_has_an_outcome(self):
+        """The bridge acknowledges it, and has ended its subscription already."""
+        class Late(HostileBroker):
+            def unsuback(self, session, topic_filter):
+                if topic_filter == "flux/demo/+/set/#":
+                    session.deliver(BATTERY + "/set/target_power", '{"id":"late","value":10}')
+
+        self.rig(Late(), meter=None)
+        self.broker.wait(lambda: self.broker.on(BATTERY + "/status") and
+                         self.broker.on(BATTERY + "/status")[-1].payload == b"online")
+        self.flux.stop()
+        outcome = json.loads(self.wait_count(BATTERY + "/result", 1)[0].payload)
+        self.assertEqual((outcome["id"], outcome["reason"]), ("late", "shutting_down"))
+
     def test_no_will_when_it_is(self):
         self.rig(HostileBroker(), meter=None)
         self.broker.wait(lambda: self.broker.on(BATTERY + "/status") and

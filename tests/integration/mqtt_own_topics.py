@@ -142,27 +142,6 @@ class OwnTopics(flux.Test):
                       BATTERY + "/status", BATTERY + "/state"):
             old.wait("demo/" + topic, lambda m: not m.payload, since=since)
 
-    # ---- the end ----
-
-    def test_commands_at_the_end_have_an_outcome(self):
-        """Sent all the time: whatever the broker has taken before the bridge left."""
-        self.rig()
-        self.wait_up()
-        sent = []
-        self.mqtt.ask(1.0, "first")
-        line = self.flux.mark()
-        self.flux.signal(15)
-        for i in range(400):
-            self.mqtt.command(1.0, "c-%d" % i)
-            sent.append("c-%d" % i)
-            if self.flux.ended or any("stopped" in text for text in self.flux.lines[line:]):
-                break
-        self.assertEqual(self.flux.wait_end(), 0)
-        told = {m.json["id"]: m.json for m in self.mqtt.on(BATTERY + "/result")}
-        answered = [i for i in sent if i in told]
-        # Those answered are the first ones, without a gap: none was taken and forgotten.
-        self.assertEqual(answered, sent[:len(answered)])
-
 
 if __name__ == "__main__":
     flux.main()
