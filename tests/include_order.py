@@ -153,7 +153,9 @@ INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]', re.M)
 
 
 def module_of(path):
-    """The module that a file belongs to. The subcommands, a file each, are one: cli."""
+    """The module that a file belongs to. The subcommands, a file each, are one: cli; and
+    so are the parts of the spool."""
+    path = re.sub(r"^(bridge/store/spool)_(file|renew)\b", r"\1", path)
     return re.sub(r"^bridge/cli/(check|forget|points|read|scan|write)$", "bridge/cli/cli",
                   os.path.splitext(path)[0])
 
