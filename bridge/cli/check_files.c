@@ -95,6 +95,11 @@ static void check_password(const struct check *check)
     check_secret(check, path, where);
 }
 
+static void check_token(const struct check *check)
+{
+    check_secret(check, check->conf->http_token_file, cfg_lookup(check->file, "http.token_file"));
+}
+
 /* ---- certificates and keys ---- */
 
 static int no_passphrase(char *buffer, int size, int for_writing, void *context)
@@ -202,6 +207,7 @@ void check_files(const struct check *check)
     check_writable(check, conf->audit_path, "audit.path");
     check_own(check);
     check_password(check);
+    check_token(check);
     check_tls(check, cfg_lookup(check->file, "mqtt.tls"), conf->mqtt.ca_file, conf->mqtt.cert_file,
               conf->mqtt.key_file);
     for (unsigned i = 0; i < conf->devices.n_devices; i++) {

@@ -341,7 +341,7 @@ static void conf_read_http(struct cfg *cfg, const struct cfg_setting *root, stru
     const char *wrong = conf_load_password(conf->http_token_file, token);
     explicit_bzero(token, sizeof token);
     if (wrong)
-        cfg_problem(cfg, setting, "token_file: %s", wrong);
+        conf_missing(cfg, setting, "token_file", wrong);
     if (listens && !conf_is_loopback(conf->http_address))
         cfg_problem(cfg, setting,
                     "token_file needs a loopback address to listen on, such as 127.0.0.1: "

@@ -393,6 +393,14 @@ class Page(flux.Test):
         self.assertEqual(self.post({"id": "c-3", "value": 1}, token="another")[0], 401)
         self.assertEqual(self.post({"id": "c-4", "value": 1}, token="")[0], 401)
 
+    def test_the_token_may_come_late(self):
+        self.rig(http={"token_file": os.path.join(self.directory, "late")})
+        self.flux.wait_log("token_file: No such file or directory: it is waited for")
+        self.assertEqual(self.post({"id": "c-1", "value": 1})[0], 401)
+        with open(os.path.join(self.directory, "late"), "w") as file:
+            file.write(TOKEN)
+        self.assertEqual(self.post({"id": "c-2", "value": 1})[0], 200)
+
     def test_who_waits_keeps_nobody_waiting(self):
         """A device that takes its time: all else goes on."""
         self.rig(timeout=flux.patient(15))
