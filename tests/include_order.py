@@ -147,6 +147,7 @@ SOLE_USERS = {
     "MQTTAsync.h": "bridge/mqtt/mqtt.c",
     "libconfig.h": "devices/registers/cfg.c",
     "sqlite3.h": "bridge/store/",
+    "microhttpd.h": "bridge/ops/",
 }
 
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]', re.M)

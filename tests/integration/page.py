@@ -312,7 +312,7 @@ class Page(flux.Test):
 
     def test_whom_it_was_for(self):
         """Two commands with one id: each gets its own answer."""
-        self.rig(timeout=flux.patient(15))  # longer than it is kept waiting
+        self.rig(timeout="1m")  # longer than it is kept waiting
         self.server.hold()
         answers = []
         thread = threading.Thread(
@@ -413,7 +413,7 @@ class Page(flux.Test):
 
     def test_who_waits_keeps_nobody_waiting(self):
         """A device that takes its time: all else goes on."""
-        self.rig(timeout=flux.patient(15))
+        self.rig(timeout="1m")
         self.server.hold()
         answers = []
 
