@@ -38,6 +38,9 @@ enum { STEPS = 50000, STEPS_PER_SITE = 2000, COMMANDS_MOST = 64 };
  * that may be under way, with timeouts, and then some attempts. */
 #define GRACE_NS (60 * S)
 
+/* How this type's register says that it does not know how many blocks there are. */
+enum { NO_BLOCKS = 65535 };
+
 /* ---- the generator ---- */
 
 static uint64_t random_state;
@@ -145,6 +148,8 @@ static const char *forbidden(int value, int64_t since_ns)
         return "not ready";
     if (soe > 100)
         return "no state of energy";
+    if (model.kw_per_block != 0 && model.blocks.word == NO_BLOCKS)
+        return "blocks that are not to be believed";
     if (value > 0 ? soe <= model.soe_min : soe >= model.soe_max)
         return "SOE";
     if (model.kw_per_block != 0 && abs(value) > model.kw_per_block * model.blocks.word)
@@ -374,6 +379,15 @@ static void take_own(const struct outcome *outcome)
         end_lease();
 }
 
+/* An unknown outcome is corrected when its register is read, or written over. */
+static void check_settled(const struct asked *but)
+{
+    for (unsigned i = 0; i < COMMANDS_MOST; i++) {
+        if (model.asked[i].unknown && &model.asked[i] != but)
+            wrong("an unknown outcome was not corrected", model.asked[i].id, 0, 0);
+    }
+}
+
 static void note_settled(const struct outcome *outcome)
 {
     if (outcome->kind != OUTCOME_CONFIRMED || outcome->command.value != 0.0)
@@ -400,6 +414,8 @@ static void told(void *context, const struct outcome *outcome)
     model.writes_since = 0;
     if (outcome->written_ns != 0 && outcome->kind != OUTCOME_FAILED && !outcome->correction)
         model.last_write_ns = outcome->written_ns;
+    if (!outcome->correction && outcome->written_ns != 0 && outcome->kind != OUTCOME_FAILED)
+        check_settled(command);
     if (command == NULL) {
         take_own(outcome);
         return;
@@ -547,7 +563,7 @@ static void change_state(void)
     registers[SOE] = one_in(20) ? 65535 : (uint16_t)(one_in(2) ? between(0, 100) : between(40, 60));
     if (one_in(4))
         registers[SOE] = (uint16_t)((one_in(2) ? model.soe_min : model.soe_max) + between(-1, 1));
-    registers[BLOCKS] = (uint16_t)between(0, 6);
+    registers[BLOCKS] = one_in(8) ? NO_BLOCKS : (uint16_t)between(0, 6);
 }
 
 /* Somebody's hand at the device. */
@@ -571,6 +587,7 @@ static void take_poll(void)
     watch();
     if (!heard)
         return;
+    check_settled(NULL);
     if (rest && !model.firing && model.lease_ns != CLOCK_NEVER && fake_now_ns < model.lease_ns)
         end_lease();
     else if (!rest && model.lease_ns == CLOCK_NEVER)
@@ -620,7 +637,7 @@ static void leave_and_start(void)
         if (due_ns > fake_now_ns)
             fake_now_ns = due_ns;
         step_battery();
-        if (one_in(20))
+        if (one_in(60))
             break; /* its time is up */
     }
     const int held = model.sign * (int16_t)bed.fake->registers[1][TARGET];
@@ -721,7 +738,7 @@ static void one_step(void)
             kill_and_start();
         break;
     case 9:
-        if (one_in(16))
+        if (one_in(8))
             leave_and_start();
         break;
     case 10:
@@ -786,6 +803,9 @@ static void begin_site(void)
     if (model.on_exit)
         (void)snprintf(control + used, sizeof control - used, "on_exit = \"fallback\"; ");
     bed_begin(&bed, control);
+    struct point *blocks = &bed.device->points[bed.device->control.blocks];
+    blocks->n_sentinels = 1;
+    blocks->sentinels[0] = NO_BLOCKS;
     bed_kill(&bed);
     start();
 }
