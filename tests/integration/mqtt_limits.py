@@ -23,11 +23,10 @@ class Limits(flux.Test):
         words = [word for _ in range(80) for word in flux.float_words(50.0)]
         self.meter = flux.Unit({**flux.registers(0x4000, words), **flux.meter_unit().registers})
         self.server = self.modbus({1: self.battery, 2: self.meter})
-        self.port = self.place().port
         self.flux = self.bridge(flux.config(
             broker, [flux.battery(self.server, poll="100ms")],
             [flux.meter(self.server, type=meter, poll="100ms")] if meter else [],
-            mqtt=mqtt, http={"listen": "127.0.0.1:%d" % self.port}, **more))
+            mqtt=mqtt, **more))
 
     def wait_count(self, topic, count, timeout_s=None):
         self.broker.wait(lambda: len(self.broker.on(topic)) >= count, timeout_s,
