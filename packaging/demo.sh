@@ -133,6 +133,8 @@ free_port && mqtt_port=$free
 free_port && bess_port=$free
 free_port && grid_port=$free
 free_port && pv_port=$free
+free_port && http_port=$free
+echo demo >"$directory/token"
 cat >"$directory/mosquitto.conf" <<END
 listener $mqtt_port 127.0.0.1
 allow_anonymous true
@@ -144,6 +146,7 @@ cat >"$directory/demo.cfg" <<END
 site = "demo";
 mqtt: { url = "mqtt://127.0.0.1:$mqtt_port"; };
 audit: { path = "$directory/audit.jsonl"; };
+http: { listen = "127.0.0.1:$http_port"; token_file = "$directory/token"; };
 devices: {
   bess = ( {
     id = "demo-bess"; name = "Site-BESS-01"; type = "powerpack"; poll = "1s";
@@ -220,7 +223,12 @@ say "Every step was seen, in $SECONDS s"
 [ $once = yes ] && exit 0
 cat <<END
 
-fluxbridge goes on running; Ctrl-C ends everything. In another terminal:
+fluxbridge goes on running; Ctrl-C ends everything. The site in a browser, where the
+token "demo" lets you set the battery's power:
+
+    http://127.0.0.1:$http_port/
+
+In another terminal:
 
   everything that is published (topics.md describes it):
     mosquitto_sub -V 5 -h 127.0.0.1 -p $mqtt_port -v -t '$base/#'

@@ -213,13 +213,13 @@
   const flowRows = new Map();
   function flowOf() {
     const all = [...devices.values()].filter((d) => d.power);
-    const batteries = all.filter(isBattery), meters = all.filter((d) => !isBattery(d));
+    const batteries = all.filter(isBattery), meters = all.filter((d) => !isBattery(d)).map((d) => row(d, "meter"));
     const rows = batteries.length > 4
       ? [{ key: "*", name: batteries.length + " batteries", kind: "battery", kw: sum(batteries.map(powerOf)), setpoint: batteries.every((d) => d.power === "target_power") }]
       : batteries.map((d) => row(d, "battery"));
     const room = FLOWS_MAX - rows.length;
-    const shown = meters.length > room ? [...meters].sort((a, b) => Math.abs(powerOf(b) ?? 0) - Math.abs(powerOf(a) ?? 0)).slice(0, room) : meters;
-    return { rows: rows.concat(shown.map((d) => row(d, "meter"))), hidden: meters.length - shown.length };
+    const shown = meters.length > room ? meters.sort((a, b) => Math.abs(b.kw ?? 0) - Math.abs(a.kw ?? 0)).slice(0, room) : meters;
+    return { rows: rows.concat(shown), hidden: meters.length - shown.length };
   }
   const row = (d, kind) => ({ key: d.name, name: d.name, kind, kw: powerOf(d), what: words(d.power), setpoint: d.power === "target_power", why: health(d) });
   const sum = (list) => list.every((v) => v === null) ? null : list.reduce((a, v) => a + (v ?? 0), 0);
@@ -625,7 +625,7 @@
       const h = health(d);
       off += h === "offline";
       troubled += h !== "online";
-      if (d.wasHealth !== h) { d.wasHealth = h; d.dirty = true; }
+      if (h !== d.wasHealth) { d.wasHealth = h; d.dirty = true; }
       if (!d.row || !(d.rowVisible || d.cardVisible)) continue;
       if (d.dirty) { showDevice(d); if (d.card) showBattery(d); d.dirty = false; } else showTimes(d);
     }
