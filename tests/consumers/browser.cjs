@@ -28,8 +28,15 @@ const verbs = {
   },
   run: ({ script }) => page.evaluate(script),
   async wait({ script, ms }) { // not waitForFunction: the page's policy forbids what that does
-    for (const end = Date.now() + ms; !(await page.evaluate(script)); await new Promise((go) => { setTimeout(go, 50); }))
-      if (Date.now() > end) throw new Error("waited in vain for " + script);
+    let why = "";
+    for (const end = Date.now() + ms; Date.now() < end; await new Promise((go) => { setTimeout(go, 50); })) {
+      try {
+        if (await page.evaluate(script)) return;
+      } catch (error) { // what it looks at is not there yet
+        why = ": " + error;
+      }
+    }
+    throw new Error("waited in vain for " + script + why);
   },
   fill: ({ where, text }) => page.fill(where, text),
   click: ({ where }) => page.click(where),
