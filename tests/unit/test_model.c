@@ -588,7 +588,7 @@ static void take_poll(void)
     if (!heard)
         return;
     check_settled(NULL);
-    if (rest && !model.firing && model.lease_ns != CLOCK_NEVER && fake_now_ns < model.lease_ns)
+    if (rest && !model.firing)
         end_lease();
     else if (!rest && model.lease_ns == CLOCK_NEVER)
         begin_lease(fake_now_ns + 10 * S);
