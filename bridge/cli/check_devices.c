@@ -8,7 +8,7 @@
 #include "bridge/cli/reading.h"
 #include "bridge/cli/terminal.h"
 #include "devices/lines/link_new.h"
-#include "devices/registers/bustime.h"
+#include "devices/registers/bus_share.h"
 
 /* Timed readings of a device: enough to see past one that was held up. */
 enum { TIMED_READINGS = 4, LIST_MAX = 800 };
@@ -38,7 +38,7 @@ void check_speeds(const struct check *check)
             struct plan *plan =
                 list->devices[i].link == link ? plan_new(&list->devices[i], NULL) : NULL;
             if (plan != NULL)
-                share += bustime_share(&list->devices[i], plan);
+                share += bus_share(&list->devices[i], plan);
             plan_free(plan);
         }
         judge_link(check, link, share, "by its baud rate");

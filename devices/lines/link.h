@@ -21,8 +21,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "devices/lines/endpoint.h"
 #include "devices/lines/fault.h"
-#include "devices/registers/device.h"
 
 enum { LINK_PDU_MAX = 253, LINK_READ_MAX = 125, LINK_READ_BITS_MAX = 2000, LINK_WRITE_MAX = 123 };
 enum { LINK_PEER_MAX = 80 };

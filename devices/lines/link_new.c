@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "devices/lines/bustime.h"
 #include "devices/lines/line.h"
-#include "devices/registers/bustime.h"
 
 enum { NOBODY = -1 };
 /* A connection on which so many answers in a row are missing is opened anew. */
@@ -264,7 +264,7 @@ static void line_free(struct link *link)
 /* The silence that a line wants by itself. */
 static int64_t least_gap_ns(const struct device_modbus *modbus)
 {
-    if (place_has_ids(modbus))
+    if (endpoint_has_ids(modbus))
         return 0;
     int64_t gap_ns = modbus->framing == DEVICE_RTU ? bustime_gap_ns(modbus) : 0;
     return gap_ns > GAP_WITHOUT_IDS_NS ? gap_ns : GAP_WITHOUT_IDS_NS;
@@ -289,9 +289,9 @@ struct link *link_new(const struct device_modbus *modbus)
     if (modbus->request_gap_ns > line->gap_ns)
         line->gap_ns = modbus->request_gap_ns;
     line->channel = channel_new(&line->link, &line->modbus);
-    if (!place_has_ids(modbus))
+    if (!endpoint_has_ids(modbus))
         line->step = calloc(1, sizeof *line->step);
-    if (line->channel == NULL || (!place_has_ids(modbus) && line->step == NULL)) {
+    if (line->channel == NULL || (!endpoint_has_ids(modbus) && line->step == NULL)) {
         line_free(&line->link);
         return NULL;
     }

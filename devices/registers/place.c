@@ -96,11 +96,6 @@ const char *place_host_problem(const char *host)
 
 /* ---- the group ---- */
 
-bool place_has_ids(const struct device_modbus *modbus)
-{
-    return modbus->framing == DEVICE_TCP && !modbus->loose_transaction_id;
-}
-
 void place_redirect(struct device_modbus *place, const char *host, uint16_t port)
 {
     snprintf(place->host, sizeof place->host, "%s", host);

@@ -10,6 +10,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "devices/lines/endpoint.h"
+
 enum {
     POINT_NAME_MAX = 64,
     POINT_UNIT_MAX = 16,
@@ -20,14 +22,6 @@ enum {
     POINT_NUMBER_WORDS_MAX = 4,           /* of one that is a number */
     POINT_TEXT_MAX = 2 * POINT_WORDS_MAX, /* bytes */
     POINT_EXPONENT_MAX = 10               /* of a scale register: SunSpec's sunssf is -10..10 */
-};
-
-/* Where a point lives. The value is the function code that reads it. */
-enum point_table {
-    POINT_COIL = 1,
-    POINT_DISCRETE = 2,
-    POINT_HOLDING = 3,
-    POINT_INPUT = 4,
 };
 
 enum point_type {

@@ -7,7 +7,8 @@
 
 #include <cmocka.h>
 
-#include "devices/registers/bustime.h"
+#include "devices/lines/bustime.h"
+#include "devices/registers/bus_share.h"
 
 #define MS INT64_C(1000000)
 
@@ -69,12 +70,12 @@ static void test_the_share_of_a_device(void **state)
     (void)state;
     assert_non_null(plan);
     /* 220 ms each time and 220 ms every other time, of 1000 ms. */
-    assert_true(bustime_share(&device, plan) > 0.3299);
-    assert_true(bustime_share(&device, plan) < 0.3301);
+    assert_true(bus_share(&device, plan) > 0.3299);
+    assert_true(bus_share(&device, plan) < 0.3301);
     device.poll_ns = 100 * MS;
-    assert_true(bustime_share(&device, plan) > 3.299);
+    assert_true(bus_share(&device, plan) > 3.299);
     device.modbus.serial[0] = '\0'; /* TCP */
-    assert_true(bustime_share(&device, plan) == 0);
+    assert_true(bus_share(&device, plan) == 0);
     plan_free(plan);
 }
 

@@ -259,7 +259,7 @@ static struct frame decode(const uint8_t *bytes, size_t n)
 
 static enum mishap pick_mishap(const struct unit *device, bool probe)
 {
-    bool ids = place_has_ids(&world.kind->modbus);
+    bool ids = endpoint_has_ids(&world.kind->modbus);
     if (world.calm || roll() % 100 >= 14)
         return MISHAPS;
     enum mishap mishap = (enum mishap)(roll() % MISHAPS);
@@ -408,7 +408,7 @@ int connect(int fd, const struct sockaddr *address, socklen_t size)
         return (int)syscall(SYS_connect, fd, address, size);
     world.ended = false;
     world.n_inbox = 0;
-    if (place_has_ids(&world.kind->modbus))
+    if (endpoint_has_ids(&world.kind->modbus))
         world.n_events = 0; /* else what is under way comes on the new one as well */
     return 0;
 }
@@ -520,7 +520,7 @@ static void test_no_value_is_wrong(void **state)
                   ROUNDS * (QUESTIONS + CALM));
     assert_in_range(good, ROUNDS * (QUESTIONS + CALM) / 2, ROUNDS * (QUESTIONS + CALM));
     for (unsigned i = 0; i < MISHAPS; i++) {
-        bool none = (i == FOREIGN_NUMBER && !place_has_ids(&kind->modbus)) ||
+        bool none = (i == FOREIGN_NUMBER && !endpoint_has_ids(&kind->modbus)) ||
                     (i == HUNG_UP && master != -1) ||
                     (i == NOISE && kind->modbus.framing == DEVICE_TCP);
         assert_true((world.happened[i] == 0) == none);

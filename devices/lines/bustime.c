@@ -1,11 +1,10 @@
-#include "devices/registers/bustime.h"
+#include "devices/lines/bustime.h"
 
 static const int64_t NS_PER_S = 1000000000;
 
 enum {
     REQUEST_BYTES = 8,      /* unit, function, address, count, CRC */
     ANSWER_BYTES = 5,       /* unit, function, size, CRC */
-    CLASSES_PERIOD = 240,   /* scans: a multiple of most poll classes */
     GAP_HALF_CHARACTERS = 7 /* 3.5 characters */
 };
 
@@ -30,18 +29,4 @@ int64_t bustime_read_ns(const struct device_modbus *modbus, enum point_table tab
     if (modbus->framing == DEVICE_ASCII)
         bytes = 2 * (bytes - 2) + 6;
     return characters_ns(modbus, 2 * bytes) + 2 * bustime_gap_ns(modbus);
-}
-
-double bustime_share(const struct device *device, const struct plan *plan)
-{
-    const struct device_modbus *modbus = &device->modbus;
-    if (modbus->serial[0] == '\0')
-        return 0;
-    int64_t busy_ns = 0;
-    for (uint64_t scan = 0; scan < CLASSES_PERIOD; scan++) {
-        struct plan_block block;
-        for (unsigned next = 0; plan_next(plan, next, scan, &block, &next);)
-            busy_ns += bustime_read_ns(modbus, block.table, block.count);
-    }
-    return (double)busy_ns / CLASSES_PERIOD / (double)device->poll_ns;
 }

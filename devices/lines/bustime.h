@@ -2,13 +2,12 @@
  *
  * Pure. Counts the characters of the frames and the silence between them
  * (MODBUS over Serial Line V1.02, section 2.5.1), at the line's own speed; the
- * time that a device takes to think is not in it. So a plan that needs more
- * than this allows cannot be kept by any device.
+ * time that a device takes to think is not in it.
  */
-#ifndef DEVICES_REGISTERS_BUSTIME_H
-#define DEVICES_REGISTERS_BUSTIME_H
+#ifndef DEVICES_LINES_BUSTIME_H
+#define DEVICES_LINES_BUSTIME_H
 
-#include "devices/registers/plan.h"
+#include "devices/lines/endpoint.h"
 
 /* The silence that must pass between two frames: 3.5 characters, and 1.75 ms
  * above 19200 baud (section 2.5.1.1). */
@@ -16,9 +15,5 @@ int64_t bustime_gap_ns(const struct device_modbus *modbus);
 
 /* One read of `count` registers (or bits): request, answer, and both silences. */
 int64_t bustime_read_ns(const struct device_modbus *modbus, enum point_table table, uint16_t count);
-
-/* The share of the line's time that polling the device by this plan takes, on
- * average over its poll classes: 0.25 is a quarter. 0 on TCP. */
-double bustime_share(const struct device *device, const struct plan *plan);
 
 #endif
