@@ -9,7 +9,7 @@
 #include "bridge/ops/request.h"
 #include "bridge/wire/topic.h"
 
-enum { BODY_MAX = 64 << 10 };         /* is read to its end; beyond, the connection ends */
+enum { BODY_MAX = 16 << 20 };         /* is read to its end; beyond, the connection ends */
 #define WAIT_NS (30 * CLOCK_NS_PER_S) /* for the outcome of a slow device */
 
 static const char prefix[] = "/api/devices/";

@@ -340,11 +340,8 @@ class Page(flux.Test):
         status, answer = self.post({"id": "m-4", "value": 1}, point="soe")
         self.assertEqual((status, answer["reason"]), (409, "not_writable"))
         for size in (4096 + 1, 60000, 1 << 20):
-            try:
-                status, answer = self.post('{"id":"%s","value":1}' % ("x" * size))
-                self.assertEqual((status, answer["reason"]), (413, "too_large"))
-            except OSError:  # hung up on while it was still sending
-                self.assertGreater(size, 60000)
+            status, answer = self.post('{"id":"%s","value":1}' % ("x" * size))
+            self.assertEqual((status, answer["reason"]), (413, "too_large"))
         for kind in ("text/plain", "application/x-www-form-urlencoded", "application/jsonp", None):
             status, answer = self.post({"id": "m-5", "value": 1}, headers={"Content-Type": kind})
             self.assertEqual((status, answer["reason"]), (415, "not_json"), kind)
