@@ -94,6 +94,7 @@ say() {
 log=$(mktemp) || exit 1
 work=proof.$$
 trap '$as_root rm -rf "${root:?}/$work"; rm -f "$log"' EXIT
+trap 'exit 1' HUP INT TERM
 make_root || {
     echo "there is no Debian 13 to prove in: $root"
     exit 1
