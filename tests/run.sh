@@ -1,10 +1,12 @@
 #!/bin/sh
 # From a bare clone on Debian 12 or 13 to every test run:
 #
-#   installs missing packages, checks the format, builds with gcc and clang with
-#   warnings as errors, runs clang-tidy and cppcheck, and runs every test under
-#   AddressSanitizer with UBSan, under ThreadSanitizer, over the fuzz corpora,
-#   and last of all in the plain build, whose summary is the last thing printed.
+#   tests/run.sh         installs missing packages, checks the format, builds with warnings
+#                        as errors, and runs every test under AddressSanitizer with UBSan,
+#                        over the fuzz corpora, and last of all in the plain build, whose
+#                        summary is the last thing printed
+#   tests/run.sh --deep  what takes longer: clang-tidy, cppcheck, and every test under
+#                        ThreadSanitizer
 #
 # A step that fails does not stop the others. Exits 0 only when every step was
 # good. Build trees and logs are below build/.
@@ -51,16 +53,21 @@ tidy() {
 }
 
 step "packages" packaging/install-deps.sh tests
+if [ "${1-}" = --deep ]; then
+    step "clang build" build clang clang
+    step "clang-tidy" tidy
+    step "cppcheck" cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 -I. -j2 \
+        --enable=warning,performance,portability -D_GNU_SOURCE bridge devices
+    step "TSan" build_and_test tsan clang -DFLUXBRIDGE_SANITIZE=thread
+    [ -z "$failed" ] || printf '\nFAILED:%s\n' "$failed"
+    [ -z "$failed" ]
+    exit
+fi
 step "format" sh -c 'find bridge devices tests -name "*.[ch]" -print0 |
     xargs -0 clang-format --dry-run -Werror'
 step "gcc build" build plain gcc
-step "clang build" build clang clang
-step "clang-tidy" tidy
-step "cppcheck" cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 -I. -j2 \
-    --enable=warning,performance,portability -D_GNU_SOURCE bridge devices
 # The sanitized builds are clang's: gcc's UBSan makes conversions of its own and warns of them.
 step "ASan and UBSan" build_and_test asan clang -DFLUXBRIDGE_SANITIZE=address,undefined
-step "TSan" build_and_test tsan clang -DFLUXBRIDGE_SANITIZE=thread
 step "fuzz corpora" build_and_test fuzz clang -DFLUXBRIDGE_FUZZ=ON \
     -DFLUXBRIDGE_SANITIZE=fuzzer-no-link,address,undefined
 if [ -n "$failed" ]; then
