@@ -103,7 +103,7 @@ char *status_json_health(const struct conf *conf, const struct health *health,
     json_object_set_new(root, "drops_by_device", drops_by_device(&conf->devices, drops));
     json_object_set_new(
         root, "set_aside",
-        json_integer((json_int_t)(depth->set_aside + health_get(&health->set_aside))));
+        json_integer((json_int_t)depth->set_aside + (json_int_t)health_get(&health->set_aside)));
     json_object_set_new(root, "spool_depth", json_integer((json_int_t)depth->backlog));
     json_object_set_new(root, "reconnects", counter(&health->reconnects));
     json_object_set_new(root, "commands", command_counters(health));
