@@ -134,7 +134,8 @@ class Lease(flux.BatteryTest):
                 # 20 periods of 500 ms; a sixth of the time is not theirs, or one wait.
                 self.assertEqual(len(times), 21)
                 self.assertLess(times[20] - times[0], 10000 * 1.25 * max(1, flux.PATIENCE))
-                self.assertGreater(self.written().count(0), 1)  # and it was tried
+                # And it was tried; again only once its rest is over, which is longer there.
+                self.assertGreater(self.written().count(0), 1 if flux.PATIENCE == 1 else 0)
                 self.doCleanups()
                 self.setUp()
 
