@@ -33,6 +33,7 @@ struct subscriber {
     struct outcome outcome;     /* taken */
     struct outcome answer;      /* given here */
     struct open_command **open; /* by device */
+    struct mailbox **mailboxes; /* by device */
     int64_t *last_write_ns;     /* by device, of its setpoint; INT64_MIN = never */
 };
 
@@ -109,13 +110,12 @@ static void answer(struct subscriber *subscriber, const struct command *command,
 /* Gives an admitted command to the thread that owns the device's link. */
 static void hand_over(struct subscriber *subscriber, const struct command *command)
 {
-    const struct device *device = &subscriber->setup.conf->devices.devices[command->device];
     struct command replaced;
     if (!note_open(subscriber, command)) {
         answer(subscriber, command, OUTCOME_REFUSED, REASON_RATE_LIMITED, "out of memory");
         return;
     }
-    switch (mailbox_put(subscriber->setup.mailboxes[device->poller], command, &replaced)) {
+    switch (mailbox_put(subscriber->mailboxes[command->device], command, &replaced)) {
     case MAILBOX_TAKEN:
         return;
     case MAILBOX_FULL:
@@ -258,6 +258,7 @@ static void subscriber_free(struct subscriber *subscriber)
             forget_open(subscriber, i, subscriber->open[i]->id);
     }
     free(subscriber->open);
+    free(subscriber->mailboxes);
     free(subscriber->last_write_ns);
     answers_free(subscriber->answers);
     sem_destroy(&subscriber->drained);
@@ -274,15 +275,18 @@ static struct subscriber *subscriber_new(const struct subscriber_setup *setup)
     subscriber->promise_ns = CLOCK_NEVER;
     sem_init(&subscriber->drained, 0, 0);
     subscriber->open = calloc(n, sizeof(struct open_command *));
+    subscriber->mailboxes = calloc(n, sizeof(struct mailbox *));
     subscriber->last_write_ns = calloc(n, sizeof(int64_t));
     subscriber->answers = answers_new(setup->conf, setup->audit, setup->health);
-    if (subscriber->answers == NULL || subscriber->open == NULL ||
+    if (subscriber->answers == NULL || subscriber->open == NULL || subscriber->mailboxes == NULL ||
         subscriber->last_write_ns == NULL) {
         subscriber_free(subscriber);
         return NULL;
     }
-    for (unsigned i = 0; i < n; i++)
+    for (unsigned i = 0; i < n; i++) {
+        subscriber->mailboxes[i] = setup->mailboxes[setup->conf->devices.devices[i].poller];
         subscriber->last_write_ns[i] = INT64_MIN;
+    }
     return subscriber;
 }
 

@@ -123,7 +123,9 @@ class Gate:
             writer.transport.abort()
             return
         pair = {writer, far_writer}
-        self.writers |= pair
+        with self.changed:
+            self.writers |= pair
+            self.changed.notify_all()
         try:
             await asyncio.wait([self.loop.create_task(
                                     self._pump(reader, far_writer, PUBLISH, number)),
@@ -420,6 +422,10 @@ class Chaos(flux.Test):
             late.close()
 
     def resources(self):
+        """With the sessions of the bridge and of each device up: they follow one another."""
+        sessions = 1 + len(BATTERIES) + len(METERS)
+        flux.wait_on(self.gate.changed, lambda: len(self.gate.writers) == 2 * sessions, 60,
+                     "%d sessions" % sessions)
         pid = self.flux.process.pid
         with open("/proc/%d/status" % pid) as file:
             status = file.read()
