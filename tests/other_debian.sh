@@ -23,7 +23,7 @@ in_root() {
     # shellcheck disable=SC2016 # the inner shell's
     unshare --mount --fork sh -c 'root=$1; shift
         mount --bind /proc "$root/proc" && mount --rbind /dev "$root/dev" &&
-        exec chroot "$root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 \
+        exec chroot "$root" env -i PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 \
             FLUXBRIDGE_TEST_PATIENCE="${FLUXBRIDGE_TEST_PATIENCE-1}" "$@"' sh "$root" "$@"
 }
 

@@ -4,6 +4,7 @@
  * for what comes over the line or for a word from the test, never for time. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -45,7 +46,8 @@ struct slave {
     int go;   /* eventfd: the test says when to go on */
     uint8_t request[FRAME_MAX];
     size_t request_size;
-    unsigned n_requests, n_probes;
+    unsigned n_requests;
+    atomic_uint n_probes;
     bool ignores_probes;
     int64_t arrived_ns; /* when the last request began to arrive */
 };
