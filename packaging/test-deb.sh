@@ -144,7 +144,7 @@ ninja -C build/arm64 --quiet
 # What is looked for here is the processor; an emulator's time is not to be relied on,
 # and that these tests keep to theirs is seen elsewhere.
 FLUXBRIDGE_TEST_PATIENCE=5 ctest --test-dir build/arm64 -j2 -R '^unit\.' --output-on-failure \
-    --no-tests=error --repeat until-pass:3
+    --no-tests=error
 
 step "a fresh Debian"
 sources=()

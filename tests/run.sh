@@ -37,12 +37,9 @@ build() {
         ninja -C "$directory" --quiet
 }
 
-# run_tests DIRECTORY [JOBS]: most of them wait most of the time. One that fails is run
-# once more, beside nobody's compiler by then, and is shown either way: what fails twice
-# fails, what fails once is to be looked into.
+# run_tests DIRECTORY [JOBS]: most of them wait most of the time.
 run_tests() {
-    ctest --test-dir "build/$1" -j"${2-4}" --output-on-failure --no-tests=error \
-        --repeat until-pass:2
+    ctest --test-dir "build/$1" -j"${2-4}" --output-on-failure --no-tests=error
 }
 
 # What was not built is not tested: one failure, told once.
