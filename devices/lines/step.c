@@ -187,8 +187,9 @@ uint8_t step_probe(const struct step *step, uint8_t unit, uint8_t function)
 bool step_owes(struct step *step, uint8_t unit, uint8_t function, int64_t now_ns)
 {
     struct step_unit *of = &step->units[unit];
-    if (now_ns >= of->until_ns &&
-        (known_probe_for(of, UINT8_MAX) == 0 || now_ns - of->until_ns >= SILENCE_MAX_NS))
+    bool answers_several = (of->answers & (of->answers - 1)) != 0;
+    bool silence_counts = !answers_several && known_probe_for(of, UINT8_MAX) == 0;
+    if (now_ns >= of->until_ns && (silence_counts || now_ns - of->until_ns >= SILENCE_MAX_NS))
         of->owed = 0;
     if (of->owed == 0)
         of->missing = 0;

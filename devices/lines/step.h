@@ -7,8 +7,9 @@
  *    request after the other, or lose them;
  *  - when it has been given up for longer than the unit was ever late, and never
  *    less than 7/4 of its timeout; and the unit has said nothing for as long, unless
- *    it owes nothing else. As long as it can be asked something else that it
- *    is known to answer, its silence proves nothing, if not for ever.
+ *    it owes nothing else. When it can be asked something else that it is known
+ *    to answer, or is known to answer several functions (a stranger's answer may
+ *    be in the way of asking), its silence proves nothing, if not for ever.
  *
  * Pure: time comes in. One thread.
  */

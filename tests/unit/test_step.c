@@ -166,6 +166,24 @@ static void test_a_unit_that_answers_is_waited_for(void **state)
     assert_false(step_owes(&step, UNIT, READ, 61550 * MS));
 }
 
+/* Both functions that it answers are owed, each from before the other, since somebody
+ * else's answer was heard: it is asked for a third, and its silence proves nothing. */
+static void test_a_strangers_answer_makes_no_silence_count(void **state)
+{
+    (void)state;
+    struct step step = {0};
+    answered(&step, READ, 50 * MS);
+    answered(&step, OTHER, 60 * MS);
+    step_ask(&step, UNIT, OTHER, 100 * MS, TIMEOUT_NS);
+    step_hear(&step, UNIT, READ, 101 * MS);
+    step_miss(&step, UNIT, OTHER, 300 * MS);
+    assert_true(step_owes(&step, UNIT, READ, 651 * MS));
+    assert_int_equal(step_probe(&step, UNIT, READ), 1);
+    answered(&step, 1, 660 * MS);
+    assert_false(step_owes(&step, UNIT, READ, 660 * MS));
+    assert_false(step_owes(&step, UNIT, OTHER, 660 * MS));
+}
+
 static void test_a_late_answer_may_be_followed_by_another(void **state)
 {
     (void)state;
@@ -242,6 +260,7 @@ int main(void)
         cmocka_unit_test(test_what_is_given_up_early_is_owed_as_long),
         cmocka_unit_test(test_what_to_ask_instead),
         cmocka_unit_test(test_a_unit_that_answers_is_waited_for),
+        cmocka_unit_test(test_a_strangers_answer_makes_no_silence_count),
         cmocka_unit_test(test_a_late_answer_may_be_followed_by_another),
         cmocka_unit_test(test_waits_longer_than_it_was_ever_late),
         cmocka_unit_test(test_an_answer_to_nothing),
