@@ -33,9 +33,10 @@ static bool is_owed(const struct step_unit *unit, unsigned index)
     return (unit->owed >> index & 1) != 0;
 }
 
-static void owe(struct step *step, struct step_unit *unit, unsigned index)
+static void owe(struct step *step, struct step_unit *unit, unsigned index, int64_t late_ns)
 {
     unit->last[index] = ++step->asked;
+    unit->late_ns[index] = late_ns;
     if (!is_owed(unit, index))
         unit->first[index] = unit->last[index];
     unit->owed |= (uint8_t)(1U << index);
@@ -108,7 +109,7 @@ void step_ask(struct step *step, uint8_t unit, uint8_t function, int64_t now_ns,
     (void)step_owes(step, unit, function, now_ns);
     if (of->owed == 0)
         of->until_ns = INT64_MAX; /* until it is given up */
-    owe(step, of, index_of(function));
+    owe(step, of, index_of(function), of->due_ns + wait_ns(of));
     of->missing += (of->answers >> index_of(function) & 1U) != 0;
 }
 
@@ -161,9 +162,11 @@ void step_hear(struct step *step, uint8_t unit, uint8_t function, int64_t now_ns
         of->latest_ns = late_ns;
     if (!owed) {
         /* Who answers twice may do so again; and nobody knows what this one is to. */
-        owe(step, of, index);
+        owe(step, of, index, now_ns + wait_ns(of));
         of->first[index] -= LONG_AGO;
         of->missing += 2;
+    } else {
+        of->late_ns[index] = 0; /* it may be this one: from here on it is the unit's silence */
     }
     wait_again(of, now_ns);
 }
@@ -184,13 +187,22 @@ uint8_t step_probe(const struct step *step, uint8_t unit, uint8_t function)
     return probe;
 }
 
+/* What was asked long enough ago comes no more; a probe may have been since. */
+static void forget(struct step_unit *unit, int64_t now_ns)
+{
+    for (unsigned i = 0; i < STEP_FUNCTIONS; i++) {
+        if (now_ns >= unit->late_ns[i])
+            unit->owed &= (uint8_t) ~(1U << i);
+    }
+}
+
 bool step_owes(struct step *step, uint8_t unit, uint8_t function, int64_t now_ns)
 {
     struct step_unit *of = &step->units[unit];
     bool answers_several = (of->answers & (of->answers - 1)) != 0;
     bool silence_counts = !answers_several && known_probe_for(of, UINT8_MAX) == 0;
     if (now_ns >= of->until_ns && (silence_counts || now_ns - of->until_ns >= SILENCE_MAX_NS))
-        of->owed = 0;
+        forget(of, now_ns);
     if (of->owed == 0)
         of->missing = 0;
     return is_owed(of, index_of(function));

@@ -5,11 +5,12 @@
  * question to the same unit could be answered by it. It will come no more
  *  - when the unit has answered something that was asked later: devices answer one
  *    request after the other, or lose them;
- *  - when it has been given up for longer than the unit was ever late, and never
- *    less than 7/4 of its timeout; and the unit has said nothing for as long, unless
- *    it owes nothing else. When it can be asked something else that it is known
- *    to answer, or is known to answer several functions (a stranger's answer may
- *    be in the way of asking), its silence proves nothing, if not for ever.
+ *  - when it, and what was asked since, has been given up for longer than the unit
+ *    was ever late, and never less than 7/4 of its timeout; and the unit has said
+ *    nothing for as long, unless it owes nothing else. When it can be asked
+ *    something else that it is known to answer, or is known to answer several
+ *    functions (a stranger's answer may be in the way of asking), its silence
+ *    proves nothing, if not for ever.
  *
  * Pure: time comes in. One thread.
  */
@@ -26,14 +27,15 @@ struct step {
     struct step_unit {
         /* Of each function: the first and the last request that is not answered. */
         uint32_t first[STEP_FUNCTIONS], last[STEP_FUNCTIONS];
-        unsigned missing;   /* answers that are likely to come */
-        uint8_t owed;       /* a bit for each function that has such requests, */
-        int64_t until_ns;   /* until then, if silence counts */
-        int64_t due_ns;     /* when the answer to the last question is */
-        int64_t missed_ns;  /* when the last answer was given up; 0 = never */
-        int64_t latest_ns;  /* the longest that one came after that */
-        int64_t timeout_ns; /* of the last question; 0 = never asked */
-        uint8_t answers;    /* a bit for each function that reads and was ever answered */
+        int64_t late_ns[STEP_FUNCTIONS]; /* when its answer is late no more; 0 = one came since */
+        unsigned missing;                /* answers that are likely to come */
+        uint8_t owed;                    /* a bit for each function that has such requests, */
+        int64_t until_ns;                /* until then, if silence counts */
+        int64_t due_ns;                  /* when the answer to the last question is */
+        int64_t missed_ns;               /* when the last answer was given up; 0 = never */
+        int64_t latest_ns;               /* the longest that one came after that */
+        int64_t timeout_ns;              /* of the last question; 0 = never asked */
+        uint8_t answers; /* a bit for each function that reads and was ever answered */
     } units[STEP_UNITS];
 };
 

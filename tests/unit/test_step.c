@@ -184,6 +184,18 @@ static void test_a_strangers_answer_makes_no_silence_count(void **state)
     assert_false(step_owes(&step, UNIT, OTHER, 660 * MS));
 }
 
+/* Silence since the first question was given up says nothing of what was asked later. */
+static void test_a_probe_is_waited_for_as_well(void **state)
+{
+    (void)state;
+    struct step step = missed();
+    assert_false(step_owes(&step, UNIT, OTHER, 500 * MS));
+    step_ask(&step, UNIT, OTHER, 500 * MS, TIMEOUT_NS);
+    assert_false(step_owes(&step, UNIT, READ, 550 * MS));
+    assert_true(step_owes(&step, UNIT, OTHER, 1049 * MS));
+    assert_false(step_owes(&step, UNIT, OTHER, 1050 * MS));
+}
+
 static void test_a_late_answer_may_be_followed_by_another(void **state)
 {
     (void)state;
@@ -261,6 +273,7 @@ int main(void)
         cmocka_unit_test(test_what_to_ask_instead),
         cmocka_unit_test(test_a_unit_that_answers_is_waited_for),
         cmocka_unit_test(test_a_strangers_answer_makes_no_silence_count),
+        cmocka_unit_test(test_a_probe_is_waited_for_as_well),
         cmocka_unit_test(test_a_late_answer_may_be_followed_by_another),
         cmocka_unit_test(test_waits_longer_than_it_was_ever_late),
         cmocka_unit_test(test_an_answer_to_nothing),
