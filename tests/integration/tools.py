@@ -514,33 +514,22 @@ class Check(Test):
         self.assertEqual(lines[0], "%s:%d: warning: device 'A' has the same link and address 2"
                          % (path, self.line_of(path, "modbus", '"B"')))
 
-    def test_a_password_that_all_may_read(self):
-        secret = os.path.join(self.directory, "password")
+    def test_a_secret_that_all_may_read(self):
+        secret = os.path.join(self.directory, "secret")
         with open(secret, "w") as file:
             file.write("secret\n")
-        os.chmod(secret, 0o640)
-        path = self.site(meters=[flux.meter(NOWHERE)],
-                         mqtt={"username": "u", "password_file": secret})
-        self.assertEqual(self.check(path), (0, [path + ": good: 1 device on 1 link"]))
-        os.chmod(secret, 0o644)
-        code, lines = self.check(path)
-        self.assertEqual(code, 0)
-        self.assertEqual(lines[0], "%s:%d: warning: %s can be read by every user of this machine: "
-                         "chmod o-r it" % (path, self.line_of(path, "password_file"), secret))
-
-    def test_a_token_that_all_may_read(self):
-        secret = os.path.join(self.directory, "token")
-        with open(secret, "w") as file:
-            file.write("secret\n")
-        os.chmod(secret, 0o640)
-        path = self.site(meters=[flux.meter(NOWHERE)],
-                         http={"listen": "127.0.0.1:9464", "token_file": secret})
-        self.assertEqual(self.check(path), (0, [path + ": good: 1 device on 1 link"]))
-        os.chmod(secret, 0o644)
-        code, lines = self.check(path)
-        self.assertEqual(code, 0)
-        self.assertEqual(lines[0], "%s:%d: warning: %s can be read by every user of this machine: "
-                         "chmod o-r it" % (path, self.line_of(path, "token_file"), secret))
+        for key, site in (("password_file", {"mqtt": {"username": "u", "password_file": secret}}),
+                          ("token_file", {"http": {"listen": "127.0.0.1:9464",
+                                                   "token_file": secret}})):
+            with self.subTest(key):
+                path = self.site(meters=[flux.meter(NOWHERE)], **site)
+                os.chmod(secret, 0o640)
+                self.assertEqual(self.check(path), (0, [path + ": good: 1 device on 1 link"]))
+                os.chmod(secret, 0o644)
+                code, lines = self.check(path)
+                self.assertEqual(code, 0)
+                self.assertEqual(lines[0], "%s:%d: warning: %s can be read by every user of this "
+                                 "machine: chmod o-r it" % (path, self.line_of(path, key), secret))
 
     def test_polls_that_a_serial_line_is_too_slow_for(self):
         def site(poll):
