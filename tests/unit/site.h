@@ -35,8 +35,13 @@ static inline void site_read(struct conf *conf, const char *devices)
     " modbus: { host = \"127.0.0.1\"; port = 1502; address = " address "; timeout = \"5s\"; };"    \
     " control: { ready_status = [ 1, 7 ]; min_kw = -250.0; max_kw = 250.0; " control " }; }"
 #define SITE_ONE(control) "bess = ( " SITE_BATTERY("b1", "Site-BESS-01", "1", control) " );"
-#define SITE_DISCHARGE    "positive_is = \"discharge\"; "
-#define SITE_CHARGE       "positive_is = \"charge\"; "
+/* And a meter. */
+#define SITE_TWO(control)                                                                          \
+    SITE_ONE(control)                                                                              \
+    "meters = ( { id = \"m1\"; name = \"Grid-Meter\"; type = \"acuvim2\";"                         \
+    " modbus: { host = \"h\"; address = 2; }; } );"
+#define SITE_DISCHARGE "positive_is = \"discharge\"; "
+#define SITE_CHARGE    "positive_is = \"charge\"; "
 
 /* Where the points of a powerpack are. */
 enum { STATUS = 2000, TARGET = 2008, SOURCE = 2010, SOE = 2026, BLOCKS = 2028 };

@@ -18,9 +18,7 @@ static struct conf conf;
 static int read_site(void **state)
 {
     (void)state;
-    site_read(&conf, SITE_ONE(SITE_DISCHARGE) "meters = ( { id = \"m1\"; name = \"Grid-Meter\"; "
-                                              "type = \"acuvim2\"; modbus: { host = \"h\"; "
-                                              "address = 2; }; } );");
+    site_read(&conf, SITE_TWO(SITE_DISCHARGE));
     return 0;
 }
 
