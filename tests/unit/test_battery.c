@@ -490,6 +490,16 @@ static void test_the_deadman_writes_when_the_lease_is_over(void **state)
     bed_end(&bed);
 }
 
+/* What is held goes to the fallback of DEADMAN at that moment, not before. */
+static void end_with_lease(int64_t end_ns, int held)
+{
+    bed_run_until(&bed, end_ns - 1);
+    assert_int_equal(bed_held(&bed), held);
+    bed_run(&bed, S);
+    assert_int_equal(bed_held(&bed), -20);
+    bed_end(&bed);
+}
+
 static void test_nothing_but_a_fresh_confirmed_setpoint_renews_it(void **state)
 {
     (void)state;
@@ -518,11 +528,7 @@ static void test_nothing_but_a_fresh_confirmed_setpoint_renews_it(void **state)
     bed.fake->n_rules = 0;
     bed_poll(&bed);
     bed_assert_corrected(&bed, "unknown", OUTCOME_CONFIRMED); /* renews nothing either */
-    bed_run_until(&bed, end_ns - 1);
-    assert_int_equal(bed_held(&bed), 60);
-    bed_run(&bed, S);
-    assert_int_equal(bed_held(&bed), -20);
-    bed_end(&bed);
+    end_with_lease(end_ns, 60);
 }
 
 static void test_a_restart_makes_no_lease_longer(void **state)
@@ -538,11 +544,7 @@ static void test_a_restart_makes_no_lease_longer(void **state)
         bed_start(&bed);
         bed_poll(&bed);
     }
-    bed_run_until(&bed, end_ns - 1);
-    assert_int_equal(bed_held(&bed), 50);
-    bed_run(&bed, S);
-    assert_int_equal(bed_held(&bed), -20);
-    bed_end(&bed);
+    end_with_lease(end_ns, 50);
 }
 
 /* Killed between a setpoint's write and its read-back: the stop before it is over. */
@@ -601,11 +603,7 @@ static void test_an_unconfirmed_setpoint_has_a_lease_that_survives(void **state)
     bed_kill(&bed);
     bed_start(&bed);
     bed_poll(&bed);
-    bed_run_until(&bed, end_ns - 1);
-    assert_int_equal(bed_held(&bed), 50);
-    bed_run(&bed, S);
-    assert_int_equal(bed_held(&bed), -20);
-    bed_end(&bed);
+    end_with_lease(end_ns, 50);
 }
 
 static void test_an_orphan_of_an_earlier_run_gets_a_lease(void **state)
