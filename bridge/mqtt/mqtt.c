@@ -761,21 +761,29 @@ void mqtt_hurry(struct mqtt *mqtt)
         closedir(files);
 }
 
+/* What is called when the broker has answered; false when there is no memory. */
+static bool await_answer(struct mqtt *mqtt, const char *filter, MQTTAsync_onSuccess *done,
+                         MQTTAsync_onSuccess5 *done5, MQTTAsync_responseOptions *options)
+{
+    options->context = ask_subscription(mqtt, filter);
+    if (is_v5(mqtt)) {
+        options->onSuccess5 = done5;
+        options->onFailure5 = on_not_subscribed5;
+    } else {
+        options->onSuccess = done;
+        options->onFailure = on_not_subscribed;
+    }
+    return options->context != NULL;
+}
+
 bool mqtt_subscribe(struct mqtt *mqtt, const char *filter, bool with_retained)
 {
     MQTTAsync_responseOptions options = MQTTAsync_responseOptions_initializer;
-    struct subscription *subscription = ask_subscription(mqtt, filter);
-    if (subscription == NULL)
+    if (!await_answer(mqtt, filter, on_subscribed, on_subscribed5, &options))
         return false;
-    options.context = subscription;
     if (is_v5(mqtt)) {
-        options.onSuccess5 = on_subscribed5;
-        options.onFailure5 = on_not_subscribed5;
         options.subscribeOptions.retainHandling = with_retained ? 0 : 2; /* 2: none at subscribe */
         options.subscribeOptions.retainAsPublished = 1;
-    } else {
-        options.onSuccess = on_subscribed;
-        options.onFailure = on_not_subscribed;
     }
     return MQTTAsync_subscribe(mqtt->handle, filter, 1, &options) == MQTTASYNC_SUCCESS;
 }
@@ -783,18 +791,8 @@ bool mqtt_subscribe(struct mqtt *mqtt, const char *filter, bool with_retained)
 bool mqtt_unsubscribe(struct mqtt *mqtt, const char *filter)
 {
     MQTTAsync_responseOptions options = MQTTAsync_responseOptions_initializer;
-    struct subscription *subscription = ask_subscription(mqtt, filter);
-    if (subscription == NULL)
-        return false;
-    options.context = subscription;
-    if (is_v5(mqtt)) {
-        options.onSuccess5 = on_unsubscribed5;
-        options.onFailure5 = on_not_subscribed5;
-    } else {
-        options.onSuccess = on_unsubscribed;
-        options.onFailure = on_not_subscribed;
-    }
-    return MQTTAsync_unsubscribe(mqtt->handle, filter, &options) == MQTTASYNC_SUCCESS;
+    return await_answer(mqtt, filter, on_unsubscribed, on_unsubscribed5, &options) &&
+           MQTTAsync_unsubscribe(mqtt->handle, filter, &options) == MQTTASYNC_SUCCESS;
 }
 
 static void add_properties(const struct mqtt_message *message, MQTTProperties *properties)
