@@ -15,8 +15,8 @@ ROOMS = {
     "devices/lines":
         "endpoint fault claim link bustime frame step dial tls serial channel line link_new",
     "devices/registers":
-        "point codec plausible cfg_value cfg_lexer cfg_hint cfg sunspec profile place device "
-        "plan bus_share scan",
+        "point codec plausible cfg_value cfg_lexer cfg_hint cfg sunspec row profile place device "
+        "device_points device_control device_list plan bus_share scan",
     "devices/simulator": "plant image rtu server main",
     "bridge/base": "clock log guard owner notify backoff ring",
     "bridge/model": "reason command outcome sample health lease",

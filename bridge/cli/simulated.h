@@ -7,7 +7,7 @@
 #ifndef BRIDGE_CLI_SIMULATED_H
 #define BRIDGE_CLI_SIMULATED_H
 
-#include "devices/registers/device.h"
+#include "devices/registers/device_list.h"
 
 /* Reads it from the file `path`, "-" for standard input, up to "ready", and makes
  * every device of the list the simulated one. False after saying on stderr why not,

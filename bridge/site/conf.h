@@ -7,7 +7,7 @@
 #ifndef BRIDGE_SITE_CONF_H
 #define BRIDGE_SITE_CONF_H
 
-#include "devices/registers/device.h"
+#include "devices/registers/device_list.h"
 
 enum { CONF_PATH_MAX = 1023, CONF_TEXT_MAX = 255, CONF_NAME_MAX = 64 };
 

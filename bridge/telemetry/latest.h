@@ -9,6 +9,7 @@
 
 #include "bridge/model/lease.h"
 #include "bridge/model/sample.h"
+#include "devices/registers/device_list.h"
 
 struct latest;
 

@@ -56,30 +56,11 @@ struct device {
     unsigned poller;               /* index of the thread that owns that link */
 };
 
-struct device_list {
-    unsigned n_devices;
-    struct device *devices;
-    unsigned n_profiles;
-    struct profile **profiles;
-    unsigned n_links;
-    unsigned n_pollers;
-};
-
-/* Reads the `devices` group: both lists, profiles, overrides, every limit and
- * clash. Problems are reported through `cfg`. Call device_list_free() also
- * after a false return. */
-bool device_list_read(struct cfg *cfg, const struct cfg_setting *group,
-                      const char *const *directories, struct device_list *list);
-void device_list_free(struct device_list *list);
-
 /* The longest that a healthy device goes without a sample. */
 int64_t device_silence_ns(const struct device *device);
 
 /* Index of the point called `name`, or -1. */
 int device_find_point(const struct device *device, const char *name);
-
-/* Whether this is the first device of its link. */
-bool device_is_first(const struct device_list *list, unsigned index);
 
 /* Whether a command may name this point: it is writable in the type, and the
  * device has a `control` group or names it in `writable`. */

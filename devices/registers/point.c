@@ -56,6 +56,12 @@ bool point_is_float(enum point_type type)
     return type == POINT_FLOAT32 || type == POINT_FLOAT64;
 }
 
+bool point_is_binary(const struct point *point)
+{
+    return point->type <= POINT_UINT64 || point->type == POINT_BOOL || point->type == POINT_INT48 ||
+           point->type == POINT_UINT48;
+}
+
 unsigned point_bits(const struct point *point)
 {
     return point->bits ? point->bits : TYPES[point->type].bits;

@@ -114,6 +114,9 @@ unsigned point_write_function(const struct point *point);
  * many bits of its registers are the number (the bit field's, if it is one). */
 bool point_is_signed(enum point_type type);
 bool point_is_float(enum point_type type);
+
+/* Whether its registers are bits that count, so that a bit field can be cut out. */
+bool point_is_binary(const struct point *point);
 unsigned point_bits(const struct point *point);
 
 /* The words of the configuration and of `fluxbridge points`: "float32",

@@ -42,16 +42,6 @@ void profile_free(struct profile *profile);
 /* The same from one named file. */
 struct profile *profile_read_file(struct cfg *cfg, const char *path, const char *type);
 
-/* Makes a new array of the point's labels, those of a list (NULL = none) of
- * `{ value = 0; label = "standby"; }` behind, and room for `spare` more. Doubled values
- * and labels, and values that the point cannot have, are problems. The former array is
- * left alone; the new one is freed by whoever owns the point. */
-bool profile_read_labels(struct cfg *cfg, const struct cfg_setting *list, unsigned spare,
-                         struct point *point);
-
-/* Reads the `sentinels` of a row or an override into the point, if given. */
-bool profile_read_sentinels(struct cfg *cfg, const struct cfg_setting *group, struct point *point);
-
 /* NULL-terminated list of directories searched for profiles: $FLUXBRIDGE_PROFILES,
  * the site's own /etc/fluxbridge/profiles, the source tree's when the running
  * program stands in its build tree, the installed data directory. Static, made

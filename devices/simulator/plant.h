@@ -25,7 +25,7 @@
 #ifndef DEVICES_SIMULATOR_PLANT_H
 #define DEVICES_SIMULATOR_PLANT_H
 
-#include "devices/registers/device.h"
+#include "devices/registers/device_list.h"
 
 struct plant;
 

@@ -13,7 +13,7 @@
 #ifndef DEVICES_SIMULATOR_SERVER_H
 #define DEVICES_SIMULATOR_SERVER_H
 
-#include "devices/registers/device.h"
+#include "devices/registers/device_list.h"
 
 enum { SERVER_ERROR_MAX = 400 };
 

@@ -1,0 +1,238 @@
+#include "devices/registers/device_control.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "devices/registers/codec.h"
+#include "devices/registers/row.h"
+
+#define FIELD(structure, member) .offset = offsetof(struct structure, member)
+
+static const char *const ON_EXIT[] = {"hold", "fallback", NULL};
+static const char *const POSITIVE_IS[] = {"discharge", "charge", NULL};
+enum { POSITIVE_IS_DISCHARGE, POSITIVE_IS_CHARGE };
+
+/* The control group as written: with positive_is, which only turns a sign. */
+struct sheet {
+    struct device_control control;
+    int positive_is;
+};
+
+static const struct cfg_field CONTROL[] = {
+    {.key = "ready_status", .kind = CFG_OTHER, .required = true},
+    {"min_kw", CFG_NUMBER, FIELD(sheet, control.min_kw), .required = true, .min = -1e6, .max = 1e6},
+    {"max_kw", CFG_NUMBER, FIELD(sheet, control.max_kw), .required = true, .min = -1e6, .max = 1e6},
+    {"positive_is", CFG_CHOICE, FIELD(sheet, positive_is), .required = true,
+     .choices = POSITIVE_IS},
+    {"soe_min", CFG_NUMBER, FIELD(sheet, control.soe_min), .min = 0, .max = 100},
+    {"soe_max", CFG_NUMBER, FIELD(sheet, control.soe_max), .min = 0, .max = 100},
+    {"ttl", CFG_DURATION, FIELD(sheet, control.ttl_ns), .min = 0.1, .max = 86400},
+    {"max_clock_skew", CFG_DURATION, FIELD(sheet, control.max_clock_skew_ns), .min = 0,
+     .max = 3600},
+    {"allow_bare", CFG_BOOLEAN, FIELD(sheet, control.allow_bare)},
+    {"on_exit", CFG_CHOICE, FIELD(sheet, control.on_exit), .choices = ON_EXIT},
+    {"kw_per_block", CFG_NUMBER, FIELD(sheet, control.kw_per_block), .min = 1e-3, .max = 1e6},
+    {"max_step_kw", CFG_NUMBER, FIELD(sheet, control.max_step_kw), .min = 1e-3, .max = 1e6},
+    {"min_interval", CFG_DURATION, FIELD(sheet, control.min_interval_ns), .min = 0, .max = 86400},
+    {"command_source", CFG_INTEGER, FIELD(sheet, control.command_source), .min = 0, .max = 65535},
+    {.key = "status_labels", .kind = CFG_OTHER},
+    {.key = "deadman", .kind = CFG_OTHER},
+    CFG_END,
+};
+
+static const struct cfg_field DEADMAN[] = {
+    {"timeout", CFG_DURATION, FIELD(device_control, deadman_timeout_ns), .required = true,
+     .min = 0.1, .max = 86400},
+    {"value", CFG_NUMBER, FIELD(device_control, deadman_value)},
+    CFG_END,
+};
+
+/* Where a key stands, or else its group. */
+static const struct cfg_setting *key_or_group(const struct cfg_setting *group, const char *key)
+{
+    const struct cfg_setting *setting = cfg_member(group, key);
+    return setting ? setting : group;
+}
+
+/* Labels of the site, and "ready" for what is ready and has none. */
+static void read_statuses(struct cfg *cfg, const struct cfg_setting *group,
+                          struct device_control *control, struct point *status)
+{
+    const struct cfg_setting *labels = cfg_member(group, "status_labels");
+    const struct point_label *shared = status->labels;
+    row_read_labels(cfg, labels, DEVICE_STATUSES_MAX, status);
+    status->enumerated = true;
+    if (status->labels == shared)
+        return; /* out of memory */
+
+    const struct cfg_setting *ready = cfg_member(group, "ready_status");
+    if (!ready)
+        return;
+    unsigned n = cfg_is_row(ready) ? cfg_length(ready) : 0;
+    if (n < 1 || n > DEVICE_STATUSES_MAX) {
+        cfg_problem(cfg, ready, "ready_status must be [ 1 to %d numbers ], such as [ 1 ]",
+                    DEVICE_STATUSES_MAX);
+        return;
+    }
+    for (unsigned i = 0; i < n; i++) {
+        int64_t value;
+        uint16_t words[POINT_NUMBER_WORDS_MAX];
+        if (!cfg_integer(cfg_element(ready, i), &value) ||
+            codec_encode(status, (double)value, words) != CODEC_FITS) {
+            cfg_problem(cfg, ready, "ready_status must hold whole numbers that fit %s",
+                        point_type_word(status->type));
+            return;
+        }
+        for (unsigned k = 0; k < control->n_ready; k++)
+            if (control->ready_status[k] == value)
+                cfg_problem(cfg, ready, "ready_status names %lld twice", (long long)value);
+        control->ready_status[control->n_ready++] = value;
+        if (point_label(status, value))
+            continue;
+        ((struct point_label *)status->labels)[status->n_labels++] =
+            (struct point_label){.value = value, .label = "ready"};
+    }
+}
+
+static bool is_integer(const struct point *point)
+{
+    return codec_step(point) == 1 && point->offset == 0 && point->type != POINT_BOOL;
+}
+
+static int find_point(struct cfg *cfg, const struct cfg_setting *group, const struct device *device,
+                      const char *name, bool writable)
+{
+    int index = device_find_point(device, name);
+    if (index < 0)
+        cfg_problem(cfg, group, "control needs a point '%s', and type '%s' has none", name,
+                    device->profile->type);
+    else if (writable && !device->points[index].writable)
+        cfg_problem(cfg, group, "control needs to write '%s', and type '%s' only reads it", name,
+                    device->profile->type);
+    return index;
+}
+
+static const struct cfg_setting *deadman_value(const struct cfg_setting *group)
+{
+    return key_or_group(cfg_member(group, "deadman"), "value");
+}
+
+/* The setpoint's row speaks in kW, + discharging, within the site's limits. */
+static void turn_setpoint(struct cfg *cfg, const struct cfg_setting *group,
+                          const struct sheet *sheet, struct point *point)
+{
+    double low = sheet->control.min_kw, high = sheet->control.max_kw;
+    if (sheet->positive_is == POSITIVE_IS_CHARGE) {
+        double min = point->min, lowest = point->low;
+        point->scale = -point->scale;
+        point->offset = -point->offset;
+        point->min = -point->max;
+        point->max = -min;
+        point->low = -point->high;
+        point->high = -lowest;
+    }
+    uint16_t words[POINT_NUMBER_WORDS_MAX];
+    if (strcmp(point->unit, "kW") != 0)
+        cfg_problem(cfg, group, "control speaks kW, and %s is in '%s'", point->name, point->unit);
+    const struct cfg_setting *min = key_or_group(group, "min_kw");
+    const struct cfg_setting *max = key_or_group(group, "max_kw");
+    if (codec_encode(point, low, words) == CODEC_OUT_OF_RANGE)
+        cfg_problem(cfg, min, "min_kw %g does not fit the register of %s", low, point->name);
+    if (codec_encode(point, high, words) == CODEC_OUT_OF_RANGE)
+        cfg_problem(cfg, max, "max_kw %g does not fit the register of %s", high, point->name);
+    if (low < point->min)
+        cfg_problem(cfg, min, "min_kw %g is below the type's own limit %g", low, point->min);
+    if (high > point->max)
+        cfg_problem(cfg, max, "max_kw %g is above the type's own limit %g", high, point->max);
+    if (sheet->control.deadman_timeout_ns != 0 &&
+        codec_encode(point, sheet->control.deadman_value, words) == CODEC_OFF_STEP)
+        cfg_problem(cfg, deadman_value(group),
+                    "deadman value %g is finer than the register of %s can hold",
+                    sheet->control.deadman_value, point->name);
+    point->min = low;
+    point->max = high;
+}
+
+static void check_control(struct cfg *cfg, const struct cfg_setting *group,
+                          const struct device_control *control)
+{
+    if (control->min_kw > 0 || control->max_kw < 0 || control->min_kw >= control->max_kw)
+        cfg_problem(cfg, key_or_group(group, control->min_kw > 0 ? "min_kw" : "max_kw"),
+                    "min_kw and max_kw must span zero, not %g to %g", control->min_kw,
+                    control->max_kw);
+    if (control->soe_min >= control->soe_max) {
+        bool given = cfg_member(group, "soe_min");
+        cfg_problem(cfg, key_or_group(group, given ? "soe_min" : "soe_max"),
+                    "soe_min %g must be below soe_max %g", control->soe_min, control->soe_max);
+    }
+    if (control->deadman_timeout_ns != 0 &&
+        (control->deadman_value < control->min_kw || control->deadman_value > control->max_kw))
+        cfg_problem(cfg, deadman_value(group),
+                    "deadman value %g is not within min_kw %g and max_kw %g",
+                    control->deadman_value, control->min_kw, control->max_kw);
+}
+
+/* Finds the rows that the control sequence uses and fits them to the site. */
+static void bind_control(struct cfg *cfg, const struct cfg_setting *group, struct device *device,
+                         const struct sheet *sheet)
+{
+    struct device_control *control = &device->control;
+    uint16_t words[POINT_NUMBER_WORDS_MAX];
+    control->status = find_point(cfg, group, device, "status", false);
+    control->soe = find_point(cfg, group, device, "soe", false);
+    control->setpoint = find_point(cfg, group, device, "target_power", true);
+    control->blocks = isnan(control->kw_per_block)
+                          ? device_find_point(device, "available_blocks")
+                          : find_point(cfg, group, device, "available_blocks", false);
+    control->source = control->command_source < 0
+                          ? device_find_point(device, "command_source")
+                          : find_point(cfg, group, device, "command_source", true);
+
+    if (control->status >= 0 && !is_integer(&device->points[control->status]))
+        cfg_problem(cfg, group, "control needs 'status' to be an integer");
+    else if (control->status >= 0)
+        read_statuses(cfg, group, control, &device->points[control->status]);
+    if (control->soe >= 0 && strcmp(device->points[control->soe].unit, "%") != 0)
+        cfg_problem(cfg, group, "control needs 'soe' in %%, not in '%s'",
+                    device->points[control->soe].unit);
+    if (control->setpoint >= 0)
+        turn_setpoint(cfg, group, sheet, &device->points[control->setpoint]);
+    if (control->command_source >= 0 && control->source >= 0 &&
+        codec_encode(&device->points[control->source], (double)control->command_source, words) !=
+            CODEC_FITS)
+        cfg_problem(cfg, key_or_group(group, "command_source"),
+                    "command_source %lld does not fit its register",
+                    (long long)control->command_source);
+}
+
+void device_control_read(struct cfg *cfg, const struct cfg_setting *group, struct device *device)
+{
+    struct sheet sheet = {.control = device->control};
+    bool good = cfg_read(cfg, group, CONTROL, &sheet);
+    const struct cfg_setting *deadman = cfg_member(group, "deadman");
+    if (deadman)
+        good = cfg_read(cfg, deadman, DEADMAN, &sheet.control) && good;
+    if (good)
+        check_control(cfg, group, &sheet.control);
+    if (!cfg_is_group(group))
+        return;
+    device->controllable = true;
+    device->control = sheet.control;
+    bind_control(cfg, group, device, &sheet);
+}
+
+const struct device_control device_no_control = {
+    .soe_min = 10,
+    .soe_max = 90,
+    .ttl_ns = 10000000000,
+    .max_clock_skew_ns = 2000000000,
+    .kw_per_block = NAN,
+    .max_step_kw = NAN,
+    .command_source = -1,
+    .on_exit = DEVICE_HOLD,
+    .status = -1,
+    .soe = -1,
+    .setpoint = -1,
+    .blocks = -1,
+    .source = -1,
+};

@@ -1,0 +1,246 @@
+#include "devices/registers/device_list.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "devices/registers/device_control.h"
+#include "devices/registers/device_points.h"
+
+#define FIELD(structure, member) .offset = offsetof(struct structure, member)
+
+static const struct cfg_field LISTS[] = {
+    {.key = "bess", .kind = CFG_OTHER},
+    {.key = "meters", .kind = CFG_OTHER},
+    CFG_END,
+};
+
+/* The texts and numbers of a device's own group. */
+struct head {
+    char id[DEVICE_ID_MAX + 1], name[DEVICE_NAME_MAX + 1], type[POINT_NAME_MAX + 1];
+    int64_t poll_ns, longest_silence_ns;
+};
+
+static const struct cfg_field HEAD[] = {
+    {"id", CFG_TEXT, FIELD(head, id), .size = DEVICE_ID_MAX + 1, .required = true, .min = 1},
+    {"name", CFG_TEXT, FIELD(head, name), .size = DEVICE_NAME_MAX + 1, .required = true, .min = 1},
+    {"type", CFG_TEXT, FIELD(head, type), .size = POINT_NAME_MAX + 1, .required = true, .min = 1},
+    {"poll", CFG_DURATION, FIELD(head, poll_ns), .min = 0.01, .max = 3600},
+    {"longest_silence", CFG_DURATION, FIELD(head, longest_silence_ns), .min = 0.01, .max = 86400},
+    {.key = "modbus", .kind = CFG_OTHER, .required = true},
+    {.key = "control", .kind = CFG_OTHER},
+    {.key = "points", .kind = CFG_OTHER},
+    {.key = "writable", .kind = CFG_OTHER},
+    CFG_END,
+};
+
+/* The profile of a type, read once. A type that could not be read is kept as
+ * an empty one, so that its problems are told once. */
+static const struct profile *find_profile(struct cfg *cfg, const struct cfg_setting *where,
+                                          const char *const *directories, const char *type,
+                                          struct device_list *list)
+{
+    for (unsigned i = 0; i < list->n_profiles; i++)
+        if (strcmp(list->profiles[i]->type, type) == 0)
+            return list->profiles[i];
+
+    struct profile **more =
+        realloc(list->profiles, (list->n_profiles + 1) * sizeof(struct profile *));
+    if (more)
+        list->profiles = more;
+    struct profile *profile = more ? profile_read(cfg, where, directories, type) : NULL;
+    if (!profile)
+        profile = calloc(1, sizeof *profile);
+    if (!more || !profile) {
+        cfg_problem(cfg, where, "out of memory");
+        free(profile);
+        return NULL;
+    }
+    strcpy(profile->type, type);
+    list->profiles[list->n_profiles++] = profile;
+    return profile;
+}
+
+/* The last device's name and id against the rules and the devices before it. */
+static void check_names(struct cfg *cfg, const struct cfg_setting *group,
+                        const struct device_list *list)
+{
+    const struct device *last = &list->devices[list->n_devices - 1];
+    const struct cfg_setting *name = cfg_member(group, "name");
+    const struct cfg_setting *id = cfg_member(group, "id");
+    if (last->name[0] && !cfg_is_name(last->name))
+        cfg_problem(cfg, name, "name '%s' is not 1 to 64 of A-Z a-z 0-9 _ -", last->name);
+    if (strcasecmp(last->name, "bridge") == 0)
+        cfg_problem(cfg, name,
+                    "a device cannot be called 'bridge': that topic is the bridge's own");
+    for (const struct device *other = list->devices; other < last; other++) {
+        if (last->name[0] && strcasecmp(other->name, last->name) == 0)
+            cfg_problem(cfg, name, "name '%s' is taken by another device, letter case aside",
+                        last->name);
+        if (last->id[0] && strcasecmp(other->id, last->id) == 0)
+            cfg_problem(cfg, id, "id '%s' is taken by device '%s'", last->id, other->name);
+    }
+}
+
+/* Numbers the last device's link, and compares it with its neighbours there. */
+static void join_link(struct cfg *cfg, const struct cfg_setting *where, struct device_list *list)
+{
+    struct device *last = &list->devices[list->n_devices - 1];
+    bool joined = false;
+    for (struct device *other = list->devices; other < last; other++) {
+        const struct device_modbus *a = &other->modbus, *b = &last->modbus;
+        if (!place_is_same_link(a, b))
+            continue;
+        const char *key = joined ? NULL : place_difference(a, b);
+        if (key != NULL)
+            cfg_problem(cfg, where, "%s of %s is set otherwise by device '%s': it must be the same",
+                        key, b->serial[0] != '\0' ? b->serial : b->host, other->name);
+        if (a->address == b->address)
+            cfg_warning(cfg, where, "device '%s' has the same link and address %lld", other->name,
+                        (long long)b->address);
+        last->link = other->link;
+        joined = true;
+    }
+    if (!joined)
+        last->link = list->n_links++;
+}
+
+/* A link that has to be waited for on the spot, because it is a serial line or a
+ * command must find nothing in its way, has a thread of its own. */
+static bool is_apart(const struct device_list *list, unsigned link)
+{
+    for (unsigned i = 0; i < list->n_devices; i++) {
+        const struct device *device = &list->devices[i];
+        if (device->link == link && (device->modbus.serial[0] || device_takes_commands(device)))
+            return true;
+    }
+    return false;
+}
+
+/* The first device of the link of this one. */
+static const struct device *first_of_link(const struct device_list *list, unsigned index)
+{
+    const struct device *first = list->devices;
+    while (first->link != list->devices[index].link)
+        first++;
+    return first;
+}
+
+bool device_is_first(const struct device_list *list, unsigned index)
+{
+    return first_of_link(list, index) == &list->devices[index];
+}
+
+/* One thread serves all links that have none of their own. */
+static void assign_pollers(struct device_list *list)
+{
+    unsigned shared = UINT_MAX;
+    for (unsigned i = 0; i < list->n_devices; i++) {
+        struct device *device = &list->devices[i];
+        if (!device_is_first(list, i)) {
+            device->poller = first_of_link(list, i)->poller;
+        } else if (is_apart(list, device->link)) {
+            device->poller = list->n_pollers++;
+        } else {
+            if (shared == UINT_MAX)
+                shared = list->n_pollers++;
+            device->poller = shared;
+        }
+    }
+}
+
+/* Goes on after a problem, so that one run shows them all. */
+static void read_device(struct cfg *cfg, const struct cfg_setting *group, bool battery,
+                        const char *const *directories, struct device_list *list)
+{
+    struct head head = {.poll_ns = 1000000000};
+    struct device *device = &list->devices[list->n_devices++];
+    cfg_read(cfg, group, HEAD, &head);
+    if (!cfg_is_group(group))
+        return;
+    device->battery = battery;
+    device->control = device_no_control;
+    device->poll_ns = head.poll_ns;
+    device->longest_silence_ns = head.longest_silence_ns;
+    strcpy(device->id, head.id);
+    strcpy(device->name, head.name);
+    check_names(cfg, group, list);
+
+    const struct cfg_setting *modbus = cfg_member(group, "modbus");
+    if (modbus && place_read(cfg, modbus, &device->modbus))
+        join_link(cfg, modbus, list);
+
+    const struct cfg_setting *control = cfg_member(group, "control");
+    if (control && !battery)
+        cfg_problem(cfg, control, "a meter takes no commands: control is for devices in bess");
+
+    if (head.type[0])
+        device->profile =
+            find_profile(cfg, cfg_member(group, "type"), directories, head.type, list);
+    if (!device->profile || device->profile->n_points == 0)
+        return;
+    device_points_read(cfg, group, device);
+    if (control && battery && device->points)
+        device_control_read(cfg, control, device);
+    for (unsigned i = 0; i < device->n_points && modbus && device->modbus.address == 0; i++)
+        if (device->points && device_may_write(device, i)) {
+            cfg_problem(cfg, cfg_member(modbus, "address"),
+                        "address 0 may be the broadcast: nothing is ever written to it");
+            break;
+        }
+}
+
+/* Elements of one of the two lists; 0 when it is absent. */
+static unsigned count(struct cfg *cfg, const struct cfg_setting *list)
+{
+    if (!list || cfg_is_list(list))
+        return list ? cfg_length(list) : 0;
+    cfg_problem(cfg, list, "%s must be a list: ( { ... }, { ... } )", cfg_name(list));
+    return 0;
+}
+
+bool device_list_read(struct cfg *cfg, const struct cfg_setting *group,
+                      const char *const *directories, struct device_list *list)
+{
+    unsigned before = cfg->problems;
+    *list = (struct device_list){0};
+    if (!cfg_read(cfg, group, LISTS, list) && !cfg_is_group(group))
+        return false;
+    const struct cfg_setting *bess = cfg_member(group, "bess");
+    const struct cfg_setting *meters = cfg_member(group, "meters");
+    unsigned n_bess = count(cfg, bess), n_meters = count(cfg, meters);
+    if (n_bess + n_meters == 0) {
+        cfg_problem(cfg, group, "no devices: bess and meters are both empty");
+        return false;
+    }
+    list->devices = calloc(n_bess + n_meters, sizeof *list->devices);
+    if (!list->devices) {
+        cfg_problem(cfg, group, "out of memory");
+        return false;
+    }
+    for (unsigned i = 0; i < n_bess; i++)
+        read_device(cfg, cfg_element(bess, i), true, directories, list);
+    for (unsigned i = 0; i < n_meters; i++)
+        read_device(cfg, cfg_element(meters, i), false, directories, list);
+    assign_pollers(list);
+    return cfg->problems == before;
+}
+
+void device_list_free(struct device_list *list)
+{
+    for (unsigned i = 0; i < list->n_devices; i++) {
+        struct device *device = &list->devices[i];
+        if (!device->points || device->points == device->profile->points)
+            continue;
+        for (unsigned k = 0; k < device->n_points; k++)
+            if (device->points[k].labels != device->profile->points[k].labels)
+                free((void *)device->points[k].labels);
+        free(device->points);
+    }
+    for (unsigned i = 0; i < list->n_profiles; i++)
+        profile_free(list->profiles[i]);
+    free(list->devices);
+    free(list->profiles);
+    *list = (struct device_list){0};
+}
