@@ -27,7 +27,7 @@ ROOMS = {
         "admit own interlock intent deadman fallback remembered unsettled sequence battery",
     "bridge/commands": "mailbox inbox audit_file recent audit answered answers subscriber",
     "bridge/telemetry": "due on_change energy latest polled poller",
-    "bridge/mqtt": "limits flights address credentials mqtt cause lookup session sessions arrival",
+    "bridge/mqtt": "limits flights address credentials nap mqtt cause lookup session sessions arrival",
     "bridge/publish": "births ha_units ha_document documents announce edge publisher",
     "bridge/ops": "view metrics page_text page events request http_library streams posts http",
     "bridge/cli":

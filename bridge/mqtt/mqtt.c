@@ -15,6 +15,7 @@
 #include "bridge/base/clock.h"
 #include "bridge/mqtt/address.h"
 #include "bridge/mqtt/credentials.h"
+#include "bridge/mqtt/nap.h"
 
 enum { CONNECT_TIMEOUT_S = 10 };
 
@@ -354,6 +355,7 @@ static void on_disconnect_packet(void *context, MQTTProperties *properties,
  * asks for that. */
 static void set_up(struct mqtt *mqtt)
 {
+    nap_watch_me();
     pthread_mutex_lock(&mqtt->mutex);
     const struct limits *limits = &mqtt->limits;
     bool expected = mqtt->state == CONNECTING;
