@@ -40,7 +40,7 @@ ORDER = [room + "/" + module for room, modules in ROOMS.items() for module in mo
 # Libraries that one file, or one room, alone may know.
 SOLE_USERS = {
     "modbus.h": "devices/lines/serial.c",
-    "MQTTAsync.h": "bridge/mqtt/mqtt.c",
+    "MQTTAsync.h": "bridge/mqtt/mqtt",
     "libconfig.h": "devices/registers/cfg.c",
     "sqlite3.h": "bridge/store/",
     "microhttpd.h": "bridge/ops/",
@@ -51,8 +51,9 @@ INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]', re.M)
 
 def module_of(path):
     """The module that a file belongs to. The subcommands, a file each, are one: cli; and
-    so are the parts of the spool."""
-    path = re.sub(r"^(bridge/store/spool)_(file|renew)\b", r"\1", path)
+    so are the parts of the outbox, of the spool and of mqtt."""
+    path = re.sub(r"^(bridge/store/(?:spool|outbox)|bridge/mqtt/mqtt)_"
+                  r"(connect|end|file|inside|paho|renew|sent|spool|subscribe|words)\b", r"\1", path)
     return re.sub(r"^bridge/cli/(check|forget|points|read|scan|write)$", "bridge/cli/cli",
                   os.path.splitext(path)[0])
 

@@ -1,0 +1,273 @@
+#include <stdio.h>
+#include <string.h>
+
+#include "bridge/base/clock.h"
+#include "bridge/mqtt/address.h"
+#include "bridge/mqtt/credentials.h"
+#include "bridge/mqtt/mqtt_inside.h"
+#include "bridge/mqtt/nap.h"
+
+/* ---- how it went ------------------------------------------------------- */
+
+/* The answer to CONNECT: return codes of MQTT 3.1.1 (table 3.1), reason codes
+ * of version 5 (section 3.2.2.2). */
+static void connack_words(const struct mqtt *mqtt, int code, char why[MQTT_WHY_MAX])
+{
+    static const char *const words[] = {
+        "accepted",           "unacceptable protocol version", "client id rejected",
+        "server unavailable", "bad user name or password",     "not authorized"};
+    char reason[MQTT_WHY_MAX] = "";
+    if (mqtt->conf->version >= MQTTVERSION_5)
+        mqtt_reason_words((enum MQTTReasonCodes)code, reason);
+    else if ((size_t)code < sizeof(words) / sizeof(words[0]))
+        snprintf(reason, sizeof(reason), "%s", words[code]);
+    else
+        snprintf(reason, sizeof(reason), "return code %d", code);
+    snprintf(why, MQTT_WHY_MAX, "the broker refuses the login: %.100s", reason);
+}
+
+static void on_lost(void *context, char *cause)
+{
+    (void)cause; /* always NULL */
+    mqtt_set_down(context, (struct mqtt_end){.why = NULL}, BLAME_RECENT);
+}
+
+static void advise(struct mqtt_end *end, int code)
+{
+    enum limits_advice advice = limits_advise(code);
+    if (advice == LIMITS_STAY_AWAY)
+        end->advice = MQTT_STAY_AWAY;
+    else if (advice == LIMITS_GO_ELSEWHERE)
+        end->advice = MQTT_ELSEWHERE;
+}
+
+/* The broker says why it closes the connection (version 5). The library then
+ * closes it too, and does not call on_lost(). */
+static void on_disconnect_packet(void *context, MQTTProperties *properties,
+                                 enum MQTTReasonCodes code)
+{
+    struct mqtt *mqtt = context;
+    char why[MQTT_WHY_MAX], reason[MQTT_WHY_MAX];
+    struct mqtt_end end = {.why = why};
+    (void)properties;
+    if (code == MQTTREASONCODE_SESSION_TAKEN_OVER) {
+        snprintf(why, sizeof(why), "another client uses the client id %.100s", mqtt->client_id);
+    } else {
+        mqtt_reason_words(code, reason);
+        snprintf(why, sizeof(why), "closed by the broker: %.100s", reason);
+    }
+    advise(&end, (int)code);
+    mqtt_set_down(mqtt, end, limits_is_fault((int)code) ? BLAME_RECENT : BLAME_NONE);
+}
+
+/* With more in flight than the broker's Receive Maximum (MQTT 5, 3.2.2.3.3) the
+ * library holds messages back, and some of them for a second. It does not keep to a
+ * Server Keep Alive that is shorter than ours (3.2.2.3.14): then the next attempt
+ * asks for that. */
+static void set_up(struct mqtt *mqtt)
+{
+    nap_watch_me();
+    pthread_mutex_lock(&mqtt->mutex);
+    const struct limits *limits = &mqtt->limits;
+    bool expected = mqtt->state == CONNECTING;
+    bool shorter = limits->keepalive_s > 0 && limits->keepalive_s < mqtt->offer.keepalive_s;
+    if (shorter)
+        mqtt->offer.keepalive_s = limits->keepalive_s;
+    if (expected && !shorter) {
+        mqtt->state = UP;
+        mqtt->flights.window =
+            limits->receive_max < MQTT_WINDOW ? limits->receive_max : MQTT_WINDOW;
+    }
+    pthread_mutex_unlock(&mqtt->mutex);
+    if (expected && shorter)
+        mqtt_set_down(mqtt,
+                      (struct mqtt_end){.why = "the broker wants a shorter keepalive",
+                                        .advice = MQTT_TRY_NOW},
+                      BLAME_NONE);
+    else if (expected)
+        mqtt->callbacks.connected(mqtt->callbacks.context);
+}
+
+/* Whether the broker refuses the Will (3.2.2.2: 0x9A retain, 0x9B QoS) and the next
+ * attempt has a lesser one. */
+static bool lessen_will(struct mqtt *mqtt, int code)
+{
+    bool lessened = false;
+    pthread_mutex_lock(&mqtt->mutex);
+    if (code == MQTTREASONCODE_QOS_NOT_SUPPORTED && mqtt->offer.will_qos > 0) {
+        mqtt->offer.will_qos = 0;
+        lessened = true;
+    } else if (code == MQTTREASONCODE_RETAIN_NOT_SUPPORTED && mqtt->offer.will_retained) {
+        mqtt->offer.will_retained = false;
+        lessened = true;
+    }
+    pthread_mutex_unlock(&mqtt->mutex);
+    return lessened;
+}
+
+/* `code` > 0 is the broker's answer; everything else is -1 with a text of the
+ * library's that does not tell a timeout of the answer from one of TCP. */
+static void connect_failed(struct mqtt *mqtt, int code, const char *message)
+{
+    char why[MQTT_WHY_MAX];
+    struct mqtt_end end = {.why = why};
+    if (code > 0) {
+        connack_words(mqtt, code, why);
+        if (mqtt->conf->version >= MQTTVERSION_5)
+            advise(&end, code);
+        if (lessen_will(mqtt, code))
+            end.advice = MQTT_TRY_NOW;
+    } else if (message != NULL && strstr(message, "timeout") != NULL) {
+        snprintf(why, sizeof(why), "no answer within %d s", MQTT_CONNECT_TIMEOUT_S);
+    } else {
+        end.why = NULL;
+    }
+    mqtt_set_down(mqtt, end, BLAME_NONE);
+}
+
+static void on_connected(void *context, MQTTAsync_successData *data)
+{
+    (void)data;
+    set_up(context);
+}
+
+static long number_of(MQTTProperties *properties, enum MQTTPropertyCodes code, long otherwise)
+{
+    return MQTTProperties_hasProperty(properties, code)
+               ? (long)MQTTProperties_getNumericValue(properties, code)
+               : otherwise;
+}
+
+/* The numbers that the library hands over as int are unsigned. */
+static void on_connected5(void *context, MQTTAsync_successData5 *data)
+{
+    struct mqtt *mqtt = context;
+    MQTTProperties *p = &data->properties;
+    pthread_mutex_lock(&mqtt->mutex);
+    struct limits *limits = &mqtt->limits;
+    limits_begin(limits);
+    limits->packet_max = (uint32_t)number_of(p, MQTTPROPERTY_CODE_MAXIMUM_PACKET_SIZE, 0);
+    limits->qos_max = (int)number_of(p, MQTTPROPERTY_CODE_MAXIMUM_QOS, 2);
+    limits->retain = number_of(p, MQTTPROPERTY_CODE_RETAIN_AVAILABLE, 1) != 0;
+    limits->wildcards = number_of(p, MQTTPROPERTY_CODE_WILDCARD_SUBSCRIPTION_AVAILABLE, 1) != 0;
+    limits->receive_max = (uint16_t)number_of(p, MQTTPROPERTY_CODE_RECEIVE_MAXIMUM, UINT16_MAX);
+    limits->keepalive_s = (uint16_t)number_of(p, MQTTPROPERTY_CODE_SERVER_KEEP_ALIVE, 0);
+    pthread_mutex_unlock(&mqtt->mutex);
+    set_up(mqtt);
+}
+
+static void on_connect_failed(void *context, MQTTAsync_failureData *data)
+{
+    connect_failed(context, data->code, data->message);
+}
+
+static void on_connect_failed5(void *context, MQTTAsync_failureData5 *data)
+{
+    connect_failed(context, data->code, data->message);
+}
+
+/* ---- connecting -------------------------------------------------------- */
+
+/* A fresh handle for every attempt, because an old one keeps the messages that
+ * were never sent, and sends them, long out of date, on its next connection. It
+ * is made before the old one goes: with the last handle the library stops its
+ * threads, which takes a second. */
+static bool renew_handle(struct mqtt *mqtt, const char *address)
+{
+    MQTTAsync handle;
+    MQTTAsync_createOptions options = MQTTAsync_createOptions_initializer;
+    char uri[2 * CONF_TEXT_MAX];
+    /* The library compares a certificate with the name that it is given here. */
+    const char *host = mqtt->conf->tls ? mqtt->conf->host : address;
+    bool is_ipv6 = strchr(host, ':') != NULL;
+    snprintf(uri, sizeof(uri), "%s://%s%s%s:%d", mqtt->conf->tls ? "ssl" : "tcp",
+             is_ipv6 ? "[" : "", host, is_ipv6 ? "]" : "", (int)mqtt->conf->port);
+    address_pin(mqtt->conf->host, address);
+    options.MQTTVersion = (int)mqtt->conf->version;
+    if (MQTTAsync_createWithOptions(&handle, uri, mqtt->client_id, MQTTCLIENT_PERSISTENCE_NONE,
+                                    NULL, &options) != MQTTASYNC_SUCCESS) {
+        return false;
+    }
+    MQTTAsync_setCallbacks(handle, mqtt, on_lost, mqtt_on_arrived, NULL);
+    MQTTAsync_setDisconnected(handle, mqtt, on_disconnect_packet);
+    if (mqtt->handle != NULL)
+        MQTTAsync_destroy(&mqtt->handle);
+    mqtt->handle = handle;
+    return true;
+}
+
+static const char *or_null(const char *text)
+{
+    return text[0] != '\0' ? text : NULL;
+}
+
+static int begin_connect(struct mqtt *mqtt, const char *password)
+{
+    const struct conf_mqtt *conf = mqtt->conf;
+    MQTTProperties properties = MQTTProperties_initializer;
+    MQTTProperty packet_max = {.identifier = MQTTPROPERTY_CODE_MAXIMUM_PACKET_SIZE,
+                               .value.integer4 = LIMITS_OUR_PACKET_MAX};
+    MQTTAsync_connectOptions v4 = MQTTAsync_connectOptions_initializer;
+    MQTTAsync_connectOptions v5 = MQTTAsync_connectOptions_initializer5;
+    MQTTAsync_connectOptions options = mqtt_is_v5(mqtt) ? v5 : v4;
+    MQTTAsync_willOptions will = MQTTAsync_willOptions_initializer;
+    MQTTAsync_SSLOptions tls = MQTTAsync_SSLOptions_initializer;
+    will.topicName = mqtt->will_topic;
+    will.payload.data = mqtt->will;
+    will.payload.len = (int)mqtt->will_size;
+    will.retained = mqtt->offer.will_retained;
+    will.qos = mqtt->offer.will_qos;
+    tls.trustStore = or_null(conf->ca_file);
+    tls.keyStore = or_null(conf->cert_file);
+    tls.privateKey = or_null(conf->key_file);
+    tls.privateKeyPassword = ""; /* or OpenSSL asks on the terminal for that of an encrypted key */
+    tls.verify = 1; /* the host name; the chain is enableServerCertAuth, on by default */
+    options.MQTTVersion = (int)conf->version;
+    options.keepAliveInterval = (int)mqtt->offer.keepalive_s;
+    options.connectTimeout = MQTT_CONNECT_TIMEOUT_S;
+    options.maxInflight = MQTT_WINDOW;
+    options.will = mqtt->will_topic != NULL ? &will : NULL;
+    options.ssl = conf->tls ? &tls : NULL;
+    options.username = or_null(conf->username);
+    options.password = or_null(password);
+    options.context = mqtt;
+    if (mqtt_is_v5(mqtt)) {
+        MQTTProperties_add(&properties, &packet_max);
+        options.connectProperties = &properties; /* copied */
+        options.onSuccess5 = on_connected5;
+        options.onFailure5 = on_connect_failed5;
+    } else {
+        options.onSuccess = on_connected;
+        options.onFailure = on_connect_failed;
+    }
+    int code = MQTTAsync_connect(mqtt->handle, &options);
+    MQTTProperties_free(&properties);
+    return code;
+}
+
+static void set_state(struct mqtt *mqtt, enum state state)
+{
+    pthread_mutex_lock(&mqtt->mutex);
+    mqtt->state = state;
+    mqtt->begun_ns = clock_mono_ns();
+    pthread_mutex_unlock(&mqtt->mutex);
+}
+
+bool mqtt_connect(struct mqtt *mqtt, const char *address, char why[MQTT_WHY_MAX])
+{
+    char password[CONF_TEXT_MAX + 1];
+    if (!credentials_load(mqtt->conf, password, why, MQTT_WHY_MAX))
+        return false;
+    set_state(mqtt, IDLE);
+    if (!renew_handle(mqtt, address)) {
+        snprintf(why, MQTT_WHY_MAX, "out of memory");
+        return false;
+    }
+    set_state(mqtt, CONNECTING);
+    int code = begin_connect(mqtt, password);
+    if (code == MQTTASYNC_SUCCESS)
+        return true;
+    set_state(mqtt, IDLE);
+    snprintf(why, MQTT_WHY_MAX, "%s", MQTTAsync_strerror(code));
+    return false;
+}

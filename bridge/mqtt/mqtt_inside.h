@@ -1,0 +1,92 @@
+/* mqtt_inside: what the parts of mqtt share, and nobody else includes.
+ *
+ * mqtt.c         a session, and what is published on it
+ * mqtt_connect   how it comes up, or why not
+ * mqtt_subscribe what is subscribed to, and what arrives
+ * mqtt_end       how it ends, and what is overdue
+ * mqtt_words     what the broker says, in words
+ * mqtt_paho      what the library makes necessary
+ */
+#ifndef BRIDGE_MQTT_MQTT_INSIDE_H
+#define BRIDGE_MQTT_MQTT_INSIDE_H
+
+#include <MQTTAsync.h>
+#include <pthread.h>
+
+#include "bridge/mqtt/mqtt.h"
+
+enum { MQTT_CONNECT_TIMEOUT_S = 10 };
+
+/* In IDLE the callbacks of the old handle are ignored. */
+enum state { IDLE, CONNECTING, UP };
+
+/* Which messages under way a session may have ended for. */
+enum blame { BLAME_NONE, BLAME_RECENT, BLAME_LATE };
+
+/* What was subscribed to, kept while callbacks may name it. */
+struct subscription {
+    struct mqtt *mqtt;
+    char *filter;
+    int64_t asked_ns; /* 0 = answered */
+    struct subscription *next;
+};
+
+struct mqtt {
+    const struct conf_mqtt *conf;
+    struct mqtt_callbacks callbacks;
+    char *client_id, *will_topic;
+    void *will;
+    size_t will_size;
+    bool will_retained;
+    MQTTAsync handle; /* publisher only */
+
+    pthread_mutex_t mutex; /* guards what follows; never held while calling out */
+    pthread_cond_t landed;
+    enum state state;
+    int64_t begun_ns; /* CONNECTING: since when */
+    bool nudged;      /* since a message landed */
+    /* When a message at QoS 0 was sent last that is larger than all that the broker is
+     * known to take: it may end the session, and nothing acknowledges it. */
+    int64_t unproved_ns;
+    bool gone; /* the library has ended the session for good: see leave() */
+    struct subscription *subscriptions;
+    struct flights flights;
+    struct limits limits;
+    struct {
+        int will_qos;
+        bool will_retained;
+        unsigned keepalive_s;
+    } offer; /* what CONNECT asks for; less when the broker wants that */
+};
+
+bool mqtt_is_v5(const struct mqtt *mqtt);
+
+/* What CONNECT asks for, as it is configured. */
+void mqtt_set_offer(struct mqtt *mqtt);
+
+/* Frees the place of a message and tells its fate. Nothing happens when that has been
+ * done before. */
+void mqtt_tell(struct flight *flight, enum mqtt_fate fate, const char *why);
+
+/* Whether a failure is the broker's no. The library leaves reasonCode
+ * uninitialised in some failures of its own; those have a code below 0. */
+bool mqtt_is_refusal(const MQTTAsync_failureData5 *data);
+
+/* The session has ended, or the attempt: tells that, and the fate of all that was in
+ * flight; those to blame are suspects, or convicted. */
+void mqtt_set_down(struct mqtt *mqtt, struct mqtt_end end, enum blame blame);
+
+/* Ends the connection of a session that is IDLE here already. With its Will: who is
+ * cut off in the middle of something is not to be thought well. */
+void mqtt_leave(struct mqtt *mqtt);
+
+/* The library's callback for a message. */
+int mqtt_on_arrived(void *context, char *topic, int topic_size, MQTTAsync_message *message);
+
+/* A reason code of version 5 in words, e.g. "not authorized". */
+void mqtt_reason_words(enum MQTTReasonCodes code, char why[MQTT_WHY_MAX]);
+
+/* See mqtt_tend(). Returns when to call it again. */
+int64_t mqtt_nudge(struct mqtt *mqtt, int64_t now_ns);
+
+#endif
