@@ -1,73 +1,12 @@
-#include "bridge/store/outbox.h"
+#include "bridge/store/outbox_inside.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "bridge/base/clock.h"
-#include "bridge/store/queue.h"
-
-struct flight {
-    struct queue *queue; /* NULL = free */
-    struct record *record;
-};
-
-struct outbox_device {
-    bool online, presence_due;
-    bool live; /* had a live sample since the broker is back */
-    uint64_t dropped;
-};
-
-/* A record that is offered again at that time. */
-struct later {
-    struct queue *queue; /* NULL = free */
-    struct record *record;
-    int64_t due_ns;
-};
-
-/* Where one thread sleeps. */
-struct bed {
-    pthread_cond_t cond;
-    bool asleep, woken;
-};
-
-struct outbox {
-    pthread_mutex_t mutex;
-    struct bed publisher, spooler;
-    bool up; /* between outbox_resumed() and outbox_lost() */
-    int64_t resumed_ns;
-    int64_t gate_ns; /* when backlog that is held back may go; CLOCK_NEVER = none is */
-    uint64_t next_ticket;
-    struct queue samples, outcomes;
-    struct {
-        struct queue queue; /* read back from disk: backlog, all of it */
-        bool good;          /* what waits too long in memory goes to disk */
-        bool more;          /* there is some that has not been read back */
-        bool idle;          /* the spooler sleeps until a sample comes */
-        bool fresh;         /* one has come since it looked */
-        bool rewind;
-        uint64_t count; /* samples on disk */
-        unsigned n_delivered;
-        int64_t *delivered; /* rows to be removed; NULL = there is no spool */
-    } spool;
-    unsigned in_flight, samples_in_flight, backlog_in_flight;
-    struct flight flights[OUTBOX_WINDOW];
-    unsigned n_later;
-    struct later later[OUTBOX_LATER_MAX];
-    unsigned refused_in_row; /* since one was delivered */
-    uint64_t dropped, set_aside;
-    int64_t newest_ns; /* when the newest sample was taken */
-    int64_t keep_ns;   /* what was sent without an acknowledgement is kept so long; 0 = none is */
-    unsigned n_presence_due;
-    unsigned n_devices;
-    struct outbox_device devices[];
-};
-
-/* Rows delivered and not yet removed, with those in memory, are never more. */
-enum { DELIVERED_MAX = 8192, REFILL_BYTES = 2 << 20, REFILL_BELOW = 1024, REMOVE_AT_ONCE = 1024 };
 
 /* More than the largest record takes in a ring. */
-static size_t at_least_one(size_t bytes)
+size_t outbox_at_least_one(size_t bytes)
 {
     size_t largest =
         2 * sizeof(struct record) + TOPIC_MAX + OUTBOX_CORRELATION_MAX + OUTBOX_PAYLOAD_MAX;
@@ -87,8 +26,8 @@ struct outbox *outbox_new(unsigned n_devices, size_t sample_bytes, size_t outcom
     outbox->gate_ns = CLOCK_NEVER;
     outbox->samples.mark = UINT64_MAX;
     outbox->spool.queue.mark = UINT64_MAX;
-    outbox->samples.ring = ring_new(at_least_one(sample_bytes));
-    outbox->outcomes.ring = ring_new(at_least_one(outcome_bytes));
+    outbox->samples.ring = ring_new(outbox_at_least_one(sample_bytes));
+    outbox->outcomes.ring = ring_new(outbox_at_least_one(outcome_bytes));
     if (outbox->samples.ring == NULL || outbox->outcomes.ring == NULL) {
         outbox_free(outbox);
         return NULL;
@@ -115,7 +54,7 @@ void outbox_free(struct outbox *outbox)
     free(outbox);
 }
 
-static void lock(struct outbox *outbox)
+void outbox_lock(struct outbox *outbox)
 {
     pthread_mutex_lock(&outbox->mutex);
 }
@@ -130,7 +69,7 @@ static bool is_called(struct bed *bed)
 
 /* Who has been woken under the lock is signalled after it: else it would wake
  * only to wait for the lock. */
-static void unlock(struct outbox *outbox)
+void outbox_unlock(struct outbox *outbox)
 {
     bool publisher = is_called(&outbox->publisher), spooler = is_called(&outbox->spooler);
     pthread_mutex_unlock(&outbox->mutex);
@@ -140,7 +79,7 @@ static void unlock(struct outbox *outbox)
         pthread_cond_signal(&outbox->spooler.cond);
 }
 
-static void lie_down(struct outbox *outbox, struct bed *bed, int64_t until_ns)
+void outbox_lie_down(struct outbox *outbox, struct bed *bed, int64_t until_ns)
 {
     if (!bed->woken) {
         bed->asleep = true;
@@ -149,12 +88,12 @@ static void lie_down(struct outbox *outbox, struct bed *bed, int64_t until_ns)
     bed->asleep = bed->woken = false;
 }
 
-static void wake(struct outbox *outbox)
+void outbox_call_publisher(struct outbox *outbox)
 {
     outbox->publisher.woken = true;
 }
 
-static void wake_spooler(struct outbox *outbox)
+void outbox_call_spooler(struct outbox *outbox)
 {
     outbox->spooler.woken = true;
 }
@@ -181,7 +120,7 @@ static void land(struct outbox *outbox, struct flight *flight)
 }
 
 /* A device that is configured no more has no count of its own. */
-static void count_drop(struct outbox *outbox, unsigned device)
+void outbox_count_drop(struct outbox *outbox, unsigned device)
 {
     if (device < outbox->n_devices)
         outbox->devices[device].dropped++;
@@ -249,7 +188,7 @@ static void drop_oldest(struct outbox *outbox, struct queue *queue)
     if (record->state == LATER)
         forget_later(outbox, record);
     if (queue == &outbox->samples && record->row == 0 && record->state != SENT)
-        count_drop(outbox, record->device);
+        outbox_count_drop(outbox, record->device);
     if (record->state == SENT)
         record->state = DONE; /* it was counted out when it was sent */
     else
@@ -302,7 +241,7 @@ static unsigned push(struct outbox *outbox, struct queue *queue, const struct re
         n_dropped++;
     }
     queue_fill(queue, record, header, outbox->next_ticket++, topic, correlation, payload);
-    wake(outbox);
+    outbox_call_publisher(outbox);
     return n_dropped;
 }
 
@@ -311,18 +250,18 @@ void outbox_put_sample(struct outbox *outbox, unsigned device, int64_t taken_ns,
 {
     const struct record header = {
         .device = device, .taken_ns = taken_ns, .layout = layout, .payload_size = size};
-    lock(outbox);
+    outbox_lock(outbox);
     if (taken_ns > outbox->newest_ns)
         outbox->newest_ns = taken_ns;
     forget_sent(outbox);
     if (size <= OUTBOX_PAYLOAD_MAX)
         push(outbox, &outbox->samples, &header, "", "", packed);
     else
-        count_drop(outbox, device);
+        outbox_count_drop(outbox, device);
     outbox->spool.fresh = true;
     if (outbox->spool.idle)
-        wake_spooler(outbox);
-    unlock(outbox);
+        outbox_call_spooler(outbox);
+    outbox_unlock(outbox);
 }
 
 bool outbox_put_outcome(struct outbox *outbox, const char *topic, const void *correlation,
@@ -335,48 +274,48 @@ bool outbox_put_outcome(struct outbox *outbox, const char *topic, const void *co
         size > OUTBOX_PAYLOAD_MAX) {
         return false;
     }
-    lock(outbox);
+    outbox_lock(outbox);
     unsigned n_dropped = push(outbox, &outbox->outcomes, &header, topic,
                               correlation_size > 0 ? correlation : "", payload);
-    unlock(outbox);
+    outbox_unlock(outbox);
     return n_dropped == 0;
 }
 
 void outbox_set_online(struct outbox *outbox, unsigned device, bool online)
 {
-    lock(outbox);
+    outbox_lock(outbox);
     struct outbox_device *d = &outbox->devices[device];
     if (d->online != online) {
         d->online = online;
         outbox->n_presence_due += !d->presence_due;
         d->presence_due = true;
-        wake(outbox);
+        outbox_call_publisher(outbox);
     }
-    unlock(outbox);
+    outbox_unlock(outbox);
 }
 
 bool outbox_is_online(struct outbox *outbox, unsigned device)
 {
-    lock(outbox);
+    outbox_lock(outbox);
     bool online = outbox->devices[device].online;
-    unlock(outbox);
+    outbox_unlock(outbox);
     return online;
 }
 
 void outbox_wait(struct outbox *outbox, int64_t until_ns)
 {
-    lock(outbox);
+    outbox_lock(outbox);
     if (outbox->gate_ns < until_ns)
         until_ns = outbox->gate_ns;
-    lie_down(outbox, &outbox->publisher, until_ns);
-    unlock(outbox);
+    outbox_lie_down(outbox, &outbox->publisher, until_ns);
+    outbox_unlock(outbox);
 }
 
 void outbox_wake(struct outbox *outbox)
 {
-    lock(outbox);
-    wake(outbox);
-    unlock(outbox);
+    outbox_lock(outbox);
+    outbox_call_publisher(outbox);
+    outbox_unlock(outbox);
 }
 
 /* The next backlog record that may go now. */
@@ -451,7 +390,7 @@ static bool take(struct outbox *outbox, int64_t now_ns, bool outcomes_only,
 {
     struct queue *queue = &outbox->outcomes;
     struct record *record = NULL;
-    lock(outbox);
+    outbox_lock(outbox);
     outbox->gate_ns = CLOCK_NEVER;
     if (!outbox->up)
         goto done;
@@ -467,7 +406,7 @@ static bool take(struct outbox *outbox, int64_t now_ns, bool outcomes_only,
         take_off(outbox, queue, record);
     }
 done:
-    unlock(outbox);
+    outbox_unlock(outbox);
     return record != NULL;
 }
 
@@ -483,14 +422,14 @@ bool outbox_take_outcome(struct outbox *outbox, int64_t now_ns, struct outbox_it
 
 /* On disk it is no longer wanted. Should nothing be removed there for so long
  * that the list is full, it is sent once more one day. */
-static void note_delivered(struct outbox *outbox, int64_t row)
+void outbox_note_delivered(struct outbox *outbox, int64_t row)
 {
     if (row == 0 || outbox->spool.n_delivered == DELIVERED_MAX)
         return;
     outbox->spool.delivered[outbox->spool.n_delivered++] = row;
     if (outbox->spool.n_delivered % REMOVE_AT_ONCE == 0 ||
         outbox->spool.queue.waiting == REFILL_BELOW)
-        wake_spooler(outbox);
+        outbox_call_spooler(outbox);
 }
 
 /* Whether an acknowledgement makes room for more. */
@@ -508,7 +447,7 @@ static void wake_for_room(struct outbox *outbox, bool was_full)
                     outbox->outcomes.waiting - outbox->in_flight;
     if (left > 0 && (was_full || outbox->in_flight == 0 ||
                      outbox->backlog_in_flight <= OUTBOX_WINDOW_BACKLOG / 2))
-        wake(outbox);
+        outbox_call_publisher(outbox);
 }
 
 /* It has left for good: to the broker, or set aside. */
@@ -518,15 +457,15 @@ static void retire(struct outbox *outbox, struct queue *queue, struct record *re
     if (!delivered)
         outbox->set_aside++;
     if (!delivered && queue != &outbox->outcomes)
-        count_drop(outbox, record->device);
-    note_delivered(outbox, record->row);
+        outbox_count_drop(outbox, record->device);
+    outbox_note_delivered(outbox, record->row);
     queue_retire(queue, record);
     queue_pop_done(queue);
 }
 
 void outbox_ack(struct outbox *outbox, uint64_t ticket, enum outbox_fate fate)
 {
-    lock(outbox);
+    outbox_lock(outbox);
     struct flight *flight = find_flight(outbox, ticket);
     if (flight == NULL)
         goto done;
@@ -548,12 +487,12 @@ void outbox_ack(struct outbox *outbox, uint64_t ticket, enum outbox_fate fate)
         wake_for_room(outbox, was_full);
     }
 done:
-    unlock(outbox);
+    outbox_unlock(outbox);
 }
 
 void outbox_put_off(struct outbox *outbox, uint64_t ticket, int64_t now_ns)
 {
-    lock(outbox);
+    outbox_lock(outbox);
     struct flight *flight = find_flight(outbox, ticket);
     if (flight != NULL) {
         struct queue *queue = flight->queue;
@@ -561,9 +500,9 @@ void outbox_put_off(struct outbox *outbox, uint64_t ticket, int64_t now_ns)
         land(outbox, flight);
         if (!wait_longer(outbox, queue, record, now_ns))
             retire(outbox, queue, record, false);
-        wake(outbox); /* for the time of that */
+        outbox_call_publisher(outbox); /* for the time of that */
     }
-    unlock(outbox);
+    outbox_unlock(outbox);
 }
 
 /* Nothing is in flight: what is on disk need not be in memory as well, and will
@@ -584,13 +523,13 @@ static void leave_to_disk(struct outbox *outbox)
     }
     outbox->spool.rewind = true;
     outbox->spool.more = outbox->spool.count > 0;
-    wake_spooler(outbox);
+    outbox_call_spooler(outbox);
 }
 
 void outbox_lost(struct outbox *outbox)
 {
     struct queue *samples = &outbox->samples;
-    lock(outbox);
+    outbox_lock(outbox);
     outbox->up = false;
     outbox->gate_ns = CLOCK_NEVER;
     for (unsigned i = 0; i < OUTBOX_WINDOW; i++) {
@@ -607,13 +546,13 @@ void outbox_lost(struct outbox *outbox)
     samples->waiting_backlog = samples->waiting;
     samples->backlog = ring_front(samples->ring);
     leave_to_disk(outbox);
-    unlock(outbox);
+    outbox_unlock(outbox);
 }
 
 void outbox_resumed(struct outbox *outbox, int64_t now_ns)
 {
     struct queue *samples = &outbox->samples;
-    lock(outbox);
+    outbox_lock(outbox);
     outbox->up = true;
     outbox->resumed_ns = now_ns;
     samples->waiting_backlog = 0;
@@ -626,14 +565,14 @@ void outbox_resumed(struct outbox *outbox, int64_t now_ns)
     samples->live = record;
     for (unsigned i = 0; i < outbox->n_devices; i++)
         outbox->devices[i].live = false;
-    wake_spooler(outbox);
-    unlock(outbox);
+    outbox_call_spooler(outbox);
+    outbox_unlock(outbox);
 }
 
 bool outbox_take_presence(struct outbox *outbox, unsigned *device, bool *online)
 {
     bool found = false;
-    lock(outbox);
+    outbox_lock(outbox);
     for (unsigned i = *device; outbox->n_presence_due > 0 && i < outbox->n_devices; i++) {
         if (outbox->devices[i].presence_due) {
             outbox->devices[i].presence_due = false;
@@ -644,21 +583,21 @@ bool outbox_take_presence(struct outbox *outbox, unsigned *device, bool *online)
             break;
         }
     }
-    unlock(outbox);
+    outbox_unlock(outbox);
     return found;
 }
 
 void outbox_mark_presence(struct outbox *outbox, unsigned device)
 {
-    lock(outbox);
+    outbox_lock(outbox);
     outbox->n_presence_due += !outbox->devices[device].presence_due;
     outbox->devices[device].presence_due = true;
-    unlock(outbox);
+    outbox_unlock(outbox);
 }
 
 struct outbox_depth outbox_depth(struct outbox *outbox)
 {
-    lock(outbox);
+    outbox_lock(outbox);
     const struct outbox_depth depth = {.waiting = outbox->samples.waiting,
                                        .backlog =
                                            outbox->samples.waiting_backlog + outbox->spool.count,
@@ -666,224 +605,14 @@ struct outbox_depth outbox_depth(struct outbox *outbox)
                                        .dropped = outbox->dropped,
                                        .set_aside = outbox->set_aside,
                                        .in_flight = outbox->in_flight};
-    unlock(outbox);
+    outbox_unlock(outbox);
     return depth;
 }
 
 uint64_t outbox_dropped(struct outbox *outbox, unsigned device)
 {
-    lock(outbox);
+    outbox_lock(outbox);
     uint64_t dropped = outbox->devices[device].dropped;
-    unlock(outbox);
+    outbox_unlock(outbox);
     return dropped;
-}
-
-/* ---- the spooler's side ---- */
-
-bool outbox_use_spool(struct outbox *outbox)
-{
-    struct ring *ring = ring_new(at_least_one(REFILL_BYTES));
-    int64_t *delivered = calloc(DELIVERED_MAX, sizeof(*delivered));
-    if (ring == NULL || delivered == NULL) {
-        ring_free(ring);
-        free(delivered);
-        return false;
-    }
-    lock(outbox);
-    outbox->spool.queue.ring = ring;
-    outbox->spool.delivered = delivered;
-    outbox->spool.good = true;
-    unlock(outbox);
-    return true;
-}
-
-void outbox_set_spool(struct outbox *outbox, bool good, uint64_t count, bool more)
-{
-    lock(outbox);
-    if ((outbox->spool.good && !good) || (outbox->spool.more && !more))
-        wake(outbox); /* the publisher takes the backlog from memory */
-    outbox->spool.good = good;
-    outbox->spool.more = count > 0 && (more || outbox->spool.rewind);
-    outbox->spool.count = count;
-    unlock(outbox);
-}
-
-static bool is_delivered(const struct outbox *outbox, int64_t row)
-{
-    for (unsigned i = 0; i < outbox->spool.n_delivered; i++) {
-        if (outbox->spool.delivered[i] == row)
-            return true;
-    }
-    return false;
-}
-
-/* The record in memory of a row, or NULL. */
-static struct record *find_row(const struct queue *queue, int64_t row)
-{
-    struct record *record = ring_front(queue->ring);
-    while (record != NULL && (record->row != row || record->state == DONE))
-        record = ring_after(queue->ring, record);
-    return record;
-}
-
-/* Whether it is lost: not in memory as well, and not delivered. */
-static bool lose_row(struct outbox *outbox, int64_t row)
-{
-    struct record *record = NULL;
-    if (row == 0)
-        return true;
-    record = find_row(&outbox->spool.queue, row);
-    if (record == NULL)
-        record = find_row(&outbox->samples, row);
-    if (record != NULL)
-        record->row = 0; /* it is still delivered from memory */
-    return record == NULL && !is_delivered(outbox, row);
-}
-
-void outbox_drop_row(struct outbox *outbox, int64_t row, unsigned device)
-{
-    lock(outbox);
-    if (lose_row(outbox, row))
-        count_drop(outbox, device);
-    unlock(outbox);
-}
-
-void outbox_set_row_aside(struct outbox *outbox, int64_t row, unsigned device)
-{
-    lock(outbox);
-    outbox->set_aside++;
-    if (lose_row(outbox, row))
-        count_drop(outbox, device);
-    unlock(outbox);
-}
-
-size_t outbox_spill(struct outbox *outbox, int64_t until_ns, struct outbox_spilled *list,
-                    size_t most, unsigned char *bytes, size_t room, int64_t *next_ns)
-{
-    size_t n = 0;
-    *next_ns = CLOCK_NEVER;
-    lock(outbox);
-    outbox->spool.fresh = false;
-    for (struct record *record = ring_front(outbox->samples.ring); record != NULL;
-         record = ring_after(outbox->samples.ring, record)) {
-        if (record->state == DONE || record->state == SENT || record->row != 0)
-            continue;
-        if (record->taken_ns > until_ns || n == most || record->payload_size > room) {
-            *next_ns = record->taken_ns;
-            break;
-        }
-        memcpy(bytes, record->bytes, record->payload_size);
-        list[n++] = (struct outbox_spilled){
-            .ticket = record->ticket,
-            .layout = record->layout,
-            .packed = bytes,
-            .size = record->payload_size,
-        };
-        bytes += record->payload_size;
-        room -= record->payload_size;
-    }
-    unlock(outbox);
-    return n;
-}
-
-void outbox_spilled(struct outbox *outbox, const struct outbox_spilled *list, size_t n)
-{
-    struct queue *queue = &outbox->samples;
-    size_t i = 0;
-    lock(outbox);
-    /* Both are in the order of tickets. One that is gone was acknowledged, or
-     * gave way, while it was being written. */
-    for (struct record *record = ring_front(queue->ring); i < n; i++) {
-        while (record != NULL && record->ticket < list[i].ticket)
-            record = ring_after(queue->ring, record);
-        bool here = record != NULL && record->ticket == list[i].ticket;
-        if (here && record->state != DONE) {
-            record->row = list[i].row;
-        } else {
-            note_delivered(outbox, list[i].row);
-        }
-        if (here && record->state == WAITING)
-            queue_retire(queue, record);
-    }
-    queue_pop_done(queue);
-    unlock(outbox);
-}
-
-size_t outbox_delivered(struct outbox *outbox, int64_t *rows, size_t most)
-{
-    lock(outbox);
-    size_t n = outbox->spool.n_delivered < most ? outbox->spool.n_delivered : most;
-    memcpy(rows, outbox->spool.delivered, n * sizeof(*rows));
-    unlock(outbox);
-    return n;
-}
-
-void outbox_removed(struct outbox *outbox, size_t n)
-{
-    int64_t *delivered = outbox->spool.delivered;
-    lock(outbox);
-    outbox->spool.n_delivered -= (unsigned)n;
-    memmove(delivered, delivered + n, outbox->spool.n_delivered * sizeof(*delivered));
-    unlock(outbox);
-}
-
-static bool is_in_flight(const struct outbox *outbox, int64_t row)
-{
-    for (unsigned i = 0; i < OUTBOX_WINDOW; i++) {
-        if (outbox->flights[i].queue != NULL && outbox->flights[i].record->row == row)
-            return true;
-    }
-    return false;
-}
-
-bool outbox_refill(struct outbox *outbox, int64_t row, unsigned device, const struct layout *layout,
-                   const void *packed, size_t size)
-{
-    struct queue *queue = &outbox->spool.queue;
-    struct record header = {.row = row, .device = device, .layout = layout, .payload_size = size};
-    bool taken = false;
-    lock(outbox);
-    if (!outbox->up || outbox->spool.rewind ||
-        queue->waiting + outbox->spool.n_delivered >= DELIVERED_MAX / 2)
-        goto done;
-    taken = is_in_flight(outbox, row) || is_delivered(outbox, row);
-    if (taken)
-        goto done;
-    struct record *record = ring_push(queue->ring, queue_size_of(&header));
-    taken = record != NULL;
-    if (!taken)
-        goto done;
-    queue_fill(queue, record, &header, outbox->next_ticket++, "", "", packed);
-    wake(outbox);
-done:
-    unlock(outbox);
-    return taken;
-}
-
-bool outbox_wants_refill(struct outbox *outbox, bool *rewind)
-{
-    lock(outbox);
-    *rewind = outbox->spool.rewind;
-    outbox->spool.rewind = false;
-    bool wants = outbox->up && outbox->spool.queue.waiting < REFILL_BELOW;
-    unlock(outbox);
-    return wants;
-}
-
-void outbox_wait_spool(struct outbox *outbox, int64_t until_ns)
-{
-    lock(outbox);
-    outbox->spool.idle = until_ns == CLOCK_NEVER;
-    if (outbox->spool.idle && outbox->spool.fresh)
-        wake_spooler(outbox);
-    lie_down(outbox, &outbox->spooler, until_ns);
-    outbox->spool.idle = false;
-    unlock(outbox);
-}
-
-void outbox_wake_spool(struct outbox *outbox)
-{
-    lock(outbox);
-    wake_spooler(outbox);
-    unlock(outbox);
 }
