@@ -235,13 +235,13 @@ static struct limits_packet prove(struct mqtt *mqtt, const struct mqtt_message *
         limits_packet_size(strlen(message->topic), message->payload_size, letter->qos, properties),
         message->foreign};
     pthread_mutex_lock(&mqtt->mutex);
-    bool is_suspect = limits_is_suspect(&mqtt->limits, &packet);
+    bool is_suspect = !message->plain && limits_is_suspect(&mqtt->limits, &packet);
     if (is_suspect && letter->qos == 0 && mqtt->limits.qos_max > 0) {
         letter->qos = 1;
         packet.size += 2; /* the packet identifier */
     }
     *alone = is_suspect && letter->qos > 0;
-    if (letter->qos == 0 && packet.size > mqtt->limits.delivered_size)
+    if (letter->qos == 0 && packet.size > mqtt->limits.delivered_size && !message->plain)
         mqtt->unproved_ns = clock_mono_ns();
     pthread_mutex_unlock(&mqtt->mutex);
     return packet;

@@ -32,6 +32,7 @@ struct mqtt_message {
     const void *correlation; /* version 5 only */
     size_t correlation_size;
     bool foreign; /* somebody else has chosen the topic */
+    bool plain;   /* its QoS is not raised to find out what ends sessions: its sender does */
 };
 
 /* A message that arrived; pointers are valid during the callback only. */
@@ -71,6 +72,7 @@ struct mqtt_end {
     } advice;
     bool faulted;   /* messages under way may have caused it */
     bool convicted; /* one has, and is set aside */
+    bool unasked;   /* the attempt ended before CONNECT was sent */
 };
 
 struct mqtt_callbacks {

@@ -111,6 +111,7 @@ static void connect_failed(struct mqtt *mqtt, int code, const char *message)
 {
     char why[MQTT_WHY_MAX];
     struct mqtt_end end = {.why = why};
+    end.unasked = code <= 0 && message != NULL && strstr(message, "TCP") != NULL;
     if (code > 0) {
         connack_words(mqtt, code, why);
         if (mqtt->conf->version >= MQTTVERSION_5)

@@ -116,7 +116,7 @@ void session_connect(struct session *session, const char *address)
     if (mqtt_connect(session->mqtt, address, why))
         return;
     pthread_mutex_lock(&session->mutex);
-    leave_word(session, &(struct mqtt_end){.why = why});
+    leave_word(session, &(struct mqtt_end){.why = why, .unasked = true});
     pthread_mutex_unlock(&session->mutex);
     stir(session);
 }
@@ -148,7 +148,7 @@ void session_retry(struct session *session, int64_t now_ns)
 
 void session_end(struct session *session, int64_t now_ns)
 {
-    mqtt_disconnect(session->mqtt, now_ns + END_NS, false);
+    mqtt_disconnect(session->mqtt, now_ns + END_NS, true);
     pthread_mutex_lock(&session->mutex);
     session->has_connected = session->has_ended = false;
     pthread_mutex_unlock(&session->mutex);

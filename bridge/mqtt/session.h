@@ -68,7 +68,7 @@ void session_connect(struct session *session, const char *address);
  * its pauses begin with the shortest again. */
 void session_retry(struct session *session, int64_t now_ns);
 
-/* Ends the session in order, without its Will; it connects again after a pause. */
+/* Ends the session in order, with its Will (version 5); it connects again after a pause. */
 void session_end(struct session *session, int64_t now_ns);
 
 #endif
