@@ -216,8 +216,12 @@ static void take_ready(struct subscriber *subscriber, struct command *command)
     char detail[DETAIL_MAX] = "";
     struct admit_scene scene = look_around(subscriber, command);
     health_count(&subscriber->setup.health->commands);
-    scene.malformed = !command->has_value;
-    if (scene.malformed)
+    scene.retained = command->flaw == REASON_RETAINED;
+    scene.too_large = command->flaw == REASON_TOO_LARGE;
+    scene.malformed = command->flaw == REASON_MALFORMED || !command->has_value;
+    if (command->flaw == REASON_MALFORMED)
+        (void)snprintf(detail, sizeof(detail), "it is no payload that could be taken apart");
+    else if (scene.malformed)
         (void)snprintf(detail, sizeof(detail), "the value is not a number");
     take_command(subscriber, command, &scene, detail);
 }

@@ -13,6 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "bridge/model/reason.h"
+
 enum {
     COMMAND_TEXT_MAX = 64,                 /* characters of an id or a source */
     COMMAND_ID_MAX = 4 * COMMAND_TEXT_MAX, /* bytes, as UTF-8 */
@@ -54,6 +56,7 @@ struct command {
     int64_t ttl_ns;
     char source[COMMAND_SOURCE_MAX + 1];
     /* How it came. */
+    enum reason flaw;        /* its bringer found: RETAINED, TOO_LARGE, MALFORMED, or NONE */
     int64_t mono_ns, utc_ms; /* when it arrived */
     struct return_address address;
     char user_source[COMMAND_PROPERTY_MAX + 1]; /* MQTT user properties, "" = none */
