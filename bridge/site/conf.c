@@ -369,6 +369,9 @@ static void conf_read_sparkplug(struct cfg *cfg, const struct cfg_setting *root,
     conf_check_sparkplug_name(cfg, group, "group", sparkplug->group);
     conf_check_sparkplug_name(cfg, group, "node", sparkplug->node);
     conf_check_sparkplug_name(cfg, group, "primary_host", sparkplug->primary_host);
+    const struct cfg_setting *setting = conf_taken(group, "group", sparkplug->group);
+    if (setting && strcmp(sparkplug->group, "STATE") == 0)
+        cfg_problem(cfg, setting, "group must not be STATE: hosts tell their state there");
 }
 
 /* The groups that are no more than a few keys. */
