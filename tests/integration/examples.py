@@ -190,7 +190,13 @@ class Examples(flux.Test):
         self.addCleanup(user.close)
         return user
 
-    TOPICS = [base + rest for base in ("flux/harbour/", "flux/quarry/") for rest in (
+    # What a Sparkplug node may say, and hear; the node is the site.
+    NODE = ["spBv1.0/flux/NBIRTH/harbour", "spBv1.0/flux/NDEATH/harbour",
+            "spBv1.0/flux/DBIRTH/harbour/Quay-BESS", "spBv1.0/flux/DDATA/harbour/Quay-BESS",
+            "spBv1.0/flux/DDEATH/harbour/Quay-BESS", "flux/harbour/bridge/sparkplug"]
+    NODE_HEARS = ["spBv1.0/flux/NCMD/harbour", "spBv1.0/flux/DCMD/harbour/Quay-BESS",
+                  "spBv1.0/STATE/scada", "STATE/scada"]
+    TOPICS = NODE + NODE_HEARS + ["spBv1.0/flux/NBIRTH/quarry"] + [base + rest for base in ("flux/harbour/", "flux/quarry/") for rest in (
         "bridge/status", "bridge/info", "bridge/health", "Quay-BESS/status", "Quay-BESS/info",
         "Quay-BESS/state", "Quay-BESS/backfill", "Quay-BESS/result",
         "Quay-BESS/set/target_power", "Quay-BESS/set/command_source")
@@ -217,6 +223,8 @@ class Examples(flux.Test):
                 cls.of_site(site, "status$", "info$", "state$", "health$", "backfill$",
                             "result$") | {"reply/%s/7" % site, "homeassistant/device/x/config"},
                 cls.of_site(site, "/set/", "status$", "info$", "bridge/health") | {"homeassistant/status"})
+        rules["bridge-harbour"][0].update(cls.NODE)
+        rules["bridge-harbour"][1].update(cls.NODE_HEARS)
         return rules
 
     def test_acl(self):
