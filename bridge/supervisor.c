@@ -131,8 +131,7 @@ static bool start_http(struct supervisor *supervisor)
 
 static void tell_edge(void *edge, const struct outcome *outcome)
 {
-    if (outcome->command.placed) /* else it is of no point that has metrics */
-        edge_put_outcome(edge, outcome);
+    edge_put_outcome(edge, outcome);
 }
 
 static bool start_edge(struct supervisor *supervisor)
@@ -143,7 +142,7 @@ static bool start_edge(struct supervisor *supervisor)
             .conf = supervisor->conf,
             .outbox = supervisor->outbox,
             .scans = supervisor->scans,
-            .latest = supervisor->latest,
+            .health = &supervisor->health,
             .state = supervisor->state,
             .inbox = supervisor->inbox,
             .seed = (uint32_t)strtoul(supervisor->run, NULL, 16),

@@ -28,7 +28,9 @@ ROOMS = {
     "bridge/commands": "mailbox inbox audit_file recent audit answered answers subscriber",
     "bridge/telemetry": "due on_change energy latest polled poller",
     "bridge/mqtt": "limits flights address credentials nap mqtt cause lookup session sessions arrival",
-    "bridge/publish": "births ha_units ha_document documents announce edge publisher",
+    "bridge/publish":
+        "node_metrics births node_post node_flow primary_host node_commands ha_units ha_document "
+        "documents announce edge publisher",
     "bridge/ops": "view metrics page_text page events request http_library streams posts http",
     "bridge/cli":
         "terminal table types address_range reading recognise survey found_json power_check "

@@ -1,134 +1,16 @@
 #include "bridge/publish/births.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "bridge/publish/node_metrics.h"
 #include "devices/registers/codec.h"
-
-/* What came of a point's last command. */
-enum part {
-    PART_ID,
-    PART_REQUESTED,
-    PART_OUTCOME,
-    PART_REASON,
-    PART_DETAIL,
-    PART_READBACK,
-    PART_COUNT,
-    N_PARTS
-};
-
-static const struct {
-    const char *name;
-    enum sparkplug_type type;
-} parts[N_PARTS] = {
-    [PART_ID] = {"Id", SPARKPLUG_STRING},
-    [PART_REQUESTED] = {"Requested", SPARKPLUG_DOUBLE},
-    [PART_OUTCOME] = {"Outcome", SPARKPLUG_STRING},
-    [PART_REASON] = {"Reason", SPARKPLUG_STRING},
-    [PART_DETAIL] = {"Detail", SPARKPLUG_STRING},
-    [PART_READBACK] = {"Readback", SPARKPLUG_DOUBLE},
-    [PART_COUNT] = {"Count", SPARKPLUG_INT64},
-};
-
-enum kind { KIND_VALUE, KIND_CODE, KIND_CHARGED, KIND_DISCHARGED, KIND_COMMAND };
-
-struct metric {
-    char name[SPARKPLUG_NAME_MAX + 1];
-    enum kind kind;
-    enum part part; /* KIND_COMMAND */
-    unsigned point;
-    uint64_t alias;
-    enum sparkplug_type type;
-    const char *unit;
-    /* as it is now */
-    int64_t ts_ms;
-    enum sparkplug_quality quality, told; /* told: as last sent */
-    struct sparkplug_value value;
-    bool changed;
-};
-
-struct node_device {
-    const struct device *device;
-    unsigned n;
-    struct metric *metrics;
-    bool *asked; /* by point: its Command metrics are part of a birth */
-    bool reborn; /* asked has changed since the last birth */
-};
 
 struct births {
     unsigned n_devices, most;
     struct node_device devices[];
 };
-
-/* ---- what there is ---- */
-
-static enum sparkplug_type type_of(const struct point *point)
-{
-    if (point->enumerated || point->type == POINT_STRING)
-        return SPARKPLUG_STRING;
-    if (point->type == POINT_BOOL)
-        return SPARKPLUG_BOOLEAN;
-    bool raw = codec_step(point) == 1.0 && point->offset == 0.0 && point->unit[0] == '\0' &&
-               point->scale_row == 0 && point->type != POINT_UINT64;
-    return raw ? SPARKPLUG_INT64 : SPARKPLUG_DOUBLE;
-}
-
-static void add(struct node_device *device, uint64_t *alias, enum kind kind, unsigned point,
-                const char *name, const char *suffix, enum sparkplug_type type, const char *unit)
-{
-    struct metric *metric = &device->metrics[device->n++];
-    *metric = (struct metric){
-        .kind = kind,
-        .point = point,
-        .alias = ++*alias,
-        .type = type,
-        .unit = unit,
-        .quality = SPARKPLUG_BAD,
-        .value.is_null = true,
-    };
-    (void)snprintf(metric->name, sizeof(metric->name), "%s%s", name, suffix);
-}
-
-static void add_commands(struct node_device *device, uint64_t *alias, unsigned point)
-{
-    const struct point *row = &device->device->points[point];
-    for (enum part part = 0; part < N_PARTS; part++) {
-        char name[SPARKPLUG_NAME_MAX + 1];
-        (void)snprintf(name, sizeof(name), "Command/%s/", row->name);
-        bool number = parts[part].type == SPARKPLUG_DOUBLE;
-        add(device, alias, KIND_COMMAND, point, name, parts[part].name, parts[part].type,
-            number ? row->unit : NULL);
-        device->metrics[device->n - 1].part = part;
-        device->metrics[device->n - 1].quality = SPARKPLUG_NO_QUALITY;
-    }
-}
-
-static bool fill(struct node_device *node, const struct device *device, bool has_energy,
-                 uint64_t *alias)
-{
-    const unsigned per_point = 2 + N_PARTS;
-    node->device = device;
-    node->metrics = calloc(device->n_points * per_point + 2, sizeof(*node->metrics));
-    node->asked = calloc(device->n_points, sizeof(*node->asked));
-    if (node->metrics == NULL || node->asked == NULL)
-        return false;
-    for (unsigned i = 0; i < device->n_points; i++) {
-        const struct point *point = &device->points[i];
-        add(node, alias, KIND_VALUE, i, point->name, "", type_of(point), point->unit);
-        if (point->enumerated)
-            add(node, alias, KIND_CODE, i, point->name, "_code", SPARKPLUG_INT64, NULL);
-        node->asked[i] = device_may_write(device, i);
-    }
-    if (has_energy) {
-        add(node, alias, KIND_CHARGED, 0, SAMPLE_CHARGED, "", SPARKPLUG_DOUBLE, "kWh");
-        add(node, alias, KIND_DISCHARGED, 0, SAMPLE_DISCHARGED, "", SPARKPLUG_DOUBLE, "kWh");
-    }
-    for (unsigned i = 0; i < device->n_points; i++)
-        add_commands(node, alias, i);
-    return true;
-}
 
 struct births *births_new(const struct conf *conf)
 {
@@ -141,12 +23,14 @@ struct births *births_new(const struct conf *conf)
     births->n_devices = list->n_devices;
     for (unsigned i = 0; i < list->n_devices; i++) {
         struct node_device *node = &births->devices[i];
-        if (!fill(node, &list->devices[i], conf->ha_enabled && list->devices[i].battery, &alias)) {
+        if (!node_device_fill(node, &list->devices[i], conf->ha_enabled && list->devices[i].battery,
+                              &alias)) {
             births_free(births);
             return NULL;
         }
-        if (node->n > births->most)
-            births->most = node->n;
+        const unsigned most = node->n + node->device->n_points * N_PARTS;
+        if (most > births->most)
+            births->most = most;
     }
     return births;
 }
@@ -155,10 +39,8 @@ void births_free(struct births *births)
 {
     if (births == NULL)
         return;
-    for (unsigned i = 0; i < births->n_devices; i++) {
-        free(births->devices[i].metrics);
-        free(births->devices[i].asked);
-    }
+    for (unsigned i = 0; i < births->n_devices; i++)
+        node_device_free(&births->devices[i]);
     free(births);
 }
 
@@ -167,23 +49,25 @@ unsigned births_most(const struct births *births)
     return births->most;
 }
 
+int births_find_device(const struct births *births, const char *name)
+{
+    unsigned i = 0;
+    while (i < births->n_devices && strcmp(births->devices[i].device->name, name) != 0)
+        i++;
+    return i < births->n_devices ? (int)i : -1;
+}
+
 int births_find(const struct births *births, unsigned device, uint64_t alias, const char *name)
 {
-    const struct node_device *node = &births->devices[device];
-    for (unsigned i = 0; i < node->n; i++) {
-        const struct metric *metric = &node->metrics[i];
-        bool meant = alias != 0 ? metric->alias == alias : strcmp(metric->name, name) == 0;
-        if (meant && metric->kind == KIND_VALUE)
-            return (int)metric->point;
-    }
-    return -1;
+    return node_device_find(&births->devices[device], alias, name);
 }
 
 /* ---- values ---- */
 
-/* What a metric is in a sample; false when the sample says nothing of it. */
+/* What a metric is in a sample; false when the sample says nothing of it. A text that is
+ * not the row's own label is put into `room`, of BIRTHS_TEXT_MAX. */
 static bool look_up(const struct metric *metric, const struct point *row,
-                    const struct sample *sample, struct sparkplug_value *value)
+                    const struct sample *sample, struct sparkplug_value *value, char *room)
 {
     *value = (struct sparkplug_value){.is_null = false};
     if (metric->kind == KIND_CHARGED || metric->kind == KIND_DISCHARGED) {
@@ -191,20 +75,24 @@ static bool look_up(const struct metric *metric, const struct point *row,
         return sample->has_energy;
     }
     const struct value *read = &sample->values[metric->point];
-    if (metric->kind == KIND_COMMAND || read->state == VALUE_ABSENT)
+    if (read->state == VALUE_ABSENT)
         return false;
     value->is_null = read->state != VALUE_READ;
     if (value->is_null)
         return true;
     value->integer = (int64_t)read->raw;
-    value->number = codec_decimal(row, read->number);
+    if (metric->type == SPARKPLUG_DOUBLE)
+        value->number = codec_decimal(row, read->number);
     if (metric->type != SPARKPLUG_STRING)
         return true;
-    const char *label = row->enumerated ? point_label(row, value->integer) : read->text;
-    if (label != NULL)
-        (void)snprintf(value->text, sizeof(value->text), "%s", label);
+    value->text = row->enumerated ? point_label(row, value->integer) : NULL;
+    if (value->text != NULL)
+        return true;
+    if (row->enumerated)
+        (void)snprintf(room, BIRTHS_TEXT_MAX, "code_%lld", (long long)value->integer);
     else
-        (void)snprintf(value->text, sizeof(value->text), "code_%lld", (long long)value->integer);
+        (void)snprintf(room, BIRTHS_TEXT_MAX, "%s", read->text);
+    value->text = room;
     return true;
 }
 
@@ -215,7 +103,7 @@ static bool is_same(enum sparkplug_type type, const struct sparkplug_value *a,
         return a->is_null == b->is_null;
     switch (type) {
     case SPARKPLUG_STRING:
-        return strcmp(a->text, b->text) == 0;
+        return a->text != NULL && b->text != NULL && strcmp(a->text, b->text) == 0;
     case SPARKPLUG_DOUBLE:
         return a->number == b->number;
     default:
@@ -229,18 +117,46 @@ static void set(struct metric *metric, const struct sparkplug_value *value,
     metric->changed = metric->changed || quality != metric->quality ||
                       !is_same(metric->type, value, &metric->value);
     metric->quality = quality;
-    metric->value = *value;
     metric->ts_ms = ts_ms;
+    metric->value = *value;
+    metric->value.text = metric->text;
+    if (metric->type == SPARKPLUG_STRING && !value->is_null)
+        (void)snprintf(metric->text, SPARKPLUG_TEXT_MAX + 1, "%s", value->text);
+}
+
+/* The same registers as before say the same: nothing has to be made of them anew. */
+static bool is_as_before(const struct metric *metric, const struct sample *sample)
+{
+    const struct value *read = &sample->values[metric->point];
+    return (metric->kind == KIND_VALUE || metric->kind == KIND_CODE) && read->state == VALUE_READ &&
+           metric->quality == SPARKPLUG_GOOD && metric->raw == read->raw &&
+           metric->exponent == read->exponent &&
+           sample->layout->points[metric->point].type != POINT_STRING;
 }
 
 void births_take(struct births *births, unsigned device, const struct sample *sample)
 {
     struct node_device *node = &births->devices[device];
     struct sparkplug_value value;
+    char room[BIRTHS_TEXT_MAX];
     for (unsigned i = 0; i < node->n; i++) {
         struct metric *metric = &node->metrics[i];
-        if (look_up(metric, &node->device->points[metric->point], sample, &value))
+        if (is_as_before(metric, sample)) {
+            metric->ts_ms = sample->ts_ms;
+        } else if (look_up(metric, &node->device->points[metric->point], sample, &value, room)) {
             set(metric, &value, value.is_null ? SPARKPLUG_BAD : SPARKPLUG_GOOD, sample->ts_ms);
+            metric->raw = sample->values[metric->point].raw;
+            metric->exponent = sample->values[metric->point].exponent;
+        }
+    }
+}
+
+void births_stale(struct births *births, unsigned device)
+{
+    struct node_device *node = &births->devices[device];
+    for (unsigned i = 0; i < node->n; i++) {
+        if (!node->metrics[i].value.is_null)
+            node->metrics[i].quality = SPARKPLUG_STALE;
     }
 }
 
@@ -251,23 +167,20 @@ static struct sparkplug_value part_of(const struct outcome *outcome, enum part p
     struct sparkplug_value value = {.is_null = false};
     switch (part) {
     case PART_ID:
-        (void)snprintf(value.text, sizeof(value.text), "%s", command->id);
-        value.is_null = command->id[0] == '\0';
+        value.text = command->id;
         break;
     case PART_REQUESTED:
         value.number = command->value;
         value.is_null = !command->has_value;
         break;
     case PART_OUTCOME:
-        (void)snprintf(value.text, sizeof(value.text), "%s", outcome_word(outcome->kind));
+        value.text = outcome_word(outcome->kind);
         break;
     case PART_REASON:
-        (void)snprintf(value.text, sizeof(value.text), "%s", outcome_why(outcome));
-        value.is_null = value.text[0] == '\0';
+        value.text = outcome_why(outcome);
         break;
     case PART_DETAIL:
-        (void)snprintf(value.text, sizeof(value.text), "%s", outcome->detail);
-        value.is_null = value.text[0] == '\0';
+        value.text = outcome->detail;
         break;
     case PART_READBACK:
         value.number = outcome->readback;
@@ -279,31 +192,60 @@ static struct sparkplug_value part_of(const struct outcome *outcome, enum part p
     case N_PARTS:
         break;
     }
+    if (value.text != NULL)
+        value.is_null = value.text[0] == '\0';
     return value;
 }
 
-bool births_take_outcome(struct births *births, const struct outcome *outcome, int64_t ts_ms)
+void births_take_outcome(struct births *births, const struct outcome *outcome, int64_t ts_ms)
 {
     const struct command *command = &outcome->command;
     struct node_device *node = &births->devices[command->device];
-    for (unsigned i = 0; i < node->n; i++) {
-        struct metric *metric = &node->metrics[i];
-        if (metric->kind != KIND_COMMAND || metric->point != command->point)
-            continue;
-        const struct sparkplug_value value = part_of(outcome, metric->part, &metric->value);
+    if (node->answers[command->point] == NULL) {
+        if (!node_device_add_answer(node, command->point))
+            return;
+        node->is_due = true;
+    }
+    for (enum part part = 0; part < N_PARTS; part++) {
+        struct metric *metric = &node->answers[command->point]->parts[part];
+        const struct sparkplug_value value = part_of(outcome, part, &metric->value);
         set(metric, &value, SPARKPLUG_NO_QUALITY, ts_ms);
         metric->changed = true; /* all of them together, in one message */
     }
-    node->reborn = node->reborn || !node->asked[command->point];
-    node->asked[command->point] = true;
-    return node->reborn;
+}
+
+bool births_is_due(const struct births *births, unsigned device)
+{
+    return births->devices[device].is_due;
 }
 
 /* ---- messages ---- */
 
-static bool is_born(const struct node_device *node, const struct metric *metric)
+/* A birth says all of a metric; data its alias, its value, and what is new of it. */
+static unsigned put_metric(const struct metric *metric, bool changed, int64_t now_ms,
+                           struct sparkplug_metric *out)
 {
-    return metric->kind != KIND_COMMAND || node->asked[metric->point];
+    if (changed && !metric->changed)
+        return 0;
+    *out = (struct sparkplug_metric){
+        .name = changed ? NULL : metric->name,
+        .alias = metric->alias,
+        .ts_ms = metric->ts_ms != 0 ? metric->ts_ms : now_ms,
+        .type = metric->type,
+        .value = &metric->value,
+        .quality =
+            changed && metric->quality == metric->told ? SPARKPLUG_NO_QUALITY : metric->quality,
+        .unit = changed ? NULL : metric->unit,
+    };
+    return 1;
+}
+
+static int by_time(const void *a, const void *b)
+{
+    const struct sparkplug_metric *one = a, *two = b;
+    if (one->ts_ms != two->ts_ms)
+        return one->ts_ms < two->ts_ms ? -1 : 1;
+    return one->alias < two->alias ? -1 : one->alias > two->alias;
 }
 
 unsigned births_metrics(struct births *births, unsigned device, bool changed, int64_t now_ms,
@@ -311,52 +253,59 @@ unsigned births_metrics(struct births *births, unsigned device, bool changed, in
 {
     const struct node_device *node = &births->devices[device];
     unsigned n = 0;
-    for (unsigned i = 0; i < node->n; i++) {
-        const struct metric *metric = &node->metrics[i];
-        if (!is_born(node, metric) || (changed && !metric->changed))
-            continue;
-        metrics[n++] = (struct sparkplug_metric){
-            .name = changed ? NULL : metric->name,
-            .alias = metric->alias,
-            .ts_ms = metric->ts_ms != 0 ? metric->ts_ms : now_ms,
-            .type = metric->type,
-            .value = &metric->value,
-            .quality =
-                changed && metric->quality == metric->told ? SPARKPLUG_NO_QUALITY : metric->quality,
-            .unit = changed ? NULL : metric->unit,
-        };
+    for (unsigned i = 0; i < node->n; i++)
+        n += put_metric(&node->metrics[i], changed, now_ms, &metrics[n]);
+    for (unsigned i = 0; i < node->device->n_points; i++) {
+        const struct answer *answer = node->answers[i];
+        for (unsigned part = 0; answer != NULL && part < N_PARTS; part++)
+            n += put_metric(&answer->parts[part], changed, now_ms, &metrics[n]);
     }
+    if (n > 1)
+        qsort(metrics, n, sizeof(*metrics), by_time);
     return n;
+}
+
+static void tell(struct metric *metric)
+{
+    metric->changed = false;
+    metric->told = metric->quality;
 }
 
 void births_told(struct births *births, unsigned device, bool birth)
 {
     struct node_device *node = &births->devices[device];
-    for (unsigned i = 0; i < node->n; i++) {
-        struct metric *metric = &node->metrics[i];
-        metric->changed = metric->changed && !is_born(node, metric);
-        metric->told = metric->quality;
+    for (unsigned i = 0; i < node->n; i++)
+        tell(&node->metrics[i]);
+    for (unsigned i = 0; !birth && i < node->device->n_points; i++) {
+        struct answer *answer = node->answers[i];
+        for (unsigned part = 0; answer != NULL && part < N_PARTS; part++)
+            tell(&answer->parts[part]);
     }
     if (birth)
-        node->reborn = false;
+        node->is_due = false;
 }
 
 unsigned births_history(const struct births *births, unsigned device, const struct sample *sample,
-                        struct sparkplug_metric *metrics, struct sparkplug_value *values)
+                        struct sparkplug_metric *metrics, struct sparkplug_value *values,
+                        char **texts)
 {
     const struct node_device *node = &births->devices[device];
     unsigned n = 0;
     for (unsigned i = 0; i < node->n; i++) {
         const struct metric *metric = &node->metrics[i];
-        if (!look_up(metric, &node->device->points[metric->point], sample, &values[n]))
+        if (!look_up(metric, &node->device->points[metric->point], sample, &values[n], *texts))
             continue;
+        if (values[n].text != NULL && values[n].text == *texts)
+            *texts += strlen(*texts) + 1;
         metrics[n] = (struct sparkplug_metric){
             .alias = metric->alias,
             .ts_ms = sample->ts_ms,
             .type = metric->type,
             .historical = true,
             .value = &values[n],
-            .quality = values[n].is_null ? SPARKPLUG_BAD : SPARKPLUG_NO_QUALITY,
+            .quality = values[n].is_null                ? SPARKPLUG_BAD
+                       : metric->told != SPARKPLUG_GOOD ? SPARKPLUG_GOOD
+                                                        : SPARKPLUG_NO_QUALITY,
         };
         n++;
     }

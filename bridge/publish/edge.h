@@ -3,8 +3,10 @@
  * Beside JSON, in an MQTT session of its own, because a session has one Will: the
  * node's NDEATH. Part of the publisher, which runs it. Says births when commands are
  * heard and the primary host, if there is one, is there; then what changes; then what a
- * host has missed, as history. The assertions of the specification (Sparkplug 3.0.0)
- * that it keeps are named in tests/integration/sparkplug.py.
+ * host has missed, as history. A device is born while it is online and its last scan gave
+ * something; nothing of it is sent while it is not. A birth that has ended sessions, or
+ * is larger than the broker takes, is set aside, and with it its device. The assertions of the
+ * specification (Sparkplug 3.0.0) that it keeps are named in tests/integration/sparkplug.py.
  *
  * edge_put_outcome() may be called by any thread, all else by the publisher's; what
  * arrives comes from the MQTT library's threads and is copied.
@@ -16,7 +18,6 @@
 #include "bridge/mqtt/session.h"
 #include "bridge/store/scans.h"
 #include "bridge/store/state.h"
-#include "bridge/telemetry/latest.h"
 
 struct edge;
 
@@ -24,7 +25,7 @@ struct edge_setup {
     const struct conf *conf;
     struct outbox *outbox; /* where the publisher sleeps, and who is online */
     struct scans *scans;
-    struct latest *latest;
+    struct health *health;
     struct state *state; /* keeps bdSeq; NULL = as long as the process */
     struct inbox *inbox; /* commands go there */
     uint32_t seed;

@@ -50,11 +50,33 @@ void scans_free(struct scans *scans)
     free(scans);
 }
 
+/* Locked. */
+static bool is_waiting_history(const struct scans *scans, const struct scan_record *record)
+{
+    return record->ticket < scans->mark && !record->done && record->batch == 0;
+}
+
+/* Locked; false when there is none. */
+static bool drop_oldest(struct scans *scans)
+{
+    struct scan_record *record = ring_front(scans->ring);
+    if (record == NULL)
+        return false;
+    if (record == scans->live)
+        scans->live = ring_after(scans->ring, record);
+    scans->history -= is_waiting_history(scans, record);
+    scans->dropped += !record->done;
+    ring_pop(scans->ring);
+    return true;
+}
+
 void scans_put(struct scans *scans, unsigned device, const struct layout *layout,
                const void *packed, size_t size)
 {
     pthread_mutex_lock(&scans->mutex);
     struct scan_record *record = ring_push(scans->ring, sizeof(*record) + size);
+    while (record == NULL && drop_oldest(scans))
+        record = ring_push(scans->ring, sizeof(*record) + size);
     if (record == NULL) {
         scans->dropped++;
     } else {
@@ -90,13 +112,14 @@ bool scans_take_live(struct scans *scans, struct scans_item *item)
     return record != NULL;
 }
 
-bool scans_take_history(struct scans *scans, unsigned *device, struct scans_item *item)
+bool scans_take_history(struct scans *scans, const bool *may, unsigned *device,
+                        struct scans_item *item)
 {
     pthread_mutex_lock(&scans->mutex);
     struct scan_record *record = scans->history > 0 ? ring_front(scans->ring) : NULL;
-    while (
-        record != NULL && record->ticket < scans->mark &&
-        (record->done || record->batch != 0 || (*device != SCANS_ANY && record->device != *device)))
+    while (record != NULL && record->ticket < scans->mark &&
+           (!is_waiting_history(scans, record) || !may[record->device] ||
+            (*device != SCANS_ANY && record->device != *device)))
         record = ring_after(scans->ring, record);
     bool found = record != NULL && record->ticket < scans->mark;
     if (found) {

@@ -7,7 +7,7 @@
  *
  *     front .. history .. [mark] .. live .. end
  *
- * A bounded ring in memory. When it is full a new sample is not taken, and counted: it is
+ * A bounded ring in memory. When it is full the oldest gives way, and is counted: it is
  * in the JSON backfill all the same, which also outlives the process. Pollers put; the
  * rest is the edge node's (bridge/publish/edge.h), but scans_ack(), which any thread may
  * call. One lock, never held while calling out.
@@ -39,9 +39,11 @@ void scans_put(struct scans *scans, unsigned device, const struct layout *layout
 bool scans_take_live(struct scans *scans, struct scans_item *item);
 
 /* The same from history, oldest first: of `*device`, or of any (SCANS_ANY), which
- * *device is then. */
+ * *device is then; of those devices alone for which `may` says so: what is of another
+ * waits. */
 enum { SCANS_ANY = UINT32_MAX };
-bool scans_take_history(struct scans *scans, unsigned *device, struct scans_item *item);
+bool scans_take_history(struct scans *scans, const bool *may, unsigned *device,
+                        struct scans_item *item);
 
 /* Ends the present batch: its number, to be acknowledged; 0 when nothing was sent in it. */
 uint64_t scans_end_batch(struct scans *scans);
@@ -53,7 +55,7 @@ void scans_ack(struct scans *scans, uint64_t batch);
  * history from now on. */
 void scans_rewind(struct scans *scans);
 
-/* How many wait as history, and how many were not taken so far. */
+/* How many wait as history, and how many have given way so far. */
 uint64_t scans_history(struct scans *scans);
 uint64_t scans_dropped(struct scans *scans);
 

@@ -1,5 +1,5 @@
 /* latest: the last sample of each device and the lease of its setpoint, for whoever
- * asks: page, Sparkplug.
+ * asks: the page.
  *
  * Room is made once, so that putting allocates nothing. One lock, held for as long
  * as a sample takes to copy. Pollers put, any thread gets.

@@ -1,5 +1,7 @@
 #include "bridge/wire/sparkplug.h"
 
+#include <float.h>
+#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -137,6 +139,15 @@ done:
 
 /* ---- in ---- */
 
+/* The number that the other side had in mind: 0.1, and not the float next to it. */
+static double from_float(float number)
+{
+    char text[32];
+    (void)snprintf(text, sizeof(text), "%.*g", FLT_DIG, (double)number);
+    const double decimal = strtod(text, NULL);
+    return (float)decimal == number ? decimal : (double)number;
+}
+
 /* Whole numbers travel without a sign, in two's complement of 32 or 64 bits
  * (section 6.4.16); a metric that may be commanded is a Double, Int64 or Boolean, so
  * what comes in the shorter field is a smaller type's. */
@@ -148,7 +159,7 @@ static void take_value(const Sparkplug__Metric *metric, struct sparkplug_wish *w
     } else if (metric->has_double_value) {
         wish->number = metric->double_value;
     } else if (metric->has_float_value) {
-        wish->number = (double)metric->float_value;
+        wish->number = from_float(metric->float_value);
     } else if (metric->has_long_value) {
         wish->number = (double)(int64_t)metric->long_value;
     } else if (metric->has_int_value) {
@@ -175,16 +186,31 @@ bool sparkplug_decode(const void *bytes, size_t size, struct sparkplug_wish *wis
     for (unsigned i = 0; i < *n && i < most; i++) {
         const Sparkplug__Metric *metric = payload->metrics[i];
         struct sparkplug_wish *wish = &wishes[i];
+        const uint64_t ts_ms = metric->has_timestamp ? metric->timestamp : payload->timestamp;
         *wish = (struct sparkplug_wish){
             .alias = metric->has_alias ? metric->alias : 0,
-            .has_ts = metric->has_timestamp && metric->timestamp <= INT64_MAX,
+            .has_ts = (metric->has_timestamp || payload->has_timestamp) && ts_ms <= INT64_MAX,
         };
         if (metric->name != NULL)
             (void)snprintf(wish->name, sizeof(wish->name), "%s", metric->name);
         if (wish->has_ts)
-            wish->ts_ms = (int64_t)metric->timestamp;
+            wish->ts_ms = (int64_t)ts_ms;
         take_value(metric, wish);
     }
     sparkplug__payload__free_unpacked(payload, NULL);
     return true;
+}
+
+bool sparkplug_decode_state(const void *bytes, size_t size, bool *online, int64_t *ts_ms)
+{
+    json_t *root = json_loadb(bytes, size, 0, NULL);
+    const json_t *said = json_object_get(root, "online");
+    const json_t *timestamp = json_object_get(root, "timestamp");
+    const bool good = json_is_boolean(said) && json_is_integer(timestamp);
+    if (good) {
+        *online = json_is_true(said);
+        *ts_ms = json_integer_value(timestamp);
+    }
+    json_decref(root);
+    return good;
 }

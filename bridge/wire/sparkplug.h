@@ -35,9 +35,9 @@ enum { SPARKPLUG_TEXT_MAX = 256, SPARKPLUG_NAME_MAX = 160 };
 
 struct sparkplug_value {
     bool is_null;
-    int64_t integer; /* INT64, BOOLEAN */
-    double number;   /* DOUBLE */
-    char text[SPARKPLUG_TEXT_MAX + 1];
+    int64_t integer;  /* INT64, BOOLEAN */
+    double number;    /* DOUBLE */
+    const char *text; /* STRING */
 };
 
 struct sparkplug_metric {
@@ -59,7 +59,7 @@ void *sparkplug_encode(int64_t ts_ms, int seq, const struct sparkplug_metric *me
 struct sparkplug_wish {
     char name[SPARKPLUG_NAME_MAX + 1]; /* "" = by its alias */
     uint64_t alias;
-    bool has_ts;
+    bool has_ts; /* the metric's own, or else its payload's */
     int64_t ts_ms;
     enum { SPARKPLUG_NOTHING, SPARKPLUG_NUMBER, SPARKPLUG_FLAG, SPARKPLUG_WORDS } kind;
     double number; /* NUMBER; FLAG: 0 or 1 */
@@ -69,5 +69,9 @@ struct sparkplug_wish {
  * has, of which at most `most` are filled in. */
 bool sparkplug_decode(const void *bytes, size_t size, struct sparkplug_wish *wishes, unsigned most,
                       unsigned *n);
+
+/* What a host says of itself on its STATE topic (section 6.4.28), which alone is JSON:
+ * {"online":true,"timestamp":1763791200000}. False when it is not that. */
+bool sparkplug_decode_state(const void *bytes, size_t size, bool *online, int64_t *ts_ms);
 
 #endif

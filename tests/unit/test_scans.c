@@ -11,6 +11,7 @@
 
 static struct scans *scans;
 static struct scans_item item;
+static const bool all[2] = {true, true};
 
 static int set_up(void **state)
 {
@@ -39,7 +40,7 @@ static void assert_live(char name)
 
 static void assert_history(unsigned of, unsigned device, char name)
 {
-    assert_true(scans_take_history(scans, &of, &item));
+    assert_true(scans_take_history(scans, all, &of, &item));
     assert_int_equal(of, device);
     assert_int_equal(item.packed[0], name);
 }
@@ -55,7 +56,7 @@ static void test_live_ones_come_in_order_once(void **state)
     put(0, 'c');
     assert_live('c');
     unsigned any = SCANS_ANY;
-    assert_false(scans_take_history(scans, &any, &item));
+    assert_false(scans_take_history(scans, all, &any, &item));
 }
 
 static void test_what_is_acknowledged_is_forgotten(void **state)
@@ -86,7 +87,7 @@ static void test_history_comes_by_device_oldest_first(void **state)
     assert_history(SCANS_ANY, 0, 'a');
     assert_history(0, 0, 'c');
     unsigned first = 0;
-    assert_false(scans_take_history(scans, &first, &item));
+    assert_false(scans_take_history(scans, all, &first, &item));
     assert_history(SCANS_ANY, 1, 'b');
     assert_live('d');
     assert_int_equal(scans_history(scans), 0);
@@ -106,17 +107,41 @@ static void test_a_lost_acknowledgement_makes_history_of_history(void **state)
     assert_history(SCANS_ANY, 0, 'a');
 }
 
-static void test_a_full_ring_takes_no_more_and_counts(void **state)
+static void test_history_of_one_that_may_not_waits(void **state)
+{
+    const bool second[2] = {false, true};
+    unsigned any = SCANS_ANY;
+    (void)state;
+    put(0, 'a');
+    put(1, 'b');
+    scans_rewind(scans);
+    assert_true(scans_take_history(scans, second, &any, &item));
+    assert_int_equal(any, 1);
+    assert_int_equal(item.packed[0], 'b');
+    any = SCANS_ANY;
+    assert_false(scans_take_history(scans, second, &any, &item));
+    assert_int_equal(scans_history(scans), 1);
+    assert_history(SCANS_ANY, 0, 'a');
+}
+
+static void test_of_a_full_ring_the_oldest_gives_way(void **state)
 {
     unsigned char large[SAMPLE_PACKED_MAX] = {0};
     (void)state;
-    unsigned n = 0;
-    while (scans_dropped(scans) == 0) {
+    put(0, 'a');
+    put(0, 'b');
+    unsigned n = 2;
+    while (scans_dropped(scans) < 2) {
         scans_put(scans, 0, NULL, large, sizeof(large));
         n++;
     }
+    assert_live(0); /* a and b were dropped before they were taken */
     scans_rewind(scans);
-    assert_int_equal(scans_history(scans), n - 1);
+    assert_int_equal(scans_history(scans), n - scans_dropped(scans));
+    const uint64_t before = scans_history(scans);
+    put(0, 'z');
+    assert_true(scans_history(scans) <= before);
+    assert_live('z');
 }
 
 int main(void)
@@ -128,7 +153,8 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_a_lost_acknowledgement_makes_history_of_history,
                                         set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_a_full_ring_takes_no_more_and_counts, set_up,
+        cmocka_unit_test_setup_teardown(test_history_of_one_that_may_not_waits, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_of_a_full_ring_the_oldest_gives_way, set_up,
                                         tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

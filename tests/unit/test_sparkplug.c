@@ -115,6 +115,51 @@ static void test_a_number_that_is_none_is_nothing(void **state)
     assert_int_equal(wish.kind, SPARKPLUG_NOTHING);
 }
 
+/* Section 6.4.19: a command's metrics may go without a timestamp, its payload may not. */
+static void test_a_payloads_time_is_that_of_its_metrics(void **state)
+{
+    static const unsigned char bytes[] = {0x08, 0x05, 0x12, 0x02, 0x70, 0x01,
+                                          0x12, 0x04, 0x18, 0x07, 0x70, 0x01};
+    struct sparkplug_wish wishes[2];
+    unsigned n;
+    (void)state;
+    assert_true(sparkplug_decode(bytes, sizeof(bytes), wishes, 2, &n));
+    assert_int_equal(n, 2);
+    assert_true(wishes[0].has_ts && wishes[0].ts_ms == 5);
+    assert_true(wishes[1].has_ts && wishes[1].ts_ms == 7);
+    assert_true(sparkplug_decode(bytes + 2, 4, wishes, 1, &n));
+    assert_false(wishes[0].has_ts);
+}
+
+/* 12.3 as a float, which is none of the decimals that a register holds. */
+static void test_a_float_is_the_decimal_that_was_meant(void **state)
+{
+    static const unsigned char bytes[] = {0x12, 0x05, 0x65, 0xcd, 0xcc, 0x44, 0x41};
+    struct sparkplug_wish wish;
+    unsigned n;
+    (void)state;
+    assert_true(sparkplug_decode(bytes, sizeof(bytes), &wish, 1, &n));
+    assert_true(wish.kind == SPARKPLUG_NUMBER && wish.number == 12.3);
+}
+
+static void test_what_a_host_says_of_itself(void **state)
+{
+    static const char *const bad[] = {"",
+                                      "ONLINE",
+                                      "[]",
+                                      "{\"online\":true}",
+                                      "{\"online\":1,\"timestamp\":1}",
+                                      "{\"online\":true,\"timestamp\":1.5}"};
+    static const char good[] = "{\"timestamp\":1763791200000,\"online\":true}";
+    bool online = false;
+    int64_t ts_ms = 0;
+    (void)state;
+    for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
+        assert_false(sparkplug_decode_state(bad[i], strlen(bad[i]), &online, &ts_ms));
+    assert_true(sparkplug_decode_state(good, strlen(good), &online, &ts_ms));
+    assert_true(online && ts_ms == 1763791200000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -122,6 +167,9 @@ int main(void)
         cmocka_unit_test(test_what_was_said_is_understood),
         cmocka_unit_test(test_what_is_no_payload_is_refused),
         cmocka_unit_test(test_a_number_that_is_none_is_nothing),
+        cmocka_unit_test(test_a_payloads_time_is_that_of_its_metrics),
+        cmocka_unit_test(test_a_float_is_the_decimal_that_was_meant),
+        cmocka_unit_test(test_what_a_host_says_of_itself),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
