@@ -12,6 +12,7 @@
 #include "bridge/base/clock.h"
 #include "bridge/base/log.h"
 #include "bridge/base/notify.h"
+#include "bridge/battery/trust.h"
 #include "bridge/commands/audit.h"
 #include "bridge/commands/subscriber.h"
 #include "bridge/ops/http.h"
@@ -52,6 +53,7 @@ struct supervisor {
     struct latest *latest; /* the last sample of each device */
     struct recent *recent; /* the last outcomes */
     struct state *state;
+    struct trust trust;  /* in the clock */
     struct scans *scans; /* for the Sparkplug node; NULL = there is none */
     struct edge *edge;
     struct spooler *spooler; /* NULL: samples are kept in memory only */
@@ -162,6 +164,8 @@ static bool start(struct supervisor *supervisor)
         log_error("cannot start the thread of the state file");
         return false;
     }
+    trust_look(&supervisor->trust, &supervisor->health, supervisor->state, clock_is_synchronised(),
+               clock_mono_ns());
     if (supervisor->conf->spool_path[0] != '\0') {
         supervisor->spooler =
             spooler_start(supervisor->conf, supervisor->layouts, supervisor->outbox);
@@ -192,6 +196,7 @@ static bool start(struct supervisor *supervisor)
         .outbox = supervisor->outbox,
         .inbox = supervisor->inbox,
         .state = supervisor->state,
+        .latest = supervisor->latest,
         .edge = supervisor->edge,
         .health = &supervisor->health,
         .run = supervisor->run,
@@ -214,6 +219,7 @@ static bool start(struct supervisor *supervisor)
             .outbox = supervisor->outbox,
             .latest = supervisor->latest,
             .inbox = supervisor->inbox,
+            .audit = supervisor->audit,
             .health = &supervisor->health,
             .energy = supervisor->energy,
             .scans = supervisor->scans,
@@ -380,9 +386,11 @@ static bool is_stuck(const struct supervisor *supervisor)
     return stuck;
 }
 
-/* Schedules do not care, but whoever reads `ts` should know. */
+/* Schedules of polls do not care, but whoever reads `ts` should know. */
 static void watch_clock(struct supervisor *supervisor, int64_t now_ns)
 {
+    trust_look(&supervisor->trust, &supervisor->health, supervisor->state, clock_is_synchronised(),
+               now_ns);
     int64_t jump_ms = clock_jump_ms(&supervisor->utc_ahead_ms, clock_utc_ms(), now_ns);
     if (jump_ms == 0)
         return;

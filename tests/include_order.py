@@ -19,12 +19,13 @@ ROOMS = {
         "device_points device_control device_list plan bus_share scan",
     "devices/simulator": "plant image rtu server main",
     "bridge/base": "clock log guard owner notify backoff ring",
-    "bridge/model": "reason command outcome sample health lease",
+    "bridge/model": "reason command outcome sample health lease timetable",
     "bridge/site": "conf",
-    "bridge/wire": "json_text topic command_json outcome_json sample_json sparkplug status_json",
+    "bridge/wire": "json_text topic command_json schedule_json outcome_json sample_json sparkplug status_json",
     "bridge/store": "database state layouts queue outbox scans spool spooler",
     "bridge/battery":
-        "admit own interlock intent deadman fallback remembered unsettled sequence battery",
+        "admit own interlock intent deadman fallback remembered unsettled schedule scheduled "
+        "trust sequence battery",
     "bridge/commands": "mailbox inbox audit_file recent audit answered answers subscriber",
     "bridge/telemetry": "due on_change energy latest polled poller",
     "bridge/mqtt": "limits flights address credentials nap mqtt cause lookup session sessions arrival",

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
+#include <sys/timex.h>
 #include <time.h>
 
 static int64_t clock_ns(clockid_t id)
@@ -29,6 +30,12 @@ int64_t clock_jump_ms(int64_t *ahead_ms, int64_t utc_ms, int64_t mono_ns)
     int64_t jump_ms = now_ms - *ahead_ms;
     *ahead_ms = now_ms;
     return jump_ms > -slewed_ms && jump_ms < slewed_ms ? 0 : jump_ms;
+}
+
+bool clock_is_synchronised(void)
+{
+    struct timex kernel = {.modes = 0};
+    return adjtimex(&kernel) != -1 && (kernel.status & STA_UNSYNC) == 0;
 }
 
 void clock_pause(int64_t pause_ns)

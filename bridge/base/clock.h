@@ -10,6 +10,7 @@
 #define BRIDGE_BASE_CLOCK_H
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/epoll.h>
 
@@ -25,6 +26,10 @@ int64_t clock_utc_ms(void);
  * second, which slewing may do. Pure; `*ahead_ms` is UTC less the monotonic
  * clock, kept by the caller from look to look. */
 int64_t clock_jump_ms(int64_t *ahead_ms, int64_t utc_ms, int64_t mono_ns);
+
+/* Whether the kernel calls UTC synchronised: false when it does not say. Asks, changes
+ * nothing. */
+bool clock_is_synchronised(void);
 
 /* Does nothing for so long. */
 void clock_pause(int64_t pause_ns);

@@ -13,8 +13,8 @@ bool admit_is_too_soon(const struct device *device, const struct command *comman
     const int64_t interval_ns = device->control.min_interval_ns;
     /* A command that waited its turn may be older than the last write. */
     return interval_ns > 0 && (int)command->point == device->control.setpoint && !command->stop &&
-           !command_is_own(command) && last_write_ns != INT64_MIN &&
-           mono_ns - last_write_ns < interval_ns;
+           (!command_is_own(command) || command->author == AUTHOR_SCHEDULE) &&
+           last_write_ns != INT64_MIN && mono_ns - last_write_ns < interval_ns;
 }
 
 /* Limits of a point: the site's for the setpoint, else the type's own. */
@@ -68,6 +68,10 @@ static enum reason judge_age(const struct command *command, const struct admit_s
                              int64_t *end_ns, char detail[DETAIL_MAX])
 {
     const struct device_control *control = &scene->device->control;
+    if (command->author == AUTHOR_SCHEDULE) {
+        *end_ns = scene->mono_ns + command->ttl_ns;
+        return REASON_NONE;
+    }
     if (command_is_own(command)) {
         *end_ns = CLOCK_NEVER;
         return REASON_NONE;
@@ -138,4 +142,75 @@ enum reason admit(struct command *command, const struct admit_scene *scene, char
     if (reason == REASON_NONE) /* a stop's life is judged here and no more */
         command->expires_ns = command->stop ? CLOCK_NEVER : end_ns;
     return reason;
+}
+
+/* When it was made, and whether it is over. */
+static enum reason judge_dates(const struct timetable *table, const struct admit_scene *scene,
+                               char detail[DETAIL_MAX])
+{
+    const int64_t skew_ms = scene->device->control.max_clock_skew_ns / CLOCK_NS_PER_MS;
+    if (table->dated && table->issued_at_ms - scene->utc_ms > skew_ms) {
+        (void)snprintf(detail, DETAIL_MAX, "issued %" PRId64 " ms ahead of this clock",
+                       table->issued_at_ms - scene->utc_ms);
+        return REASON_FUTURE_DATED;
+    }
+    if (table->valid_until_ms > scene->utc_ms)
+        return REASON_NONE;
+    if (table->valid_until_ms < SECONDS_BELOW)
+        (void)snprintf(detail, DETAIL_MAX,
+                       "valid_until %" PRId64 " looks like seconds: milliseconds are wanted",
+                       table->valid_until_ms);
+    else
+        (void)snprintf(detail, DETAIL_MAX, "valid_until was %" PRId64 " ms ago",
+                       scene->utc_ms - table->valid_until_ms);
+    return REASON_EXPIRED;
+}
+
+static enum reason judge_entries(const struct timetable *table, const struct admit_scene *scene,
+                                 char detail[DETAIL_MAX])
+{
+    char why[DETAIL_MAX];
+    for (unsigned i = 0; i < table->n; i++) {
+        const enum reason reason = judge_value(
+            scene->device, (unsigned)scene->device->control.setpoint, table->entries[i].value, why);
+        if (reason == REASON_NONE)
+            continue;
+        (void)snprintf(detail, DETAIL_MAX, "entry %u: %.*s", i, DETAIL_MAX - 24, why);
+        return reason;
+    }
+    return REASON_NONE;
+}
+
+enum reason admit_schedule(struct command *command, const struct admit_scene *scene,
+                           enum reason parsed, bool trusted, char detail[DETAIL_MAX])
+{
+    if (scene->retained) {
+        detail[0] = '\0';
+        return REASON_RETAINED;
+    }
+    if (scene->too_large) {
+        (void)snprintf(detail, DETAIL_MAX, "a schedule has at most %d bytes",
+                       TIMETABLE_PAYLOAD_MAX);
+        return REASON_TOO_LARGE;
+    }
+    if (parsed != REASON_NONE)
+        return parsed;
+    if (scene->device == NULL)
+        return REASON_UNKNOWN_DEVICE;
+    command->device = scene->index;
+    detail[0] = '\0';
+    if (!scene->device->controllable) {
+        (void)snprintf(detail, DETAIL_MAX, "the device has no control group");
+        return REASON_NOT_WRITABLE;
+    }
+    const enum reason dates = judge_dates(command->timetable, scene, detail);
+    if (dates != REASON_NONE)
+        return dates;
+    if (scene->shutting_down)
+        return REASON_SHUTTING_DOWN;
+    if (scene->audit_unavailable)
+        return REASON_AUDIT_UNAVAILABLE;
+    if (!trusted)
+        return REASON_CLOCK_UNSYNCHRONISED;
+    return judge_entries(command->timetable, scene, detail);
 }

@@ -8,6 +8,7 @@
 #define BRIDGE_BATTERY_ADMIT_H
 
 #include "bridge/model/outcome.h"
+#include "bridge/model/timetable.h"
 #include "devices/registers/device.h"
 
 /* What is known at the moment of judging. */
@@ -33,6 +34,12 @@ struct admit_scene {
  * `malformed` it is left as it is. */
 enum reason admit(struct command *command, const struct admit_scene *scene,
                   char detail[DETAIL_MAX]);
+
+/* The same of a schedule, which was parsed as `parsed` says: from `retained` to
+ * `off_step`, every entry's value by itself. Then the command has its device. `trusted`:
+ * the clock is. Whether its revision is newer, the battery knows. */
+enum reason admit_schedule(struct command *command, const struct admit_scene *scene,
+                           enum reason parsed, bool trusted, char detail[DETAIL_MAX]);
 
 /* `rate_limited`, apart because it is looked at again just before the write. */
 bool admit_is_too_soon(const struct device *device, const struct command *command, int64_t mono_ns,

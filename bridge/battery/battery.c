@@ -12,6 +12,7 @@
 #include "bridge/battery/intent.h"
 #include "bridge/battery/own.h"
 #include "bridge/battery/remembered.h"
+#include "bridge/battery/scheduled.h"
 #include "bridge/battery/sequence.h"
 #include "bridge/battery/unsettled.h"
 #include "devices/lines/claim.h"
@@ -36,7 +37,9 @@ struct battery {
     int64_t rest_ns;
 
     struct fallback fallback;
-    double held_kw; /* its setpoint, as last confirmed or seen; NaN = not known */
+    struct scheduled scheduled;
+    bool live_had_its_turn; /* before what the schedule wants */
+    double held_kw;         /* its setpoint, as last confirmed or seen; NaN = not known */
     uint64_t own_ids;
     bool firing;            /* the deadman, as health counts it */
     struct remembered kept; /* as last stored */
@@ -189,8 +192,45 @@ static void postpone_stops(struct battery *battery, struct intent *intent)
     tell_stops(battery, &outcome, &stops, false);
 }
 
+/* A live stop ends the schedule, and what has not become one yet. */
+static void end_schedule(struct battery *battery)
+{
+    struct outcome outcome;
+    scheduled_stop(&battery->scheduled);
+    if (!scheduled_is_pending(&battery->scheduled))
+        return;
+    scheduled_end_pending(&battery->scheduled, OUTCOME_SUPERSEDED, REASON_NONE, "a stop came first",
+                          &outcome);
+    tell(battery, &outcome);
+}
+
+/* A newer schedule goes before one that waits for the disk; it is judged with that as
+ * the last, so that of two the higher revision stays. */
+static void put_schedule(struct battery *battery, const struct command *command)
+{
+    struct scheduled *scheduled = &battery->scheduled;
+    struct outcome outcome;
+    const bool leaves = battery->fallback.state != FALLBACK_STAYS;
+    if (!leaves && scheduled_is_pending(scheduled) &&
+        command->revision > scheduled->offer.revision) {
+        scheduled_end_pending(scheduled, OUTCOME_SUPERSEDED, REASON_NONE,
+                              "a newer revision came first", &outcome);
+        tell(battery, &outcome);
+    }
+    if (leaves || scheduled_is_pending(scheduled)) {
+        scheduled_refuse(command, leaves ? REASON_SHUTTING_DOWN : REASON_STALE_REVISION, &outcome);
+        tell(battery, &outcome);
+    } else if (scheduled_offer(scheduled, command, &outcome)) {
+        tell(battery, &outcome);
+    }
+}
+
 bool battery_put(struct battery *battery, const struct command *command)
 {
+    if (command->offers) {
+        put_schedule(battery, command);
+        return true;
+    }
     struct intent *intent = &battery->intents[command->point];
     const uint16_t token = free_token(battery);
     if (token == INTENT_NONE || !intent_has_room(intent))
@@ -204,6 +244,7 @@ bool battery_put(struct battery *battery, const struct command *command)
     if (command->stop) {
         replaced = intent_put_stop(intent, token);
         deadman_stop(&battery->fallback.deadman);
+        end_schedule(battery); /* on disk no later than the stop */
         remember(battery);
     } else {
         replaced = intent_put_setpoint(intent, token);
@@ -323,6 +364,104 @@ static void begin_own(struct battery *battery, enum command_author author, doubl
     finish(battery);
 }
 
+/* ---- the schedule ---- */
+
+/* What it wants now, and when there is something to do for it. Nothing while a stop is
+ * not confirmed. A neighbour's time is not its own. */
+static bool schedule_is_due(const struct battery *battery, struct schedule_wish *wish,
+                            int64_t *due_ns)
+{
+    const struct intent *intent = power(battery);
+    const struct scheduled *scheduled = &battery->scheduled;
+    const struct deadman *deadman = &battery->fallback.deadman;
+    *due_ns = CLOCK_NEVER;
+    if (intent == NULL || battery->setup.judge_only || battery->fallback.state != FALLBACK_STAYS ||
+        scheduled->schedule.table == NULL || intent->is_owed || intent->stops.n > 0)
+        return false;
+    const struct schedule_now now =
+        scheduled_now(scheduled, deadman->state == DEADMAN_IDLE ? SCHEDULE_NEVER : deadman->end_ns);
+    bool wants = schedule_wants(&scheduled->schedule, &now, wish, due_ns);
+    const int64_t trust_ns = scheduled_trust_end_ns(scheduled);
+    if (now.mono_ns < trust_ns && trust_ns < *due_ns)
+        *due_ns = trust_ns;
+    if (*due_ns < battery->rest_ns) {
+        *due_ns = battery->rest_ns;
+        wants = wants && battery->rest_ns <= now.mono_ns;
+    }
+    return wants;
+}
+
+/* It goes after a live setpoint that waits, but one after another of them could put it
+ * off for ever by being refused; and after the deadman once that has begun. */
+static bool schedule_goes_first(const struct battery *battery, int point, int64_t now_ns,
+                                struct schedule_wish *wish)
+{
+    const struct intent *intent = power(battery);
+    int64_t due_ns;
+    if (!schedule_is_due(battery, wish, &due_ns))
+        return false;
+    if (point >= 0 && point == battery->device->control.setpoint &&
+        intent->setpoint != INTENT_NONE && !battery->live_had_its_turn)
+        return false;
+    return battery->fallback.deadman.state != DEADMAN_FIRING ||
+           now_ns < fallback_due_ns(&battery->fallback);
+}
+
+static void begin_entry(struct battery *battery, const struct schedule_wish *wish,
+                        struct link *link)
+{
+    const struct schedule_now now = scheduled_now(&battery->scheduled, SCHEDULE_NEVER);
+    const struct battery_setup *setup = &battery->setup;
+    struct outcome made;
+    schedule_begin(&battery->scheduled.schedule, wish);
+    const struct own_entry entry = {
+        .id = battery->scheduled.schedule.table->id,
+        .run = setup->run,
+        .number = ++battery->own_ids,
+        .value = wish->value,
+        .ttl_ns =
+            wish->start_ms == SCHEDULE_NEVER ? 0 : (wish->end_ms - now.utc_ms) * CLOCK_NS_PER_MS,
+        .last_write_ns = battery->last_write_ns,
+        .audit_unavailable = setup->is_recorded != NULL && !setup->is_recorded(setup->context),
+    };
+    const enum reason reason =
+        own_entry(battery->device, setup->index, &entry, now.mono_ns, now.utc_ms, &made);
+    begin(battery, &made.command, link);
+    if (reason != REASON_NONE)
+        sequence_refuse(battery->sequence, reason, made.detail);
+}
+
+/* The moment before the write: its time may be over, or the clock was set. */
+static bool is_out_of_date(const struct battery *battery)
+{
+    const struct schedule_now now = scheduled_now(&battery->scheduled, SCHEDULE_NEVER);
+    return battery->outcome.command.author == AUTHOR_SCHEDULE &&
+           !schedule_may_write(&battery->scheduled.schedule, &now);
+}
+
+/* What came of an attempt for it; whether that is to be told. */
+static bool take_entry(struct battery *battery, const struct outcome *outcome)
+{
+    const bool confirmed = outcome->kind == OUTCOME_CONFIRMED;
+    if (confirmed && outcome->command.stop)
+        deadman_done(&battery->fallback.deadman);
+    else if (confirmed)
+        deadman_hand_over(&battery->fallback.deadman);
+    if (confirmed)
+        battery->held_kw = outcome->command.value;
+    return scheduled_take(&battery->scheduled, outcome, battery->rest_ns);
+}
+
+/* One that was offered may be on disk by now. */
+static void tend_schedule(struct battery *battery)
+{
+    struct outcome outcome;
+    if (scheduled_tend(&battery->scheduled, &outcome))
+        tell(battery, &outcome);
+}
+
+/* ---- what is next ---- */
+
 /* Whether a write of the bridge's own goes before what waits at `point` (-1:
  * nothing does). */
 static bool own_goes_first(const struct battery *battery, int point, int64_t now_ns)
@@ -341,13 +480,19 @@ static void begin_next(struct battery *battery, struct link *link)
     const int64_t now_ns = clock_mono_ns();
     const int point = next_point(battery, now_ns);
     enum command_author author;
+    struct schedule_wish wish;
     double value;
-    if (own_goes_first(battery, point, now_ns)) {
+    if (schedule_goes_first(battery, point, now_ns, &wish)) {
+        battery->live_had_its_turn = false;
+        if (intent_begin_own(power(battery), now_ns))
+            begin_entry(battery, &wish, link);
+    } else if (own_goes_first(battery, point, now_ns)) {
         fallback_begin(&battery->fallback, now_ns, &author, &value);
         if (intent_begin_own(power(battery), now_ns))
             begin_own(battery, author, value, link);
     } else if (point >= 0) {
         struct intent *intent = &battery->intents[point];
+        battery->live_had_its_turn = true;
         bool stop = intent_begin(intent, now_ns) == INTENT_STOP;
         const struct command command = stop && intent->current.n == 0
                                            ? retry_of(battery)
@@ -382,6 +527,21 @@ static void note_times(struct battery *battery, const struct outcome *outcome)
     battery->rest_ns += link_rest_ns(silence_ns);
 }
 
+/* Until when a live setpoint that was written then goes before the schedule. */
+static int64_t lease_end_ns(const struct battery *battery, int64_t written_ns)
+{
+    const int64_t timeout_ns = battery->fallback.deadman.timeout_ns;
+    return timeout_ns > 0 ? written_ns + timeout_ns : SCHEDULE_NEVER;
+}
+
+/* One of the bridge's own; whether it is to be told. */
+static bool take_own(struct battery *battery, const struct outcome *outcome)
+{
+    return outcome->command.author == AUTHOR_SCHEDULE
+               ? take_entry(battery, outcome)
+               : fallback_take(&battery->fallback, outcome, battery->rest_ns);
+}
+
 /* The sequence has ended: tells everybody what came of it. */
 static void finish(struct battery *battery)
 {
@@ -409,13 +569,14 @@ static void finish(struct battery *battery)
         deadman_stop(&battery->fallback.deadman);
     if (work == INTENT_STOP)
         tell_stops(battery, outcome, &stops, false);
-    else if (work == INTENT_SETPOINT ||
-             fallback_take(&battery->fallback, outcome, battery->rest_ns))
+    else if (work == INTENT_SETPOINT || take_own(battery, outcome))
         tell(battery, outcome);
     if (work == INTENT_SETPOINT && intent == power(battery)) {
         fallback_follow(&battery->fallback, outcome);
         if (outcome->kind == OUTCOME_CONFIRMED)
             battery->held_kw = outcome->command.value;
+        if (outcome->written_ns != 0 && outcome->kind != OUTCOME_FAILED)
+            scheduled_give_way(&battery->scheduled, lease_end_ns(battery, outcome->written_ns));
     }
     tell_stops(battery, outcome, &settled, true);
     if (outcome->kind == OUTCOME_UNKNOWN && outcome->written_ns != 0 && work == INTENT_SETPOINT)
@@ -434,6 +595,8 @@ static void write_or_not(struct battery *battery, struct link *link)
     if (clock_mono_ns() >= command->expires_ns) {
         sequence_refuse(battery->sequence, REASON_EXPIRED,
                         "its life ended before it could be written");
+    } else if (is_out_of_date(battery)) {
+        sequence_refuse(battery->sequence, REASON_EXPIRED, "the entry is not in force any more");
     } else if (!link_is_sound(link)) {
         link_close(link);
         sequence_step(battery->sequence, link);
@@ -476,6 +639,9 @@ static bool is_repeated(const struct battery *battery)
     const struct intent *intent = &battery->intents[battery->working];
     if (battery->outcome.command.author == AUTHOR_DEADMAN)
         return battery->fallback.told != OUTCOME_COUNT;
+    if (battery->outcome.command.author == AUTHOR_SCHEDULE)
+        return battery->outcome.command.stop &&
+               battery->scheduled.schedule.zero_ns != SCHEDULE_NEVER;
     return intent->work == INTENT_STOP && intent->current.n == 0;
 }
 
@@ -507,6 +673,7 @@ static void go_on(struct battery *battery, struct link *link)
 
 void battery_step(struct battery *battery, struct link *link)
 {
+    tend_schedule(battery);
     /* To begin may open the link, which may take a while: no more in that step. */
     if (sequence_state(battery->sequence) == SEQUENCE_IDLE)
         begin_next(battery, link);
@@ -537,7 +704,14 @@ int64_t battery_due_ns(const struct battery *battery)
         return is_preceded(battery) ? 0 : sequence_pause_ns(battery->sequence);
     if (next_point(battery, now_ns) >= 0)
         return 0;
+    struct schedule_wish wish;
     int64_t due_ns = intent != NULL ? fallback_due_ns(&battery->fallback) : CLOCK_NEVER;
+    int64_t schedule_ns;
+    (void)schedule_is_due(battery, &wish, &schedule_ns);
+    if (schedule_ns < due_ns)
+        due_ns = schedule_ns;
+    if (scheduled_tend_ns(&battery->scheduled) < due_ns)
+        due_ns = scheduled_tend_ns(&battery->scheduled);
     return intent != NULL && intent->is_owed && intent->retry_ns < due_ns ? intent->retry_ns
                                                                           : due_ns;
 }
@@ -550,6 +724,14 @@ struct lease battery_lease(const struct battery *battery)
         .value = battery->held_kw,
         .end_ns = deadman->end_ns,
     };
+}
+
+void battery_describe_schedule(const struct battery *battery, struct schedule_status *status)
+{
+    const struct deadman *deadman = &battery->fallback.deadman;
+    const struct schedule_now now = scheduled_now(
+        &battery->scheduled, deadman->state == DEADMAN_IDLE ? SCHEDULE_NEVER : deadman->end_ns);
+    schedule_describe(&battery->scheduled.schedule, &now, status);
 }
 
 int64_t battery_rest_ns(const struct battery *battery)
@@ -572,12 +754,15 @@ static void guard(struct battery *battery, const struct link *link, const struct
         return; /* not read, or what is to be done about it is known */
     const double value = codec_decimal(&battery->device->points[setpoint], held->number);
     battery->held_kw = value;
+    struct deadman *deadman = &battery->fallback.deadman;
+    const bool was_idle = deadman->state == DEADMAN_IDLE;
     if (!holds_claim(battery, link, holder) || value == 0.0 ||
-        (value == battery->fallback.deadman.fallback && !battery->fallback.deadman.stopped))
-        deadman_see_rest(&battery->fallback.deadman);
-    else
-        deadman_find(&battery->fallback.deadman, value,
-                     now_ns + battery->fallback.deadman.timeout_ns);
+        (value == deadman->fallback && !deadman->stopped))
+        deadman_see_rest(deadman);
+    else if (!schedule_answers_for(&battery->scheduled.schedule, value))
+        deadman_find(deadman, value, now_ns + deadman->timeout_ns);
+    if (was_idle && deadman->state != DEADMAN_IDLE)
+        scheduled_give_way(&battery->scheduled, deadman->end_ns);
     remember(battery);
 }
 
@@ -613,6 +798,12 @@ void battery_leave(struct battery *battery)
         !battery->outcome.command.stop) {
         sequence_refuse(battery->sequence, REASON_SHUTTING_DOWN, why);
         finish(battery);
+    }
+    if (scheduled_is_pending(&battery->scheduled)) {
+        struct outcome outcome;
+        scheduled_end_pending(&battery->scheduled, OUTCOME_REFUSED, REASON_SHUTTING_DOWN, why,
+                              &outcome);
+        tell(battery, &outcome);
     }
     fallback_leave(&battery->fallback, device);
 }
@@ -667,6 +858,8 @@ struct battery *battery_new(const struct battery_setup *setup)
     }
     for (unsigned i = 0; i < device->n_points; i++)
         intent_init(&battery->intents[i]);
+    scheduled_init(&battery->scheduled, device, setup->index,
+                   device->controllable ? setup->state : NULL, setup->health);
     if (device->controllable)
         fallback_init(&battery->fallback, control);
     recall(battery);
@@ -678,6 +871,7 @@ void battery_free(struct battery *battery)
     if (battery == NULL)
         return;
     claim_release(&battery->claim);
+    scheduled_destroy(&battery->scheduled);
     sequence_free(battery->sequence);
     free(battery->unsettled);
     free(battery->intents);

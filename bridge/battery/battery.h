@@ -16,6 +16,7 @@
 #include "bridge/model/health.h"
 #include "bridge/model/lease.h"
 #include "bridge/model/outcome.h"
+#include "bridge/model/timetable.h"
 #include "bridge/store/state.h"
 #include "devices/lines/link.h"
 #include "devices/registers/device.h"
@@ -32,6 +33,8 @@ struct battery_setup {
     bool shares_line;      /* others wait while this one is silent */
     bool judge_only;       /* a dry run: ends before anything would be written */
     void (*tell)(void *context, const struct outcome *outcome);
+    /* Whether the audit log takes a line; NULL = it does. Waits for nothing. */
+    bool (*is_recorded)(void *context);
     void *context;
 };
 
@@ -39,8 +42,8 @@ struct battery_setup {
 struct battery *battery_new(const struct battery_setup *setup);
 void battery_free(struct battery *battery);
 
-/* Takes over an admitted command. False when there is no room now: offer it
- * again after the next step. */
+/* Takes over an admitted command, or a schedule. False when there is no room now: offer
+ * it again after the next step. */
 bool battery_put(struct battery *battery, const struct command *command);
 
 /* Whether a stop is to be written at once, or is being written: it goes ahead
@@ -63,6 +66,9 @@ void battery_see(struct battery *battery, const struct link *link, const struct 
 
 /* How long what it holds may be held. */
 struct lease battery_lease(const struct battery *battery);
+
+/* Where its schedule stands. */
+void battery_describe_schedule(const struct battery *battery, struct schedule_status *status);
 
 /* Until when the device is left alone because it was silent to a command, as far
  * as others share its line; in the past when it was not. */

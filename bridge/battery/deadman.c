@@ -90,6 +90,12 @@ void deadman_rest(struct deadman *deadman, int64_t until_ns)
         deadman->next_ns = until_ns;
 }
 
+void deadman_hand_over(struct deadman *deadman)
+{
+    deadman->stopped = false;
+    deadman_done(deadman);
+}
+
 void deadman_done(struct deadman *deadman)
 {
     deadman->state = DEADMAN_IDLE;

@@ -66,6 +66,9 @@ void deadman_forbid(struct deadman *deadman, int64_t now_ns);
 /* The next attempt is not to be made before `until_ns`. */
 void deadman_rest(struct deadman *deadman, int64_t until_ns);
 
+/* An entry of a schedule is confirmed, which is its own lease: there is no other. */
+void deadman_hand_over(struct deadman *deadman);
+
 /* The bridge's own write is confirmed: no lease any more. */
 void deadman_done(struct deadman *deadman);
 

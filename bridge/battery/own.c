@@ -56,3 +56,26 @@ enum reason own_write(const struct device *device, unsigned index, enum command_
     outcome->reason = admit(&outcome->command, &scene, outcome->detail);
     return outcome->reason;
 }
+
+enum reason own_entry(const struct device *device, unsigned index, const struct own_entry *entry,
+                      int64_t mono_ns, int64_t utc_ms, struct outcome *outcome)
+{
+    const struct admit_scene scene = {
+        .device = device,
+        .index = index,
+        .point = device->control.setpoint,
+        .utc_ms = utc_ms,
+        .mono_ns = mono_ns,
+        .last_write_ns = entry->last_write_ns,
+        .audit_unavailable = entry->audit_unavailable,
+    };
+    struct command command = make(device, index, entry->value, mono_ns, utc_ms);
+    command.author = AUTHOR_SCHEDULE;
+    command.ttl_ns = entry->ttl_ns;
+    (void)snprintf(command.id, sizeof(command.id), "schedule-%s-%" PRIu64, entry->run,
+                   entry->number);
+    (void)snprintf(command.source, sizeof(command.source), "schedule:%s", entry->id);
+    *outcome = (struct outcome){.command = command, .kind = OUTCOME_REFUSED};
+    outcome->reason = admit(&outcome->command, &scene, outcome->detail);
+    return outcome->reason;
+}

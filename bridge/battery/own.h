@@ -19,4 +19,16 @@ enum reason own_write(const struct device *device, unsigned index, enum command_
                       double value, const char *run, uint64_t number, int64_t mono_ns,
                       int64_t utc_ms, struct outcome *outcome);
 
+/* The `number`-th of the schedule called `id`: an entry that lasts for `ttl_ns`, or zero;
+ * likewise. It is judged by what every setpoint is judged by. */
+struct own_entry {
+    const char *id, *run;
+    uint64_t number;
+    double value;
+    int64_t ttl_ns, last_write_ns;
+    bool audit_unavailable;
+};
+enum reason own_entry(const struct device *device, unsigned index, const struct own_entry *entry,
+                      int64_t mono_ns, int64_t utc_ms, struct outcome *outcome);
+
 #endif

@@ -79,6 +79,9 @@ void check_broker(const struct check *check)
     if (topic_command_filter(topic, conf) && !broker_subscribe(broker, topic, false, why))
         cfg_problem(check->cfg, place(check), "the broker refuses the subscription to %s: %s",
                     topic, why);
+    if (topic_schedule_filter(topic, conf) && !broker_subscribe(broker, topic, false, why))
+        cfg_problem(check->cfg, place(check), "the broker refuses the subscription to %s: %s",
+                    topic, why);
     broker_close(broker);
     if (running) {
         cfg_warning(check->cfg, place(check),

@@ -181,6 +181,12 @@ static void log_outcome(const struct outcome *outcome)
 {
     const struct command *command = &outcome->command;
     const char *why = outcome_why(outcome);
+    if (command->offers) {
+        log_info("schedule device=%s revision=%lld outcome=%s%s%s id=\"%s\" source=\"%s\"",
+                 command->device_name, (long long)command->revision, outcome_word(outcome->kind),
+                 why[0] != '\0' ? " reason=" : "", why, command->id, command->source);
+        return;
+    }
     log_info("command device=%s point=%s value=%g outcome=%s%s%s%s id=\"%s\" source=\"%s\"",
              command->device_name, command->point_name, command->value, outcome_word(outcome->kind),
              why[0] != '\0' ? " reason=" : "", why, outcome->correction ? " correction=true" : "",
@@ -188,10 +194,11 @@ static void log_outcome(const struct outcome *outcome)
 }
 
 /* A repetition of a command still under way, and one that was malformed, are
- * refused, but are not what their id is remembered by. */
+ * refused, but are not what their id is remembered by. Nor is a schedule: it has its
+ * revision, and its id may be the same again. */
 static bool is_remembered(const struct outcome *outcome)
 {
-    return !outcome->correction && outcome->command.id[0] != '\0' &&
+    return !outcome->correction && outcome->command.id[0] != '\0' && !outcome->command.offers &&
            !(outcome->kind == OUTCOME_REFUSED &&
              (outcome->reason == REASON_DUPLICATE || outcome->reason == REASON_MALFORMED));
 }

@@ -9,20 +9,21 @@
 #define BRIDGE_COMMANDS_INBOX_H
 
 #include "bridge/model/outcome.h"
+#include "bridge/model/timetable.h"
 
-enum { INBOX_TOPIC_MAX = 512 };
+enum { INBOX_TOPIC_MAX = 512, INBOX_PAYLOAD_MAX = TIMETABLE_PAYLOAD_MAX };
 
 /* One MQTT message as it arrived. */
 struct inbox_message {
     int64_t mono_ns, utc_ms; /* when it arrived */
     char topic[INBOX_TOPIC_MAX + 1];
     bool retained;
-    bool too_large; /* payload holds only its first COMMAND_PAYLOAD_MAX bytes */
+    bool too_large; /* for its topic: payload holds only the first of its bytes */
     struct return_address address;
     char user_source[COMMAND_PROPERTY_MAX + 1]; /* user properties, "" = none */
     char user_traceparent[COMMAND_PROPERTY_MAX + 1];
     size_t payload_size;
-    char payload[COMMAND_PAYLOAD_MAX + 1]; /* NUL-terminated; last, stored in its true size */
+    char payload[INBOX_PAYLOAD_MAX + 1]; /* NUL-terminated; last, stored in its true size */
 };
 
 struct inbox;

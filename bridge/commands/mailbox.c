@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "bridge/base/clock.h"
+#include "bridge/wire/schedule_json.h"
 
 struct mailbox {
     int fd; /* eventfd */
@@ -38,6 +39,8 @@ void mailbox_free(struct mailbox *mailbox)
 {
     if (mailbox == NULL)
         return;
+    for (unsigned i = 0; i < mailbox->count; i++)
+        schedule_json_free(mailbox->commands[i].timetable);
     if (mailbox->fd != -1)
         close(mailbox->fd);
     pthread_cond_destroy(&mailbox->cond);

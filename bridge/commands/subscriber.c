@@ -11,8 +11,10 @@
 #include "bridge/base/clock.h"
 #include "bridge/base/log.h"
 #include "bridge/battery/admit.h"
+#include "bridge/battery/schedule.h"
 #include "bridge/commands/answers.h"
 #include "bridge/wire/command_json.h"
+#include "bridge/wire/schedule_json.h"
 #include "bridge/wire/topic.h"
 
 /* A command without its outcome yet. */
@@ -50,7 +52,7 @@ static bool is_open(const struct subscriber *subscriber, unsigned device, const 
 /* A bare number has no id that could come twice. */
 static bool note_open(struct subscriber *subscriber, const struct command *command)
 {
-    if (command->id[0] == '\0')
+    if (command->id[0] == '\0' || command->offers)
         return true;
     struct open_command *open = malloc(sizeof(*open));
     if (open == NULL)
@@ -89,7 +91,7 @@ static void take_outcome(struct subscriber *subscriber, const struct outcome *ou
     if (outcome->written_ns != 0 && outcome->kind != OUTCOME_FAILED && device->controllable &&
         (int)command->point == device->control.setpoint)
         subscriber->last_write_ns[command->device] = outcome->written_ns;
-    if (!outcome->correction)
+    if (!outcome->correction && !command->offers)
         forget_open(subscriber, command->device, command->id);
     send(subscriber, outcome);
 }
@@ -101,6 +103,7 @@ static void answer(struct subscriber *subscriber, const struct command *command,
     struct outcome *outcome = &subscriber->answer;
     *outcome = (struct outcome){
         .command = *command, .kind = kind, .reason = reason, .done_ns = clock_mono_ns()};
+    outcome->command.timetable = NULL;
     (void)snprintf(outcome->detail, sizeof(outcome->detail), "%s", detail);
     send(subscriber, outcome);
 }
@@ -110,7 +113,7 @@ static void answer(struct subscriber *subscriber, const struct command *command,
 /* Gives an admitted command to the thread that owns the device's link. */
 static void hand_over(struct subscriber *subscriber, const struct command *command)
 {
-    struct command replaced;
+    struct command replaced = {.timetable = NULL};
     if (!note_open(subscriber, command)) {
         answer(subscriber, command, OUTCOME_REFUSED, REASON_RATE_LIMITED, "out of memory");
         return;
@@ -119,12 +122,16 @@ static void hand_over(struct subscriber *subscriber, const struct command *comma
     case MAILBOX_TAKEN:
         return;
     case MAILBOX_FULL:
-        forget_open(subscriber, command->device, command->id);
+        if (!command->offers)
+            forget_open(subscriber, command->device, command->id);
         answer(subscriber, command, OUTCOME_REFUSED, REASON_RATE_LIMITED,
                "more commands wait for this device than can be kept");
+        schedule_json_free(command->timetable);
         return;
     case MAILBOX_REPLACED:
-        forget_open(subscriber, replaced.device, replaced.id);
+        if (!replaced.offers)
+            forget_open(subscriber, replaced.device, replaced.id);
+        schedule_json_free(replaced.timetable);
         if (replaced.stop)
             answer(subscriber, &replaced, OUTCOME_UNKNOWN, REASON_NONE,
                    "one of many stops that wait for this device: a newer one is carried out");
@@ -190,15 +197,44 @@ static struct command command_of(const struct inbox_message *message, const char
     return command;
 }
 
+/* Admits a schedule, or answers it. */
+static void take_schedule(struct subscriber *subscriber, const struct inbox_message *message,
+                          struct command *command)
+{
+    char detail[DETAIL_MAX] = "";
+    enum reason reason = REASON_NONE;
+    struct admit_scene scene = look_around(subscriber, command);
+    const int64_t since_ns = atomic_load(&subscriber->setup.health->unsynchronised_ns);
+    const bool trusted = since_ns == 0 || command->mono_ns - since_ns < SCHEDULE_TRUST_NS;
+    command->offers = true;
+    command->revision = -1;
+    scene.retained = message->retained;
+    scene.too_large = message->too_large;
+    if (!message->too_large)
+        reason = schedule_json_parse(message->payload, message->payload_size, command, detail);
+    reason = admit_schedule(command, &scene, reason, trusted, detail);
+    if (reason == REASON_NONE) {
+        hand_over(subscriber, command);
+        return;
+    }
+    schedule_json_free(command->timetable);
+    answer(subscriber, command, OUTCOME_REFUSED, reason, detail);
+}
+
 static void take_message(struct subscriber *subscriber, const struct inbox_message *message)
 {
     char node[TOPIC_MAX + 1], leaf[TOPIC_MAX + 1];
     char detail[DETAIL_MAX] = "";
 
-    if (!topic_parse(subscriber->setup.conf, message->topic, node, leaf))
+    const enum topic_kind kind = topic_parse(subscriber->setup.conf, message->topic, node, leaf);
+    if (kind == TOPIC_NONE)
         return; /* not of the filter subscribed to: the broker's mistake */
     health_count(&subscriber->setup.health->commands);
     struct command command = command_of(message, node, leaf);
+    if (kind == TOPIC_SCHEDULE) {
+        take_schedule(subscriber, message, &command);
+        return;
+    }
     struct admit_scene scene = look_around(subscriber, &command);
     const bool allow_bare =
         scene.device != NULL && scene.device->controllable && scene.device->control.allow_bare;

@@ -26,6 +26,7 @@ struct health_device {
     atomic_uint_fast64_t durations[HEALTH_CLASSES + 1];
     atomic_uint_fast64_t duration_us; /* sum of all */
     _Atomic int64_t last_good_ns;     /* monotonic; 0 = never */
+    _Atomic int64_t schedule;         /* revision of its schedule + 1; 0 = none */
 };
 
 struct health {
@@ -40,6 +41,7 @@ struct health {
     atomic_uint_fast64_t refusals[REASON_COUNT];
     atomic_bool stuck;                   /* a thread has stopped moving */
     atomic_uint_fast64_t clock_jumps;    /* of UTC against the monotonic clock */
+    _Atomic int64_t unsynchronised_ns;   /* monotonic: UTC is, since then; 0 = it is not */
     atomic_uint_fast64_t deadman_firing; /* batteries whose lease ran out, not yet written */
     struct health_device *devices;       /* as the configuration's */
 };

@@ -26,12 +26,17 @@ static const char *const reason_words[REASON_COUNT] = {
     [REASON_SOE_HIGH] = "soe_high",
     [REASON_BLOCKS] = "blocks",
     [REASON_STEP_TOO_LARGE] = "step_too_large",
+    [REASON_OVERLAP] = "overlap",
+    [REASON_CLOCK_UNSYNCHRONISED] = "clock_unsynchronised",
+    [REASON_STALE_REVISION] = "stale_revision",
+    [REASON_NOT_STORED] = "not_stored",
 };
 
 static const char *const outcome_words[OUTCOME_COUNT] = {
     [OUTCOME_CONFIRMED] = "confirmed", [OUTCOME_MISMATCH] = "mismatch",
     [OUTCOME_UNKNOWN] = "unknown",     [OUTCOME_FAILED] = "failed",
     [OUTCOME_REFUSED] = "refused",     [OUTCOME_SUPERSEDED] = "superseded",
+    [OUTCOME_ACCEPTED] = "accepted",
 };
 
 /* Those that are always found with a detail of their own have none here. */
@@ -46,6 +51,8 @@ static const char *const hints[REASON_COUNT] = {
     [REASON_SHUTTING_DOWN] = "the bridge is stopping: send it again when bridge/status is online",
     [REASON_AUDIT_UNAVAILABLE] =
         "the audit log cannot be written: only 0 is taken, see the bridge's log",
+    [REASON_CLOCK_UNSYNCHRONISED] =
+        "the kernel has not called the clock synchronised for an hour: see to NTP",
     [REASON_RATE_LIMITED] = "sooner after the last write than min_interval allows",
 };
 

@@ -31,6 +31,11 @@ enum reason {
     REASON_SOE_HIGH,
     REASON_BLOCKS,
     REASON_STEP_TOO_LARGE,
+    /* Of a schedule alone. */
+    REASON_OVERLAP,
+    REASON_CLOCK_UNSYNCHRONISED,
+    REASON_STALE_REVISION,
+    REASON_NOT_STORED,
     REASON_COUNT
 };
 
@@ -42,6 +47,7 @@ enum outcome_kind {
                            turned when command_source was written: the rule's word is */
     OUTCOME_REFUSED,    /* not written; see enum reason */
     OUTCOME_SUPERSEDED, /* not written; a newer setpoint took its place */
+    OUTCOME_ACCEPTED,   /* a schedule: it is on disk, and in force from now on */
     OUTCOME_COUNT
 };
 

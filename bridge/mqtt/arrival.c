@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "bridge/base/clock.h"
+#include "bridge/wire/topic.h"
 
 /* Copies at most `size` - 1 bytes and ends them with a NUL. */
 static void copy_text(char *to, size_t size, const char *from, size_t from_size)
@@ -34,22 +35,32 @@ static void copy_address(const struct mqtt_arrival *arrival, struct inbox_messag
         memcpy(message->address.correlation, arrival->correlation, arrival->correlation_size);
 }
 
+/* What a message to this topic may hold: a schedule is larger than a command. */
+static size_t payload_max(const char *topic)
+{
+    static const char schedule[] = "/" TOPIC_SCHEDULE_SET;
+    const size_t size = strlen(topic), tail = sizeof(schedule) - 1;
+    return size > tail && strcmp(topic + size - tail, schedule) == 0 ? TIMETABLE_PAYLOAD_MAX
+                                                                     : COMMAND_PAYLOAD_MAX;
+}
+
 /* A topic cut short cannot be mistaken for another: the topics of devices are
  * shorter than that. */
 bool arrival_put(const struct mqtt_arrival *arrival, struct inbox *inbox)
 {
     struct inbox_message message;
+    const size_t most = payload_max(arrival->topic);
     message.mono_ns = clock_mono_ns();
     message.utc_ms = clock_utc_ms();
     copy_text(message.topic, sizeof(message.topic), arrival->topic, strlen(arrival->topic));
     message.retained = arrival->retained;
-    message.too_large = arrival->payload_size > COMMAND_PAYLOAD_MAX;
+    message.too_large = arrival->payload_size > most;
     copy_address(arrival, &message);
     copy_text(message.user_source, sizeof(message.user_source), arrival->user_source,
               arrival->user_source_size);
     copy_text(message.user_traceparent, sizeof(message.user_traceparent), arrival->user_traceparent,
               arrival->user_traceparent_size);
-    message.payload_size = message.too_large ? COMMAND_PAYLOAD_MAX : arrival->payload_size;
+    message.payload_size = message.too_large ? most : arrival->payload_size;
     copy_text(message.payload, sizeof(message.payload), arrival->payload, message.payload_size);
     return inbox_put_message(inbox, &message);
 }

@@ -48,6 +48,8 @@ static void put_bridge(FILE *out, const struct view *view)
             health_get(&health->deadman_firing));
     put_one(out, "audit_up", "gauge", "Whether outcomes can be written to the audit log.",
             audit_was_available(view->audit));
+    put_one(out, "clock_synchronised", "gauge", "Whether the kernel calls UTC synchronised.",
+            atomic_load(&health->unsynchronised_ns) == 0);
     put_one(out, "clock_jumps_total", "counter", "Jumps of UTC.", health_get(&health->clock_jumps));
 }
 
@@ -114,6 +116,13 @@ static void put_devices(FILE *out, const struct view *view)
     for (unsigned i = 0; i < n; i++)
         fprintf(out, "fluxbridge_up{device=\"%s\"} %d\n", name_of(view, i),
                 outbox_is_online(view->outbox, i));
+    put_head(out, "schedule_revision", "gauge", "Revision of the schedule, where there is one.");
+    for (unsigned i = 0; i < n; i++) {
+        const int64_t next = atomic_load(&devices[i].schedule);
+        if (next > 0)
+            fprintf(out, "fluxbridge_schedule_revision{device=\"%s\"} %" PRId64 "\n",
+                    name_of(view, i), next - 1);
+    }
     put_head(out, "last_good_age_seconds", "gauge",
              "Age of the last sample with a value; before the first, of the bridge.");
     for (unsigned i = 0; i < n; i++) {

@@ -9,6 +9,7 @@
 #include "bridge/base/log.h"
 #include "bridge/publish/documents.h"
 #include "bridge/publish/ha_document.h"
+#include "bridge/wire/schedule_json.h"
 #include "bridge/wire/status_json.h"
 #include "bridge/wire/topic.h"
 
@@ -21,7 +22,17 @@ enum { GONE_MAX = 4096, INFO_MAX = 1 << 16, JITTER_MAX_MS = 2000, BURST = 20 };
 static const char remembered[] = "announced/"; /* and a hash: a topic has that as its text */
 
 /* The documents by their numbers, the most urgent first. */
-enum kind { BRIDGE_STATUS, STATUS, HEALTH, BRIDGE_INFO, INFO, HA_BRIDGE, HA_DEVICE, GONE };
+enum kind {
+    BRIDGE_STATUS,
+    STATUS,
+    HEALTH,
+    BRIDGE_INFO,
+    INFO,
+    SCHEDULE,
+    HA_BRIDGE,
+    HA_DEVICE,
+    GONE
+};
 
 struct place {
     enum kind kind;
@@ -35,9 +46,11 @@ struct announce {
     struct place *places; /* of every document */
     uint64_t *hashes;     /* of the topics of all but what is gone, and of the states */
     unsigned first[GONE + 1];
-    int64_t *status_ns; /* when the status of a device was sent last */
-    bool *told;         /* that somebody else changes it, by document */
-    uint64_t *drops;    /* of each device, for the health */
+    int64_t *status_ns;                /* when the status of a device was sent last */
+    uint64_t schedules;                /* changes of theirs, as last looked at */
+    struct schedule_status *scheduled; /* by device, as last called */
+    bool *told;                        /* that somebody else changes it, by document */
+    uint64_t *drops;                   /* of each device, for the health */
     uint32_t seed;
     bool is_remembered;
     bool ending;
@@ -66,7 +79,7 @@ static void lay_out(struct announce *announce)
 {
     unsigned number = 0;
     for (unsigned kind = BRIDGE_STATUS; kind <= GONE; kind++) {
-        bool many = kind == STATUS || kind == INFO || kind == HA_DEVICE;
+        bool many = kind == STATUS || kind == INFO || kind == SCHEDULE || kind == HA_DEVICE;
         unsigned n = kind == GONE ? GONE_MAX : many ? announce->n_devices : 1;
         announce->first[kind] = number;
         for (unsigned i = 0; i < n; i++)
@@ -94,6 +107,8 @@ static bool topic_of(struct announce *announce, unsigned number, char topic[TOPI
         return topic_make(topic, conf, "bridge", "info");
     case INFO:
         return topic_make(topic, conf, device_of(announce, place->index)->name, "info");
+    case SCHEDULE:
+        return topic_make(topic, conf, device_of(announce, place->index)->name, "schedule");
     case HA_BRIDGE:
         return ha_document_topic(topic, conf, "bridge");
     case HA_DEVICE:
@@ -138,6 +153,8 @@ static char *text_of(struct announce *announce, unsigned number, int64_t now_ns)
         return status_json_bridge(setup->conf, setup->run, setup->started_ms);
     case INFO:
         return status_json_device(device_of(announce, place->index));
+    case SCHEDULE:
+        return schedule_json_status(&announce->scheduled[place->index]);
     case HA_BRIDGE:
         return ha_document_bridge(setup->conf);
     case HA_DEVICE:
@@ -149,6 +166,12 @@ static char *text_of(struct announce *announce, unsigned number, int64_t now_ns)
 }
 
 /* ---- what is gone ---- */
+
+/* Batteries that are under control alone have one. */
+static bool has_schedule(const struct announce *announce, unsigned device)
+{
+    return announce->setup.latest != NULL && device_of(announce, device)->controllable;
+}
 
 static bool has_discovery(const struct announce *announce, unsigned number)
 {
@@ -164,6 +187,8 @@ static void hash_topics(struct announce *announce)
     char topic[TOPIC_MAX + 1];
     for (unsigned number = 0; number < n; number++)
         if ((conf->ha_enabled || !has_discovery(announce, number)) &&
+            (announce->places[number].kind != SCHEDULE ||
+             has_schedule(announce, announce->places[number].index)) &&
             topic_of(announce, number, topic))
             announce->hashes[number] = limits_hash(topic, strlen(topic));
     for (unsigned i = 0; i < announce->n_devices; i++)
@@ -229,7 +254,7 @@ static void remember_all(struct announce *announce)
 /* The bridge/info of an earlier run names its devices: where no state file does. */
 static void look_at_info(struct announce *announce)
 {
-    static const char *const leaves[] = {"status", "info", "state"};
+    static const char *const leaves[] = {"status", "info", "state", "schedule"};
     const struct conf *conf = announce->setup.conf;
     char name[TOPIC_MAX + 1], topic[TOPIC_MAX + 1];
     unsigned index = 0;
@@ -252,7 +277,7 @@ static void look_at_info(struct announce *announce)
 struct announce *announce_new(const struct announce_setup *setup)
 {
     const unsigned n = setup->conf->devices.n_devices;
-    const unsigned most = 4 + 3 * n + GONE_MAX;
+    const unsigned most = 4 + 4 * n + GONE_MAX;
     struct announce *announce = calloc(1, sizeof(*announce));
     if (announce == NULL)
         return NULL;
@@ -266,8 +291,10 @@ struct announce *announce_new(const struct announce_setup *setup)
     announce->hashes = calloc(most, sizeof(*announce->hashes));
     announce->status_ns = calloc(n, sizeof(*announce->status_ns));
     announce->drops = calloc(n, sizeof(*announce->drops));
+    announce->scheduled = calloc(n, sizeof(*announce->scheduled));
     if (announce->documents == NULL || announce->places == NULL || announce->told == NULL ||
-        announce->hashes == NULL || announce->status_ns == NULL || announce->drops == NULL) {
+        announce->hashes == NULL || announce->status_ns == NULL || announce->drops == NULL ||
+        announce->scheduled == NULL) {
         announce_free(announce);
         return NULL;
     }
@@ -291,6 +318,7 @@ void announce_free(struct announce *announce)
     free(announce->hashes);
     free(announce->status_ns);
     free(announce->drops);
+    free(announce->scheduled);
     pthread_mutex_destroy(&announce->mutex);
     free(announce);
 }
@@ -315,6 +343,28 @@ static void call_discovery(struct announce *announce, unsigned *n_before, int64_
     call_paced(announce, HA_DEVICE, announce->n_devices, n_before, now_ns);
 }
 
+/* Of all batteries, or of those whose schedules stand elsewhere now. */
+static void call_schedules(struct announce *announce, bool all, unsigned *n_before, int64_t now_ns)
+{
+    struct latest *latest = announce->setup.latest;
+    const uint64_t changes = latest != NULL ? latest_schedules(latest) : 0;
+    if (latest == NULL || (!all && changes == announce->schedules))
+        return;
+    announce->schedules = changes;
+    for (unsigned i = 0; i < announce->n_devices; i++) {
+        if (!has_schedule(announce, i))
+            continue;
+        const struct schedule_status status = latest_schedule(latest, i);
+        if (!all && memcmp(&status, &announce->scheduled[i], sizeof(status)) == 0)
+            continue;
+        memcpy(&announce->scheduled[i], &status, sizeof(status));
+        const unsigned n_late = *n_before > BURST ? *n_before - BURST : 0;
+        documents_call(announce->documents, number_of(announce, SCHEDULE, i),
+                       now_ns + n_late * PACE_NS);
+        ++*n_before;
+    }
+}
+
 static void call_gone(struct announce *announce, unsigned *n_before, int64_t now_ns)
 {
     pthread_mutex_lock(&announce->mutex);
@@ -337,11 +387,14 @@ static void listen(struct announce *announce)
             mqtt_subscribe(mqtt, topic, true);
         if (topic_make(topic, conf, "+", "status"))
             mqtt_subscribe(mqtt, topic, true);
+        if (topic_make(topic, conf, "+", "schedule"))
+            mqtt_subscribe(mqtt, topic, true);
         return;
     }
     for (unsigned number = 0; number < fixed_count(announce); number++) {
         enum kind kind = announce->places[number].kind;
-        if ((kind == BRIDGE_STATUS || kind == STATUS || kind == BRIDGE_INFO || kind == INFO) &&
+        if ((kind == BRIDGE_STATUS || kind == STATUS || kind == BRIDGE_INFO || kind == INFO ||
+             (kind == SCHEDULE && announce->hashes[number] != 0)) &&
             topic_of(announce, number, topic))
             mqtt_subscribe(mqtt, topic, true);
     }
@@ -359,6 +412,7 @@ void announce_begin(struct announce *announce, int64_t now_ns)
         documents_call(announce->documents, number_of(announce, STATUS, i), now_ns);
     call_paced(announce, BRIDGE_INFO, 1, &n_paced, now_ns);
     call_paced(announce, INFO, announce->n_devices, &n_paced, now_ns);
+    call_schedules(announce, true, &n_paced, now_ns);
     call_discovery(announce, &n_paced, now_ns);
     call_gone(announce, &n_paced, now_ns);
 }
@@ -568,6 +622,7 @@ int64_t announce_run(struct announce *announce, int64_t now_ns)
 {
     unsigned n_paced = 0;
     take_presence(announce, now_ns);
+    call_schedules(announce, false, &n_paced, now_ns);
     if (atomic_exchange(&announce->born, false)) {
         announce->seed = announce->seed * 1664525 + 1013904223; /* Numerical Recipes, ch. 7.1 */
         int64_t jitter_ns = (announce->seed >> 16) % JITTER_MAX_MS * CLOCK_NS_PER_MS;

@@ -1,6 +1,6 @@
 /* announce: all that the bridge keeps retained at the broker, but for the states.
  *
- * The bridge's and the devices' status, health and info, and the documents for Home
+ * The bridge's and the devices' status, health and info, schedules, and the documents for Home
  * Assistant: published at every connect and when they change (documents says when),
  * put right when somebody else has changed them, such as the Will of an old session.
  * A status that flaps is published at once and then once a second at most. What the
@@ -16,6 +16,7 @@
 #include "bridge/model/health.h"
 #include "bridge/mqtt/sessions.h"
 #include "bridge/store/state.h"
+#include "bridge/telemetry/latest.h"
 
 struct announce;
 
@@ -23,7 +24,8 @@ struct announce_setup {
     const struct conf *conf;
     struct outbox *outbox; /* knows who is online */
     struct sessions *sessions;
-    struct state *state; /* NULL: nothing is remembered */
+    struct state *state;   /* NULL: nothing is remembered */
+    struct latest *latest; /* where schedules stand; NULL: none is told */
     const struct health *health;
     const char *run;
     int64_t started_ms, started_ns;

@@ -224,31 +224,47 @@ static void log_refusals(struct publisher *publisher)
 
 /* ---- the thread -------------------------------------------------------- */
 
-/* Does it for each filter of commands: one, or where the broker takes no wildcards
- * one for each point that may be written. Without any, nothing has to be waited for. */
+/* One filter more. */
+static void for_filter(struct publisher *publisher, bool made, const char *filter,
+                       bool (*ask)(struct mqtt *mqtt, const char *filter))
+{
+    atomic_fetch_add(&publisher->n_unheard, 1);
+    if (!made || !ask(publisher->sessions.bridge.mqtt, filter))
+        atomic_fetch_sub(&publisher->n_unheard, 1);
+}
+
+static void for_device(struct publisher *publisher, const struct device *device,
+                       bool (*ask)(struct mqtt *mqtt, const char *filter))
+{
+    const struct conf *conf = publisher->conf;
+    char filter[TOPIC_MAX + 1], leaf[TOPIC_MAX + 1];
+    for (unsigned point = 0; point < device->n_points; point++) {
+        if (!device_may_write(device, point))
+            continue;
+        snprintf(leaf, sizeof(leaf), "set/%s", device->points[point].name);
+        for_filter(publisher, topic_make(filter, conf, device->name, leaf), filter, ask);
+    }
+    if (device->controllable)
+        for_filter(publisher, topic_make(filter, conf, device->name, TOPIC_SCHEDULE_SET), filter,
+                   ask);
+}
+
+/* Does it for each filter of commands and schedules: two, or where the broker takes no
+ * wildcards one for each point that may be written, and each battery's. Without any, nothing has to
+ * be waited for. */
 static void for_commands(struct publisher *publisher,
                          bool (*ask)(struct mqtt *mqtt, const char *filter))
 {
-    struct mqtt *mqtt = publisher->sessions.bridge.mqtt;
     const struct device_list *list = &publisher->conf->devices;
-    char filter[TOPIC_MAX + 1], leaf[TOPIC_MAX + 1];
+    const bool wildcards = mqtt_has_wildcards(publisher->sessions.bridge.mqtt);
+    char filter[TOPIC_MAX + 1];
     atomic_store(&publisher->n_unheard, 1); /* until all have been asked for */
-    if (mqtt_has_wildcards(mqtt)) {
-        atomic_fetch_add(&publisher->n_unheard, 1);
-        if (!topic_command_filter(filter, publisher->conf) || !ask(mqtt, filter))
-            atomic_fetch_sub(&publisher->n_unheard, 1);
+    if (wildcards) {
+        for_filter(publisher, topic_command_filter(filter, publisher->conf), filter, ask);
+        for_filter(publisher, topic_schedule_filter(filter, publisher->conf), filter, ask);
     }
-    for (unsigned i = 0; !mqtt_has_wildcards(mqtt) && i < list->n_devices; i++) {
-        const struct device *device = &list->devices[i];
-        for (unsigned point = 0; point < device->n_points; point++) {
-            if (!device_may_write(device, point))
-                continue;
-            snprintf(leaf, sizeof(leaf), "set/%s", device->points[point].name);
-            atomic_fetch_add(&publisher->n_unheard, 1);
-            if (!topic_make(filter, publisher->conf, device->name, leaf) || !ask(mqtt, filter))
-                atomic_fetch_sub(&publisher->n_unheard, 1);
-        }
-    }
+    for (unsigned i = 0; !wildcards && i < list->n_devices; i++)
+        for_device(publisher, &list->devices[i], ask);
     count_answer(publisher);
 }
 
@@ -422,6 +438,7 @@ struct publisher *publisher_start(const struct publisher_setup *setup)
         .outbox = setup->outbox,
         .sessions = &publisher->sessions,
         .state = setup->state,
+        .latest = setup->latest,
         .health = setup->health,
         .run = setup->run,
         .started_ms = setup->started_ms,

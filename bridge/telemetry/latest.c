@@ -1,6 +1,7 @@
 #include "bridge/telemetry/latest.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,11 +10,13 @@ struct latest_slot {
     struct sample sample; /* layout NULL = none yet */
     struct value *values;
     struct lease lease;
+    struct schedule_status schedule;
 };
 
 struct latest {
     pthread_mutex_t mutex;
     struct value *values; /* of all slots */
+    atomic_uint_fast64_t schedules;
     struct latest_slot slots[];
 };
 
@@ -35,6 +38,7 @@ struct latest *latest_new(const struct device_list *list)
     struct value *values = latest->values;
     for (unsigned i = 0; i < list->n_devices; i++) {
         latest->slots[i].values = values;
+        latest->slots[i].schedule.revision = -1;
         values += list->devices[i].n_points;
     }
     return latest;
@@ -98,4 +102,26 @@ struct lease latest_lease(struct latest *latest, unsigned device)
     const struct lease lease = latest->slots[device].lease;
     pthread_mutex_unlock(&latest->mutex);
     return lease;
+}
+
+void latest_put_schedule(struct latest *latest, unsigned device,
+                         const struct schedule_status *status)
+{
+    pthread_mutex_lock(&latest->mutex);
+    latest->slots[device].schedule = *status;
+    pthread_mutex_unlock(&latest->mutex);
+    atomic_fetch_add(&latest->schedules, 1);
+}
+
+struct schedule_status latest_schedule(struct latest *latest, unsigned device)
+{
+    pthread_mutex_lock(&latest->mutex);
+    const struct schedule_status status = latest->slots[device].schedule;
+    pthread_mutex_unlock(&latest->mutex);
+    return status;
+}
+
+uint64_t latest_schedules(const struct latest *latest)
+{
+    return atomic_load(&latest->schedules);
 }

@@ -1,5 +1,5 @@
-/* latest: the last sample of each device and the lease of its setpoint, for whoever
- * asks: the page.
+/* latest: the last sample of each device, the lease of its setpoint and where its
+ * schedule stands, for whoever asks: page, publisher.
  *
  * Room is made once, so that putting allocates nothing. One lock, held for as long
  * as a sample takes to copy. Pollers put, any thread gets.
@@ -9,6 +9,7 @@
 
 #include "bridge/model/lease.h"
 #include "bridge/model/sample.h"
+#include "bridge/model/timetable.h"
 #include "devices/registers/device_list.h"
 
 struct latest;
@@ -32,5 +33,11 @@ uint64_t latest_seq(struct latest *latest, unsigned device);
 /* What the battery last said of its lease. */
 void latest_put_lease(struct latest *latest, unsigned device, const struct lease *lease);
 struct lease latest_lease(struct latest *latest, unsigned device);
+
+/* Where its schedule stands; and how often any has changed: cheap to ask often. */
+void latest_put_schedule(struct latest *latest, unsigned device,
+                         const struct schedule_status *status);
+struct schedule_status latest_schedule(struct latest *latest, unsigned device);
+uint64_t latest_schedules(const struct latest *latest);
 
 #endif

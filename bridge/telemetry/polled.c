@@ -10,9 +10,16 @@
 
 #define PRESENCE_DAMP_NS CLOCK_NS_PER_S
 
-static void tell(void *inbox, const struct outcome *outcome)
+static void tell(void *context, const struct outcome *outcome)
 {
-    inbox_put_outcome(inbox, outcome);
+    const struct polled_desk *desk = context;
+    inbox_put_outcome(desk->inbox, outcome);
+}
+
+static bool is_recorded(void *context)
+{
+    const struct polled_desk *desk = context;
+    return desk->audit == NULL || audit_was_available(desk->audit);
 }
 
 bool polled_init(struct polled *unit, const struct polled_desk *desk, const struct device *device,
@@ -39,7 +46,8 @@ bool polled_init(struct polled *unit, const struct polled_desk *desk, const stru
             .health = desk->health,
             .shares_line = shares_line,
             .tell = tell,
-            .context = desk->inbox,
+            .is_recorded = is_recorded,
+            .context = (void *)(uintptr_t)desk,
         });
     return unit->plan != NULL && unit->layout != NULL && unit->values != NULL &&
            unit->plausible != NULL && unit->change != NULL && (unit->battery != NULL || !commanded);
@@ -190,16 +198,28 @@ void polled_end_scan(struct polled *unit, const struct polled_desk *desk, const 
     explain(unit);
     if (unit->battery != NULL)
         battery_see(unit->battery, link, unit->values, taken_ns);
-    polled_tell_lease(unit, desk);
+    polled_tell_battery(unit, desk);
     due_served(&unit->schedule, now_ns);
     atomic_fetch_add_explicit(&desk->health->missed_ticks, unit->schedule.missed - missed,
                               memory_order_relaxed);
 }
 
-void polled_tell_lease(struct polled *unit, const struct polled_desk *desk)
+static void tell_schedule(struct polled *unit, const struct polled_desk *desk)
+{
+    struct schedule_status status;
+    battery_describe_schedule(unit->battery, &status);
+    if (memcmp(&status, &unit->scheduled, sizeof(status)) == 0)
+        return;
+    unit->scheduled = status;
+    latest_put_schedule(desk->latest, unit->index, &status);
+    outbox_wake(desk->outbox);
+}
+
+void polled_tell_battery(struct polled *unit, const struct polled_desk *desk)
 {
     if (unit->battery == NULL)
         return;
+    tell_schedule(unit, desk);
     const struct lease lease = battery_lease(unit->battery);
     if (lease.runs == unit->lease.runs && lease.end_ns == unit->lease.end_ns &&
         lease.value == unit->lease.value)

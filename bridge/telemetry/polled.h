@@ -8,6 +8,7 @@
 #define BRIDGE_TELEMETRY_POLLED_H
 
 #include "bridge/battery/battery.h"
+#include "bridge/commands/audit.h"
 #include "bridge/commands/inbox.h"
 #include "bridge/model/health.h"
 #include "bridge/store/layouts.h"
@@ -29,7 +30,8 @@ struct polled {
     struct battery *battery; /* NULL: takes no commands */
     struct value *values;
     struct plausible *plausible; /* per point */
-    struct lease lease;          /* as last told */
+    struct lease lease;          /* as last told; and the next */
+    struct schedule_status scheduled;
     struct on_change *change;
     struct due schedule;
     uint64_t scans; /* done */
@@ -49,6 +51,7 @@ struct polled {
 struct polled_desk {
     struct outbox *outbox;
     struct inbox *inbox;
+    const struct audit *audit; /* NULL = nothing is put on record */
     struct health *health;
     struct energy *energy; /* NULL = none is counted */
     struct scans *scans;   /* NULL = no Sparkplug host is served */
@@ -82,7 +85,7 @@ bool polled_fail_attempt(struct polled *unit, enum fault fault, int64_t now_ns);
 void polled_end_scan(struct polled *unit, const struct polled_desk *desk, const struct scan *scan,
                      int64_t ts_ms, int64_t taken_ns, const struct link *link);
 
-/* The battery may have done something: tells its lease. */
-void polled_tell_lease(struct polled *unit, const struct polled_desk *desk);
+/* The battery may have done something: tells its lease, and where its schedule stands. */
+void polled_tell_battery(struct polled *unit, const struct polled_desk *desk);
 
 #endif

@@ -134,7 +134,7 @@ static void step(struct poller *poller, struct polled *unit)
     link->stop = NULL;
     battery_step(unit->battery, link);
     link->stop = &poller->stopping;
-    polled_tell_lease(unit, &poller->desk);
+    polled_tell_battery(unit, &poller->desk);
     if (battery_rest_ns(unit->battery) > unit->rest_ns)
         unit->rest_ns = battery_rest_ns(unit->battery);
 }
@@ -474,6 +474,7 @@ static struct poller *poller_new(const struct poller_setup *setup)
     poller->desk = (struct polled_desk){
         .outbox = setup->outbox,
         .inbox = setup->inbox,
+        .audit = setup->audit,
         .health = setup->health,
         .energy = setup->energy,
         .scans = setup->scans,

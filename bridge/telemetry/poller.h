@@ -35,6 +35,7 @@ struct poller_setup {
     struct outbox *outbox;
     struct latest *latest;
     struct inbox *inbox;
+    const struct audit *audit; /* NULL = nothing is put on record */
     struct health *health;
     struct energy *energy; /* NULL = none is counted */
     struct scans *scans;   /* NULL = no Sparkplug host is served */

@@ -1,11 +1,11 @@
 #include "bridge/wire/command_json.h"
 
 #include <jansson.h>
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "bridge/base/clock.h"
+#include "bridge/wire/json_text.h"
 
 enum { SEEN_ID = 1, SEEN_VALUE = 2, SEEN_ISSUED_AT = 4, SEEN_TTL = 8 };
 
@@ -13,40 +13,6 @@ static bool complain(char detail[DETAIL_MAX], const char *what)
 {
     (void)snprintf(detail, DETAIL_MAX, "%s", what);
     return false;
-}
-
-/* A text of 1 to COMMAND_TEXT_MAX printable characters: of any script, but no
- * control characters (U+0000 to 1F, 7F to 9F). jansson has made sure that it
- * is UTF-8. */
-static bool parse_text(const json_t *value, char text[4 * COMMAND_TEXT_MAX + 1])
-{
-    const char *from = json_string_value(value);
-    size_t size = json_string_length(value);
-    unsigned characters = 0;
-    if (from == NULL)
-        return false;
-    for (size_t i = 0; i < size; i++) {
-        unsigned char byte = (unsigned char)from[i];
-        if (byte < 0x20 || byte == 0x7f || (byte == 0xc2 && (unsigned char)from[i + 1] < 0xa0))
-            return false;
-        characters += (byte & 0xc0) != 0x80;
-    }
-    if (characters == 0 || characters > COMMAND_TEXT_MAX)
-        return false;
-    memcpy(text, from, size + 1);
-    return true;
-}
-
-/* Whole milliseconds since 1970, however they are written: JSON has one kind of
- * numbers, and some senders print all of them with a point. */
-static bool parse_time(const json_t *value, int64_t *ms)
-{
-    const double most_ms = 9e12; /* the year 2255 */
-    const double number = json_number_value(value);
-    if (!json_is_number(value) || !(number >= 0.0 && number <= most_ms) || trunc(number) != number)
-        return false;
-    *ms = (int64_t)number;
-    return true;
 }
 
 /* Reads one known field of a command object; false with a detail. */
@@ -57,7 +23,7 @@ static bool parse_field(const char *key, const json_t *value, struct command *co
 
     if (strcmp(key, "id") == 0) {
         *seen |= SEEN_ID;
-        return parse_text(value, command->id) ||
+        return json_text_read(value, command->id) ||
                complain(detail, "id is not a text of 1 to 64 printable characters");
     }
     if (strcmp(key, "value") == 0) {
@@ -67,7 +33,7 @@ static bool parse_field(const char *key, const json_t *value, struct command *co
     }
     if (strcmp(key, "issued_at") == 0) {
         *seen |= SEEN_ISSUED_AT;
-        return parse_time(value, &command->issued_at_ms) ||
+        return json_text_read_time(value, &command->issued_at_ms) ||
                complain(detail, "issued_at is not a time in whole milliseconds since 1970 UTC");
     }
     if (strcmp(key, "ttl_s") == 0) {
@@ -79,7 +45,7 @@ static bool parse_field(const char *key, const json_t *value, struct command *co
         return true;
     }
     if (strcmp(key, "source") == 0)
-        return parse_text(value, command->source) ||
+        return json_text_read(value, command->source) ||
                complain(detail, "source is not a text of 1 to 64 printable characters");
     (void)snprintf(detail, DETAIL_MAX, "unknown field \"%s\"", key);
     return false;
@@ -108,7 +74,7 @@ static bool parse_object(json_t *root, struct command *command, char detail[DETA
 /* Whose command it is, whatever else is wrong with it. */
 static void parse_id(const json_t *root, struct command *command)
 {
-    if (!parse_text(json_object_get(root, "id"), command->id))
+    if (!json_text_read(json_object_get(root, "id"), command->id))
         command->id[0] = '\0';
     command->source[0] = '\0';
 }

@@ -42,6 +42,8 @@ static json_t *outcome_object(const struct outcome *outcome)
     set(root, "value", command->has_value ? json_text_number(command->value) : json_null());
     set(root, "outcome", json_string(outcome_word(outcome->kind)));
     put_reason(root, outcome);
+    if (command->offers && command->revision >= 0)
+        set(root, "revision", json_integer(command->revision));
     if (outcome->has_readback)
         set(root, "readback", json_text_number(outcome->readback));
     set(root, "ts", json_integer(utc_at(command, outcome->done_ns)));
@@ -101,7 +103,8 @@ bool outcome_json_parse_audit(const char *line, char device[COMMAND_NAME_MAX + 1
     bool good = of != NULL && strlen(of) <= COMMAND_NAME_MAX && name != NULL &&
                 strlen(name) <= COMMAND_ID_MAX && json_is_integer(ts) && !passing &&
                 json_object_get(root, "duplicate") == NULL &&
-                json_object_get(root, "correction") == NULL;
+                json_object_get(root, "correction") == NULL &&
+                json_object_get(root, "revision") == NULL; /* a schedule has no other */
     if (!good) {
         json_decref(root);
         return false;

@@ -18,7 +18,7 @@ char *outcome_json_repeat(const char *payload);
 /* Takes a line of the audit log back to whose outcome it was and what was
  * published; *payload is malloc'ed. False for anything that is not the outcome
  * of an id: a repetition, a correction, what was refused as malformed or because
- * the id's command was under way. */
+ * the id's command was under way; and nothing of a schedule. */
 bool outcome_json_parse_audit(const char *line, char device[COMMAND_NAME_MAX + 1],
                               char id[COMMAND_ID_MAX + 1], int64_t *ts_ms, char **payload);
 

@@ -88,6 +88,18 @@ static json_t *drops_by_device(const struct device_list *list, const uint64_t *d
     return devices;
 }
 
+/* The revisions of their schedules, by their names. */
+static json_t *schedules(const struct device_list *list, const struct health *health)
+{
+    json_t *devices = json_object();
+    for (unsigned i = 0; health->devices != NULL && i < list->n_devices; i++) {
+        const int64_t next = atomic_load(&health->devices[i].schedule);
+        if (next > 0)
+            json_object_set_new(devices, list->devices[i].name, json_integer(next - 1));
+    }
+    return devices;
+}
+
 char *status_json_health(const struct conf *conf, const struct health *health,
                          const struct outbox_depth *depth, const uint64_t *drops, int64_t ts_ms,
                          int64_t uptime_ms)
@@ -109,5 +121,10 @@ char *status_json_health(const struct conf *conf, const struct health *health,
     json_object_set_new(root, "commands", command_counters(health));
     json_object_set_new(root, "clock_jumps", counter(&health->clock_jumps));
     json_object_set_new(root, "deadman_firing", counter(&health->deadman_firing));
+    json_object_set_new(root, "clock",
+                        json_string(atomic_load(&health->unsynchronised_ns) == 0
+                                        ? "synchronised"
+                                        : "unsynchronised"));
+    json_object_set_new(root, "schedules", schedules(&conf->devices, health));
     return json_text_dump(root);
 }

@@ -18,22 +18,31 @@ bool topic_command_filter(char topic[TOPIC_MAX + 1], const struct conf *conf)
     return topic_make(topic, conf, "+", "set/#");
 }
 
-bool topic_parse(const struct conf *conf, const char *topic, char device[TOPIC_MAX + 1],
-                 char point[TOPIC_MAX + 1])
+bool topic_schedule_filter(char topic[TOPIC_MAX + 1], const struct conf *conf)
+{
+    return topic_make(topic, conf, "+", TOPIC_SCHEDULE_SET);
+}
+
+enum topic_kind topic_parse(const struct conf *conf, const char *topic, char device[TOPIC_MAX + 1],
+                            char point[TOPIC_MAX + 1])
 {
     char base[TOPIC_MAX + 1];
     int length = snprintf(base, sizeof(base), "%s/%s/", conf->mqtt.prefix, conf->site);
     if (length < 0 || strncmp(topic, base, (size_t)length) != 0)
-        return false;
+        return TOPIC_NONE;
     const char *node = topic + length;
     const char *end = strchr(node, '/');
     /* The filter <base>/+/set/# takes in <base>/<device>/set: no point is named. */
     bool bare = end != NULL && strcmp(end, "/set") == 0;
-    if (end == NULL || (!bare && strncmp(end, "/set/", 5) != 0))
-        return false;
+    const bool schedule = end != NULL && strcmp(end, "/" TOPIC_SCHEDULE_SET) == 0;
+    if (end == NULL || (!bare && !schedule && strncmp(end, "/set/", 5) != 0))
+        return TOPIC_NONE;
     (void)snprintf(device, TOPIC_MAX + 1, "%.*s", (int)(end - node), node);
-    (void)snprintf(point, TOPIC_MAX + 1, "%s", bare ? "" : end + strlen("/set/"));
-    return true;
+    (void)snprintf(point, TOPIC_MAX + 1, "%s",
+                   schedule ? "schedule"
+                   : bare   ? ""
+                            : end + strlen("/set/"));
+    return schedule ? TOPIC_SCHEDULE : TOPIC_COMMAND;
 }
 
 /* Whether a topic begins with these levels, e.g. flux. */

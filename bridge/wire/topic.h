@@ -14,13 +14,23 @@ enum { TOPIC_MAX = 512 };
 bool topic_make(char topic[TOPIC_MAX + 1], const struct conf *conf, const char *node,
                 const char *leaf);
 
-/* <base>/+/set/# */
+/* <base>/+/set/# and <base>/+/schedule/set */
 bool topic_command_filter(char topic[TOPIC_MAX + 1], const struct conf *conf);
+bool topic_schedule_filter(char topic[TOPIC_MAX + 1], const struct conf *conf);
 
-/* Takes <base>/<device>/set/<point> apart into copies (truncated to their
- * size); the point is "" for <base>/<device>/set. False when the topic is none. */
-bool topic_parse(const struct conf *conf, const char *topic, char device[TOPIC_MAX + 1],
-                 char point[TOPIC_MAX + 1]);
+/* How the topic of a schedule ends. */
+#define TOPIC_SCHEDULE_SET "schedule/set"
+
+enum topic_kind {
+    TOPIC_NONE,
+    TOPIC_COMMAND, /* <base>/<device>/set/<point>; the point is "" for <base>/<device>/set */
+    TOPIC_SCHEDULE /* <base>/<device>/schedule/set; the point is "schedule" */
+};
+
+/* Takes a topic that the bridge subscribes to for commands apart into copies (truncated
+ * to their size). */
+enum topic_kind topic_parse(const struct conf *conf, const char *topic, char device[TOPIC_MAX + 1],
+                            char point[TOPIC_MAX + 1]);
 
 /* Whether an outcome may go to this response topic. A dispatcher must not borrow
  * the bridge's rights: not where bridges, Home Assistant's discovery, Sparkplug or

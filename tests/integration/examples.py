@@ -199,7 +199,8 @@ class Examples(flux.Test):
     TOPICS = NODE + NODE_HEARS + ["spBv1.0/flux/NBIRTH/quarry"] + [base + rest for base in ("flux/harbour/", "flux/quarry/") for rest in (
         "bridge/status", "bridge/info", "bridge/health", "Quay-BESS/status", "Quay-BESS/info",
         "Quay-BESS/state", "Quay-BESS/backfill", "Quay-BESS/result",
-        "Quay-BESS/set/target_power", "Quay-BESS/set/command_source")
+        "Quay-BESS/set/target_power", "Quay-BESS/set/command_source",
+        "Quay-BESS/schedule", "Quay-BESS/schedule/set")
     ] + ["reply/harbour/7", "reply/quarry/7", "flux/elsewhere/Meter/state", "homeassistant/status", "homeassistant/device/x/config",
          "other/topic"]
 
@@ -217,12 +218,12 @@ class Examples(flux.Test):
                                      "flux/harbour/Quay-BESS/set/target_power"},
                                     cls.of_site("harbour", "") | home)}
         for site in ("harbour", "quarry"):
-            rules["dispatch-" + site] = (cls.of_site(site, "/set/"),
+            rules["dispatch-" + site] = (cls.of_site(site, "/set/", "/schedule/set"),
                                           cls.of_site(site, "") | {"reply/%s/7" % site})
             rules["bridge-" + site] = (
                 cls.of_site(site, "status$", "info$", "state$", "health$", "backfill$",
-                            "result$") | {"reply/%s/7" % site, "homeassistant/device/x/config"},
-                cls.of_site(site, "/set/", "status$", "info$", "bridge/health") | {"homeassistant/status"})
+                            "result$", "schedule$") | {"reply/%s/7" % site, "homeassistant/device/x/config"},
+                cls.of_site(site, "/set/", "/schedule", "status$", "info$", "bridge/health") | {"homeassistant/status"})
         rules["bridge-harbour"][0].update(cls.NODE)
         rules["bridge-harbour"][1].update(cls.NODE_HEARS)
         return rules

@@ -15,7 +15,7 @@ import flux
 PAGE = os.path.join(flux.source_dir(), "topics.md")
 EXAMPLE = re.compile(r"^```(json|text) (example\S*) (\S+)\n(.*?)^```$", re.M | re.S)
 RESULT = "Site-BESS-01/result"
-NAMED = {"refused_by_reason", "errors"}  # their members are called as the case is
+NAMED = {"refused_by_reason", "errors", "schedules"}  # their members are called as the case is
 
 
 def read(*path):
@@ -100,6 +100,7 @@ class Reality(flux.Test):
         mqtt.wait("Site-BESS-01/state")
         mqtt.wait("Grid-Meter/state")
 
+        self.follow_schedule(mqtt)
         (command,) = [json.loads(t) for topic, t in examples("json") if "/set/" in topic]
         command["issued_at"] = int(time.time() * 1000)
         mqtt.publish("Site-BESS-01/set/target_power", command)
@@ -129,6 +130,19 @@ class Reality(flux.Test):
         mqtt.wait_text("bridge/status", "offline")
         return mqtt.messages
 
+    def follow_schedule(self, mqtt):
+        """One whose first entry covers now; a live setpoint goes before it then."""
+        ((_, text),) = [e for e in examples("json") if e[0].endswith("/schedule/set")]
+        schedule, now = json.loads(text), int(time.time() * 1000)
+        ahead = now - schedule["entries"][0]["start"]
+        for name in ("issued_at", "valid_until"):
+            schedule[name] += ahead
+        for entry in schedule["entries"]:
+            entry["start"] += ahead
+            entry["end"] += ahead
+        mqtt.publish("Site-BESS-01/schedule/set", schedule)
+        mqtt.wait("Site-BESS-01/schedule", lambda m: m.json["state"] == "running")
+
     def test_all(self):
         messages = self.scenario()
         published = {}
@@ -140,7 +154,7 @@ class Reality(flux.Test):
 
         documented = {}
         for topic, text in examples("json"):
-            if "/set/" in topic:
+            if "/set" in topic:
                 continue
             example = json.loads(text)
             documented.setdefault(topic.split("/")[-1], set()).update(members(example))

@@ -25,8 +25,12 @@ static _Atomic int64_t fake_utc_step_ms;
  * then, moves the clock on to what is next, does it and says so. NULL = nothing. */
 static bool (*fake_happens)(int64_t until_ns);
 
+/* What the kernel says of UTC. */
+static atomic_bool fake_is_unsynchronised;
+
 static inline void fake_clock_reset(void)
 {
+    fake_is_unsynchronised = false;
     fake_now_ns = FAKE_MONO_NS;
     fake_utc_step_ms = 0;
     fake_happens = NULL;
@@ -40,6 +44,11 @@ int64_t clock_mono_ns(void)
 int64_t clock_utc_ms(void)
 {
     return FAKE_UTC_MS + fake_utc_step_ms + (fake_now_ns - FAKE_MONO_NS) / CLOCK_NS_PER_MS;
+}
+
+bool clock_is_synchronised(void)
+{
+    return !fake_is_unsynchronised;
 }
 
 void clock_pause(int64_t pause_ns)

@@ -208,15 +208,36 @@ static void test_the_words_are_those_of_the_topics(void **state)
 {
     (void)state;
     const char *const reasons[REASON_COUNT] = {
-        "none",           "retained",      "too_large",      "malformed",
-        "unknown_device", "unknown_point", "not_writable",   "duplicate",
-        "future_dated",   "expired",       "shutting_down",  "audit_unavailable",
-        "rate_limited",   "out_of_range",  "off_step",       "not_owner",
-        "device_offline", "state_unknown", "not_ready",      "soe_low",
-        "soe_high",       "blocks",        "step_too_large",
+        "none",
+        "retained",
+        "too_large",
+        "malformed",
+        "unknown_device",
+        "unknown_point",
+        "not_writable",
+        "duplicate",
+        "future_dated",
+        "expired",
+        "shutting_down",
+        "audit_unavailable",
+        "rate_limited",
+        "out_of_range",
+        "off_step",
+        "not_owner",
+        "device_offline",
+        "state_unknown",
+        "not_ready",
+        "soe_low",
+        "soe_high",
+        "blocks",
+        "step_too_large",
+        "overlap",
+        "clock_unsynchronised",
+        "stale_revision",
+        "not_stored",
     };
-    const char *const outcomes[OUTCOME_COUNT] = {"confirmed", "mismatch", "unknown",
-                                                 "failed",    "refused",  "superseded"};
+    const char *const outcomes[OUTCOME_COUNT] = {"confirmed", "mismatch",   "unknown", "failed",
+                                                 "refused",   "superseded", "accepted"};
     for (int i = 0; i < REASON_COUNT; i++)
         assert_string_equal(reason_word((enum reason)i), reasons[i]);
     for (int i = 0; i < OUTCOME_COUNT; i++)

@@ -116,6 +116,12 @@ bool audit_available(struct audit *audit)
     return true;
 }
 
+bool audit_was_available(const struct audit *audit)
+{
+    (void)audit;
+    return true;
+}
+
 static enum outcome_kind kind_of(const char *word)
 {
     for (int i = 0; i < OUTCOME_COUNT; i++) {
@@ -236,6 +242,11 @@ void outbox_put_sample(struct outbox *outbox, unsigned device, int64_t taken_ns,
     stage.n_samples++;
     pthread_cond_broadcast(&stage.cond);
     pthread_mutex_unlock(&stage.mutex);
+}
+
+void outbox_wake(struct outbox *outbox)
+{
+    (void)outbox;
 }
 
 void outbox_set_online(struct outbox *outbox, unsigned device, bool online)

@@ -73,6 +73,8 @@ static void test_health(void **state)
     health.refusals[REASON_SOE_LOW] = 2;
     health.refusals[REASON_RETAINED] = 1;
     uint64_t drops[16] = {0, 4};
+    assert_true(health_init(&health, conf.devices.n_devices));
+    health.devices[0].schedule = 8; /* revision 7 */
     assert_true(conf.devices.n_devices >= 2 && conf.devices.n_devices <= 16);
     char *text = status_json_health(&conf, &health, &depth, drops, 1763791200000, 90061);
     json_t *json = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
@@ -94,8 +96,18 @@ static void test_health(void **state)
     json_t *refused = json_object_get(commands, "refused_by_reason");
     assert_int_equal(json_object_size(refused), 2);
     assert_int_equal(json_integer_value(json_object_get(refused, "soe_low")), 2);
+    json_t *schedules = json_object_get(json, "schedules");
+    assert_int_equal(json_object_size(schedules), 1);
+    assert_int_equal(json_integer_value(json_object_get(schedules, conf.devices.devices[0].name)),
+                     7);
+    assert_string_equal(json_string_value(json_object_get(json, "clock")), "synchronised");
     json_decref(json);
     free(text);
+    health.unsynchronised_ns = 1;
+    text = status_json_health(&conf, &health, &depth, drops, 1763791200000, 90061);
+    assert_non_null(strstr(text, "\"clock\":\"unsynchronised\""));
+    free(text);
+    health_free(&health);
 }
 
 int main(void)

@@ -36,6 +36,8 @@ static void test_topics(void **state)
     assert_string_equal(topic, "flux/demo/Site-BESS-01/state");
     assert_true(topic_command_filter(topic, &conf));
     assert_string_equal(topic, "flux/demo/+/set/#");
+    assert_true(topic_schedule_filter(topic, &conf));
+    assert_string_equal(topic, "flux/demo/+/schedule/set");
 
     char node[TOPIC_MAX + 1];
     memset(node, 'n', TOPIC_MAX);
@@ -85,6 +87,32 @@ static void test_command_topics(void **state)
             assert_string_equal(device, rows[i].device);
             assert_string_equal(point, rows[i].point);
         }
+    }
+}
+
+static void test_schedule_topics(void **state)
+{
+    (void)state;
+    const struct {
+        const char *topic;
+        enum topic_kind kind;
+    } rows[] = {
+        {"flux/demo/Site-BESS-01/schedule/set", TOPIC_SCHEDULE},
+        {"flux/demo/+/schedule/set", TOPIC_SCHEDULE}, /* the filter */
+        {"flux/demo/a/schedule", TOPIC_NONE},
+        {"flux/demo/a/schedule/set/", TOPIC_NONE},
+        {"flux/demo/a/schedule/set/x", TOPIC_NONE},
+        {"flux/demo/a/schedules/set", TOPIC_NONE},
+        {"flux/demo/a/set/schedule", TOPIC_COMMAND},
+        {"flux/demo/a/set/schedule/set", TOPIC_COMMAND},
+        {"flux/demo/schedule/set", TOPIC_COMMAND}, /* a device of that name */
+        {"flux/demo/schedule/set/x", TOPIC_COMMAND},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char device[TOPIC_MAX + 1] = "", point[TOPIC_MAX + 1] = "";
+        assert_int_equal(topic_parse(&conf, rows[i].topic, device, point), rows[i].kind);
+        if (rows[i].kind == TOPIC_SCHEDULE)
+            assert_string_equal(point, "schedule");
     }
 }
 
@@ -154,6 +182,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_topics),
         cmocka_unit_test(test_command_topics),
+        cmocka_unit_test(test_schedule_topics),
         cmocka_unit_test(test_a_topic_longer_than_any),
         cmocka_unit_test(test_outcomes_go_nowhere_the_bridge_speaks),
         cmocka_unit_test(test_an_answer_has_at_most_32_levels),
