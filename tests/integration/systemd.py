@@ -68,6 +68,21 @@ class Systemd(flux.Test):
         self.rig({"NOTIFY_SOCKET": "@" + name})
         self.assertEqual(listener.recv(100), b"READY=1")
 
+    def test_the_unit_lets_it_ask_for_the_clock(self):
+        """By number and in the order of the file, as systemd adds and takes away."""
+        allowed = set()
+        path = os.path.join(flux.source_dir(), "packaging", "systemd", "fluxbridge.service.in")
+        with open(path, encoding="utf-8") as file:
+            lines = [line.strip().partition("=") for line in file if not line.startswith("#")]
+        for key, _, words in lines:
+            self.assertNotEqual((key, words), ("ProtectClock", "yes"))
+            if key == "SystemCallFilter" and "@privileged" in words:  # which has @clock in it
+                allowed -= {"adjtimex", "clock_adjtime"}
+            elif key == "SystemCallFilter":
+                allowed |= set(words.split())
+        self.assertLessEqual({"adjtimex", "clock_adjtime"}, allowed)
+        self.assertIn(["CapabilityBoundingSet", "=", ""], [list(line) for line in lines])
+
     def test_a_watchdog_for_somebody_else(self):
         path = os.path.join(self.directory, "notify")
         listener = self.listen(path)
