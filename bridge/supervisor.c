@@ -172,7 +172,8 @@ static bool start(struct supervisor *supervisor)
         if (!supervisor->spooler)
             return false;
     }
-    supervisor->audit = audit_start(supervisor->conf->audit_path, supervisor->outbox);
+    supervisor->audit =
+        audit_start(supervisor->conf->audit_path, supervisor->outbox, supervisor->state);
     if (!supervisor->audit) {
         log_error("cannot start the thread of the audit log");
         return false;

@@ -20,6 +20,7 @@
 
 /* Commands of the setpoint: stops that wait, are under way, are owed, one being
  * put; and a setpoint that waits and one under way, as of any other point. */
+_Static_assert((int)REMEMBERED_STOPS_MAX == (int)INTENT_STOPS_MAX, "what is owed is remembered");
 enum { STOP_TOKENS = 3 * INTENT_STOPS_MAX + 1, POINT_TOKENS = 2 };
 
 struct battery {
@@ -43,6 +44,7 @@ struct battery {
     uint64_t own_ids;
     bool firing;            /* the deadman, as health counts it */
     struct remembered kept; /* as last stored */
+    uint64_t kept_mark;     /* its number in the store */
     char boot[REMEMBERED_BOOT_MAX + 1];
 
     unsigned n_tokens;
@@ -59,6 +61,19 @@ static struct intent *power(const struct battery *battery)
 static const char *name_of(const struct battery *battery)
 {
     return battery->device->name;
+}
+
+/* A place for a command. */
+static uint16_t free_token(const struct battery *battery)
+{
+    for (uint16_t token = 0; token < battery->n_tokens; token++) {
+        bool held = false;
+        for (unsigned i = 0; i < battery->device->n_points && !held; i++)
+            held = intent_holds(&battery->intents[i], token);
+        if (!held)
+            return token;
+    }
+    return INTENT_NONE;
 }
 
 /* ---- what survives a restart ---- */
@@ -83,21 +98,25 @@ static void remember(struct battery *battery)
 {
     const struct intent *intent = power(battery);
     struct remembered now = {.kind = REMEMBERED_NOTHING};
+    struct intent_stops open;
     if (intent == NULL)
         return;
-    const uint16_t token = intent_open_stop(intent);
-    if (token != INTENT_NONE) {
-        memcpy(now.id, battery->commands[token].id, sizeof(now.id));
-        memcpy(now.source, battery->commands[token].source, sizeof(now.source));
+    intent_open_stops(intent, &open);
+    for (unsigned i = 0; i < open.n; i++) {
+        const struct command *command = &battery->commands[open.tokens[i]];
+        struct remembered_stop *stop = &now.stops[now.n_stops];
+        memcpy(stop->id, command->id, sizeof(stop->id));
+        memcpy(stop->source, command->source, sizeof(stop->source));
+        now.n_stops += command->id[0] != '\0'; /* else nobody waits for its correction */
     }
-    if (token != INTENT_NONE || intent->is_owed)
+    if (open.n > 0 || intent->is_owed)
         now.kind = REMEMBERED_STOP;
     else if (battery->fallback.deadman.state != DEADMAN_IDLE)
         describe_lease(battery, &now);
     else if (battery->fallback.deadman.stopped)
         now.kind = REMEMBERED_STOPPED;
     battery->kept = now;
-    remembered_keep(battery->setup.state, battery->device->id, &now);
+    battery->kept_mark = remembered_keep(battery->setup.state, battery->device->id, &now);
 }
 
 static void recall(struct battery *battery)
@@ -117,18 +136,29 @@ static void recall(struct battery *battery)
                                                   deadman->timeout_ns));
     if (kept->kind != REMEMBERED_STOP)
         return;
-    own_stop(battery->device, battery->setup.index, kept->id, kept->source, now_ns, clock_utc_ms(),
-             &battery->commands[0]);
-    intent_owe(intent, kept->id[0] != '\0' ? 0 : INTENT_NONE, now_ns);
+    intent_owe(intent, INTENT_NONE, now_ns);
+    for (unsigned i = kept->n_stops; i > 0; i--) {
+        const struct remembered_stop *stop = &kept->stops[i - 1];
+        const uint16_t token = free_token(battery);
+        if (stop->id[0] == '\0' || token == INTENT_NONE)
+            continue;
+        own_stop(battery->device, battery->setup.index, stop->id, stop->source, now_ns,
+                 clock_utc_ms(), &battery->commands[token]);
+        intent_owe(intent, token, now_ns);
+    }
     log_warning("a stop of the run before is not confirmed: it is written again device=%s",
                 name_of(battery));
 }
 
 /* ---- outcomes ---- */
 
+/* What is owed, and the lease, are on disk before whoever asked hears of it: so it is
+ * told after remember(). */
 static void tell(struct battery *battery, const struct outcome *outcome)
 {
-    battery->setup.tell(battery->setup.context, outcome);
+    struct outcome told = *outcome;
+    told.kept_mark = battery->kept_mark;
+    battery->setup.tell(battery->setup.context, &told);
 }
 
 /* Of a command that was never begun. */
@@ -163,18 +193,6 @@ static void settle(struct battery *battery, unsigned point, const struct value *
 }
 
 /* ---- what comes in ---- */
-
-static uint16_t free_token(const struct battery *battery)
-{
-    for (uint16_t token = 0; token < battery->n_tokens; token++) {
-        bool held = false;
-        for (unsigned i = 0; i < battery->device->n_points && !held; i++)
-            held = intent_holds(&battery->intents[i], token);
-        if (!held)
-            return token;
-    }
-    return INTENT_NONE;
-}
 
 /* A device that others wait for is silent, and a zero is owed already: what is
  * put now is tried with that, when its time has come. */
@@ -565,12 +583,9 @@ static void finish(struct battery *battery)
     if (retry_ns < battery->rest_ns)
         retry_ns = battery->rest_ns;
     intent_end(intent, zero, confirmed, retry_ns, &settled);
+    const bool own_told = work == INTENT_OWN && take_own(battery, outcome);
     if (work == INTENT_STOP) /* what it cut off may have begun a lease */
         deadman_stop(&battery->fallback.deadman);
-    if (work == INTENT_STOP)
-        tell_stops(battery, outcome, &stops, false);
-    else if (work == INTENT_SETPOINT || take_own(battery, outcome))
-        tell(battery, outcome);
     if (work == INTENT_SETPOINT && intent == power(battery)) {
         fallback_follow(&battery->fallback, outcome);
         if (outcome->kind == OUTCOME_CONFIRMED)
@@ -578,10 +593,14 @@ static void finish(struct battery *battery)
         if (outcome->written_ns != 0 && outcome->kind != OUTCOME_FAILED)
             scheduled_give_way(&battery->scheduled, lease_end_ns(battery, outcome->written_ns));
     }
+    remember(battery);
+    if (work == INTENT_STOP)
+        tell_stops(battery, outcome, &stops, false);
+    else if (work == INTENT_SETPOINT || own_told)
+        tell(battery, outcome);
     tell_stops(battery, outcome, &settled, true);
     if (outcome->kind == OUTCOME_UNKNOWN && outcome->written_ns != 0 && work == INTENT_SETPOINT)
         unsettled_note(&battery->unsettled[battery->working], outcome);
-    remember(battery);
 }
 
 /* ---- one step ---- */
@@ -829,8 +848,8 @@ void battery_abandon(struct battery *battery)
                    "the bridge ended before the device could be told: the next run will");
     intent_owe(intent, INTENT_NONE, outcome.done_ns);
     intent_postpone(intent, &stops);
-    tell_stops(battery, &outcome, &stops, false);
     remember(battery);
+    tell_stops(battery, &outcome, &stops, false);
 }
 
 struct battery *battery_new(const struct battery_setup *setup)

@@ -69,13 +69,26 @@ bool intent_holds(const struct intent *intent, uint16_t token)
            has(&intent->current, token) || has(&intent->owed, token);
 }
 
+static void add_newest(struct intent_stops *all, const struct intent_stops *stops)
+{
+    for (unsigned i = stops->n; i > 0 && all->n < INTENT_STOPS_MAX; i--)
+        all->tokens[all->n++] = stops->tokens[i - 1];
+}
+
+void intent_open_stops(const struct intent *intent, struct intent_stops *stops)
+{
+    stops->n = 0;
+    add_newest(stops, &intent->stops);
+    if (intent->work == INTENT_STOP)
+        add_newest(stops, &intent->current);
+    add_newest(stops, &intent->owed);
+}
+
 uint16_t intent_open_stop(const struct intent *intent)
 {
-    if (intent->stops.n > 0)
-        return intent->stops.tokens[intent->stops.n - 1];
-    if (intent->work == INTENT_STOP && intent->current.n > 0)
-        return intent->current.tokens[intent->current.n - 1];
-    return intent->owed.n > 0 ? intent->owed.tokens[intent->owed.n - 1] : INTENT_NONE;
+    struct intent_stops stops;
+    intent_open_stops(intent, &stops);
+    return stops.n > 0 ? stops.tokens[0] : INTENT_NONE;
 }
 
 bool intent_stop_is_due(const struct intent *intent, int64_t now_ns)

@@ -66,9 +66,11 @@ uint16_t intent_put_setpoint(struct intent *intent, uint16_t token);
 void intent_owe(struct intent *intent, uint16_t token, int64_t retry_ns);
 
 /* Whether it holds this number; the newest of the stops that it holds, whether
- * they wait, are under way or are owed: INTENT_NONE when there is none. */
+ * they wait, are under way or are owed: INTENT_NONE when there is none; and as many
+ * as can be owed, the newest first. */
 bool intent_holds(const struct intent *intent, uint16_t token);
 uint16_t intent_open_stop(const struct intent *intent);
+void intent_open_stops(const struct intent *intent, struct intent_stops *stops);
 
 /* Whether a stop waits to be begun, or is owed and due. */
 bool intent_stop_is_due(const struct intent *intent, int64_t now_ns);

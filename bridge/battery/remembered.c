@@ -9,13 +9,23 @@
 
 /* Fields are set apart by tabs, which neither ids nor sources can hold. */
 
+/* One for nobody has its fields, too: earlier releases look for them. */
+static void print_stops(const struct remembered *remembered, char text[REMEMBERED_TEXT_MAX])
+{
+    size_t n = (size_t)snprintf(text, REMEMBERED_TEXT_MAX, "stop");
+    for (unsigned i = 0; i == 0 || i < remembered->n_stops; i++) {
+        const struct remembered_stop *stop = &remembered->stops[i];
+        n +=
+            (size_t)snprintf(text + n, REMEMBERED_TEXT_MAX - n, "\t%s\t%s", stop->id, stop->source);
+    }
+}
+
 void remembered_print(const struct remembered *remembered, char text[REMEMBERED_TEXT_MAX])
 {
     text[0] = '\0';
     switch (remembered->kind) {
     case REMEMBERED_STOP:
-        (void)snprintf(text, REMEMBERED_TEXT_MAX, "stop\t%s\t%s", remembered->id,
-                       remembered->source);
+        print_stops(remembered, text);
         break;
     case REMEMBERED_STOPPED:
         (void)snprintf(text, REMEMBERED_TEXT_MAX, "stopped");
@@ -47,8 +57,11 @@ void remembered_parse(const char *text, struct remembered *remembered)
     const char *kind = field(&rest);
     if (strcmp(kind, "stop") == 0) {
         remembered->kind = REMEMBERED_STOP;
-        (void)snprintf(remembered->id, sizeof(remembered->id), "%s", field(&rest));
-        (void)snprintf(remembered->source, sizeof(remembered->source), "%s", field(&rest));
+        while (rest != NULL && remembered->n_stops < REMEMBERED_STOPS_MAX) {
+            struct remembered_stop *stop = &remembered->stops[remembered->n_stops++];
+            (void)snprintf(stop->id, sizeof(stop->id), "%s", field(&rest));
+            (void)snprintf(stop->source, sizeof(stop->source), "%s", field(&rest));
+        }
     } else if (strcmp(kind, "stopped") == 0) {
         remembered->kind = REMEMBERED_STOPPED;
     } else if (strcmp(kind, "lease") == 0 || strcmp(kind, "lease-stopped") == 0) {
@@ -74,13 +87,15 @@ bool remembered_find(struct state *state, const char *id, struct remembered *rem
     return true;
 }
 
-void remembered_keep(struct state *state, const char *id, const struct remembered *remembered)
+uint64_t remembered_keep(struct state *state, const char *id, const struct remembered *remembered)
 {
     char key[DEVICE_ID_MAX + 16], text[REMEMBERED_TEXT_MAX];
     key_of(id, key);
     remembered_print(remembered, text);
-    if (state != NULL)
-        (void)state_put(state, key, text[0] != '\0' ? text : NULL);
+    if (state == NULL)
+        return 0;
+    (void)state_put(state, key, text[0] != '\0' ? text : NULL);
+    return state_mark(state);
 }
 
 void remembered_boot(char boot[REMEMBERED_BOOT_MAX + 1])

@@ -29,7 +29,7 @@ static bool desk_open(struct desk *desk, const struct conf *conf)
     memset(desk, 0, sizeof(*desk));
     desk->outbox = outbox_new(conf->devices.n_devices, 0, 0);
     if (desk->outbox != NULL)
-        desk->audit = audit_start(conf->audit_path, desk->outbox);
+        desk->audit = audit_start(conf->audit_path, desk->outbox, NULL);
     if (desk->audit != NULL)
         desk->answers = answers_new(conf, desk->audit, &desk->health);
     return desk->answers != NULL;

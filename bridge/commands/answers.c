@@ -151,7 +151,7 @@ bool answers_crowded(const struct answers *answers, int device, int64_t now_ns)
 
 /* Hands finished texts to the audit log, which publishes them. */
 static void hand_on(struct answers *answers, const struct command *command, const char *payload,
-                    const char *line)
+                    const char *line, uint64_t kept_mark)
 {
     const struct return_address *address = &command->address;
     char topic[TOPIC_MAX + 1];
@@ -172,6 +172,7 @@ static void hand_on(struct answers *answers, const struct command *command, cons
         .response_topic = elsewhere ? address->response_topic : NULL,
         .correlation = address->correlation,
         .correlation_size = address->correlation_size,
+        .kept_mark = kept_mark,
     };
     audit_put(answers->audit, &entry);
 }
@@ -219,7 +220,7 @@ void answers_send(struct answers *answers, const struct outcome *outcome)
         !answered_add(answered, command->id, payload, outcome->done_ns))
         log_error("out of memory to remember a command device=%s", command->device_name);
     log_outcome(outcome);
-    hand_on(answers, command, payload, line);
+    hand_on(answers, command, payload, line, outcome->kept_mark);
     free(payload);
     free(line);
 }
@@ -228,6 +229,6 @@ void answers_repeat(struct answers *answers, const struct command *command, cons
 {
     char *payload = outcome_json_repeat(first);
     health_count(&answers->health->refusals[REASON_DUPLICATE]);
-    hand_on(answers, command, payload, payload);
+    hand_on(answers, command, payload, payload, 0);
     free(payload);
 }

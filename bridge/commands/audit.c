@@ -28,6 +28,8 @@ struct audit_record {
     struct audit_record *next;
     size_t size;
     int64_t put_ns;
+    bool tried;   /* to write its line */
+    bool written; /* that is on disk */
     bool published;
     struct audit_entry entry; /* its line ends with a newline */
     char texts[];
@@ -35,23 +37,26 @@ struct audit_record {
 
 struct audit {
     struct outbox *outbox;
+    struct state *state;   /* NULL: nothing of it is waited for */
     struct recent *recent; /* NULL: nobody looks on */
-    char *path;            /* "" = no file and no threads */
+    char *path;            /* "" = no file, and no writer */
+    bool has_teller;
     pthread_t writer, teller;
     atomic_bool outbox_full; /* as last told */
     atomic_int status;       /* errno of the last attempt, or ENOSPC for little room; 0 = good */
     _Atomic int64_t busy_ns; /* since when the writer has been at the disk; 0 = it is not */
     int file;                /* -1 = not open; the writer's own */
 
-    pthread_mutex_t mutex;             /* for all that follows */
-    pthread_cond_t called;             /* the writer is wanted */
-    pthread_cond_t looked;             /* it has been at the file, or has ended */
-    pthread_cond_t waits;              /* there is a record for the teller to watch */
-    struct audit_record *first, **end; /* not yet on disk, in the order they came */
-    size_t held;                       /* bytes of these */
-    uint64_t lost;                     /* lines since the file was last good */
-    int64_t looked_ns;                 /* when the writer last was at the file */
-    bool wanted;                       /* somebody asks how the file is */
+    pthread_mutex_t mutex; /* for all that follows */
+    pthread_cond_t called; /* the writer is wanted */
+    pthread_cond_t looked; /* it has been at the file, or has ended */
+    pthread_cond_t waits;  /* there is a record for the teller to watch */
+    /* In the order they came: those that are not yet on disk, or not yet told. */
+    struct audit_record *first, **end;
+    size_t held;       /* bytes of these */
+    uint64_t lost;     /* lines since the file was last good */
+    int64_t looked_ns; /* when the writer last was at the file */
+    bool wanted;       /* somebody asks how the file is */
     bool reopen, stopping, ended;
     bool closing;   /* the teller ends */
     bool abandoned; /* audit_stop() waits for the writer no longer: it is the last one here */
@@ -131,6 +136,7 @@ static struct audit_record *record_new(const struct audit_entry *entry)
     char *at = record->texts;
     *record = (struct audit_record){.size = size, .put_ns = clock_mono_ns()};
     record->entry.ticket = entry->ticket;
+    record->entry.kept_mark = entry->kept_mark;
     record->entry.line = stow(&at, entry->line, line, "\n");
     record->entry.topic = stow(&at, entry->topic, topic, "");
     record->entry.payload = stow(&at, entry->payload, payload, "");
@@ -142,26 +148,6 @@ static struct audit_record *record_new(const struct audit_entry *entry)
     return record;
 }
 
-/* Locked. The first `n` were tried: publishes what is not yet; those whose lines
- * are on disk are done with. */
-static void settle(struct audit *audit, int n, bool good)
-{
-    struct audit_record *record = audit->first;
-    for (struct audit_record *next; n > 0; n--, record = next) {
-        next = record->next;
-        if (!record->published)
-            publish(audit, &record->entry, good);
-        record->published = true;
-        if (good) {
-            audit->held -= record->size;
-            audit->first = next;
-            free(record);
-        }
-    }
-    if (audit->first == NULL)
-        audit->end = &audit->first;
-}
-
 /* Locked. */
 static struct audit_record *first_unpublished(const struct audit *audit)
 {
@@ -169,6 +155,49 @@ static struct audit_record *first_unpublished(const struct audit *audit)
     while (record != NULL && record->published)
         record = record->next;
     return record;
+}
+
+/* Locked. Whether a line is not on disk, and whether one was not even tried. */
+static bool has_unwritten(const struct audit *audit, bool *untried)
+{
+    bool unwritten = false;
+    *untried = false;
+    for (const struct audit_record *record = audit->first; record; record = record->next) {
+        unwritten = unwritten || !record->written;
+        *untried = *untried || !record->tried;
+    }
+    return unwritten;
+}
+
+/* Whether all that is to be on disk with it is, or is refused by the disk. */
+static bool is_ready(const struct audit *audit, const struct audit_record *record)
+{
+    return record->tried && (audit->state == NULL || record->entry.kept_mark == 0 ||
+                             state_is_settled(audit->state, record->entry.kept_mark));
+}
+
+/* Locked. Publishes in the order they came, up to one whose time has not come, and is
+ * done with those whose lines are on disk. Without patience none waits. */
+static void settle(struct audit *audit, bool patient)
+{
+    struct audit_record **at = &audit->first, *record;
+    bool ready = true;
+    while ((record = *at) != NULL) {
+        ready = ready && (record->published || !patient || is_ready(audit, record));
+        if (ready && !record->published) {
+            publish(audit, &record->entry, record->written);
+            record->published = true;
+        }
+        if (!record->published || !record->written) {
+            at = &record->next;
+            continue;
+        }
+        *at = record->next;
+        audit->held -= record->size;
+        free(record);
+    }
+    audit->end = at;
+    pthread_cond_broadcast(&audit->looked);
 }
 
 static void audit_free(struct audit *audit)
@@ -189,13 +218,17 @@ static void audit_free(struct audit *audit)
 
 /* ---- the writer ---- */
 
-/* Locked. The lines that are next; how many. */
-static int gather(const struct audit *audit, struct iovec lines[AT_ONCE])
+/* Locked. The records whose lines are next; how many. */
+static int gather(const struct audit *audit, struct audit_record *records[AT_ONCE],
+                  struct iovec lines[AT_ONCE])
 {
     int n = 0;
     for (struct audit_record *record = audit->first; record && n < AT_ONCE; record = record->next) {
+        if (record->written)
+            continue;
         char *line = record->texts;
-        lines[n++] = (struct iovec){.iov_base = line, .iov_len = strlen(line)};
+        lines[n] = (struct iovec){.iov_base = line, .iov_len = strlen(line)};
+        records[n++] = record;
     }
     return n;
 }
@@ -216,7 +249,8 @@ static int write_lines(struct audit *audit, bool anew, const struct iovec *lines
 static bool visit(struct audit *audit)
 {
     struct iovec lines[AT_ONCE];
-    const int n = gather(audit, lines), before = audit->status;
+    struct audit_record *records[AT_ONCE];
+    const int n = gather(audit, records, lines), before = audit->status;
     const bool anew = audit->reopen || before != 0;
     audit->reopen = audit->wanted = false;
     audit->busy_ns = clock_mono_ns();
@@ -232,8 +266,13 @@ static bool visit(struct audit *audit)
     audit->status = status;
     if (status == 0)
         audit->lost = 0;
-    settle(audit, n, error == 0);
-    pthread_cond_broadcast(&audit->looked);
+    for (int i = 0; i < n; i++) {
+        records[i]->tried = true;
+        records[i]->written = error == 0;
+    }
+    settle(audit, true);
+    if (first_unpublished(audit) != NULL)
+        pthread_cond_signal(&audit->waits);
     if (status != before || lost > 0) {
         pthread_mutex_unlock(&audit->mutex);
         tell(audit, before, status, lost);
@@ -249,16 +288,17 @@ static void *audit_run(void *argument)
     bool stopping = false, here = true;
     pthread_mutex_lock(&audit->mutex);
     while (!stopping && here) {
-        const bool left = audit->first != NULL;
+        bool untried;
+        const bool left = has_unwritten(audit, &untried);
         /* What failed is tried again each second, or when there is more. */
-        if (!audit->stopping && !audit->reopen && !audit->wanted &&
-            first_unpublished(audit) == NULL && !(left && clock_mono_ns() >= retry_ns)) {
+        if (!audit->stopping && !audit->reopen && !audit->wanted && !untried &&
+            !(left && clock_mono_ns() >= retry_ns)) {
             clock_cond_wait(&audit->called, &audit->mutex, left ? retry_ns : CLOCK_NEVER);
             continue;
         }
         stopping = audit->stopping;
         here = visit(audit);
-        retry_ns = here && audit->first != NULL ? clock_mono_ns() + CLOCK_NS_PER_S : 0;
+        retry_ns = here && has_unwritten(audit, &untried) ? clock_mono_ns() + CLOCK_NS_PER_S : 0;
     }
     const bool abandoned = audit->abandoned;
     audit->ended = true;
@@ -271,6 +311,14 @@ static void *audit_run(void *argument)
 
 /* ---- the teller: outcomes do not wait for a disk that hangs ---- */
 
+/* Locked, but for the wait. */
+static void wait_for_state(struct audit *audit, uint64_t mark, int64_t until_ns)
+{
+    pthread_mutex_unlock(&audit->mutex);
+    state_settle(audit->state, mark, until_ns);
+    pthread_mutex_lock(&audit->mutex);
+}
+
 static void *teller_run(void *argument)
 {
     struct audit *audit = argument;
@@ -278,13 +326,17 @@ static void *teller_run(void *argument)
     while (!audit->closing) {
         struct audit_record *record = first_unpublished(audit);
         const int64_t due_ns = record ? record->put_ns + AUDIT_PATIENCE_NS : CLOCK_NEVER;
+        const bool early = clock_mono_ns() < due_ns;
         audit->watching = record != NULL;
-        if (record == NULL || clock_mono_ns() < due_ns) {
+        if (record == NULL || (early && !record->tried)) {
             clock_cond_wait(&audit->waits, &audit->mutex, due_ns);
-            continue;
+        } else if (early && !is_ready(audit, record)) {
+            wait_for_state(audit, record->entry.kept_mark, due_ns);
+        } else {
+            publish(audit, &record->entry, record->written);
+            record->published = true;
+            settle(audit, true);
         }
-        publish(audit, &record->entry, false);
-        record->published = true;
     }
     pthread_mutex_unlock(&audit->mutex);
     return NULL;
@@ -292,27 +344,38 @@ static void *teller_run(void *argument)
 
 /* ---- everybody's side ---- */
 
-/* Both or none. */
-static bool start_threads(struct audit *audit)
+static void stop_writer(struct audit *audit)
 {
-    if (pthread_create(&audit->writer, NULL, audit_run, audit) != 0)
-        return false;
-    if (pthread_create(&audit->teller, NULL, teller_run, audit) == 0)
-        return true;
     pthread_mutex_lock(&audit->mutex);
     audit->stopping = true;
     pthread_cond_signal(&audit->called);
     pthread_mutex_unlock(&audit->mutex);
     pthread_join(audit->writer, NULL);
-    return false;
 }
 
-struct audit *audit_start(const char *path, struct outbox *outbox)
+/* All that are needed, or none. */
+static bool start_threads(struct audit *audit)
+{
+    const bool has_writer = *audit->path != '\0';
+    /* What is in memory only is waited for by nobody. */
+    const bool waits = audit->state != NULL && !state_is_kept(audit->state, UINT64_MAX);
+    if (has_writer && pthread_create(&audit->writer, NULL, audit_run, audit) != 0)
+        return false;
+    if (!has_writer && !waits)
+        return true;
+    audit->has_teller = pthread_create(&audit->teller, NULL, teller_run, audit) == 0;
+    if (!audit->has_teller && has_writer)
+        stop_writer(audit);
+    return audit->has_teller;
+}
+
+struct audit *audit_start(const char *path, struct outbox *outbox, struct state *state)
 {
     struct audit *audit = calloc(1, sizeof *audit);
     if (!audit)
         return NULL;
     audit->outbox = outbox;
+    audit->state = state;
     audit->path = strdup(path);
     audit->end = &audit->first;
     audit->file = -1;
@@ -320,14 +383,12 @@ struct audit *audit_start(const char *path, struct outbox *outbox)
     clock_cond_init(&audit->called);
     clock_cond_init(&audit->looked);
     clock_cond_init(&audit->waits);
-    bool good = audit->path;
-    if (good && *path) {
+    if (audit->path && *path) {
         /* Here and not in the thread, so that the first command finds the truth. */
         audit->status = audit_file_open(path, &audit->file);
         tell(audit, 0, audit->status, 0);
-        good = start_threads(audit);
     }
-    if (good)
+    if (audit->path && start_threads(audit))
         return audit;
     audit_free(audit);
     return NULL;
@@ -338,13 +399,14 @@ void audit_show(struct audit *audit, struct recent *recent)
     audit->recent = recent;
 }
 
-/* Locked. Gives the writer its time, and ends the teller. */
+/* Locked. Gives the disk its time, and ends the teller. */
 static void wait_for_end(struct audit *audit)
 {
     const int64_t end_ns = clock_mono_ns() + AUDIT_PATIENCE_NS;
     audit->stopping = true;
+    audit->ended = audit->ended || *audit->path == '\0';
     pthread_cond_signal(&audit->called);
-    while (!audit->ended && clock_mono_ns() < end_ns)
+    while ((!audit->ended || first_unpublished(audit) != NULL) && clock_mono_ns() < end_ns)
         clock_cond_wait(&audit->looked, &audit->mutex, end_ns);
     audit->closing = true;
     pthread_cond_signal(&audit->waits);
@@ -366,18 +428,18 @@ void audit_stop(struct audit *audit)
 {
     if (!audit)
         return;
-    if (*audit->path) {
+    if (audit->has_teller) {
+        bool untried;
         pthread_mutex_lock(&audit->mutex);
         wait_for_end(audit);
-        const bool left = audit->first != NULL;
-        for (struct audit_record *record; (record = first_unpublished(audit)) != NULL;) {
-            publish(audit, &record->entry, false);
-            record->published = true;
-        }
+        const bool left = has_unwritten(audit, &untried);
+        settle(audit, false);
         pthread_mutex_unlock(&audit->mutex);
         if (left)
             log_error("the last outcomes are not in the audit log file=%s", audit->path);
         pthread_join(audit->teller, NULL);
+    }
+    if (*audit->path) {
         if (abandon(audit))
             return;
         pthread_join(audit->writer, NULL);
@@ -419,20 +481,28 @@ bool audit_was_available(const struct audit *audit)
     return audit->status == 0 && !is_silent(audit);
 }
 
+/* Locked. Takes the record over. */
+static void append(struct audit *audit, struct audit_record *record)
+{
+    record->tried = record->written = *audit->path == '\0';
+    audit->held += record->size;
+    *audit->end = record;
+    audit->end = &record->next;
+    if (record->written)
+        settle(audit, true);
+    pthread_cond_signal(&audit->called);
+    if (!audit->watching)
+        pthread_cond_signal(&audit->waits);
+}
+
 void audit_put(struct audit *audit, const struct audit_entry *entry)
 {
-    struct audit_record *record = *audit->path ? record_new(entry) : NULL;
+    struct audit_record *record = audit->has_teller ? record_new(entry) : NULL;
     pthread_mutex_lock(&audit->mutex);
     const bool taken = record && audit->held + record->size <= HELD_MAX;
     const bool begins = !taken && *audit->path && audit->lost++ == 0;
-    if (taken) {
-        audit->held += record->size;
-        *audit->end = record;
-        audit->end = &record->next;
-        pthread_cond_signal(&audit->called);
-        if (!audit->watching)
-            pthread_cond_signal(&audit->waits);
-    }
+    if (taken)
+        append(audit, record);
     pthread_mutex_unlock(&audit->mutex);
     if (begins)
         log_error("the audit log loses lines file=%s", audit->path);

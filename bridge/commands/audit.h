@@ -2,9 +2,10 @@
  *
  * A thread of its own, so that a slow disk delays no command: it takes
  * outcomes, appends one JSON line each, fsyncs once for all that wait, and
- * only then puts them into the outbox. When the file cannot be written, or the
- * disk has not taken a line within AUDIT_PATIENCE_NS, its outcome is published all
- * the same, marked "audited":false; the line is kept (bounded) until it can be
+ * only then puts them into the outbox; nor before what of the state belongs to an
+ * outcome, such as that its stop is owed, is on disk, or that disk has refused it. When the file
+ * cannot be written, or the disk has not taken a line within AUDIT_PATIENCE_NS, its outcome is
+ * published all the same, marked "audited":false; the line is kept (bounded) until it can be
  * written. While that is so, and when the disk has not answered for
  * AUDIT_SILENCE_NS, audit_available() is false: setpoints other than zero are
  * refused.
@@ -19,16 +20,17 @@
 
 #include "bridge/commands/recent.h"
 #include "bridge/store/outbox.h"
+#include "bridge/store/state.h"
 
 #define AUDIT_SILENCE_NS  INT64_C(2000000000)
 #define AUDIT_PATIENCE_NS INT64_C(5000000000)
 
 struct audit;
 
-/* `path` "" = no file: outcomes go straight on, and it is always available.
- * A path that cannot be opened is no error here: it is logged, tried again, and
- * audit_available() tells. NULL when out of memory or threads. */
-struct audit *audit_start(const char *path, struct outbox *outbox);
+/* `path` "" = no file: outcomes wait for the state only, and it is always available.
+ * `state` NULL: outcomes do not wait for it. A path that cannot be opened is no error here: it is
+ * logged, tried again, and audit_available() tells. NULL when out of memory or threads. */
+struct audit *audit_start(const char *path, struct outbox *outbox, struct state *state);
 
 /* Before the first outcome: what is published is put there as well. */
 void audit_show(struct audit *audit, struct recent *recent);
@@ -46,7 +48,8 @@ bool audit_was_available(const struct audit *audit);
 
 /* Subscriber. Takes copies. `line` is the audit line without newline, `payload`
  * the outcome for `topic`, a JSON object; a response topic (or NULL) gets it too,
- * with its correlation data, and who looks on (audit_show) the ticket. */
+ * with its correlation data, and who looks on (audit_show) the ticket. `kept_mark` is
+ * of the state, see there; 0 = nothing of it. */
 struct audit_entry {
     uint64_t ticket;
     const char *line;
@@ -55,6 +58,7 @@ struct audit_entry {
     const char *response_topic;
     const void *correlation;
     size_t correlation_size;
+    uint64_t kept_mark;
 };
 void audit_put(struct audit *audit, const struct audit_entry *entry);
 

@@ -25,6 +25,7 @@ struct outcome {
     unsigned n_words;                       /* registers sent */
     uint16_t words[OUTCOME_WORDS_MAX];
     char detail[DETAIL_MAX]; /* in words, "" when there is nothing to add */
+    uint64_t kept_mark;      /* what of the state is to be on disk before it is told: its number */
 };
 
 /* Why it was refused or has failed, in one word (topics.md); "" else. */

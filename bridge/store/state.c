@@ -47,6 +47,7 @@ struct state {
     pthread_mutex_t mutex; /* for all that follows */
     pthread_cond_t changed, written;
     bool stopping;
+    bool failing;       /* as the disk last was */
     uint64_t put, kept; /* numbers of the last put, and of the last on disk */
     size_t n, room;
     struct state_entry **entries; /* by their keys */
@@ -275,13 +276,13 @@ static bool write_all(struct state *state)
         result = try_once(state);
     }
     tell(state, result);
-    if (result != SQLITE_OK)
-        return false;
     pthread_mutex_lock(&state->mutex);
-    state->kept = target;
+    state->failing = result != SQLITE_OK;
+    if (result == SQLITE_OK)
+        state->kept = target;
     pthread_cond_broadcast(&state->written);
     pthread_mutex_unlock(&state->mutex);
-    return true;
+    return result == SQLITE_OK;
 }
 
 static void *state_thread(void *argument)
@@ -376,6 +377,28 @@ bool state_is_kept(struct state *state, uint64_t mark)
     bool good = state->path[0] == '\0' || state->kept >= mark;
     pthread_mutex_unlock(&state->mutex);
     return good;
+}
+
+/* Locked. */
+static bool is_settled(const struct state *state, uint64_t mark)
+{
+    return state->path[0] == '\0' || state->kept >= mark || state->failing;
+}
+
+bool state_is_settled(struct state *state, uint64_t mark)
+{
+    pthread_mutex_lock(&state->mutex);
+    bool settled = is_settled(state, mark);
+    pthread_mutex_unlock(&state->mutex);
+    return settled;
+}
+
+void state_settle(struct state *state, uint64_t mark, int64_t until_ns)
+{
+    pthread_mutex_lock(&state->mutex);
+    while (!is_settled(state, mark) && clock_mono_ns() < until_ns)
+        clock_cond_wait(&state->written, &state->mutex, until_ns);
+    pthread_mutex_unlock(&state->mutex);
 }
 
 int64_t state_promise_ns(const struct state *state)

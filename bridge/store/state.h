@@ -63,6 +63,11 @@ bool state_sync(struct state *state, int64_t until_ns);
 uint64_t state_mark(struct state *state);
 bool state_is_kept(struct state *state, uint64_t mark);
 
+/* Whether waiting for that is over: that many are on disk, or the disk refuses them.
+ * And the wait, until then or `until_ns`. */
+bool state_is_settled(struct state *state, uint64_t mark);
+void state_settle(struct state *state, uint64_t mark, int64_t until_ns);
+
 /* By when the thread promised to be back (monotonic); for the supervisor. */
 int64_t state_promise_ns(const struct state *state);
 

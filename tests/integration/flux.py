@@ -803,13 +803,6 @@ class BatteryTest(Test):
                     return True
         return False
 
-    def wait_kept(self, text):
-        """A file tells nobody: looked at after one answer and another."""
-        end = time.monotonic() + DEADLINE_S
-        while not self.is_kept(text):
-            self.assertLess(time.monotonic(), end, "waited in vain for %r on disk" % text)
-            self.fence()
-
     def fence(self):
         """What was sent before has been taken up when this returns."""
         self.n_fences = getattr(self, "n_fences", 0) + 1

@@ -32,7 +32,7 @@ class Lease(flux.BatteryTest):
         for end in ("stop", "kill"):
             with self.subTest(end):
                 self.leased()
-                self.wait_kept("lease\t")
+                self.assertTrue(self.is_kept("lease\t"))  # before the outcome was told
                 getattr(self.flux, end)()
                 self.sleep(2.1)
                 self.start()

@@ -197,7 +197,7 @@ class Stop(flux.BatteryTest):
                 self.unit.write_exceptions[TARGET] = 6
                 self.mqtt.command(0, "stop", fields={"source": "dispatch-a"})
                 self.check(self.mqtt.outcome("stop"), "failed", "busy")
-                self.wait_kept("stop\tstop\t")
+                self.assertTrue(self.is_kept("stop\tstop\t"))  # before it was told
                 getattr(self.flux, ended)()
                 self.unit.write_exceptions.clear()
                 since = self.mqtt.mark()

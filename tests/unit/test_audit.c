@@ -20,19 +20,35 @@ static const char path[] = "audit.jsonl";
 static struct {
     pthread_mutex_t mutex;
     pthread_cond_t cond;
-    bool held;      /* a sync waits */
-    bool waiting;   /* one does */
-    bool full;      /* as statvfs() sees it */
-    int error;      /* of every sync */
-    unsigned syncs; /* so far */
+    bool held;       /* a sync waits */
+    bool waiting;    /* one does */
+    bool state_held; /* likewise of the state file, which counts in nothing else */
+    bool full;       /* as statvfs() sees it */
+    int error;       /* of every sync */
+    unsigned syncs;  /* so far */
 } disk = {.mutex = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER};
 
 static struct outbox *outbox;
 static struct outbox_item item;
 
+static bool is_state(int file)
+{
+    char link[40], name[4096];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", file);
+    const ssize_t n = readlink(link, name, sizeof name - 1);
+    name[n > 0 ? n : 0] = '\0';
+    return strstr(name, "/state.db") != NULL;
+}
+
 int fdatasync(int file)
 {
     pthread_mutex_lock(&disk.mutex);
+    if (is_state(file)) {
+        while (disk.state_held)
+            pthread_cond_wait(&disk.cond, &disk.mutex);
+        pthread_mutex_unlock(&disk.mutex);
+        return 0;
+    }
     disk.syncs++;
     disk.waiting = true;
     pthread_cond_broadcast(&disk.cond);
@@ -83,7 +99,7 @@ static int set_up(void **state)
     outbox = outbox_new(1, 4096, 4 << 20);
     outbox_resumed(outbox, 0);
     pthread_mutex_lock(&disk.mutex);
-    disk.held = disk.waiting = disk.full = false;
+    disk.held = disk.waiting = disk.full = disk.state_held = false;
     disk.error = 0;
     disk.syncs = 0;
     pthread_mutex_unlock(&disk.mutex);
@@ -140,6 +156,18 @@ static void assert_unaudited(const char *name)
     assert_told("result", payload);
 }
 
+/* Until the file has these. */
+static void wait_for_lines(const char *expected)
+{
+    char text[4096] = "";
+    while (strcmp(text, expected) != 0) {
+        FILE *file = fopen(path, "r");
+        assert_non_null(file);
+        text[fread(text, 1, sizeof text - 1, file)] = '\0';
+        fclose(file);
+    }
+}
+
 static void assert_file(const char *name, const char *expected)
 {
     char text[4096];
@@ -166,7 +194,7 @@ static void test_disk_first(void **state)
     (void)state;
     struct stat status;
     mode_t mask = umask(0);
-    struct audit *audit = audit_start(path, outbox);
+    struct audit *audit = audit_start(path, outbox, NULL);
     umask(mask);
     assert_true(audit_available(audit));
     SET(held, true);
@@ -190,7 +218,7 @@ static void test_disk_first(void **state)
 static void test_one_sync_for_all(void **state)
 {
     (void)state;
-    struct audit *audit = audit_start(path, outbox);
+    struct audit *audit = audit_start(path, outbox, NULL);
     SET(held, true);
     put(audit, "0");
     wait_for_sync();
@@ -212,7 +240,7 @@ static void test_response_topic(void **state)
     (void)state;
     const unsigned char correlation[] = {0, 1, '\n', 0, 0xff};
     for (int with_file = 0; with_file < 2; with_file++) {
-        struct audit *audit = audit_start(with_file ? path : "", outbox);
+        struct audit *audit = audit_start(with_file ? path : "", outbox, NULL);
         audit_put(audit, &(struct audit_entry){.line = "{\"id\":\"line\"}",
                                                .topic = "result",
                                                .payload = "{}",
@@ -232,7 +260,7 @@ static void test_response_topic(void **state)
 static void test_no_file(void **state)
 {
     (void)state;
-    struct audit *audit = audit_start("", outbox);
+    struct audit *audit = audit_start("", outbox, NULL);
     SET(full, true);
     assert_true(audit_available(audit));
     put(audit, "one");
@@ -245,7 +273,7 @@ static void test_no_file(void **state)
 static void test_no_directory(void **state)
 {
     (void)state;
-    struct audit *audit = audit_start("not/yet", outbox);
+    struct audit *audit = audit_start("not/yet", outbox, NULL);
     assert_logged("error: the audit log cannot be written: No such file or directory",
                   "make its directory; setpoints other than zero are refused until then "
                   "file=not/yet");
@@ -269,7 +297,7 @@ static void test_no_directory(void **state)
 static void test_question_tries_again(void **state)
 {
     (void)state;
-    struct audit *audit = audit_start("not/yet", outbox);
+    struct audit *audit = audit_start("not/yet", outbox, NULL);
     assert_int_equal(mkdir("not", 0700), 0);
     wait_until_available(audit, true);
     assert_logged("the audit log is written again", "");
@@ -279,7 +307,7 @@ static void test_question_tries_again(void **state)
 static void test_device_that_is_full(void **state)
 {
     (void)state;
-    struct audit *audit = audit_start("/dev/full", outbox);
+    struct audit *audit = audit_start("/dev/full", outbox, NULL);
     assert_logged("the audit log cannot be written: No space left on device", "make room");
     assert_false(audit_available(audit));
     put(audit, "one");
@@ -293,7 +321,7 @@ static void test_device_that_cannot_sync(void **state)
 {
     (void)state;
     SET(error, EINVAL);
-    struct audit *audit = audit_start("/dev/null", outbox);
+    struct audit *audit = audit_start("/dev/null", outbox, NULL);
     put(audit, "one");
     assert_audited("one");
     assert_true(audit_available(audit));
@@ -304,7 +332,7 @@ static void test_device_that_cannot_sync(void **state)
 static void test_failed_sync(void **state)
 {
     (void)state;
-    struct audit *audit = audit_start(path, outbox);
+    struct audit *audit = audit_start(path, outbox, NULL);
     put(audit, "one");
     assert_audited("one");
     SET(error, EIO);
@@ -324,7 +352,7 @@ static void test_failed_sync(void **state)
 static void test_little_room(void **state)
 {
     (void)state;
-    struct audit *audit = audit_start(path, outbox);
+    struct audit *audit = audit_start(path, outbox, NULL);
     assert_true(audit_available(audit));
     SET(full, true);
     wait_until_available(audit, false);
@@ -349,7 +377,7 @@ static void test_little_room(void **state)
 static void test_hanging_disk(void **state)
 {
     (void)state;
-    struct audit *audit = audit_start(path, outbox);
+    struct audit *audit = audit_start(path, outbox, NULL);
     assert_true(audit_available(audit));
     assert_true(audit_promise_ns(audit) == CLOCK_NEVER);
     SET(held, true);
@@ -380,7 +408,7 @@ static void test_hanging_disk(void **state)
 static void test_a_disk_that_hangs_at_the_end(void **state)
 {
     (void)state;
-    struct audit *audit = audit_start(path, outbox);
+    struct audit *audit = audit_start(path, outbox, NULL);
     SET(held, true);
     put(audit, "one");
     wait_for_sync();
@@ -406,7 +434,7 @@ static void test_lines_that_find_no_room(void **state)
     memcpy(line, "{\"id\":", 6);
     line[sizeof line - 1] = '\0';
     struct audit_entry entry = {.line = line, .topic = "result", .payload = "{\"id\":1}"};
-    struct audit *audit = audit_start(path, outbox);
+    struct audit *audit = audit_start(path, outbox, NULL);
     SET(held, true);
     unsigned taken = 1;
     audit_put(audit, &entry);
@@ -440,7 +468,7 @@ static void test_somebody_else_s_file(void **state)
     static const char *const texts[] = {"notes\n", "SQLite format 3", "{\"key\":1}\n", "x"};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         given_file(path, texts[i]);
-        struct audit *audit = audit_start(path, outbox);
+        struct audit *audit = audit_start(path, outbox, NULL);
         assert_logged("the audit log cannot be written: File exists",
                       "name another path, or move it away; it was left as it is");
         put(audit, "one");
@@ -460,7 +488,7 @@ static void test_long_run(void **state)
     memset(line, 'x', sizeof line - 1);
     memcpy(line, "{\"id\":", 6);
     line[sizeof line - 1] = '\0';
-    struct audit *audit = audit_start(path, outbox);
+    struct audit *audit = audit_start(path, outbox, NULL);
     for (int i = 0; i < 40; i++) {
         audit_put(audit, &(struct audit_entry){.line = line, .topic = "result", .payload = "{}"});
         assert_told("result", "{}");
@@ -474,12 +502,12 @@ static void test_torn_line(void **state)
 {
     (void)state;
     given_file(path, LINE("whole") "{\"id\":\"ha");
-    struct audit *audit = audit_start(path, outbox);
+    struct audit *audit = audit_start(path, outbox, NULL);
     put(audit, "one");
     assert_audited("one");
     assert_file(path, LINE("whole") "{\"id\":\"ha\n" LINE("one"));
     audit_stop(audit);
-    audit = audit_start(path, outbox);
+    audit = audit_start(path, outbox, NULL);
     audit_stop(audit);
     assert_file(path, LINE("whole") "{\"id\":\"ha\n" LINE("one"));
 }
@@ -487,7 +515,7 @@ static void test_torn_line(void **state)
 static void test_rotation(void **state)
 {
     (void)state;
-    struct audit *audit = audit_start(path, outbox);
+    struct audit *audit = audit_start(path, outbox, NULL);
     put(audit, "one");
     assert_audited("one");
     assert_int_equal(rename(path, "old"), 0);
@@ -509,7 +537,7 @@ static void test_rotation(void **state)
 static void test_stop_writes_what_waits(void **state)
 {
     (void)state;
-    struct audit *audit = audit_start("not/yet", outbox);
+    struct audit *audit = audit_start("not/yet", outbox, NULL);
     put(audit, "one");
     assert_unaudited("one");
     assert_int_equal(mkdir("not", 0700), 0);
@@ -540,6 +568,83 @@ static void test_replay(void **state)
     assert_int_equal(lines, 2);
 }
 
+/* ---- what is owed is on disk first ---- */
+
+static void put_owed(struct audit *audit, struct state *state, const char *name)
+{
+    const char *line = line_of(name);
+    state_put(state, "battery", name);
+    audit_put(audit, &(struct audit_entry){.line = line,
+                                           .topic = "result",
+                                           .payload = line,
+                                           .kept_mark = state_mark(state)});
+}
+
+static void test_the_state_first(void **unused)
+{
+    (void)unused;
+    struct state *state = state_open("state.db");
+    struct audit *audit = audit_start(path, outbox, state);
+    SET(state_held, true);
+    put_owed(audit, state, "one");
+    wait_for_lines(LINE("one"));
+    SET(held, true);
+    put(audit, "two"); /* as the disk has this one, the first is done with */
+    wait_for_sync();
+    assert_false(outbox_take(outbox, 0, &item));
+    SET(held, false);
+    SET(state_held, false);
+    assert_audited("one");
+    assert_audited("two");
+    audit_stop(audit);
+    state_close(state);
+}
+
+static void test_the_state_first_without_a_file(void **unused)
+{
+    (void)unused;
+    struct state *state = state_open("state.db");
+    struct audit *audit = audit_start("", outbox, state);
+    SET(state_held, true);
+    put_owed(audit, state, "one");
+    put(audit, "two");
+    assert_false(outbox_take(outbox, 0, &item));
+    SET(state_held, false);
+    assert_audited("one");
+    assert_audited("two");
+    SET(state_held, true);
+    put_owed(audit, state, "three");
+    SET(state_held, false);
+    audit_stop(audit); /* the end waits for it, too */
+    assert_audited("three");
+    state_close(state);
+}
+
+/* Nobody waits for a state that the disk refuses, nor for ever for one that hangs. */
+static void test_a_state_that_is_not_kept(void **unused)
+{
+    (void)unused;
+    struct state *refused = state_open("not/there/state.db");
+    struct audit *audit = audit_start(path, outbox, refused);
+    put_owed(audit, refused, "one");
+    assert_audited("one");
+    audit_stop(audit);
+    state_close(refused);
+
+    struct state *hanging = state_open("state.db");
+    audit = audit_start(path, outbox, hanging);
+    SET(state_held, true);
+    put_owed(audit, hanging, "two");
+    put(audit, "three");
+    assert_audited("two");
+    assert_audited("three");
+    put_owed(audit, hanging, "four");
+    audit_stop(audit);
+    assert_audited("four");
+    SET(state_held, false);
+    state_close(hanging);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -563,6 +668,9 @@ int main(void)
         TEST(test_rotation),
         TEST(test_stop_writes_what_waits),
         TEST(test_replay),
+        TEST(test_the_state_first),
+        TEST(test_the_state_first_without_a_file),
+        TEST(test_a_state_that_is_not_kept),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,6 +2,7 @@
 #include "tests/unit/battery_bed.h"
 
 #include "bridge/base/log.h"
+#include "bridge/battery/remembered.h"
 
 #define S  CLOCK_NS_PER_S
 #define MS CLOCK_NS_PER_MS
@@ -466,6 +467,80 @@ static void test_a_stop_survives_a_restart(void **state)
         assert_int_equal(writes(), done);
         bed_end(&bed);
     }
+}
+
+static void put_many_stops(unsigned from, unsigned to)
+{
+    for (unsigned i = from; i < to; i++) {
+        char id[8];
+        snprintf(id, sizeof id, "s-%u", i);
+        bed_put(&bed, id, 0);
+        bed_run(&bed, 100 * MS);
+    }
+}
+
+/* As many as can be owed; of more the oldest, which had their answers, go. */
+static void test_each_stop_that_is_owed_is_corrected_after_a_restart(void **state)
+{
+    (void)state;
+    bed_begin(&bed, "");
+    bed.fake->registers[1][TARGET] = 50;
+    be_silent();
+    put_many_stops(0, 10);
+    bed_kill(&bed);
+    bed_start(&bed);
+    put_many_stops(10, 11); /* another, in a run that owes them all */
+    bed_kill(&bed);
+    bed.fake->n_rules = 0;
+    bed_start(&bed);
+    bed_run(&bed, S);
+    assert_int_equal(bed_held(&bed), 0);
+    for (unsigned i = 0; i < 11; i++) {
+        char id[8];
+        snprintf(id, sizeof id, "s-%u", i);
+        bed_assert(&bed, id, OUTCOME_UNKNOWN);
+        if (i < 3)
+            assert_null(bed_outcome(&bed, id, 1));
+        else
+            bed_assert_corrected(&bed, id, OUTCOME_CONFIRMED);
+    }
+    bed_end(&bed);
+}
+
+/* ---- what is kept before it is told ---- */
+
+/* What was kept when the last outcome was told is what is kept now, and has this text. */
+static void assert_kept(const char *begin)
+{
+    char text[REMEMBERED_TEXT_MAX] = "";
+    (void)state_get(bed.state, "battery/b1", text, sizeof text);
+    assert_memory_equal(text, begin, strlen(begin));
+    assert_true(bed.outcomes[bed.n_outcomes - 1].kept_mark == state_mark(bed.state));
+}
+
+static void test_what_is_owed_and_the_lease_are_kept_before_they_are_told(void **state)
+{
+    (void)state;
+    bed_begin(&bed, DEADMAN);
+    bed_put(&bed, "go", 50);
+    bed_run(&bed, 2 * S);
+    bed_assert(&bed, "go", OUTCOME_CONFIRMED);
+    assert_kept("lease\t");
+    be_silent();
+    bed_put(&bed, "stop", 0);
+    bed_run(&bed, 500 * MS);
+    bed_assert(&bed, "stop", OUTCOME_UNKNOWN);
+    assert_kept("stop\tstop\t");
+    bed.fake->n_rules = 0;
+    bed_run(&bed, 3 * S);
+    bed_assert_corrected(&bed, "stop", OUTCOME_CONFIRMED);
+    assert_kept("stopped");
+    be_silent();
+    bed_put(&bed, "last", 0);
+    battery_abandon(bed.battery);
+    bed_assert(&bed, "last", OUTCOME_UNKNOWN);
+    assert_kept("stop\tlast\t");
+    bed_end(&bed);
 }
 
 /* ---- the lease ---- */
@@ -1008,6 +1083,8 @@ int main(void)
         cmocka_unit_test(test_a_newer_setpoint_ends_the_tries),
         cmocka_unit_test(test_what_is_tried_each_second_keeps_nobody_waiting),
         cmocka_unit_test(test_a_stop_survives_a_restart),
+        cmocka_unit_test(test_each_stop_that_is_owed_is_corrected_after_a_restart),
+        cmocka_unit_test(test_what_is_owed_and_the_lease_are_kept_before_they_are_told),
         cmocka_unit_test(test_the_deadman_writes_when_the_lease_is_over),
         cmocka_unit_test(test_nothing_but_a_fresh_confirmed_setpoint_renews_it),
         cmocka_unit_test(test_a_restart_makes_no_lease_longer),

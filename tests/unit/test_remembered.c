@@ -16,8 +16,11 @@
 static void assert_same(const struct remembered *a, const struct remembered *b)
 {
     assert_int_equal(a->kind, b->kind);
-    assert_string_equal(a->id, b->id);
-    assert_string_equal(a->source, b->source);
+    assert_int_equal(a->n_stops, b->n_stops);
+    for (unsigned i = 0; i < a->n_stops; i++) {
+        assert_string_equal(a->stops[i].id, b->stops[i].id);
+        assert_string_equal(a->stops[i].source, b->stops[i].source);
+    }
     assert_string_equal(a->boot, b->boot);
     assert_int_equal(a->end_ns, b->end_ns);
     assert_int_equal(a->end_utc_ms, b->end_utc_ms);
@@ -25,9 +28,11 @@ static void assert_same(const struct remembered *a, const struct remembered *b)
 
 static struct remembered with_longest_texts(void)
 {
-    struct remembered longest = {.kind = REMEMBERED_STOP};
-    memset(longest.id, 'i', COMMAND_ID_MAX);
-    memset(longest.source, 's', COMMAND_SOURCE_MAX);
+    struct remembered longest = {.kind = REMEMBERED_STOP, .n_stops = REMEMBERED_STOPS_MAX};
+    for (unsigned i = 0; i < REMEMBERED_STOPS_MAX; i++) {
+        memset(longest.stops[i].id, 'a' + (int)i, COMMAND_ID_MAX);
+        memset(longest.stops[i].source, 's', COMMAND_SOURCE_MAX);
+    }
     return longest;
 }
 
@@ -36,10 +41,10 @@ static void test_what_is_printed_is_read_again(void **state)
     (void)state;
     const struct remembered rows[] = {
         {.kind = REMEMBERED_NOTHING},
-        {.kind = REMEMBERED_STOP, .id = "d-1", .source = "dispatch a"},
-        {.kind = REMEMBERED_STOP, .id = "d-1"},
-        {.kind = REMEMBERED_STOP}, /* a bare zero: nobody is told, but it is owed */
-        {.kind = REMEMBERED_STOP, .source = "x"},
+        {.kind = REMEMBERED_STOP, .n_stops = 1, .stops = {{"d-1", "dispatch a"}}},
+        {.kind = REMEMBERED_STOP, .n_stops = 3, .stops = {{"d-3", "b"}, {"d-2", ""}, {"d-1", "a"}}},
+        /* a bare zero: nobody is told, but it is owed */
+        {.kind = REMEMBERED_STOP, .n_stops = 1},
         with_longest_texts(),
         {.kind = REMEMBERED_STOPPED},
         {.kind = REMEMBERED_LEASE, .boot = "boot", .end_ns = 12 * S, .end_utc_ms = 1763791200000},
@@ -75,7 +80,7 @@ static void test_each_device_has_its_own_in_the_store(void **unused)
 {
     (void)unused;
     struct state *state = state_open("");
-    const struct remembered stop = {.kind = REMEMBERED_STOP, .id = "d-1", .source = "a"};
+    const struct remembered stop = {.kind = REMEMBERED_STOP, .n_stops = 1, .stops = {{"d-1", "a"}}};
     const struct remembered nothing = {.kind = REMEMBERED_NOTHING};
     struct remembered back = nothing;
     assert_false(remembered_find(state, "b1", &back));
