@@ -7,11 +7,16 @@
 # BUILD_DIR (build/plain unless given) holds the built programs. Names:
 #
 #   chromium   the page in Debian's chromium, with npm's playwright-core and axe-core
+#   sparkplug  a Sparkplug host on npm's mqtt and sparkplug-payload, beside a node on npm's
+#              sparkplug-client
+#   protoc     Debian's protoc on every kind of Sparkplug payload
+#   tahu       Eclipse Tahu's decoder, from Maven, on every kind of Sparkplug payload
 #
 # What cannot be had here fails by its name, unless it is left out. Pictures of the
 # page are kept in BUILD_DIR/page.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
+names="chromium sparkplug protoc tahu"
 build=build/plain
 without=
 while [ $# -gt 0 ]; do
@@ -21,10 +26,13 @@ while [ $# -gt 0 ]; do
             echo "$0: --without wants a name" >&2
             exit 2
         }
-        [ "$2" = chromium ] || {
-            echo "$0: there is no $2 here; the names are: chromium" >&2
+        case " $names " in
+        *" $2 "*) ;;
+        *)
+            echo "$0: there is no $2 here; the names are: $names" >&2
             exit 2
-        }
+            ;;
+        esac
         without="$without $2 "
         shift
         ;;
@@ -58,19 +66,41 @@ need() {
         command -v "$command" >/dev/null
 }
 
-# What the lock file names, and nothing else.
+# from_npm FROM TO: what the lock file in FROM names, and nothing else.
 from_npm() {
-    mkdir -p "$modules" && cp tests/consumers/package.json tests/consumers/package-lock.json \
-        "$modules" && npm ci --prefix "$modules" --ignore-scripts --no-audit --no-fund
+    need node nodejs && need npm npm && mkdir -p "$2" &&
+        cp "$1/package.json" "$1/package-lock.json" "$2" &&
+        npm ci --prefix "$2" --ignore-scripts --no-audit --no-fund
 }
 
 test_chromium() {
-    need node nodejs && need npm npm && need chromium chromium fonts-dejavu-core && from_npm &&
+    need chromium chromium fonts-dejavu-core && from_npm tests/consumers "$modules" &&
         CHROMIUM=$(command -v chromium) NODE_PATH=$modules/node_modules \
             /usr/bin/python3 -B tests/consumers/page.py "$build"
 }
 
-for name in chromium; do
+# hosts NAME: the Sparkplug node before one of them.
+hosts() {
+    /usr/bin/python3 -B tests/consumers/sparkplug/hosts.py "$build" "$1"
+}
+
+test_sparkplug() {
+    from_npm tests/consumers/sparkplug "$modules/sparkplug" &&
+        NODE_PATH=$modules/sparkplug/node_modules hosts npm
+}
+
+test_protoc() {
+    need protoc protobuf-compiler && hosts protoc
+}
+
+test_tahu() {
+    need javac default-jdk-headless && need mvn maven &&
+        mvn -q -B -f tests/consumers/sparkplug/pom.xml dependency:copy-dependencies \
+            -DoutputDirectory="$modules/tahu" &&
+        CLASSPATH=$(printf '%s:' "$modules"/tahu/*.jar) hosts tahu
+}
+
+for name in $names; do
     case $without in
     *" $name "*)
         echo "== $name: left out"

@@ -312,13 +312,14 @@ def _die_with_parent():
 class Program:
     """A child process with its stderr collected line by line."""
 
-    def __init__(self, name, command, env=None, stdout=subprocess.DEVNULL):
+    def __init__(self, name, command, env=None, stdout=subprocess.DEVNULL,
+                 stdin=subprocess.DEVNULL):
         self.name = name
         self.changed = threading.Condition()
         self.lines = []
         self.ended = False
         self.process = subprocess.Popen(
-            command, env=dict(os.environ, **(env or {})), stdin=subprocess.DEVNULL,
+            command, env=dict(os.environ, **(env or {})), stdin=stdin,
             stdout=stdout, stderr=subprocess.PIPE, text=True, errors="replace",
             preexec_fn=_die_with_parent)
         self._reader = threading.Thread(target=self._read, daemon=True)

@@ -300,6 +300,7 @@ class Tap:
         self._call(stop())
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
+        self.loop.close()
 
 
 def packet_size(data):
