@@ -10,12 +10,14 @@
 
 enum { KEY_MAX = DEVICE_ID_MAX + 16 };
 
+static const char IN_FORCE[] = "schedule", OFFERED[] = "offered";
+
 /* Between two looks at whether the disk has taken it. */
 #define LOOK_NS (10 * CLOCK_NS_PER_MS)
 
-static void key_of(const struct scheduled *scheduled, char key[KEY_MAX])
+static void key_of(const struct scheduled *scheduled, const char *what, char key[KEY_MAX])
 {
-    (void)snprintf(key, KEY_MAX, "schedule/%s", scheduled->device->id);
+    (void)snprintf(key, KEY_MAX, "%s/%s", what, scheduled->device->id);
 }
 
 /* ---- the clock ---- */
@@ -57,22 +59,39 @@ static void note_revision(struct scheduled *scheduled)
         atomic_store(&scheduled->health->devices[scheduled->index].schedule, table->revision + 1);
 }
 
-/* The last one, or the one that is to follow it: what a next run would find. */
-static bool keep(struct scheduled *scheduled)
+/* False when there is no room. */
+static bool put(struct scheduled *scheduled, const char *what, const struct schedule *schedule)
+{
+    char key[KEY_MAX];
+    if (scheduled->state == NULL)
+        return true;
+    key_of(scheduled, what, key);
+    if (schedule != NULL && schedule->table != NULL)
+        schedule_print(schedule, schedule->table->text);
+    const bool good =
+        state_put(scheduled->state, key,
+                  schedule != NULL && schedule->table != NULL ? schedule->table->text : NULL);
+    scheduled->mark = state_mark(scheduled->state);
+    return good;
+}
+
+/* As it would be if it were in force. */
+static struct schedule offered(const struct scheduled *scheduled)
 {
     const struct schedule_now now = scheduled_now(scheduled, SCHEDULE_NEVER);
     struct schedule schedule = scheduled->schedule;
-    char key[KEY_MAX];
+    (void)schedule_adopt(&schedule, scheduled->offer.timetable, &now);
+    return schedule;
+}
+
+/* What a next run will find: the one in force, or the one that takes over. */
+static bool keep(struct scheduled *scheduled)
+{
+    struct schedule schedule = scheduled->schedule;
     note_revision(scheduled);
-    if (scheduled->state == NULL)
-        return true;
-    if (scheduled->pending)
-        (void)schedule_adopt(&schedule, scheduled->offer.timetable, &now);
-    key_of(scheduled, key);
-    if (schedule.table == NULL)
-        return state_put(scheduled->state, key, NULL);
-    schedule_print(&schedule, schedule.table->text);
-    return state_put(scheduled->state, key, schedule.table->text);
+    if (scheduled->pending == SCHEDULED_TAKES_OVER)
+        schedule = offered(scheduled);
+    return put(scheduled, IN_FORCE, &schedule);
 }
 
 static bool resume(struct scheduled *scheduled, const char *text)
@@ -102,7 +121,8 @@ void scheduled_init(struct scheduled *scheduled, const struct device *device, un
     if (state == NULL)
         return;
     char *text = malloc(STATE_TEXT_MAX + 1);
-    key_of(scheduled, key);
+    (void)put(scheduled, OFFERED, NULL); /* by a run that has not accepted it */
+    key_of(scheduled, IN_FORCE, key);
     if (text != NULL && state_get(state, key, text, STATE_TEXT_MAX + 1) && !resume(scheduled, text))
         log_error("the schedule of the run before cannot be read: it is not carried out: send it "
                   "again device=%s",
@@ -113,7 +133,7 @@ void scheduled_init(struct scheduled *scheduled, const struct device *device, un
 
 void scheduled_destroy(struct scheduled *scheduled)
 {
-    if (scheduled->pending)
+    if (scheduled->pending != SCHEDULED_NO_OFFER)
         schedule_json_free(scheduled->offer.timetable);
     schedule_json_free(scheduled->schedule.table);
 }
@@ -122,7 +142,7 @@ void scheduled_destroy(struct scheduled *scheduled)
 
 bool scheduled_is_pending(const struct scheduled *scheduled)
 {
-    return scheduled->pending;
+    return scheduled->pending != SCHEDULED_NO_OFFER;
 }
 
 static void answer(const struct command *command, enum outcome_kind kind, enum reason reason,
@@ -145,7 +165,7 @@ void scheduled_refuse(const struct command *command, enum reason reason, struct 
 static void adopt(struct scheduled *scheduled, struct outcome *outcome)
 {
     const struct schedule_now now = scheduled_now(scheduled, SCHEDULE_NEVER);
-    scheduled->pending = false;
+    scheduled->pending = SCHEDULED_NO_OFFER;
     schedule_json_free(schedule_adopt(&scheduled->schedule, scheduled->offer.timetable, &now));
     (void)keep(scheduled);
     answer(&scheduled->offer, OUTCOME_ACCEPTED, REASON_NONE, "", outcome);
@@ -162,32 +182,42 @@ bool scheduled_offer(struct scheduled *scheduled, const struct command *command,
         return true;
     }
     scheduled->offer = *command;
-    scheduled->pending = true;
+    scheduled->pending = SCHEDULED_OFFERED;
     scheduled->pending_ns = clock_mono_ns();
-    if (!keep(scheduled)) {
+    const struct schedule schedule = offered(scheduled);
+    if (!put(scheduled, OFFERED, &schedule)) {
         scheduled_end_pending(scheduled, OUTCOME_REFUSED, REASON_NOT_STORED,
                               "there is no room for it in the state file", outcome);
         return true;
     }
-    scheduled->mark = scheduled->state != NULL ? state_mark(scheduled->state) : 0;
     return scheduled_tend(scheduled, outcome);
 }
 
 int64_t scheduled_tend_ns(const struct scheduled *scheduled)
 {
-    return scheduled->pending ? scheduled->look_ns : CLOCK_NEVER;
+    return scheduled->pending != SCHEDULED_NO_OFFER ? scheduled->look_ns : CLOCK_NEVER;
+}
+
+/* Whether all that was put before it is on disk. */
+static bool is_kept(const struct scheduled *scheduled)
+{
+    return scheduled->state == NULL || state_is_kept(scheduled->state, scheduled->mark);
 }
 
 bool scheduled_tend(struct scheduled *scheduled, struct outcome *outcome)
 {
-    if (!scheduled->pending)
-        return false;
-    if (scheduled->state == NULL || state_is_kept(scheduled->state, scheduled->mark)) {
+    if (scheduled->pending == SCHEDULED_OFFERED && is_kept(scheduled)) {
+        scheduled->pending = SCHEDULED_TAKES_OVER;
+        (void)put(scheduled, OFFERED, NULL);
+        (void)keep(scheduled);
+    }
+    if (scheduled->pending == SCHEDULED_TAKES_OVER && is_kept(scheduled)) {
         adopt(scheduled, outcome);
         return true;
     }
     scheduled->look_ns = clock_mono_ns() + LOOK_NS;
-    if (clock_mono_ns() - scheduled->pending_ns < SCHEDULED_PATIENCE_NS)
+    if (scheduled->pending != SCHEDULED_OFFERED ||
+        clock_mono_ns() - scheduled->pending_ns < SCHEDULED_PATIENCE_NS)
         return false;
     scheduled_end_pending(scheduled, OUTCOME_REFUSED, REASON_NOT_STORED,
                           "the disk has not taken it within 5 s: see the bridge's log", outcome);
@@ -199,7 +229,8 @@ void scheduled_end_pending(struct scheduled *scheduled, enum outcome_kind kind, 
 {
     answer(&scheduled->offer, kind, reason, detail, outcome);
     schedule_json_free(scheduled->offer.timetable);
-    scheduled->pending = false;
+    scheduled->pending = SCHEDULED_NO_OFFER;
+    (void)put(scheduled, OFFERED, NULL);
     (void)keep(scheduled); /* what was before it */
 }
 

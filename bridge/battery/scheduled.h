@@ -24,8 +24,10 @@ struct scheduled {
     unsigned index;
     struct state *state;   /* NULL = nothing survives a restart */
     struct health *health; /* NULL = the clock is trusted */
-    /* One that was offered and is not yet on disk: its command has the timetable. */
-    bool pending;
+    /* One that was offered: its command has the timetable. First it goes to disk beside
+     * the one in force, where no run ever carries it out, and may still be refused;
+     * then in its place, and is not refused any more. */
+    enum { SCHEDULED_NO_OFFER, SCHEDULED_OFFERED, SCHEDULED_TAKES_OVER } pending;
     struct command offer;
     uint64_t mark;               /* of the state store */
     int64_t pending_ns, look_ns; /* since when; and when to ask the disk again */
