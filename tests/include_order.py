@@ -27,7 +27,7 @@ ROOMS = {
         "admit own interlock intent deadman fallback remembered unsettled schedule scheduled "
         "trust sequence battery",
     "bridge/commands": "mailbox inbox audit_file recent audit answered answers subscriber",
-    "bridge/telemetry": "due on_change energy latest polled poller",
+    "bridge/telemetry": "agenda due on_change energy latest polled poller",
     "bridge/mqtt": "limits flights address credentials nap mqtt cause lookup session sessions arrival",
     "bridge/publish":
         "node_metrics births node_post node_flow primary_host node_commands ha_units ha_document "

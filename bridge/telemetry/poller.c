@@ -10,6 +10,7 @@
 #include "bridge/base/backoff.h"
 #include "bridge/base/clock.h"
 #include "bridge/base/log.h"
+#include "bridge/telemetry/agenda.h"
 #include "bridge/telemetry/polled.h"
 #include "devices/lines/claim.h"
 #include "devices/lines/link_new.h"
@@ -17,9 +18,12 @@
 /* Pauses between attempts to open a link that cannot be opened. */
 #define REOPEN_MIN_NS (CLOCK_NS_PER_S / 2)
 #define REOPEN_MAX_NS (10 * CLOCK_NS_PER_S)
-/* Lines begin one after the other: whoever is due waits so long for the answer
- * to the request before his. Devices that answer quickly are asked in one go, for
- * which the thread wakes once each; slow ones hold up nobody. */
+/* So many lines are asked at once: whoever is due then waits until one of them has its
+ * answer, but no longer than this; slow ones hold up nobody. Devices that answer quickly
+ * are asked in one go, so that the thread, and those behind it, wake once for several.
+ * The more at once the less a sample costs, and the longer it waits for the others to be
+ * sent on (tests/bench/README.md has figures). */
+enum { AT_ONCE = 4 };
 #define PATIENCE_NS (250 * CLOCK_NS_PER_MS / 1000)
 enum { EVENTS = 16, STACK_BYTES = 192 * 1024 };
 
@@ -48,12 +52,13 @@ struct poller {
     struct command command;
     bool left; /* the batteries have, and it was said */
     struct polled_desk desk;
-    const struct line *latest; /* of all the one that began last, and until when */
-    int64_t patience_ns;       /* the others wait for it */
+    const struct line *latest[AT_ONCE]; /* those that began last; NULL = none has */
+    unsigned turn;                      /* of the next among them */
+    int64_t patience_ns;                /* until when the others wait for these */
     unsigned n_lines;
     struct line *lines;
-    int64_t *due_ns; /* per line: its next scan, or the end of what it waits for */
-    unsigned n_units;
+    struct agenda *agenda; /* of lines: its next scan, or the end of what it waits for */
+    unsigned n_units, n_batteries;
     struct polled units[]; /* line by line */
 };
 
@@ -78,7 +83,7 @@ static struct polled *unit_of(struct poller *poller, unsigned device)
 /* Brings what is in the mailbox to the batteries, as far as they have room. */
 static void fetch(struct poller *poller)
 {
-    for (;;) {
+    while (poller->n_batteries > 0) {
         if (!poller->offered && !mailbox_take(poller->setup.mailbox, &poller->command))
             return;
         struct battery *battery = unit_of(poller, poller->command.device)->battery;
@@ -93,7 +98,7 @@ static struct polled *first_battery(struct poller *poller, int64_t now_ns, int64
 {
     struct polled *first = NULL;
     *due_ns = CLOCK_NEVER;
-    for (unsigned i = 0; i < poller->n_units; i++) {
+    for (unsigned i = 0; poller->n_batteries > 0 && i < poller->n_units; i++) {
         struct polled *unit = &poller->units[i];
         int64_t at_ns = unit->battery != NULL ? battery_due_ns(unit->battery) : CLOCK_NEVER;
         if (at_ns <= now_ns && battery_is_urgent(unit->battery)) {
@@ -188,10 +193,15 @@ static struct polled *next_unit(const struct line *line)
     return next;
 }
 
+static void set_due(struct poller *poller, const struct line *line, int64_t due_ns)
+{
+    agenda_set(poller->agenda, (unsigned)(line - poller->lines), due_ns);
+}
+
 static void rest(struct poller *poller, struct line *line)
 {
     line->polled = NULL;
-    poller->due_ns[line - poller->lines] = polled_due_ns(next_unit(line));
+    set_due(poller, line, polled_due_ns(next_unit(line)));
 }
 
 /* Every point has its value or its fault. */
@@ -274,7 +284,7 @@ static void go_on(struct poller *poller, struct line *line)
         promise(poller, clock_mono_ns() + 2 * line->polled->device->modbus.timeout_ns);
         step = take_step(line, &fault);
         if (step == SCAN_BUSY) {
-            poller->due_ns[line - poller->lines] = line->link->until_ns;
+            set_due(poller, line, line->link->until_ns);
             return;
         }
         serve_commands(poller);
@@ -301,7 +311,8 @@ static void begin(struct poller *poller, struct line *line)
         end_scan(poller, line);
         return;
     }
-    poller->latest = line;
+    poller->latest[poller->turn] = line;
+    poller->turn = (poller->turn + 1) % AT_ONCE;
     poller->patience_ns = now_ns + PATIENCE_NS;
     go_on(poller, line);
 }
@@ -319,41 +330,42 @@ static void fetch_meanwhile(struct poller *poller)
         !link_withdraw(line->link))
         return;
     line->opening = true;
-    poller->due_ns[0] = now_ns;
+    set_due(poller, line, now_ns);
     serve_commands(poller);
 }
 
-static struct line *first_due(const struct poller *poller)
+/* Whether as many as may be asked at once wait for their answers. */
+static bool is_crowded(const struct poller *poller)
 {
-    unsigned first = 0;
-    for (unsigned i = 1; i < poller->n_lines; i++) {
-        if (poller->due_ns[i] < poller->due_ns[first])
-            first = i;
-    }
-    return &poller->lines[first];
+    unsigned n_busy = 0;
+    for (unsigned i = 0; i < AT_ONCE; i++)
+        n_busy += poller->latest[i] != NULL && poller->latest[i]->link->is_busy;
+    return n_busy == AT_ONCE;
 }
 
-/* When there is something to do: what is due first may have to wait its turn. */
-static int64_t wake_ns(const struct poller *poller)
+/* The line that is due first, and when there is something to do for it: it may have to
+ * wait its turn. */
+static struct line *first_due(const struct poller *poller, int64_t *wake_ns)
 {
-    const struct line *line = first_due(poller);
-    int64_t line_ns = poller->due_ns[line - poller->lines];
-    bool waits = line->polled == NULL && poller->latest != NULL && poller->latest->link->is_busy &&
-                 line_ns < poller->patience_ns;
-    return waits ? poller->patience_ns : line_ns;
+    struct line *line = &poller->lines[agenda_first(poller->agenda, wake_ns)];
+    if (line->polled == NULL && *wake_ns < poller->patience_ns && is_crowded(poller))
+        *wake_ns = poller->patience_ns;
+    return line;
 }
 
 /* Does what is due first, if it is; returns when there will be more. */
 static int64_t work(struct poller *poller)
 {
-    if (wake_ns(poller) <= clock_mono_ns()) {
-        struct line *line = first_due(poller);
-        if (line->polled != NULL)
-            go_on(poller, line); /* what it waited for has not come in time */
-        else
-            begin(poller, line);
-    }
-    return wake_ns(poller);
+    int64_t wake_ns;
+    struct line *line = first_due(poller, &wake_ns);
+    if (wake_ns > clock_mono_ns())
+        return wake_ns;
+    if (line->polled != NULL)
+        go_on(poller, line); /* what it waited for has not come in time */
+    else
+        begin(poller, line);
+    (void)first_due(poller, &wake_ns);
+    return wake_ns;
 }
 
 static void *poller_thread(void *argument)
@@ -401,7 +413,7 @@ static void poller_free(struct poller *poller)
     if (poller->epoll_fd != -1)
         close(poller->epoll_fd);
     free(poller->lines);
-    free(poller->due_ns);
+    agenda_free(poller->agenda);
     free(poller);
 }
 
@@ -422,6 +434,7 @@ static bool line_init(struct poller *poller, struct line *line, unsigned link)
         struct polled *unit = &poller->units[poller->n_units++];
         place.unit = line->n_units++;
         good = polled_init(unit, &poller->desk, &devices->devices[i], i, place.n_units > 1) && good;
+        poller->n_batteries += unit->battery != NULL;
         due_init(&unit->schedule, unit->device->poll_ns, poller->setup.origin_ns, &place);
     }
     line->link = link_new(&line->units[0].device->modbus);
@@ -485,9 +498,9 @@ static struct poller *poller_new(const struct poller_setup *setup)
         .latest = setup->latest,
     };
     poller->lines = calloc(n_lines, sizeof(*poller->lines));
-    poller->due_ns = calloc(n_lines, sizeof(*poller->due_ns));
+    poller->agenda = agenda_new(n_lines);
     promise(poller, CLOCK_NEVER);
-    if (poller->lines == NULL || poller->due_ns == NULL || !lines_init(poller)) {
+    if (poller->lines == NULL || poller->agenda == NULL || !lines_init(poller)) {
         poller_free(poller);
         return NULL;
     }

@@ -21,7 +21,7 @@
 #include "fake_link.h"
 #include "site.h"
 
-enum { LINES = 3, SAMPLES_MOST = 200, FIRST_PORT = 1502 };
+enum { LINES = 6, AT_ONCE = 4 /* the poller's own */, SAMPLES_MOST = 200, FIRST_PORT = 1502 };
 
 #define MS CLOCK_NS_PER_MS
 #define S  CLOCK_NS_PER_S
@@ -111,7 +111,7 @@ static int64_t next_event(struct fake_link **fake)
     *fake = NULL;
     for (unsigned i = 0; i < LINES; i++) {
         struct fake_link *at = stage.fakes[i];
-        if (at->link.is_busy && at->answers_ns > fake_now_ns && at->answers_ns < next_ns) {
+        if (at->link.is_busy && at->answers_ns < next_ns) {
             next_ns = at->answers_ns;
             *fake = at;
         }
@@ -154,6 +154,9 @@ static bool happens(int64_t until_ns)
     "host = \"127.0.0.1\"; port = " port "; address = 1; timeout = \"5s\"; }; }"
 #define THREE                                                                                      \
     "bess = ( " DEVICE("a", "1502") ", " DEVICE("b", "1503") ", " DEVICE("c", "1504") " );"
+#define SIX                                                                                        \
+    "bess = ( " DEVICE("a", "1502") ", " DEVICE("b", "1503") ", " DEVICE("c", "1504") ", " DEVICE( \
+        "d", "1505") ", " DEVICE("e", "1506") ", " DEVICE("f", "1507") " );"
 #define BATTERY SITE_ONE(SITE_DISCHARGE)
 
 static void stage_begin(const char *devices)
@@ -285,33 +288,36 @@ static void test_a_silent_device_has_its_timeout(void **state)
     stage_end();
 }
 
-static void test_lines_begin_one_after_the_other(void **state)
+static void test_a_few_lines_begin_at_once(void **state)
 {
     (void)state;
-    stage_begin(THREE);
+    stage_begin(SIX);
     for (unsigned i = 0; i < LINES; i++) {
         stage.fakes[i]->n_busy = 2;
         stage.fakes[i]->busy_ns = 10000;
     }
-    stage.of_device = 2;
+    stage.of_device = LINES - 1;
     stage.until_samples = 1;
     stage_run(FAKE_MONO_NS - 100 * MS); /* all are due */
-    /* Each when the one before has its answer. */
-    for (unsigned i = 1; i < LINES; i++)
-        assert_int_equal(when(i, FAKE_OPEN, 0), when(i - 1, FAKE_READ, 0) + 10000);
+    for (unsigned i = 0; i < AT_ONCE; i++)
+        assert_int_equal(when(i, FAKE_OPEN, 0), 0);
+    /* The others when the first has its answer. */
+    for (unsigned i = AT_ONCE; i < LINES; i++)
+        assert_int_equal(when(i, FAKE_OPEN, 0), when(0, FAKE_READ, 0) + 10000);
     stage_end();
 }
 
 static void test_nobody_waits_long_for_his_turn(void **state)
 {
     (void)state;
-    stage_begin(THREE);
+    stage_begin(SIX);
     for (unsigned i = 0; i < LINES; i++)
         takes(i, 4 * S);
     stage.until_ns = FAKE_MONO_NS + S;
     stage_run(FAKE_MONO_NS - 100 * MS);
-    assert_int_equal(when(0, FAKE_OPEN, 0), 0);
-    for (unsigned i = 1; i < LINES; i++)
+    for (unsigned i = 0; i < AT_ONCE; i++)
+        assert_int_equal(when(i, FAKE_OPEN, 0), 0);
+    for (unsigned i = AT_ONCE; i < LINES; i++)
         assert_in_range(when(i, FAKE_OPEN, 0) - when(i - 1, FAKE_OPEN, 0), 1, 5 * MS);
     assert_int_equal(stage.n_samples, 0);
     stage_end();
@@ -461,7 +467,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_silent_line_slows_no_other),
         cmocka_unit_test(test_a_silent_device_has_its_timeout),
-        cmocka_unit_test(test_lines_begin_one_after_the_other),
+        cmocka_unit_test(test_a_few_lines_begin_at_once),
         cmocka_unit_test(test_nobody_waits_long_for_his_turn),
         cmocka_unit_test(test_an_overdue_line_breaks_no_promise),
         cmocka_unit_test(test_it_ends_at_once_with_lines_that_open_or_ask),
