@@ -52,6 +52,7 @@ struct supervisor {
     struct outbox *outbox;
     struct latest *latest; /* the last sample of each device */
     struct recent *recent; /* the last outcomes */
+    struct last_outcomes *last;
     struct state *state;
     struct trust trust;  /* in the clock */
     struct scans *scans; /* for the Sparkplug node; NULL = there is none */
@@ -166,6 +167,12 @@ static bool start(struct supervisor *supervisor)
     }
     trust_look(&supervisor->trust, &supervisor->health, supervisor->state, clock_is_synchronised(),
                clock_mono_ns());
+    supervisor->last =
+        last_outcomes_new(&supervisor->conf->devices, supervisor->state, supervisor->outbox);
+    if (!supervisor->last) {
+        log_error("out of memory for the last outcomes");
+        return false;
+    }
     if (supervisor->conf->spool_path[0] != '\0') {
         supervisor->spooler =
             spooler_start(supervisor->conf, supervisor->layouts, supervisor->outbox);
@@ -178,7 +185,7 @@ static bool start(struct supervisor *supervisor)
         log_error("cannot start the thread of the audit log");
         return false;
     }
-    audit_show(supervisor->audit, supervisor->recent);
+    audit_show(supervisor->audit, supervisor->recent, supervisor->last);
     if (supervisor->conf->sparkplug.enabled && !start_edge(supervisor))
         return false;
     supervisor->subscriber = subscriber_start(&(struct subscriber_setup){
@@ -198,6 +205,7 @@ static bool start(struct supervisor *supervisor)
         .inbox = supervisor->inbox,
         .state = supervisor->state,
         .latest = supervisor->latest,
+        .last = supervisor->last,
         .edge = supervisor->edge,
         .health = &supervisor->health,
         .run = supervisor->run,
@@ -282,6 +290,7 @@ static void stop(struct supervisor *supervisor)
     outbox_free(supervisor->outbox);
     latest_free(supervisor->latest);
     recent_free(supervisor->recent);
+    last_outcomes_free(supervisor->last);
     layouts_free(supervisor->layouts);
     inbox_free(supervisor->inbox);
     free(supervisor->mailboxes);

@@ -149,10 +149,12 @@ bool answers_crowded(const struct answers *answers, int device, int64_t now_ns)
            answered_full(answers->answered[device], now_ns);
 }
 
-/* Hands finished texts to the audit log, which publishes them. */
-static void hand_on(struct answers *answers, const struct command *command, const char *payload,
-                    const char *line, uint64_t kept_mark)
+/* Hands finished texts to the audit log, which publishes them; `outcome` NULL: of one that
+ * was told before. */
+static void hand_on(struct answers *answers, const struct command *command,
+                    const struct outcome *outcome, const char *payload, const char *line)
 {
+    const int device = answers_find_device(answers, command->device_name);
     const struct return_address *address = &command->address;
     char topic[TOPIC_MAX + 1];
     if (payload == NULL || line == NULL) {
@@ -166,14 +168,19 @@ static void hand_on(struct answers *answers, const struct command *command, cons
     bool elsewhere = topic_may_answer(answers->conf, address->response_topic);
     struct audit_entry entry = {
         .ticket = address->ticket,
+        .is_last = outcome != NULL && device >= 0 && answers->answered[device] != NULL,
         .line = line,
         .topic = topic,
         .payload = payload,
         .response_topic = elsewhere ? address->response_topic : NULL,
         .correlation = address->correlation,
         .correlation_size = address->correlation_size,
-        .kept_mark = kept_mark,
+        .kept_mark = outcome != NULL ? outcome->kept_mark : 0,
     };
+    if (entry.is_last) {
+        entry.device = (unsigned)device;
+        entry.takeover = takeover_by(&answers->conf->devices.devices[device], outcome);
+    }
     audit_put(answers->audit, &entry);
 }
 
@@ -220,7 +227,7 @@ void answers_send(struct answers *answers, const struct outcome *outcome)
         !answered_add(answered, command->id, payload, outcome->done_ns))
         log_error("out of memory to remember a command device=%s", command->device_name);
     log_outcome(outcome);
-    hand_on(answers, command, payload, line, outcome->kept_mark);
+    hand_on(answers, command, outcome, payload, line);
     free(payload);
     free(line);
 }
@@ -229,6 +236,6 @@ void answers_repeat(struct answers *answers, const struct command *command, cons
 {
     char *payload = outcome_json_repeat(first);
     health_count(&answers->health->refusals[REASON_DUPLICATE]);
-    hand_on(answers, command, payload, payload, 0);
+    hand_on(answers, command, NULL, payload, payload);
     free(payload);
 }

@@ -37,9 +37,10 @@ struct audit_record {
 
 struct audit {
     struct outbox *outbox;
-    struct state *state;   /* NULL: nothing of it is waited for */
-    struct recent *recent; /* NULL: nobody looks on */
-    char *path;            /* "" = no file, and no writer */
+    struct state *state;        /* NULL: nothing of it is waited for */
+    struct recent *recent;      /* NULL: nobody looks on */
+    struct last_outcomes *last; /* likewise */
+    char *path;                 /* "" = no file, and no writer */
     bool has_teller;
     pthread_t writer, teller;
     atomic_bool outbox_full; /* as last told */
@@ -92,6 +93,8 @@ static void publish(struct audit *audit, const struct audit_entry *entry, bool a
         full = !publish_to(audit, entry, entry->response_topic, payload, entry->correlation_size) ||
                full;
     recent_put(audit->recent, entry->ticket, payload);
+    if (entry->is_last && audit->last != NULL)
+        last_outcomes_put(audit->last, entry->device, payload, entry->takeover);
     free(marked);
     if (!atomic_exchange(&audit->outbox_full, full) && full)
         log_warning("the queue of outcomes is full: the oldest are dropped");
@@ -135,14 +138,12 @@ static struct audit_record *record_new(const struct audit_entry *entry)
         return NULL;
     char *at = record->texts;
     *record = (struct audit_record){.size = size, .put_ns = clock_mono_ns()};
-    record->entry.ticket = entry->ticket;
-    record->entry.kept_mark = entry->kept_mark;
+    record->entry = *entry; /* its texts are copied below */
     record->entry.line = stow(&at, entry->line, line, "\n");
     record->entry.topic = stow(&at, entry->topic, topic, "");
     record->entry.payload = stow(&at, entry->payload, payload, "");
     record->entry.response_topic = stow(&at, response, answer, "");
     record->entry.correlation = stow(&at, entry->correlation, entry->correlation_size, "");
-    record->entry.correlation_size = entry->correlation_size;
     if (!entry->response_topic)
         record->entry.response_topic = NULL;
     return record;
@@ -394,9 +395,10 @@ struct audit *audit_start(const char *path, struct outbox *outbox, struct state 
     return NULL;
 }
 
-void audit_show(struct audit *audit, struct recent *recent)
+void audit_show(struct audit *audit, struct recent *recent, struct last_outcomes *last)
 {
     audit->recent = recent;
+    audit->last = last;
 }
 
 /* Locked. Gives the disk its time, and ends the teller. */

@@ -18,6 +18,7 @@
 
 #include <stdbool.h>
 
+#include "bridge/commands/last_outcomes.h"
 #include "bridge/commands/recent.h"
 #include "bridge/store/outbox.h"
 #include "bridge/store/state.h"
@@ -33,7 +34,7 @@ struct audit;
 struct audit *audit_start(const char *path, struct outbox *outbox, struct state *state);
 
 /* Before the first outcome: what is published is put there as well. */
-void audit_show(struct audit *audit, struct recent *recent);
+void audit_show(struct audit *audit, struct recent *recent, struct last_outcomes *last);
 
 /* Writes what waits, then ends. */
 void audit_stop(struct audit *audit);
@@ -52,6 +53,9 @@ bool audit_was_available(const struct audit *audit);
  * of the state, see there; 0 = nothing of it. */
 struct audit_entry {
     uint64_t ticket;
+    bool is_last; /* the last outcome of that device from now on */
+    unsigned device;
+    enum takeover takeover;
     const char *line;
     const char *topic;
     const char *payload;

@@ -16,23 +16,30 @@
 enum { GONE_MAX = 4096, INFO_MAX = 1 << 16, JITTER_MAX_MS = 2000, BURST = 20 };
 
 #define HEALTH_NS (STATUS_JSON_HEALTH_S * CLOCK_NS_PER_S)
-#define DAMP_NS   CLOCK_NS_PER_S         /* between two of one status */
-#define PACE_NS   (10 * CLOCK_NS_PER_MS) /* between two infos or discovery documents */
+#define DAMP_NS   CLOCK_NS_PER_S /* between two of one status or control */
+/* Discovery waits for the bridge/info of an earlier run, and Home Assistant to have
+ * forgotten what is gone. */
+#define DISCOVERY_NS CLOCK_NS_PER_S
+#define PACE_NS      (10 * CLOCK_NS_PER_MS) /* between two infos or discovery documents */
 
 static const char remembered[] = "announced/"; /* and a hash: a topic has that as its text */
 
-/* The documents by their numbers, the most urgent first. */
+/* The documents by their numbers, the most urgent first. What is gone goes before discovery:
+ * Home Assistant is to know nothing twice. */
 enum kind {
     BRIDGE_STATUS,
     STATUS,
     HEALTH,
+    CONTROL,
     BRIDGE_INFO,
     INFO,
     SCHEDULE,
+    GONE,
     HA_BRIDGE,
-    HA_DEVICE,
-    GONE
+    HA_DEVICE
 };
+
+enum { KINDS = HA_DEVICE + 1 };
 
 struct place {
     enum kind kind;
@@ -44,9 +51,9 @@ struct announce {
     unsigned n_devices;
     struct documents *documents;
     struct place *places; /* of every document */
-    uint64_t *hashes;     /* of the topics of all but what is gone, and of the states */
-    unsigned first[GONE + 1];
-    int64_t *status_ns;                /* when the status of a device was sent last */
+    uint64_t *hashes;     /* of their topics but for what is gone, and of the states */
+    unsigned first[KINDS];
+    int64_t *status_ns, *control_ns;   /* when that of a device was sent last */
     uint64_t schedules;                /* changes of theirs, as last looked at */
     struct schedule_status *scheduled; /* by device, as last called */
     bool *told;                        /* that somebody else changes it, by document */
@@ -65,9 +72,10 @@ struct announce {
 
 /* ---- what there is ---- */
 
-static unsigned fixed_count(const struct announce *announce)
+/* Of all documents; the hashes of the states stand behind theirs. */
+static unsigned count(const struct announce *announce)
 {
-    return announce->first[GONE];
+    return announce->first[HA_DEVICE] + announce->n_devices;
 }
 
 static unsigned number_of(const struct announce *announce, enum kind kind, unsigned index)
@@ -78,8 +86,9 @@ static unsigned number_of(const struct announce *announce, enum kind kind, unsig
 static void lay_out(struct announce *announce)
 {
     unsigned number = 0;
-    for (unsigned kind = BRIDGE_STATUS; kind <= GONE; kind++) {
-        bool many = kind == STATUS || kind == INFO || kind == SCHEDULE || kind == HA_DEVICE;
+    for (unsigned kind = BRIDGE_STATUS; kind < KINDS; kind++) {
+        bool many = kind == STATUS || kind == CONTROL || kind == INFO || kind == SCHEDULE ||
+                    kind == HA_DEVICE;
         unsigned n = kind == GONE ? GONE_MAX : many ? announce->n_devices : 1;
         announce->first[kind] = number;
         for (unsigned i = 0; i < n; i++)
@@ -103,6 +112,8 @@ static bool topic_of(struct announce *announce, unsigned number, char topic[TOPI
         return topic_make(topic, conf, device_of(announce, place->index)->name, "status");
     case HEALTH:
         return topic_make(topic, conf, "bridge", "health");
+    case CONTROL:
+        return topic_make(topic, conf, device_of(announce, place->index)->name, "control");
     case BRIDGE_INFO:
         return topic_make(topic, conf, "bridge", "info");
     case INFO:
@@ -110,9 +121,9 @@ static bool topic_of(struct announce *announce, unsigned number, char topic[TOPI
     case SCHEDULE:
         return topic_make(topic, conf, device_of(announce, place->index)->name, "schedule");
     case HA_BRIDGE:
-        return ha_document_topic(topic, conf, "bridge");
+        return ha_document_topic_bridge(topic, conf);
     case HA_DEVICE:
-        return ha_document_topic(topic, conf, device_of(announce, place->index)->name);
+        return ha_document_topic_device(topic, conf, device_of(announce, place->index)->id);
     case GONE:
         break;
     }
@@ -137,6 +148,16 @@ static char *health_text(struct announce *announce, int64_t now_ns)
                               (now_ns - setup->started_ns) / CLOCK_NS_PER_MS);
 }
 
+static char *control_text(struct announce *announce, unsigned device, int64_t now_ns)
+{
+    const struct lease lease = latest_lease(announce->setup.latest, device);
+    bool taken_over;
+    char *last = last_outcomes_get(announce->setup.last, device, &taken_over);
+    char *text = status_json_control(&lease, now_ns, clock_utc_ms(), taken_over, last);
+    free(last);
+    return text;
+}
+
 /* Malloc'ed. */
 static char *text_of(struct announce *announce, unsigned number, int64_t now_ns)
 {
@@ -149,6 +170,8 @@ static char *text_of(struct announce *announce, unsigned number, int64_t now_ns)
         return strdup(is_online(announce, place->index) ? "online" : "offline");
     case HEALTH:
         return health_text(announce, now_ns);
+    case CONTROL:
+        return control_text(announce, place->index, now_ns);
     case BRIDGE_INFO:
         return status_json_bridge(setup->conf, setup->run, setup->started_ms);
     case INFO:
@@ -173,23 +196,32 @@ static bool has_schedule(const struct announce *announce, unsigned device)
     return announce->setup.latest != NULL && device_of(announce, device)->controllable;
 }
 
-static bool has_discovery(const struct announce *announce, unsigned number)
+static bool is_announced(const struct announce *announce, unsigned number)
 {
-    enum kind kind = announce->places[number].kind;
-    return kind == HA_BRIDGE || kind == HA_DEVICE;
+    const struct place *place = &announce->places[number];
+    switch (place->kind) {
+    case HA_BRIDGE:
+    case HA_DEVICE:
+        return announce->setup.conf->ha_enabled;
+    case CONTROL:
+        return device_takes_commands(device_of(announce, place->index));
+    case SCHEDULE:
+        return has_schedule(announce, place->index);
+    case GONE:
+        return false;
+    default:
+        return true;
+    }
 }
 
 /* Of what is announced in this run; 0 for what is not. */
 static void hash_topics(struct announce *announce)
 {
     const struct conf *conf = announce->setup.conf;
-    const unsigned n = fixed_count(announce);
+    const unsigned n = count(announce);
     char topic[TOPIC_MAX + 1];
     for (unsigned number = 0; number < n; number++)
-        if ((conf->ha_enabled || !has_discovery(announce, number)) &&
-            (announce->places[number].kind != SCHEDULE ||
-             has_schedule(announce, announce->places[number].index)) &&
-            topic_of(announce, number, topic))
+        if (is_announced(announce, number) && topic_of(announce, number, topic))
             announce->hashes[number] = limits_hash(topic, strlen(topic));
     for (unsigned i = 0; i < announce->n_devices; i++)
         if (topic_make(topic, conf, device_of(announce, i)->name, "state"))
@@ -199,7 +231,7 @@ static void hash_topics(struct announce *announce)
 static bool is_ours(const struct announce *announce, const char *topic)
 {
     uint64_t hash = limits_hash(topic, strlen(topic));
-    for (unsigned i = 0; i < fixed_count(announce) + announce->n_devices; i++)
+    for (unsigned i = 0; i < count(announce) + announce->n_devices; i++)
         if (announce->hashes[i] == hash)
             return true;
     return false;
@@ -217,14 +249,21 @@ static void add_gone(struct announce *announce, const char *topic)
     pthread_mutex_unlock(&announce->mutex);
 }
 
+/* A topic that an earlier run has announced and this one does not. */
+static void look_at_former(struct announce *announce, const char *topic)
+{
+    if (!is_ours(announce, topic))
+        add_gone(announce, topic);
+}
+
 static void look_at_remembered(void *context, const char *key, const char *text)
 {
     struct announce *announce = context;
     (void)key;
     /* What the file says must not become a wildcard, nor somebody else's topic. */
     if (text[0] != '\0' && text[0] != '$' && strpbrk(text, "+#") == NULL &&
-        strlen(text) <= TOPIC_MAX && !is_ours(announce, text))
-        add_gone(announce, text);
+        strlen(text) <= TOPIC_MAX)
+        look_at_former(announce, text);
 }
 
 static void remember(struct announce *announce, const char *topic, bool is_there)
@@ -241,7 +280,7 @@ static void remember_all(struct announce *announce)
 {
     const struct conf *conf = announce->setup.conf;
     char topic[TOPIC_MAX + 1];
-    for (unsigned number = 0; number < fixed_count(announce); number++) {
+    for (unsigned number = 0; number < count(announce); number++) {
         if (announce->hashes[number] != 0 && topic_of(announce, number, topic))
             remember(announce, topic, true);
     }
@@ -251,24 +290,35 @@ static void remember_all(struct announce *announce)
     announce->is_remembered = true;
 }
 
+/* What was announced of a device of this name and id. That of one which is still there
+ * was announced otherwise only by a release that went by names. */
+static void look_at_device(struct announce *announce, const char *name, const char *id)
+{
+    static const char *const leaves[] = {"status", "info", "state", "control", "schedule"};
+    const struct conf *conf = announce->setup.conf;
+    char topic[TOPIC_MAX + 1];
+    const bool gone = topic_make(topic, conf, name, "status") && !is_ours(announce, topic);
+    for (size_t i = 0; gone && i < sizeof(leaves) / sizeof(leaves[0]); i++)
+        if (topic_make(topic, conf, name, leaves[i]))
+            look_at_former(announce, topic);
+    if (!gone && !conf->ha_enabled)
+        return;
+    if (id[0] != '\0' ? ha_document_topic_device(topic, conf, id)
+                      : ha_document_topic_by_name(topic, conf, name))
+        look_at_former(announce, topic);
+}
+
 /* The bridge/info of an earlier run names its devices: where no state file does. */
 static void look_at_info(struct announce *announce)
 {
-    static const char *const leaves[] = {"status", "info", "state", "schedule"};
-    const struct conf *conf = announce->setup.conf;
-    char name[TOPIC_MAX + 1], topic[TOPIC_MAX + 1];
+    char name[DEVICE_NAME_MAX + 1], id[DEVICE_ID_MAX + 1];
     unsigned index = 0;
     pthread_mutex_lock(&announce->mutex);
     char *info = announce->info;
     announce->info = NULL;
     pthread_mutex_unlock(&announce->mutex);
-    while (info != NULL && ha_document_next_gone(conf, info, &index, name)) {
-        for (size_t i = 0; i < sizeof(leaves) / sizeof(leaves[0]); i++)
-            if (topic_make(topic, conf, name, leaves[i]))
-                add_gone(announce, topic);
-        if (ha_document_topic(topic, conf, name))
-            add_gone(announce, topic);
-    }
+    while (info != NULL && ha_document_next_former(info, &index, name, id))
+        look_at_device(announce, name, id);
     free(info);
 }
 
@@ -277,7 +327,7 @@ static void look_at_info(struct announce *announce)
 struct announce *announce_new(const struct announce_setup *setup)
 {
     const unsigned n = setup->conf->devices.n_devices;
-    const unsigned most = 4 + 4 * n + GONE_MAX;
+    const unsigned most = 4 + 6 * n + GONE_MAX; /* with the hashes of states */
     struct announce *announce = calloc(1, sizeof(*announce));
     if (announce == NULL)
         return NULL;
@@ -290,11 +340,12 @@ struct announce *announce_new(const struct announce_setup *setup)
     announce->told = calloc(most, sizeof(*announce->told));
     announce->hashes = calloc(most, sizeof(*announce->hashes));
     announce->status_ns = calloc(n, sizeof(*announce->status_ns));
+    announce->control_ns = calloc(n, sizeof(*announce->control_ns));
     announce->drops = calloc(n, sizeof(*announce->drops));
     announce->scheduled = calloc(n, sizeof(*announce->scheduled));
     if (announce->documents == NULL || announce->places == NULL || announce->told == NULL ||
-        announce->hashes == NULL || announce->status_ns == NULL || announce->drops == NULL ||
-        announce->scheduled == NULL) {
+        announce->hashes == NULL || announce->status_ns == NULL || announce->control_ns == NULL ||
+        announce->drops == NULL || announce->scheduled == NULL) {
         announce_free(announce);
         return NULL;
     }
@@ -317,6 +368,7 @@ void announce_free(struct announce *announce)
     free(announce->told);
     free(announce->hashes);
     free(announce->status_ns);
+    free(announce->control_ns);
     free(announce->drops);
     free(announce->scheduled);
     pthread_mutex_destroy(&announce->mutex);
@@ -325,22 +377,20 @@ void announce_free(struct announce *announce)
 
 /* Many at once would keep the samples waiting, here and at a broker that many bridges
  * come back to. */
-static void call_paced(struct announce *announce, enum kind kind, unsigned n, unsigned *n_before,
+static void call_paced(struct announce *announce, unsigned number, unsigned n, unsigned *n_before,
                        int64_t now_ns)
 {
     for (unsigned i = 0; i < n; i++, (*n_before)++) {
         unsigned n_late = *n_before > BURST ? *n_before - BURST : 0;
-        documents_call(announce->documents, number_of(announce, kind, i),
-                       now_ns + n_late * PACE_NS);
+        documents_call(announce->documents, number + i, now_ns + n_late * PACE_NS);
     }
 }
 
 static void call_discovery(struct announce *announce, unsigned *n_before, int64_t now_ns)
 {
-    if (!announce->setup.conf->ha_enabled)
-        return;
-    call_paced(announce, HA_BRIDGE, 1, n_before, now_ns);
-    call_paced(announce, HA_DEVICE, announce->n_devices, n_before, now_ns);
+    if (announce->setup.conf->ha_enabled)
+        call_paced(announce, number_of(announce, HA_BRIDGE, 0), 1 + announce->n_devices, n_before,
+                   now_ns);
 }
 
 /* Of all batteries, or of those whose schedules stand elsewhere now. */
@@ -365,12 +415,19 @@ static void call_schedules(struct announce *announce, bool all, unsigned *n_befo
     }
 }
 
-static void call_gone(struct announce *announce, unsigned *n_before, int64_t now_ns)
+static unsigned gone_count(struct announce *announce)
 {
     pthread_mutex_lock(&announce->mutex);
     unsigned n = announce->n_gone;
     pthread_mutex_unlock(&announce->mutex);
-    call_paced(announce, GONE, n, n_before, now_ns);
+    return n;
+}
+
+/* Those from number `first` on. */
+static void call_gone(struct announce *announce, unsigned first, unsigned *n_before, int64_t now_ns)
+{
+    call_paced(announce, number_of(announce, GONE, first), gone_count(announce) - first, n_before,
+               now_ns);
 }
 
 static void listen(struct announce *announce)
@@ -383,19 +440,15 @@ static void listen(struct announce *announce)
     if (topic_make(topic, conf, "bridge", "health"))
         mqtt_subscribe(mqtt, topic, false);
     if (mqtt_has_wildcards(mqtt)) {
-        if (topic_make(topic, conf, "+", "info"))
-            mqtt_subscribe(mqtt, topic, true);
-        if (topic_make(topic, conf, "+", "status"))
-            mqtt_subscribe(mqtt, topic, true);
-        if (topic_make(topic, conf, "+", "schedule"))
-            mqtt_subscribe(mqtt, topic, true);
+        static const char *const leaves[] = {"control", "info", "status", "schedule"};
+        for (size_t i = 0; i < sizeof(leaves) / sizeof(leaves[0]); i++)
+            if (topic_make(topic, conf, "+", leaves[i]))
+                mqtt_subscribe(mqtt, topic, true);
         return;
     }
-    for (unsigned number = 0; number < fixed_count(announce); number++) {
+    for (unsigned number = 0; number < announce->first[GONE]; number++) {
         enum kind kind = announce->places[number].kind;
-        if ((kind == BRIDGE_STATUS || kind == STATUS || kind == BRIDGE_INFO || kind == INFO ||
-             (kind == SCHEDULE && announce->hashes[number] != 0)) &&
-            topic_of(announce, number, topic))
+        if (kind != HEALTH && is_announced(announce, number) && topic_of(announce, number, topic))
             mqtt_subscribe(mqtt, topic, true);
     }
 }
@@ -410,11 +463,14 @@ void announce_begin(struct announce *announce, int64_t now_ns)
     documents_call(announce->documents, number_of(announce, HEALTH, 0), now_ns);
     for (unsigned i = 0; i < announce->n_devices; i++)
         documents_call(announce->documents, number_of(announce, STATUS, i), now_ns);
-    call_paced(announce, BRIDGE_INFO, 1, &n_paced, now_ns);
-    call_paced(announce, INFO, announce->n_devices, &n_paced, now_ns);
+    for (unsigned i = 0; i < announce->n_devices; i++)
+        if (is_announced(announce, number_of(announce, CONTROL, i)))
+            documents_call(announce->documents, number_of(announce, CONTROL, i), now_ns);
+    call_paced(announce, number_of(announce, BRIDGE_INFO, 0), 1 + announce->n_devices, &n_paced,
+               now_ns);
     call_schedules(announce, true, &n_paced, now_ns);
-    call_discovery(announce, &n_paced, now_ns);
-    call_gone(announce, &n_paced, now_ns);
+    call_gone(announce, 0, &n_paced, now_ns);
+    call_discovery(announce, &n_paced, now_ns + DISCOVERY_NS);
 }
 
 void announce_lost(struct announce *announce)
@@ -439,8 +495,12 @@ void announce_farewell(struct announce *announce, int64_t now_ns)
 {
     announce->ending = true;
     documents_call(announce->documents, number_of(announce, BRIDGE_STATUS, 0), now_ns);
-    for (unsigned i = 0; i < announce->n_devices; i++)
+    for (unsigned i = 0; i < announce->n_devices; i++) {
+        const unsigned control = number_of(announce, CONTROL, i);
         documents_call(announce->documents, number_of(announce, STATUS, i), now_ns);
+        if (is_announced(announce, control) && !documents_is_settled(announce->documents, control))
+            documents_call(announce->documents, control, now_ns);
+    }
 }
 
 bool announce_is_told(struct announce *announce, const struct session *session)
@@ -465,7 +525,7 @@ bool announce_is_told(struct announce *announce, const struct session *session)
 static int find_number(const struct announce *announce, const char *topic)
 {
     uint64_t hash = limits_hash(topic, strlen(topic));
-    for (unsigned number = 0; number < announce->first[HA_BRIDGE]; number++)
+    for (unsigned number = 0; number < announce->first[GONE]; number++)
         if (announce->hashes[number] == hash)
             return (int)number;
     return -1;
@@ -532,6 +592,15 @@ static void take_presence(struct announce *announce, int64_t now_ns)
     }
 }
 
+static void take_controls(struct announce *announce, int64_t now_ns)
+{
+    for (unsigned device = 0; outbox_take_control(announce->setup.outbox, &device); device++) {
+        int64_t due_ns = announce->control_ns[device] + DAMP_NS;
+        documents_call(announce->documents, number_of(announce, CONTROL, device),
+                       due_ns > now_ns ? due_ns : now_ns);
+    }
+}
+
 static struct session *session_of(struct announce *announce, unsigned number)
 {
     struct sessions *sessions = announce->setup.sessions;
@@ -572,6 +641,8 @@ static bool send(struct announce *announce, unsigned number, struct session *ses
     bool taken = mqtt_publish(session->mqtt, &message, ANNOUNCE_TICKET | number);
     if (taken && place->kind == STATUS)
         announce->status_ns[place->index] = now_ns;
+    if (taken && place->kind == CONTROL)
+        announce->control_ns[place->index] = now_ns;
     if (taken && place->kind == HEALTH)
         documents_call(announce->documents, number, now_ns + HEALTH_NS);
     free(text);
@@ -622,6 +693,7 @@ int64_t announce_run(struct announce *announce, int64_t now_ns)
 {
     unsigned n_paced = 0;
     take_presence(announce, now_ns);
+    take_controls(announce, now_ns);
     call_schedules(announce, false, &n_paced, now_ns);
     if (atomic_exchange(&announce->born, false)) {
         announce->seed = announce->seed * 1664525 + 1013904223; /* Numerical Recipes, ch. 7.1 */
@@ -632,8 +704,9 @@ int64_t announce_run(struct announce *announce, int64_t now_ns)
     bool has_info = announce->info != NULL;
     pthread_mutex_unlock(&announce->mutex);
     if (has_info) {
+        const unsigned n_known = gone_count(announce);
         look_at_info(announce);
-        call_gone(announce, &n_paced, now_ns);
+        call_gone(announce, n_known, &n_paced, now_ns);
     }
     put_right(announce, now_ns);
     return run_documents(announce, now_ns) ? documents_due_ns(announce->documents) : CLOCK_NEVER;

@@ -1,10 +1,11 @@
 /* announce: all that the bridge keeps retained at the broker, but for the states.
  *
- * The bridge's and the devices' status, health and info, schedules, and the documents for Home
- * Assistant: published at every connect and when they change (documents says when),
- * put right when somebody else has changed them, such as the Will of an old session.
- * A status that flaps is published at once and then once a second at most. What the
- * bridge has announced is remembered in the state file; what it announces no more (a
+ * The bridge's and the devices' status, health and info, schedules, how each device is
+ * controlled, and the documents for Home Assistant: published at every connect and when they
+ * change (documents says when), put right when somebody else has changed them, such as the
+ * Will of an old session. A status that flaps, and a lease that is renewed, is published at
+ * once and then once a second at most. What the bridge has announced is remembered in the
+ * state file; what it announces no more (a
  * device that was removed or renamed, another site or prefix) is cleared.
  *
  * Part of the publisher; announce_arrived() and announce_ack() are called by the MQTT
@@ -13,6 +14,7 @@
 #ifndef BRIDGE_PUBLISH_ANNOUNCE_H
 #define BRIDGE_PUBLISH_ANNOUNCE_H
 
+#include "bridge/commands/last_outcomes.h"
 #include "bridge/model/health.h"
 #include "bridge/mqtt/sessions.h"
 #include "bridge/store/state.h"
@@ -24,8 +26,9 @@ struct announce_setup {
     const struct conf *conf;
     struct outbox *outbox; /* knows who is online */
     struct sessions *sessions;
-    struct state *state;   /* NULL: nothing is remembered */
-    struct latest *latest; /* where schedules stand; NULL: none is told */
+    struct state *state;        /* NULL: nothing is remembered */
+    struct latest *latest;      /* leases, and where schedules stand; NULL: none is told */
+    struct last_outcomes *last; /* what came of commands */
     const struct health *health;
     const char *run;
     int64_t started_ms, started_ns;

@@ -439,6 +439,7 @@ struct publisher *publisher_start(const struct publisher_setup *setup)
         .sessions = &publisher->sessions,
         .state = setup->state,
         .latest = setup->latest,
+        .last = setup->last,
         .health = setup->health,
         .run = setup->run,
         .started_ms = setup->started_ms,

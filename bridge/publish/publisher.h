@@ -23,8 +23,9 @@ struct publisher_setup {
     struct outbox *outbox; /* taken from */
     struct inbox *inbox;   /* arriving commands are put here */
     struct state *state;   /* remembers what was announced; NULL: nothing does */
-    struct latest *latest; /* where schedules stand */
-    struct edge *edge;     /* the Sparkplug node, which it runs; NULL: there is none */
+    struct latest *latest; /* leases, and where schedules stand */
+    struct last_outcomes *last;
+    struct edge *edge; /* the Sparkplug node, which it runs; NULL: there is none */
     struct health *health;
     const char *run; /* 8 hex digits, new at each start */
     int64_t started_ms;

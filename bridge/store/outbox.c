@@ -595,6 +595,31 @@ void outbox_mark_presence(struct outbox *outbox, unsigned device)
     outbox_unlock(outbox);
 }
 
+void outbox_call_control(struct outbox *outbox, unsigned device)
+{
+    outbox_lock(outbox);
+    outbox->n_control_due += !outbox->devices[device].control_due;
+    outbox->devices[device].control_due = true;
+    outbox_call_publisher(outbox);
+    outbox_unlock(outbox);
+}
+
+bool outbox_take_control(struct outbox *outbox, unsigned *device)
+{
+    outbox_lock(outbox);
+    unsigned i = outbox->n_control_due > 0 ? *device : outbox->n_devices;
+    while (i < outbox->n_devices && !outbox->devices[i].control_due)
+        i++;
+    const bool found = i < outbox->n_devices;
+    if (found) {
+        outbox->devices[i].control_due = false;
+        outbox->n_control_due--;
+        *device = i;
+    }
+    outbox_unlock(outbox);
+    return found;
+}
+
 struct outbox_depth outbox_depth(struct outbox *outbox)
 {
     outbox_lock(outbox);

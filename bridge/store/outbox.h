@@ -7,7 +7,8 @@
  *             it is away, becomes backlog: it goes to <device>/backfill, oldest
  *             first, once the device's live flow has resumed.
  *   outcomes  a ring of their own, sent before samples, kept until acknowledged.
- *   presence  online or offline per device: the latest only.
+ *   presence  online or offline per device: the latest only; and whether what is
+ *             retained of its control is out of date.
  * A record counts as delivered on its acknowledgement and not before (for one
  * without see outbox_keep_sent()); what was
  * in flight when the broker was lost goes back to its place.
@@ -122,6 +123,11 @@ void outbox_resumed(struct outbox *outbox, int64_t now_ns);
  * due again (after a reconnect, or when sending failed). */
 bool outbox_take_presence(struct outbox *outbox, unsigned *device, bool *online);
 void outbox_mark_presence(struct outbox *outbox, unsigned device);
+
+/* Any thread: what is retained of a device's control (its lease, its last outcome) is out
+ * of date. Publisher: the next device of which that is so, as above. */
+void outbox_call_control(struct outbox *outbox, unsigned device);
+bool outbox_take_control(struct outbox *outbox, unsigned *device);
 
 struct outbox_depth outbox_depth(struct outbox *outbox);
 uint64_t outbox_dropped(struct outbox *outbox, unsigned device);

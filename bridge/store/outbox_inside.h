@@ -17,7 +17,7 @@ struct flight {
 };
 
 struct outbox_device {
-    bool online, presence_due;
+    bool online, presence_due, control_due;
     bool live; /* had a live sample since the broker is back */
     uint64_t dropped;
 };
@@ -62,7 +62,7 @@ struct outbox {
     uint64_t dropped, set_aside;
     int64_t newest_ns; /* when the newest sample was taken */
     int64_t keep_ns;   /* what was sent without an acknowledgement is kept so long; 0 = none is */
-    unsigned n_presence_due;
+    unsigned n_presence_due, n_control_due;
     unsigned n_devices;
     struct outbox_device devices[];
 };

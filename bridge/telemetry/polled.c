@@ -226,4 +226,5 @@ void polled_tell_battery(struct polled *unit, const struct polled_desk *desk)
         return;
     unit->lease = lease;
     latest_put_lease(desk->latest, unit->index, &lease);
+    outbox_call_control(desk->outbox, unit->index);
 }

@@ -3,19 +3,23 @@
 #include <math.h>
 #include <string.h>
 
+#include "bridge/base/clock.h"
 #include "bridge/wire/json_text.h"
 
 char *status_json_bridge(const struct conf *conf, const char *run, int64_t started_ms)
 {
     json_t *root = json_object();
-    json_t *devices = json_array();
+    json_t *devices = json_array(), *ids = json_array();
     json_object_set_new(root, "version", json_string(FLUXBRIDGE_VERSION));
     json_object_set_new(root, "site", json_string(conf->site));
     json_object_set_new(root, "run", json_string(run));
     json_object_set_new(root, "started", json_integer(started_ms));
-    for (unsigned i = 0; i < conf->devices.n_devices; i++)
+    for (unsigned i = 0; i < conf->devices.n_devices; i++) {
         json_array_append_new(devices, json_string(conf->devices.devices[i].name));
+        json_array_append_new(ids, json_string(conf->devices.devices[i].id));
+    }
     json_object_set_new(root, "devices", devices);
+    json_object_set_new(root, "ids", ids);
     return json_text_dump(root);
 }
 
@@ -52,6 +56,24 @@ char *status_json_device(const struct device *device)
     for (unsigned i = 0; i < device->n_points; i++)
         json_array_append_new(points, point_info(device, i));
     json_object_set_new(root, "points", points);
+    return json_text_dump(root);
+}
+
+char *status_json_control(const struct lease *lease, int64_t now_ns, int64_t utc_ms,
+                          bool taken_over, const char *last)
+{
+    json_t *root = json_object();
+    json_t *held = lease->runs ? json_object() : json_null();
+    json_t *outcome = last != NULL ? json_loads(last, 0, NULL) : NULL;
+    if (lease->runs) {
+        json_object_set_new(held, "value",
+                            isnan(lease->value) ? json_null() : json_text_number(lease->value));
+        json_object_set_new(held, "until",
+                            json_integer(utc_ms + (lease->end_ns - now_ns) / CLOCK_NS_PER_MS));
+    }
+    json_object_set_new(root, "lease", held);
+    json_object_set_new(root, "taken_over", json_boolean(taken_over));
+    json_object_set_new(root, "last", outcome != NULL ? outcome : json_null());
     return json_text_dump(root);
 }
 

@@ -22,9 +22,9 @@ with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "discovery_sc
     RULES = json.load(schema_file)
 
 BRIDGE = "/homeassistant/device/fluxbridge-demo-bridge/config"
-BESS = "/homeassistant/device/fluxbridge-demo-Site-BESS-01/config"
-METER = "/homeassistant/device/fluxbridge-demo-Grid-Meter/config"
-VENDOR = "/homeassistant/device/fluxbridge-demo-PV-Meter/config"
+BESS = "/homeassistant/device/fluxbridge-demo-id-Site-BESS-01/config"
+METER = "/homeassistant/device/fluxbridge-demo-id-Grid-Meter/config"
+VENDOR = "/homeassistant/device/fluxbridge-demo-id-PV-Meter/config"
 
 
 # ---- the rules -------------------------------------------------------------------------------
@@ -126,7 +126,15 @@ def check_binary_sensor(where, c):
         yield where + ": on is off"
 
 
-CHECKS = {"sensor": check_sensor, "number": check_number, "binary_sensor": check_binary_sensor}
+def check_button(where, c):
+    if c.get("device_class") not in [None, "identify", "restart", "update"]:
+        yield where + ": device class"
+    if not is_topic(c.get("command_topic")):
+        yield where + ": command_topic"
+
+
+CHECKS = {"sensor": check_sensor, "number": check_number, "binary_sensor": check_binary_sensor,
+          "button": check_button}
 
 
 def merged(root, component):
@@ -215,6 +223,10 @@ def check_house(documents):
 
 
 ENVIRONMENT = jinja2.sandbox.ImmutableSandboxedEnvironment()
+# What Home Assistant adds to jinja2.
+ENVIRONMENT.filters["as_datetime"] = lambda s: datetime.datetime.fromtimestamp(
+    s, datetime.timezone.utc)
+ENVIRONMENT.tests["mapping"] = lambda value: isinstance(value, dict)
 ENVIRONMENT.globals["now"] = lambda: datetime.datetime.now(datetime.timezone.utc)
 
 
@@ -238,10 +250,11 @@ class Discovery(flux.Test):
         self.mosquitto = self.broker()
         self.mqtt = self.client(self.mosquitto, subscribe=("/#",))
 
-    def start(self, bess=None, meters=(), **more):
+    def start(self, bess=None, meters=(), disk=True, **more):
         battery = flux.battery(self.server, control=bess)
         more.setdefault("home_assistant", {"enabled": True})
-        more.setdefault("audit", {"path": os.path.join(self.directory, "audit.jsonl")})
+        if disk:
+            more.setdefault("audit", {"path": os.path.join(self.directory, "audit.jsonl")})
         return self.bridge(flux.config(self.mosquitto, [battery], meters, **more))
 
     def start_house(self, **more):
@@ -294,7 +307,7 @@ class Discovery(flux.Test):
         os.environ["FLUXBRIDGE_PROFILES"] = self.directory
         self.addCleanup(os.environ.pop, "FLUXBRIDGE_PROFILES")
         self.start(meters=[flux.meter(self.server, "-_Odd--9_", "odd")])
-        topic = "/homeassistant/device/fluxbridge-demo--_Odd--9_/config"
+        topic = "/homeassistant/device/fluxbridge-demo-id--_Odd--9_/config"
         document = self.document(topic)
         self.assertEqual(list(check_house(self.house())), [])
         self.assertEqual(len(document["components"]), len(rows) + 2 + 1)
@@ -310,7 +323,7 @@ class Discovery(flux.Test):
             (("~",), "flux/demo"), (("device", "area"), "x"), (("origin", "url"), "x"),
             (("origin",), {}), (("device", "identifiers"), []), (("components",), {}),
             (("device", "identifiers"), ["a b"]),
-            (("device", "via_device"), "fluxbridge-demo-Site-BESS-01"),
+            (("device", "via_device"), "fluxbridge-demo-id-Site-BESS-01"),
             (("device", "via_device"), "fluxbridge-demo-nobody"),
             (("availability",), [{"topic": "a/+"}]), (("availability",), [{"topics": "a"}]),
             (("availability_mode",), "every"), (("availability_topic",), "a"),
@@ -322,7 +335,7 @@ class Discovery(flux.Test):
             (soe + ("default_entity_id",), "sensor.Soe"), (soe + ("default_entity_id",), "soe"),
             (soe + ("value_template",), "{{ value_json."),
             (soe + ("suggested_display_precision",), -1),
-            (soe + ("unique_id",), "fluxbridge-demo-Site-BESS-01-status"),
+            (soe + ("unique_id",), "fluxbridge-demo-id-Site-BESS-01-status"),
             (status + ("options",), []), (status + ("unit_of_measurement",), "kW"),
             (status + ("state_class",), "measurement"),
             (number + ("min",), 250), (number + ("step",), 0), (number + ("mode",), "slide"),
@@ -365,7 +378,7 @@ class Discovery(flux.Test):
         root = self.document(BESS)["components"]
         payload = self.state().payload
         shown = {key: render_value(c, payload) for key, c in root.items()
-                 if key != "device-connectivity"}
+                 if c.get("state_topic") is None and "value_template" in c}
         self.assertEqual(shown, {
             "status": "ready", "status_code": "1", "target_power": "0", "command_source": "0",
             "soe": "54", "available_blocks": "4", "set-target_power": "0",
@@ -405,7 +418,7 @@ class Discovery(flux.Test):
         self.addCleanup(os.environ.pop, "FLUXBRIDGE_PROFILES")
         self.server.units[4] = flux.Unit({0: 1, 1: 2, 2: 5})
         self.start(meters=[flux.meter(self.server, "Slow", "slow", 4)])
-        root = self.document("/homeassistant/device/fluxbridge-demo-Slow/config")["components"]
+        root = self.document("/homeassistant/device/fluxbridge-demo-id-Slow/config")["components"]
         with_it = self.state("Slow", lambda m: "level" in m.json["data"]).payload
         without = self.state("Slow", lambda m: "level" not in m.json["data"]).payload
         self.assertEqual(render_value(root["level"], with_it), "2")
@@ -451,6 +464,88 @@ class Discovery(flux.Test):
         ids.update(loads(render_command(number, 1))["id"] for _ in range(50))
         self.assertGreater(len(ids), 45)  # also within one millisecond
 
+    def test_stop(self):
+        """The button publishes a whole command, too: a stop."""
+        self.start()
+        self.mqtt.wait_text("Site-BESS-01/status", "online")
+        self.mqtt.ask(50, "first")
+        button = self.document(BESS)["components"]["command-stop"]
+        payload = render_command(button, button["payload_press"])
+        self.assertEqual(set(loads(payload)), {"id", "value", "issued_at", "ttl_s", "source"})
+        self.mqtt.publish("/" + button["command_topic"], payload)
+        outcome = self.mqtt.wait("Site-BESS-01/result", lambda m: m.json["value"] == 0).json
+        self.assertEqual((outcome["outcome"], outcome["source"], outcome["readback"]),
+                         ("confirmed", "home-assistant", 0))
+
+    def test_outcomes(self):
+        """The last command's, its reason, the lease's end and the deadman."""
+        self.start({"deadman": {"timeout": "1h", "value": 0.0}})
+        root = self.document(BESS)["components"]
+        control = root["command-outcome"]["state_topic"]
+        keys = ("command-outcome", "command-reason", "deadman-took-over", "lease-end")
+        self.assertEqual({root[key]["state_topic"] for key in keys}, {control})
+
+        def shown(predicate):
+            payload = self.mqtt.wait("/" + control, lambda m: predicate(m.json)).payload
+            attributes = ENVIRONMENT.from_string(root[keys[0]]["json_attributes_template"]).render(
+                value_json=json.loads(payload))
+            return [render_value(root[key], payload) for key in keys], json.loads(attributes)
+
+        self.assertEqual(shown(lambda c: True), (["None", "None", "OFF", "None"], {}))
+        self.mqtt.wait_text("Site-BESS-01/status", "online")
+        outcome = self.mqtt.ask(50, "first")
+        (word, reason, taken_over, end), attributes = shown(lambda c: c["last"] and c["lease"])
+        self.assertEqual((word, reason, taken_over, attributes),
+                         ("confirmed", "none", "OFF", outcome))
+        self.assertGreater(datetime.datetime.fromisoformat(end),
+                           datetime.datetime.now(datetime.timezone.utc))
+        self.mqtt.ask(999, "high")
+        words = shown(lambda c: c["last"] and c["last"]["id"] == "high")[0]
+        self.assertEqual(words[:2], ["refused", "out_of_range"])
+        self.assertIn("refused", root["command-outcome"]["options"])
+
+    def test_a_renamed_device(self):
+        """It stays what it is: the same document, in which its name and topics are others."""
+        for disk in (True, False):
+            with self.subTest(disk=disk):
+                first = self.start(meters=[flux.meter(self.server)], disk=disk)
+                before = self.document(METER)
+                self.mqtt.wait("bridge/info")
+                first.stop()
+                since = self.mqtt.mark()
+                renamed = {**flux.meter(self.server), "name": "New-Meter"}
+                self.start(meters=[renamed], disk=disk)
+                after = self.document(METER, since)
+                self.assertEqual(after["device"]["name"], "New-Meter")
+                self.assertEqual(after["device"]["identifiers"], before["device"]["identifiers"])
+                self.assertEqual(*[{key: c["unique_id"] for key, c in root["components"].items()}
+                                   for root in (before, after)])
+                self.assertIn("New-Meter/state", after["state_topic"])
+                for leaf in ("status", "info", "state"):
+                    self.mqtt.wait("Grid-Meter/" + leaf, lambda m: not m.payload, since=since)
+                self.assertEqual([m for m in self.mqtt.on(METER, since) if not m.payload], [])
+                self.doCleanups()
+                self.setUp()
+
+    def test_documents_of_an_earlier_release(self):
+        """They went by the device's name, and are cleared before there are new ones."""
+        old = "/homeassistant/device/fluxbridge-demo-%s/config"
+        for name in ("Site-BESS-01", "Gone"):
+            self.mqtt.publish(old % name, "{}", retain=True)
+        self.mqtt.publish("bridge/info", {"version": "0.1.0", "site": "demo", "run": "5f3a9c1e",
+                                          "started": 1763791190000,
+                                          "devices": ["Site-BESS-01", "Gone"]}, retain=True)
+        self.mqtt.wait("bridge/info")
+        since = self.mqtt.mark()
+        self.start()
+        self.document(BESS, since)
+        with self.mqtt.changed:
+            seen = [(m.topic, bool(m.payload)) for m in self.mqtt.messages[since:]
+                    if m.topic.startswith("homeassistant/device/")]
+        self.assertEqual(sorted(seen[:2]), sorted(((old % name)[1:], False)
+                                                  for name in ("Site-BESS-01", "Gone")))
+        self.assertEqual([(topic, True) for topic in (BRIDGE[1:], BESS[1:])], seen[2:])
+
     def test_read_only_battery(self):
         self.bridge(flux.config(self.mosquitto, [flux.battery(self.server, control=False)],
                                 home_assistant={"enabled": True}))
@@ -464,7 +559,7 @@ class Discovery(flux.Test):
 
     def test_home_assistant_starts(self):
         self.start_house(home_assistant={"enabled": True, "prefix": "ha/main"})
-        last = "/ha/main/device/fluxbridge-demo-PV-Meter/config"
+        last = "/ha/main/device/fluxbridge-demo-id-PV-Meter/config"
         self.mqtt.wait(last)
         since = self.mqtt.mark()
         self.mqtt.publish("/homeassistant/status", "offline")
@@ -472,7 +567,7 @@ class Discovery(flux.Test):
         self.mqtt.wait(last, since=since)
         topics = [m.topic for m in self.mqtt.messages[since:] if m.topic.startswith("ha/main/")]
         self.assertEqual(topics, ["ha/main/device/fluxbridge-demo-%s/config" % name for name in
-                                  ("bridge", "Site-BESS-01", "Grid-Meter", "PV-Meter")])
+                                  ("bridge", "id-Site-BESS-01", "id-Grid-Meter", "id-PV-Meter")])
 
     def test_broker_returns(self):
         self.start_house()
@@ -490,7 +585,7 @@ class Discovery(flux.Test):
         meters = [flux.meter(self.server, "Meter-%d" % i, poll="1h") for i in range(120)]
         self.bridge(flux.config(self.mosquitto, [], meters, home_assistant={"enabled": True},
                                 audit={"path": os.path.join(self.directory, "audit.jsonl")}))
-        self.mqtt.wait("/homeassistant/device/fluxbridge-demo-Meter-119/config")
+        self.mqtt.wait("/homeassistant/device/fluxbridge-demo-id-Meter-119/config")
         self.assertLess(len(self.mqtt.on("bridge/health")), 2)  # there is one every 10 s
 
     def removed(self, **more):

@@ -100,9 +100,10 @@ class OwnTopics(flux.Test):
         self.wait_up()
         self.mqtt.wait(METER + "/info")
         config = "homeassistant/device/fluxbridge-demo-%s/config"
+        documents = ("id-" + BATTERY, "id-New-Meter", "bridge")
         watch = self.client(self.mosquitto, subscribe=("/homeassistant/#",))
-        for device in (BATTERY, METER, "bridge"):
-            watch.wait("/" + config % device)
+        for document in ("id-" + BATTERY, "id-" + METER, "bridge"):
+            watch.wait("/" + config % document)
         self.flux.stop()
         self.mqtt.publish("bridge/info", "", retain=True)
         since, watched = self.mqtt.mark(), watch.mark()
@@ -110,16 +111,16 @@ class OwnTopics(flux.Test):
         self.wait_up(since, (BATTERY, "New-Meter"))
         for leaf in ("status", "info", "state"):
             self.mqtt.wait("%s/%s" % (METER, leaf), lambda m: not m.payload, since=since)
-        watch.wait("/" + config % METER, lambda m: not m.payload, since=watched)
-        watch.wait("/" + config % "New-Meter", lambda m: m.payload, since=watched)
+        watch.wait("/" + config % ("id-" + METER), lambda m: not m.payload, since=watched)
+        watch.wait("/" + config % "id-New-Meter", lambda m: m.payload, since=watched)
         self.assertEqual([m for m in self.mqtt.on(BATTERY + "/info", since=since)
                           if not m.payload], [])
         # Without Home Assistant, nothing of it is left.
         self.flux.stop()
         watched = watch.mark()
         self.start(meters=("New-Meter",), spool=spool)
-        for device in (BATTERY, "New-Meter", "bridge"):
-            watch.wait("/" + config % device, lambda m: not m.payload, since=watched)
+        for document in documents:
+            watch.wait("/" + config % document, lambda m: not m.payload, since=watched)
         # Once: the next start has nothing to clear.
         self.flux.stop()
         watched, since = watch.mark(), self.mqtt.mark()

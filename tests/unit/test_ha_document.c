@@ -2,6 +2,7 @@
  * That they keep Home Assistant's rules is for the integration test to say. */
 #include <jansson.h>
 
+#include "bridge/model/reason.h"
 #include "bridge/model/sample.h"
 #include "bridge/publish/ha_document.h"
 #include "given.h"
@@ -50,7 +51,8 @@ static int read_site(void **state)
     odd_profile = profile_read_file(&cfg, "odd.cfg", "odd");
     if (odd_profile == NULL)
         return -1;
-    odd = (struct device){.name = "_Odd--1_",
+    odd = (struct device){.id = "odd_1",
+                          .name = "_Odd--1_",
                           .profile = odd_profile,
                           .n_points = odd_profile->n_points,
                           .points = odd_profile->points,
@@ -128,10 +130,32 @@ static void test_topics(void **state)
 {
     char topic[TOPIC_MAX + 1];
     (void)state;
-    assert_true(ha_document_topic(topic, &conf, "Site-BESS-01"));
-    assert_string_equal(topic, "ha/main/device/fluxbridge-demo-Site-BESS-01/config");
-    assert_true(ha_document_topic(topic, &conf, "bridge"));
+    assert_true(ha_document_topic_device(topic, &conf, "6d1f0c5e-8a43"));
+    assert_string_equal(topic, "ha/main/device/fluxbridge-demo-6d1f0c5e-8a43/config");
+    assert_true(ha_document_topic_bridge(topic, &conf));
     assert_string_equal(topic, "ha/main/device/fluxbridge-demo-bridge/config");
+    assert_true(ha_document_topic_by_name(topic, &conf, "Site-BESS-01"));
+    assert_string_equal(topic, "ha/main/device/fluxbridge-demo-Site-BESS-01/config");
+}
+
+/* An id is any text. What no topic of Home Assistant's takes is replaced, and two ids
+ * stay two. */
+static void test_odd_ids(void **state)
+{
+    static const char *const ids[] = {"bridge", "a b", "a/b", "a+b", "a_b", "\xc3\xbc"};
+    char topics[6][TOPIC_MAX + 1], of_bridge[TOPIC_MAX + 1];
+    (void)state;
+    assert_true(ha_document_topic_bridge(of_bridge, &conf));
+    for (unsigned i = 0; i < 6; i++) {
+        assert_true(ha_document_topic_device(topics[i], &conf, ids[i]));
+        const char *id = topics[i] + strlen("ha/main/device/");
+        assert_int_equal(strspn(id, "abcdefghijklmnopqrstuvwxyz0123456789_-"),
+                         strlen(id) - strlen("/config"));
+        assert_string_not_equal(topics[i], of_bridge);
+        for (unsigned j = 0; j < i; j++)
+            assert_string_not_equal(topics[i], topics[j]);
+    }
+    assert_string_equal(topics[4], "ha/main/device/fluxbridge-demo-a_b/config");
 }
 
 static void test_the_bridge(void **state)
@@ -169,7 +193,7 @@ static void test_a_device(void **state)
     json_t *root = document(battery);
     (void)state;
     assert_at(root, "device",
-              "{\"identifiers\":[\"fluxbridge-demo-Site-BESS-01\"],\"name\":\"Site-BESS-01\","
+              "{\"identifiers\":[\"fluxbridge-demo-b1\"],\"name\":\"Site-BESS-01\","
               "\"manufacturer\":\"PowerPack\",\"model\":\"BESS\",\"model_id\":\"powerpack\","
               "\"via_device\":\"fluxbridge-demo-bridge\"}");
     assert_at(root, "state_topic", "\"flux/demo/Site-BESS-01/state\"");
@@ -301,7 +325,7 @@ static void test_the_setpoint(void **state)
     assert_component(root, "set-target_power", "default_entity_id",
                      "\"number.demo_site_bess_01_target_power\"");
     assert_component(root, "set-target_power", "unique_id",
-                     "\"fluxbridge-demo-Site-BESS-01-set-target_power\"");
+                     "\"fluxbridge-demo-b1-set-target_power\"");
     assert_component(root, "set-target_power", "command_topic",
                      "\"flux/demo/Site-BESS-01/set/target_power\"");
     assert_component(root, "set-target_power", "value_template",
@@ -317,6 +341,44 @@ static void test_the_setpoint(void **state)
     root = document(&device);
     assert_null(at(root, "components/set-target_power"));
     assert_non_null(at(root, "components/target_power"));
+    json_decref(root);
+}
+
+static void test_commands(void **state)
+{
+    struct device device = *battery;
+    (void)state;
+    json_t *root = document(&device);
+    assert_component(root, "command-stop", "platform", "\"button\"");
+    assert_component(root, "command-stop", "payload_press", "\"0\"");
+    for (unsigned i = 0; i < 2; i++) {
+        static const char *const same[] = {"command_topic", "command_template"};
+        char number[64], stop[64];
+        snprintf(number, sizeof number, "components/set-target_power/%s", same[i]);
+        snprintf(stop, sizeof stop, "components/command-stop/%s", same[i]);
+        assert_true(json_equal(at(root, number), at(root, stop)));
+    }
+    assert_component(root, "command-outcome", "state_topic", "\"flux/demo/Site-BESS-01/control\"");
+    assert_component(root, "command-outcome", "device_class", "\"enum\"");
+    assert_int_equal(json_array_size(at(root, "components/command-outcome/options")),
+                     OUTCOME_COUNT);
+    assert_component(root, "command-outcome", "expire_after", NULL); /* it stays as long as it is */
+    assert_component(root, "command-reason", "platform", "\"sensor\"");
+    /* Without a deadman there is neither lease nor takeover. */
+    assert_null(at(root, "components/deadman-took-over"));
+    assert_null(at(root, "components/lease-end"));
+    json_decref(root);
+
+    device.control.deadman_timeout_ns = 1;
+    root = document(&device);
+    assert_component(root, "deadman-took-over", "device_class", "\"problem\"");
+    assert_component(root, "lease-end", "device_class", "\"timestamp\"");
+    json_decref(root);
+
+    /* A meter takes none. */
+    root = document(meter);
+    assert_null(at(root, "components/command-outcome"));
+    assert_null(at(root, "components/command-stop"));
     json_decref(root);
 }
 
@@ -357,29 +419,33 @@ static void test_names_of_any_form(void **state)
     json_t *root = document(&odd);
     (void)state;
     assert_component(root, "mode", "default_entity_id", "\"sensor.demo_odd_1_mode\"");
-    assert_component(root, "mode", "unique_id", "\"fluxbridge-demo-_Odd--1_-mode\"");
+    assert_component(root, "mode", "unique_id", "\"fluxbridge-demo-odd_1-mode\"");
     json_decref(root);
 }
 
-static void assert_gone(const char *info, const char *const *expected)
+/* Pairs of a name and an id. */
+static void assert_former(const char *info, const char *const *expected)
 {
-    char name[TOPIC_MAX + 1] = "untouched";
+    char name[DEVICE_NAME_MAX + 1] = "untouched", id[DEVICE_ID_MAX + 1] = "";
     unsigned index = 0;
-    for (; *expected != NULL; expected++) {
-        assert_true(ha_document_next_gone(&conf, info, &index, name));
-        assert_string_equal(name, *expected);
+    for (; *expected != NULL; expected += 2) {
+        assert_true(ha_document_next_former(info, &index, name, id));
+        assert_string_equal(name, expected[0]);
+        assert_string_equal(id, expected[1]);
     }
-    assert_false(ha_document_next_gone(&conf, info, &index, name));
+    assert_false(ha_document_next_former(info, &index, name, id));
 }
 
-static void test_what_is_gone(void **state)
+static void test_what_was_announced(void **state)
 {
     (void)state;
-    assert_gone("{\"devices\":[\"Old-1\",\"Site-BESS-01\",\"Grid-Meter\",\"Old-2\"]}",
-                (const char *[]){"Old-1", "Old-2", NULL});
-    /* Renamed, if only in its letters' size. */
-    assert_gone("{\"devices\":[\"grid-meter\"]}", (const char *[]){"grid-meter", NULL});
-    assert_gone("{\"devices\":[\"Site-BESS-01\"]}", (const char *[]){NULL});
+    assert_former("{\"devices\":[\"Old-1\",\"Site-BESS-01\"],\"ids\":[\"x/1\",\"b1\"]}",
+                  (const char *[]){"Old-1", "x/1", "Site-BESS-01", "b1", NULL});
+    /* An earlier release has not told the ids. */
+    assert_former("{\"devices\":[\"grid-meter\",\"Old-2\"]}",
+                  (const char *[]){"grid-meter", "", "Old-2", "", NULL});
+    assert_former("{\"devices\":[\"A\",\"B\"],\"ids\":[7]}",
+                  (const char *[]){"A", "", "B", "", NULL});
 }
 
 static void test_nothing_is_removed_for_nonsense(void **state)
@@ -394,7 +460,7 @@ static void test_nothing_is_removed_for_nonsense(void **state)
     };
     (void)state;
     for (unsigned i = 0; i < sizeof nonsense / sizeof nonsense[0]; i++)
-        assert_gone(nonsense[i], (const char *[]){NULL});
+        assert_former(nonsense[i], (const char *[]){NULL});
 }
 
 int main(void)
@@ -410,7 +476,9 @@ int main(void)
         cmocka_unit_test(test_a_fine_step),
         cmocka_unit_test(test_integrated_energy),
         cmocka_unit_test(test_names_of_any_form),
-        cmocka_unit_test(test_what_is_gone),
+        cmocka_unit_test(test_odd_ids),
+        cmocka_unit_test(test_commands),
+        cmocka_unit_test(test_what_was_announced),
         cmocka_unit_test(test_nothing_is_removed_for_nonsense),
     };
     return cmocka_run_group_tests(tests, read_site, free_site);

@@ -1,4 +1,5 @@
 /* status_json: what the bridge says of itself and its devices. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -33,9 +34,10 @@ static void test_documents(void **state)
 {
     (void)state;
     char *text = status_json_bridge(&conf, "5f3a9c1e", 1763791200000);
-    assert_string_equal(text, "{\"version\":\"" FLUXBRIDGE_VERSION
-                              "\",\"site\":\"demo\",\"run\":\"5f3a9c1e\",\"started\":1763791200000,"
-                              "\"devices\":[\"Site-BESS-01\",\"Grid-Meter\"]}");
+    assert_string_equal(text,
+                        "{\"version\":\"" FLUXBRIDGE_VERSION
+                        "\",\"site\":\"demo\",\"run\":\"5f3a9c1e\",\"started\":1763791200000,"
+                        "\"devices\":[\"Site-BESS-01\",\"Grid-Meter\"],\"ids\":[\"b1\",\"m1\"]}");
     free(text);
 
     text = status_json_device(&conf.devices.devices[0]);
@@ -110,10 +112,35 @@ static void test_health(void **state)
     health_free(&health);
 }
 
+static void assert_control(struct lease lease, bool taken_over, const char *last,
+                           const char *expected)
+{
+    char *text = status_json_control(&lease, 2000000000, 1763791200000, taken_over, last);
+    assert_string_equal(text, expected);
+    free(text);
+}
+
+static void test_control(void **state)
+{
+    (void)state;
+    assert_control((struct lease){.value = 50, .end_ns = 1}, false, NULL,
+                   "{\"lease\":null,\"taken_over\":false,\"last\":null}");
+    assert_control((struct lease){.runs = true, .value = 50, .end_ns = 62123000000}, false,
+                   "{\"id\":\"d-1\"}",
+                   "{\"lease\":{\"value\":50,\"until\":1763791260123},\"taken_over\":false,"
+                   "\"last\":{\"id\":\"d-1\"}}");
+    /* It is over and not replaced yet; what it is of is not known after a restart. */
+    assert_control((struct lease){.runs = true, .value = NAN, .end_ns = 1000000000}, true,
+                   "no JSON",
+                   "{\"lease\":{\"value\":null,\"until\":1763791199000},\"taken_over\":true,"
+                   "\"last\":null}");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_documents),
+        cmocka_unit_test(test_control),
         cmocka_unit_test(test_health),
     };
     return cmocka_run_group_tests(tests, read_site, free_site);
