@@ -83,6 +83,28 @@ static enum verdict judge_id(const struct line *line, const struct frame *frame,
     return is_late(line, frame->id) || is_datagram(line) ? ANOTHERS : WRONG;
 }
 
+/* An answer of the function that was asked instead. */
+static void judge_probe(struct line *line, const struct frame *frame, bool refused)
+{
+    const struct step_probe probe = line->probe;
+    uint8_t request[] = {probe.function, 0, 0, 0, 0};
+    link_put16(request + 3, probe.count);
+    bool data = !refused && frame->size == read_answer_size(request);
+    if (data || (refused && !probe.by_length)) {
+        step_answer_probe(line->step, frame->unit, probe, line->heard_ns);
+        line->probe.function = 0;
+        line->probe_ended = true;
+    } else if (refused) {
+        step_refuse_length(line->step, frame->unit, probe.function, line->heard_ns);
+        line->probe_ended = true;
+        int64_t step_ns = step_until_ns(line->step, frame->unit);
+        if (step_ns < line->until_ns)
+            line->until_ns = line->link.until_ns = step_ns;
+    } else if (probe.by_length) {
+        step_hear(line->step, frame->unit, probe.function, line->heard_ns);
+    } /* else such as an echo of the question: shows nothing */
+}
+
 /* By its looks. What a read is answered by is owed by nobody else: see quiet(). */
 static enum verdict judge_looks(struct line *line, const struct frame *frame, const char **why)
 {
@@ -101,13 +123,9 @@ static enum verdict judge_looks(struct line *line, const struct frame *frame, co
     if (same &&
         (!line->asked_before || (!refused && memcmp(frame->pdu, asked->pdu, WRITE_ANSWER) == 0)))
         return MINE;
-    if (line->phase == LINE_PROBE && frame->unit == asked->unit && function == line->probe) {
-        const uint8_t one[] = {function, 0, 0, 0, 1};
-        if (!refused && frame->size != read_answer_size(one))
-            return ANOTHERS; /* such as an echo of the question: shows nothing */
-        step_answer(line->step, frame->unit, function, line->heard_ns);
-        line->probe = 0;
-    } else
+    if (line->phase == LINE_PROBE && frame->unit == asked->unit && function == line->probe.function)
+        judge_probe(line, frame, refused);
+    else
         step_hear(line->step, frame->unit, function, line->heard_ns);
     return ANOTHERS;
 }
@@ -133,7 +151,7 @@ static enum fault take_frames(struct line *line, uint8_t *reply, size_t *reply_s
             break;
         verdict =
             line->step == NULL ? judge_id(line, &frame, &why) : judge_looks(line, &frame, &why);
-        if (line->phase == LINE_PROBE && (line->probe == 0 || line_is_in_step(line))) {
+        if (line->phase == LINE_PROBE && (line->probe.function == 0 || line_is_in_step(line))) {
             *answered = true;
             return FAULT_NONE;
         }

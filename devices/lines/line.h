@@ -32,8 +32,10 @@ struct line {
     int64_t heard_ns;   /* the last byte */
     struct frame asked; /* the request under way; its number is that of the last one sent */
     int64_t timeout_ns;
-    bool asked_before; /* so that an answer may be to the last request of this function */
-    uint8_t probe;     /* the function that was asked instead; 0 = none */
+    bool asked_before;       /* so that an answer may be to the last request of this function */
+    struct step_probe probe; /* what was asked instead; its function is 0 once it is answered */
+    bool probe_ended;        /* be it that it was refused, and shows nothing */
+    int64_t probed_ns;
     unsigned n_probes; /* for this request */
     uint16_t lost;     /* number of the first request without an answer on this connection */
     bool has_lost;

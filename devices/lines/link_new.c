@@ -113,7 +113,8 @@ static enum fault ask(struct line *line)
     if (line->step != NULL) {
         line->got = 0;
         line->asked_before = !line_is_in_step(line);
-        step_ask(line->step, line->asked.unit, line->asked.pdu[0], now_ns, line->timeout_ns);
+        step_ask(line->step, line->asked.unit, line->asked.pdu[0], link_get16(line->asked.pdu + 3),
+                 now_ns, line->timeout_ns);
     }
     return send_frame(line, &line->asked);
 }
@@ -122,19 +123,19 @@ static enum fault ask(struct line *line)
 static enum fault probe(struct line *line)
 {
     const uint8_t unit = line->asked.unit;
-    const int64_t now_ns = link_now_ns(), step_ns = step_until_ns(line->step, unit);
+    const int64_t now_ns = link_now_ns();
     line->got = 0;
     line->phase = LINE_PROBE;
-    line->probe = step_probe(line->step, unit, line->asked.pdu[0]);
-    line->until_ns = step_ns > now_ns && step_ns < now_ns + 2 * line->timeout_ns
-                         ? step_ns
-                         : now_ns + line->timeout_ns;
-    if (line->probe == 0)
+    line->probed_ns = now_ns;
+    line->probe = step_probe(line->step, unit, line->asked.pdu[0], link_get16(line->asked.pdu + 3));
+    line->probe_ended = line->probe.function == 0;
+    line->until_ns = now_ns + line->timeout_ns;
+    if (line->probe_ended)
         return link_await(&line->link, channel_fd(line->channel), POLLIN, line->until_ns);
-    struct frame other = {.unit = unit, .size = 5, .pdu = {line->probe}};
+    struct frame other = {.unit = unit, .size = 5, .pdu = {line->probe.function}};
     memcpy(other.pdu + 1, line->asked.pdu + 1, 2); /* the same address */
-    link_put16(other.pdu + 3, 1);
-    step_ask(line->step, unit, line->probe, now_ns, line->timeout_ns);
+    link_put16(other.pdu + 3, line->probe.count);
+    step_ask_probe(line->step, unit, line->probe, now_ns, line->timeout_ns);
     return send_frame(line, &other);
 }
 
@@ -156,6 +157,16 @@ static enum fault quiet(struct line *line)
     return probe(line);
 }
 
+/* Whether a little more silence will do; then it is waited for. */
+static bool will_be_in_step(struct line *line)
+{
+    int64_t step_ns = step_until_ns(line->step, line->asked.unit);
+    if (step_ns <= link_now_ns() || step_ns >= line->probed_ns + 2 * line->timeout_ns)
+        return false;
+    line->until_ns = line->link.until_ns = step_ns;
+    return true;
+}
+
 /* From one phase to the next, as far as it goes without waiting. */
 static enum fault go_on(struct line *line, uint8_t *reply, size_t *reply_size)
 {
@@ -175,8 +186,11 @@ static enum fault go_on(struct line *line, uint8_t *reply, size_t *reply_size)
             continue;
         if (fault == FAULT_TIMEOUT && !cut && line_is_in_step(line)) {
             fault = FAULT_NONE; /* it was silent long enough */
-            if (line->probe != 0)
-                step_miss(line->step, line->asked.unit, line->probe, link_now_ns());
+            if (!line->probe_ended)
+                step_miss_probe(line->step, line->asked.unit, line->probe, link_now_ns());
+        } else if (fault == FAULT_TIMEOUT && !cut && phase == LINE_PROBE && will_be_in_step(line)) {
+            fault = FAULT_NONE;
+            continue;
         }
         if (fault == FAULT_NONE && ++line->n_probes > PROBES_MAX)
             fault = line_failure(line, FAULT_TIMEOUT, "out of step");

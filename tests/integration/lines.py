@@ -265,8 +265,9 @@ class LateDevice:
         self.busy_until = max(now, self.busy_until) + took
         answer = request[:1] + bytes((request[1] | 0x80, 1))
         if request[1] == 3:
-            word = self.registers[int.from_bytes(request[2:4], "big")]
-            answer = request[:2] + bytes((2,)) + word.to_bytes(2, "big")
+            first, count = (int.from_bytes(request[at:at + 2], "big") for at in (2, 4))
+            answer = request[:2] + bytes((2 * count,)) + b"".join(
+                self.registers.get(first + i, 0).to_bytes(2, "big") for i in range(count))
         return [(self.busy_until, answer + crc(answer))]
 
     def close(self):
@@ -303,12 +304,12 @@ class LateAnswers(flux.Test):
             None, type="three", address=1, poll="%dms" % (300 * flux.PATIENCE), modbus={
                 "serial": line.theirs, "timeout": "%dms" % (200 * flux.PATIENCE)})]),
             env={"FLUXBRIDGE_PROFILES": self.directory})
-        good = 0
+        known = 0
         for message in mqtt.wait_count("Grid-Meter/state", 25, timeout_s=4 * flux.DEADLINE_S):
             for name, value in message.json["data"].items():
                 self.assertIn(value, (held[name], None), message.json)
-            good += message.json["quality"] == "good"
-        self.assertGreater(good, 6)
+                known += value is not None
+        self.assertGreater(known, 25)  # of 75
 
     def test_a_device_that_queues(self):
         self.assert_never_wrong(drops=False)
