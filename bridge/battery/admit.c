@@ -44,7 +44,9 @@ static enum reason judge_value(const struct device *device, unsigned point, doub
                        row->unit);
         return REASON_OUT_OF_RANGE;
     }
-    switch (codec_encode(row, value, words)) {
+    const bool driven = device_drive(device) != NULL && (int)point == device->control.setpoint;
+    switch (driven ? drive_fits(device_drive(device), device->points, value)
+                   : codec_encode(row, value, words)) {
     case CODEC_FITS:
         return REASON_NONE;
     case CODEC_OUT_OF_RANGE:
@@ -53,6 +55,11 @@ static enum reason judge_value(const struct device *device, unsigned point, doub
         return REASON_OUT_OF_RANGE;
     case CODEC_OFF_STEP:
         break;
+    }
+    if (driven && row->made) {
+        (void)snprintf(detail, DETAIL_MAX, "%s %s is finer than the registers can hold", asked,
+                       row->unit);
+        return REASON_OFF_STEP;
     }
     codec_print_number(codec_step(row), bound);
     (void)snprintf(detail, DETAIL_MAX, "%s is finer than the register's step of %s %s", asked,

@@ -119,15 +119,21 @@ static void describe(const struct profile *profile, const struct point *point, s
 {
     struct point_line line = {.used = 0};
     table_cell(table, "%s", point->name);
-    table_cell(table, "%u", point->address);
-    table_cell(table, "0x%04X", point->address);
+    if (!point->made)
+        add(&line, "%u", point->address);
+    cell(table, &line);
+    if (!point->made)
+        add(&line, "0x%04X", point->address);
+    cell(table, &line);
     if (point->model > 0)
         table_cell(table, "model %u", point->model);
     else
-        table_cell(table, "%s", point_table_word(point->table));
+        table_cell(table, "%s", point->made ? "made" : point_table_word(point->table));
     describe_type(point, &line);
     cell(table, &line);
-    table_cell(table, "%s", point_has_registers(point) ? point_order_word(point->order) : "-");
+    if (point_has_registers(point) && !point->made)
+        add(&line, "%s", point_order_word(point->order));
+    cell(table, &line);
     add(&line, "%s", point->unit);
     cell(table, &line);
     describe_scale(profile, point, &line);
@@ -138,7 +144,7 @@ static void describe(const struct profile *profile, const struct point *point, s
         add(&line, "..");
     add_number(&line, "", point->max);
     cell(table, &line);
-    if (point->writable)
+    if (point->writable && !point->made)
         add(&line, "%02u", point_write_function(point));
     cell(table, &line);
     table_cell(table, "%u", point->every);
@@ -163,6 +169,84 @@ static void describe_reading(const struct profile *profile)
                point_table_word(profile->unreadable[i].table), profile->unreadable[i].first,
                profile->unreadable[i].last);
     printf("\n");
+}
+
+/* ---- how a battery of the type is commanded ---- */
+
+static const char *name_of(const struct profile *profile, int point)
+{
+    return point >= 0 ? profile->points[point].name : "-";
+}
+
+static void describe_write(const struct profile *profile, const struct drive_write *write,
+                           struct point_line *line)
+{
+    const struct drive *drive = &profile->drive;
+    add(line, "%s%s = ", write->joined ? "+ " : "", name_of(profile, (int)write->point));
+    if (write->value == DRIVE_NUMBER)
+        add_number(line, "", write->number);
+    else if (write->value == DRIVE_KEY)
+        add(line, "%s", drive->keys[write->key]);
+    else
+        add(line, "%s", drive_value_word(write->value));
+    if (write->value == DRIVE_KEY)
+        add_number(line, ", else ", write->number);
+    if (write->of >= 0)
+        add(line, " in percent of %s", name_of(profile, write->of));
+    if (write->when != DRIVE_ALWAYS)
+        add(line, " (%s)", drive_when_word(write->when));
+}
+
+static void print_writes(const struct profile *profile, const char *name,
+                         const struct drive_list *list)
+{
+    for (unsigned i = 0; i < list->n; i++) {
+        struct point_line line = {.used = 0};
+        describe_write(profile, &list->writes[i], &line);
+        printf("  %-15s %s\n", i == 0 ? name : "", line.text);
+    }
+}
+
+static void print_keepalive(const struct profile *profile)
+{
+    const struct drive *drive = &profile->drive;
+    struct point_line line = {.used = 0};
+    if (drive->every_ns == 0) {
+        printf("  %-15s none: what it holds it holds on\n", "keepalive");
+        return;
+    }
+    if (drive->rewrite)
+        add(&line, "set once more");
+    else
+        add(&line, "%s =", name_of(profile, drive->beat));
+    for (unsigned i = 0; !drive->rewrite && i < drive->n_beats; i++)
+        add_number(&line, i > 0 ? ", " : " ", drive->beats[i]);
+    printf("  %-15s %s, every %g s\n", "keepalive", line.text, (double)drive->every_ns / 1e9);
+}
+
+static void print_control(const struct profile *profile)
+{
+    const struct drive *drive = &profile->drive;
+    printf("\nA battery of this type is commanded so:\n");
+    printf("  %-15s %s\n", "setpoint", name_of(profile, drive->setpoint));
+    printf("  %-15s %s\n", "status", name_of(profile, drive->status));
+    if (drive->soe >= 0 && profile->points[drive->soe].made)
+        printf("  %-15s %s in percent of %s\n", "soe", name_of(profile, drive->energy),
+               name_of(profile, drive->full));
+    else
+        printf("  %-15s %s\n", "soe", name_of(profile, drive->soe));
+    printf("  %-15s %s\n", "blocks", name_of(profile, drive->blocks));
+    print_writes(profile, "engage", &drive->engage);
+    print_writes(profile, "set", &drive->set);
+    print_writes(profile, "release", &drive->release);
+    print_keepalive(profile);
+    if (drive->timeout_s > 0)
+        printf("  %-15s %s%s%g s\n", "device_timeout",
+               drive->timeout >= 0 ? name_of(profile, drive->timeout) : "fixed",
+               drive->timeout >= 0 ? " = " : ": ", drive->timeout_s);
+    for (unsigned i = 0; i < drive->n_proofs; i++)
+        printf("  %-15s %s\n", i == 0 ? "proof" : "", name_of(profile, (int)drive->proofs[i]));
+    printf("  %-15s %s\n", "idle", drive->idle_release ? "release" : "hold");
 }
 
 /* TYPE may be a file: one that ends like a profile, or has a directory and is there. */
@@ -196,6 +280,8 @@ static bool print_table(const struct profile *profile)
     table_free(table);
     if (good)
         describe_reading(profile);
+    if (good && profile->drive.given)
+        print_control(profile);
     return good;
 }
 

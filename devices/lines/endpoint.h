@@ -40,6 +40,7 @@ struct device_modbus {
     int64_t connect_delay_ns;          /* 0: pause between connecting and the first request */
     int word_order;                    /* enum point_order, in place of the type's; -1 = none */
     int64_t address_shift;             /* 0: added to every address of the type */
+    int64_t device_timeout_ns;         /* 0: the type's; without a sign of life the battery stops */
     bool loose_transaction_id;         /* answers do not bear the id of their request */
     bool echo;                         /* what is sent comes back in front of the answer */
     bool tls;                          /* Modbus/TCP Security */

@@ -18,8 +18,10 @@ int device_find_point(const struct device *device, const char *name)
 
 bool device_may_write(const struct device *device, unsigned point)
 {
+    const bool control =
+        device_drive(device) ? (int)point == device->control.setpoint : device->controllable;
     return point < device->n_points && device->points[point].writable &&
-           (device->controllable || device->points[point].commanded);
+           (control || device->points[point].commanded);
 }
 
 bool device_takes_commands(const struct device *device)

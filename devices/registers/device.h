@@ -34,9 +34,10 @@ struct device_control {
     int64_t deadman_timeout_ns;                /* 0 = no deadman */
     double deadman_value;                      /* kW */
     /* Indices into `points` of the rows that the control sequence reads and
-     * writes, found by name: status soe target_power available_blocks
-     * command_source. -1 = the type has none. */
+     * writes: as the type's own control group says, else found by name: status soe
+     * target_power available_blocks command_source. -1 = the type has none. */
     int status, soe, setpoint, blocks, source;
+    struct drive_site drive; /* with a type that says how it is commanded: the site's part */
 };
 
 struct device {
@@ -63,8 +64,14 @@ int64_t device_silence_ns(const struct device *device);
 int device_find_point(const struct device *device, const char *name);
 
 /* Whether a command may name this point: it is writable in the type, and the
- * device has a `control` group or names it in `writable`. */
+ * device has a `control` group or names it in `writable`. Where the type says how it is
+ * commanded, the first is the setpoint alone. */
 bool device_may_write(const struct device *device, unsigned point);
+/* Whether its battery is commanded as its type's control group says. */
+static inline const struct drive *device_drive(const struct device *device)
+{
+    return device->controllable && device->profile->drive.given ? &device->profile->drive : NULL;
+}
 /* Whether a command may name any of its points. */
 bool device_takes_commands(const struct device *device);
 

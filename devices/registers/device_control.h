@@ -12,9 +12,10 @@
  * their life, and that no point is the setpoint. */
 extern const struct device_control device_no_control;
 
-/* Reads the group `control` into a device that has its points, in a copy of its own:
- * finds the rows by name, and gives them the site's labels, sign and limits. Problems are
- * reported through `cfg`. */
-void device_control_read(struct cfg *cfg, const struct cfg_setting *group, struct device *device);
+/* Reads the group `control` of a device's group into a device that has its points, in a copy of its
+ * own: finds the rows, by name or as the type says, and gives them the site's labels, sign and
+ * limits. Problems are reported through `cfg`. */
+void device_control_read(struct cfg *cfg, const struct cfg_setting *of_device,
+                         struct device *device);
 
 #endif

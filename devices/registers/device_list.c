@@ -180,9 +180,13 @@ static void read_device(struct cfg *cfg, const struct cfg_setting *group, bool b
             find_profile(cfg, cfg_member(group, "type"), directories, head.type, list);
     if (!device->profile || device->profile->n_points == 0)
         return;
+    const struct drive *drive = &device->profile->drive;
+    if (device->modbus.device_timeout_ns != 0 && !(drive->given && drive->timeout >= 0))
+        cfg_problem(cfg, cfg_member(modbus, "device_timeout"),
+                    "type '%s' has no device_timeout that can be set", device->profile->type);
     device_points_read(cfg, group, device);
     if (control && battery && device->points)
-        device_control_read(cfg, control, device);
+        device_control_read(cfg, group, device);
     for (unsigned i = 0; i < device->n_points && modbus && device->modbus.address == 0; i++)
         if (device->points && device_may_write(device, i)) {
             cfg_problem(cfg, cfg_member(modbus, "address"),

@@ -42,6 +42,11 @@ static void read_override(struct cfg *cfg, const struct cfg_setting *group, stru
     if (seen[index])
         cfg_problem(cfg, group, "point '%s' stands here twice", point->name);
     seen[index] = true;
+    if (point->made && (!isnan(override.scale) || cfg_member(group, "unit") ||
+                        cfg_member(group, "counter") || cfg_member(group, "sentinels")))
+        cfg_problem(cfg, group,
+                    "%s is made of other points: only low, high and deadband are its own",
+                    point->name);
     bool limited = !isnan(point->min) || !isnan(point->max);
     if (limited && (!isnan(override.scale) || cfg_member(group, "unit")))
         cfg_problem(cfg, group, "%s has write limits in %s: its scale and unit are fixed",
@@ -80,6 +85,8 @@ static void move_points(struct cfg *cfg, const struct cfg_setting *group, struct
     const struct cfg_setting *shift = cfg_lookup(group, "modbus.address_shift");
     for (unsigned i = 0; i < device->n_points; i++) {
         struct point *point = &device->points[i];
+        if (point->made)
+            continue;
         int64_t address = point->address + (point->model ? 0 : modbus->address_shift);
         if (modbus->word_order >= 0 && !point->own_order)
             point->order = (enum point_order)modbus->word_order;
@@ -111,6 +118,11 @@ static void read_writable(struct cfg *cfg, const struct cfg_setting *list, struc
                         device->profile->type, text);
         else if (device->points[index].commanded)
             cfg_problem(cfg, name, "writable names '%s' twice", text);
+        else if (device->points[index].made ||
+                 drive_writes(&device->profile->drive, (unsigned)index))
+            cfg_problem(cfg, name,
+                        "'%s' is written by the type's control group alone: command target_power",
+                        text);
         else
             device->points[index].commanded = true;
     }

@@ -34,6 +34,7 @@ static const struct cfg_field MODBUS[] = {
     {"address_shift", CFG_INTEGER, FIELD(address_shift), .min = -65535, .max = 65535},
     {"request_gap", CFG_DURATION, FIELD(request_gap_ns), .min = 0, .max = 10},
     {"connect_delay", CFG_DURATION, FIELD(connect_delay_ns), .min = 0, .max = 60},
+    {"device_timeout", CFG_DURATION, FIELD(device_timeout_ns), .min = 0.1, .max = 86400},
     {"loose_transaction_id", CFG_BOOLEAN, FIELD(loose_transaction_id)},
     {"echo", CFG_BOOLEAN, FIELD(echo)},
     CFG_END,

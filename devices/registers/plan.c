@@ -123,10 +123,13 @@ static unsigned longest(const struct plan *plan)
 
 static bool is_wanted(const struct device *device, const bool *wanted, unsigned index)
 {
-    bool scales = false;
+    bool needed = false;
     for (unsigned i = 0; wanted && i < device->n_points; i++)
-        scales = scales || (wanted[i] && device->points[i].scale_row == index + 1);
-    return !wanted || wanted[index] || scales;
+        needed = needed ||
+                 (wanted[i] &&
+                  (device->points[i].scale_row == index + 1 ||
+                   (device->points[i].made && drive_needs(&device->profile->drive, i, index))));
+    return !device->points[index].made && (!wanted || wanted[index] || needed);
 }
 
 struct plan *plan_new(const struct device *device, const bool *wanted)

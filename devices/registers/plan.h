@@ -40,8 +40,8 @@ struct plan_block {
 };
 
 /* A plan over the points of `device` for which `wanted[i]` (NULL = all), and the rows
- * that scale them. One over some points alone asks for all of them each time, however
- * silent they were. NULL when out of memory. */
+ * that scale them or that they are made of. One over some points alone asks for all of them each
+ * time, however silent they were. NULL when out of memory. */
 struct plan *plan_new(const struct device *device, const bool *wanted);
 void plan_free(struct plan *plan);
 

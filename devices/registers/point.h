@@ -75,6 +75,7 @@ struct point {
     uint16_t model;      /* SunSpec: address counts from this model's ID register; 0 = none */
     uint16_t scale_row;  /* the row whose value n gives 10^n to this one's scale: its index + 1 */
     bool writable;
+    bool made;       /* of other points, by the type's control group: it has no registers */
     bool commanded;  /* a device's own: its configuration lets commands write it */
     bool enumerated; /* published as its label, and as <name>_code */
     double scale;    /* value = raw * scale * 10^n + offset, in `unit` */

@@ -27,6 +27,7 @@ static const struct cfg_field HEAD[] = {
     {"sunspec_model", CFG_INTEGER, FIELD(head, rows.sunspec_model), .min = 1, .max = 65534},
     {.key = "unreadable", .kind = CFG_OTHER},
     {"points", CFG_OTHER, .required = true},
+    {.key = "control", .kind = CFG_OTHER},
     CFG_END,
 };
 
@@ -132,11 +133,11 @@ static void read_points(struct cfg *cfg, const struct cfg_setting *list, const s
                         struct profile *profile)
 {
     unsigned n = cfg_is_list(list) ? cfg_length(list) : 0;
-    if (n < 1 || n > PROFILE_POINTS_MAX) {
-        cfg_problem(cfg, list, "points must be a list of 1 to %d groups", PROFILE_POINTS_MAX);
+    if (n < 1 || n > PROFILE_ROWS_MAX) {
+        cfg_problem(cfg, list, "points must be a list of 1 to %d groups", PROFILE_ROWS_MAX);
         return;
     }
-    profile->points = calloc(n, sizeof *profile->points);
+    profile->points = calloc(n + DRIVE_MADE_MAX, sizeof *profile->points);
     if (!profile->points) {
         cfg_problem(cfg, list, "out of memory");
         return;
@@ -198,6 +199,9 @@ static void read_root(struct cfg *cfg, const struct cfg_setting *root, struct pr
     const struct cfg_setting *points = cfg_member(root, "points");
     if (points)
         read_points(cfg, points, &head, profile);
+    const struct cfg_setting *control = cfg_member(root, "control");
+    if (control && profile->points)
+        drive_read(cfg, control, profile->points, &profile->n_points, &profile->drive);
 }
 
 struct profile *profile_read_file(struct cfg *cfg, const char *path, const char *type)

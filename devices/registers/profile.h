@@ -8,9 +8,14 @@
 #define DEVICES_REGISTERS_PROFILE_H
 
 #include "devices/registers/cfg.h"
+#include "devices/registers/drive.h"
 #include "devices/registers/point.h"
 
-enum { PROFILE_POINTS_MAX = 256, PROFILE_RANGES_MAX = 32 };
+enum {
+    PROFILE_ROWS_MAX = 256,                                 /* of a file */
+    PROFILE_POINTS_MAX = PROFILE_ROWS_MAX + DRIVE_MADE_MAX, /* with those that are made */
+    PROFILE_RANGES_MAX = 32
+};
 
 /* Registers first..last that may not be read through when they lie in a gap. */
 struct profile_range {
@@ -29,6 +34,7 @@ struct profile {
     struct point *points;
     unsigned n_unreadable;
     struct profile_range unreadable[PROFILE_RANGES_MAX];
+    struct drive drive; /* how a battery of this type is commanded */
 };
 
 /* Reads the profile of `type` from the first directory of `directories`

@@ -46,6 +46,7 @@ static enum scan_step end(struct scan *scan, enum fault *fault)
         scan->failed +=
             plan_fail_missing(scan->plan, scan->number, FAULT_ILLEGAL_ADDRESS, scan->values);
     plan_end(scan->plan, scan->values, !broken, scan->next);
+    drive_make(&scan->device->profile->drive, scan->device->points, scan->values);
     if (broken)
         *fault = scan->silence;
     return broken ? SCAN_BROKEN : SCAN_DONE;

@@ -121,7 +121,7 @@ static bool area_measure(struct image *image, enum point_table table)
     }
     for (unsigned i = 0; i < image->device->n_points; i++) {
         const struct point *point = &image->points[i];
-        if (point->table != table)
+        if (point->table != table || point->made)
             continue;
         if (point->address < first)
             first = point->address;
@@ -153,7 +153,7 @@ static void area_mark(struct image *image, enum point_table table)
     }
     for (unsigned i = 0; i < device->n_points; i++) {
         const struct point *point = &image->points[i];
-        if (point->table == table && point->writable)
+        if (point->table == table && point->writable && !point->made)
             for (unsigned j = 0; j < point_width(point); j++)
                 area->access[point->address - area->first + j] |= WRITABLE;
     }
@@ -393,6 +393,8 @@ static void put_number(const struct point *point, double number, uint16_t *words
 void image_put(struct image *image, unsigned index, double number)
 {
     struct point point = image->points[index];
+    if (point.made)
+        return;
     struct area *area = area_of(image, point.table);
     uint16_t *words = word_of(area, point.address);
     int exponent = 0;
@@ -421,5 +423,7 @@ struct value image_get(const struct image *image, unsigned index)
 {
     const struct point *point = &image->points[index];
     const struct area *area = area_of(image, point->table);
+    if (point->made)
+        return (struct value){.state = VALUE_ABSENT};
     return codec_decode(point, word_of(area, point->address));
 }

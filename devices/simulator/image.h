@@ -35,7 +35,8 @@ size_t image_answer(struct image *image, const uint8_t *request, size_t size,
 size_t image_refuse(const uint8_t *request, enum fault exception, uint8_t reply[LINK_PDU_MAX]);
 
 /* Sets a point, in its unit, to the nearest value its register can hold. A
- * number beyond the register's range leaves it as it was. */
+ * number beyond the register's range leaves it as it was; so does one for a point that is
+ * made of others, which is VALUE_ABSENT below. */
 void image_put(struct image *image, unsigned point, double number);
 
 /* What the registers of a point hold now. */

@@ -31,8 +31,8 @@ static inline bool read_devices(const char *text, struct device_list *list, cons
 #define MODBUS  "host = \"10.0.0.7\"; address = 1;"
 #define CONTROL "ready_status = [ 1 ]; min_kw = -250.0; max_kw = 250; positive_is = \"discharge\";"
 
-static const char *battery(const char *names, const char *modbus, const char *more,
-                           const char *control)
+static inline const char *battery(const char *names, const char *modbus, const char *more,
+                                  const char *control)
 {
     static char text[4096];
     snprintf(text, sizeof text, "devices: { bess = ( {\n%s\nmodbus: { %s };\n%s\n%s%s%s\n} ); };\n",

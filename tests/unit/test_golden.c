@@ -80,20 +80,33 @@ static void expect(struct golden *golden, const char *name, const char *suffix, 
     fail_msg("no golden value for %s", whole);
 }
 
-static void compare(const struct profile *profile, struct golden *golden)
+/* The values of all rows, as a scan gives them. */
+static void decode_golden(const struct profile *profile, const struct golden *golden,
+                          struct value *values)
 {
     for (unsigned i = 0; i < profile->n_points; i++) {
         const struct point *point = &profile->points[i];
-        char text[CODEC_TEXT_MAX], code[CODEC_TEXT_MAX];
-        for (unsigned k = 0; k < point_width(point); k++)
+        for (unsigned k = 0; k < point_width(point) && !point->made; k++)
             assert_true(golden->given[table_in(point)][address_in(point) + k]);
-        struct value value =
-            codec_decode(point, &golden->words[table_in(point)][address_in(point)]);
+        if (!point->made)
+            values[i] = codec_decode(point, &golden->words[table_in(point)][address_in(point)]);
         if (point->scale_row) {
             const struct point *row = &profile->points[point->scale_row - 1];
             struct value scale = codec_decode(row, &golden->words[table_in(row)][address_in(row)]);
-            codec_rescale(point, &scale, &value);
+            codec_rescale(point, &scale, &values[i]);
         }
+    }
+    drive_make(&profile->drive, profile->points, values);
+}
+
+static void compare(const struct profile *profile, struct golden *golden)
+{
+    struct value values[PROFILE_POINTS_MAX];
+    decode_golden(profile, golden, values);
+    for (unsigned i = 0; i < profile->n_points; i++) {
+        const struct point *point = &profile->points[i];
+        char text[CODEC_TEXT_MAX], code[CODEC_TEXT_MAX];
+        const struct value value = values[i];
         assert_int_equal(value.state, VALUE_READ);
         codec_print(point, &value, text);
         if (point->enumerated) {

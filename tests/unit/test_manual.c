@@ -249,7 +249,7 @@ static void test_every_key_is_described(void **state)
     head_defaults =
         (struct head){.poll_ns = device->poll_ns, .longest_silence_ns = device->longest_silence_ns};
     modbus_defaults = device->modbus;
-    sheet_defaults = (struct sheet){.control = device->control};
+    sheet_defaults = (struct sheet){.control = device->control, .idle = -1};
     FILE *out = open_memstream(&expected, &size);
     assert_non_null(out);
     for (size_t i = 0; i < N_GROUPS; i++) {

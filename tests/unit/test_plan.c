@@ -103,7 +103,7 @@ static void a_long_run_is_divided(void **state)
     (void)state;
     struct site site;
     a_site(&site);
-    for (unsigned i = 0; i < PROFILE_POINTS_MAX; i++)
+    for (unsigned i = 0; i < PROFILE_ROWS_MAX; i++)
         add(&site, POINT_INPUT, i, POINT_UINT16);
     assert_blocks(&site, "4:0+125(125) 4:125+125(125) 4:250+6(6)");
 }

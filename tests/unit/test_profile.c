@@ -128,7 +128,7 @@ static void as_many_as_there_may_be(void **state)
         unsigned most;
     } rows[] = {
         {"points = (", "{ name = \"p#\"; address = #; type = \"int16\"; }", ");",
-         "test.cfg:1: points must be a list of 1 to 256 groups\n", PROFILE_POINTS_MAX},
+         "test.cfg:1: points must be a list of 1 to 256 groups\n", PROFILE_ROWS_MAX},
         {"unreadable = (", "{ first = 9#; last = 9#; }", "); " ONE_POINT,
          "test.cfg:1: unreadable must be a list of at most 32 groups\n", PROFILE_RANGES_MAX},
         {"points = ( { name = \"a\"; address = 0; type = \"int16\"; labels = (",
