@@ -15,17 +15,17 @@ ROOMS = {
     "devices/lines":
         "endpoint fault claim link bustime frame step dial tls serial channel line link_new",
     "devices/registers":
-        "point codec plausible cfg_value cfg_lexer cfg_hint cfg sunspec row profile place device "
-        "device_points device_control device_list plan bus_share scan",
+        "point codec plausible cfg_value cfg_lexer cfg_hint cfg sunspec drive row profile place device "
+        "device_points device_drive device_control device_list plan bus_share scan",
     "devices/simulator": "plant image rtu server main",
     "bridge/base": "clock log guard owner notify backoff ring",
-    "bridge/model": "reason command outcome sample health lease timetable",
+    "bridge/model": "reason control_state command outcome sample health lease timetable",
     "bridge/site": "conf",
     "bridge/wire": "json_text topic command_json schedule_json outcome_json sample_json sparkplug status_json",
     "bridge/store": "database state layouts queue outbox scans spool spooler",
     "bridge/battery":
         "admit own interlock intent deadman fallback remembered unsettled schedule scheduled "
-        "trust sequence battery",
+        "trust script driver scripted sequence battery",
     "bridge/commands":
         "mailbox inbox audit_file recent last_outcomes audit answered answers subscriber",
     "bridge/telemetry": "agenda due on_change energy latest polled poller",

@@ -8,6 +8,7 @@
 #include "bridge/base/clock.h"
 #include "bridge/base/log.h"
 #include "bridge/battery/admit.h"
+#include "bridge/battery/driver.h"
 #include "bridge/battery/fallback.h"
 #include "bridge/battery/intent.h"
 #include "bridge/battery/own.h"
@@ -27,6 +28,7 @@ struct battery {
     struct battery_setup setup;
     const struct device *device;
     struct sequence *sequence;
+    struct driver *driver;  /* NULL: its type does not say how it is commanded */
     struct intent *intents; /* by point */
     struct claim claim;     /* the right to write */
 
@@ -36,6 +38,11 @@ struct battery {
     int64_t last_write_ns;       /* of the setpoint */
     int64_t ended_ns;            /* of the last sequence */
     int64_t rest_ns;
+
+    bool begins;             /* a script's first request is about to go out */
+    bool releases;           /* the sequence is no command's: it lets the battery go */
+    struct outcome released; /* what came of that */
+    bool release_told;       /* that it did not go well */
 
     struct fallback fallback;
     struct scheduled scheduled;
@@ -85,7 +92,9 @@ static void describe_lease(const struct battery *battery, struct remembered *now
     const int64_t end_ns = deadman->end_ns;
     now->kind = deadman->stopped ? REMEMBERED_LEASE_STOPPED : REMEMBERED_LEASE;
     if (battery->kept.kind == now->kind && battery->kept.end_ns == end_ns) {
-        *now = battery->kept;
+        now->end_ns = end_ns;
+        now->end_utc_ms = battery->kept.end_utc_ms;
+        memcpy(now->boot, battery->kept.boot, sizeof(now->boot));
         return;
     }
     now->end_ns = end_ns;
@@ -101,6 +110,10 @@ static void remember(struct battery *battery)
     struct intent_stops open;
     if (intent == NULL)
         return;
+    if (battery->driver != NULL && (battery->begins || driver_is_half(battery->driver)))
+        now.hold = REMEMBERED_HALF;
+    else if (battery->driver != NULL && driver_is_at_zero(battery->driver))
+        now.hold = REMEMBERED_ZERO;
     intent_open_stops(intent, &open);
     for (unsigned i = 0; i < open.n; i++) {
         const struct command *command = &battery->commands[open.tokens[i]];
@@ -119,6 +132,23 @@ static void remember(struct battery *battery)
     battery->kept_mark = remembered_keep(battery->setup.state, battery->device->id, &now);
 }
 
+/* What an earlier run has left half done is undone, and a zero that it held is held on. */
+static void recall_hold(struct battery *battery, int64_t now_ns)
+{
+    const bool stop = battery->kept.kind == REMEMBERED_STOP;
+    if (battery->driver == NULL || battery->kept.hold == REMEMBERED_FREE || stop)
+        return;
+    if (battery->kept.hold == REMEMBERED_HALF)
+        driver_owe_release(battery->driver, now_ns);
+    else
+        intent_owe(power(battery), INTENT_NONE, now_ns);
+    log_warning("the run before %s device=%s",
+                battery->kept.hold == REMEMBERED_HALF
+                    ? "was not done with the battery: it is released"
+                    : "held the battery at zero: it is told so again",
+                name_of(battery));
+}
+
 static void recall(struct battery *battery)
 {
     const int64_t now_ns = clock_mono_ns();
@@ -134,6 +164,7 @@ static void recall(struct battery *battery)
     if (kept->kind == REMEMBERED_LEASE || kept->kind == REMEMBERED_LEASE_STOPPED)
         deadman_resume(deadman, remembered_end_ns(kept, battery->boot, now_ns, clock_utc_ms(),
                                                   deadman->timeout_ns));
+    recall_hold(battery, now_ns);
     if (kept->kind != REMEMBERED_STOP)
         return;
     intent_owe(intent, INTENT_NONE, now_ns);
@@ -190,6 +221,19 @@ static void settle(struct battery *battery, unsigned point, const struct value *
     if (unsettled_see(&battery->unsettled[point], battery->device, held, clock_mono_ns(),
                       &corrected))
         tell(battery, &corrected);
+}
+
+/* A battery that has left what it was told: its lease is over, and nothing is written
+ * before a newer command. */
+static void tell_lost(struct battery *battery)
+{
+    struct outcome lost;
+    if (battery->driver == NULL || !driver_take_lost(battery->driver, &lost))
+        return;
+    deadman_done(&battery->fallback.deadman);
+    scheduled_lose(&battery->scheduled);
+    remember(battery);
+    tell(battery, &lost);
 }
 
 /* ---- what comes in ---- */
@@ -467,6 +511,9 @@ static bool take_entry(struct battery *battery, const struct outcome *outcome)
         deadman_hand_over(&battery->fallback.deadman);
     if (confirmed)
         battery->held_kw = outcome->command.value;
+    if (confirmed && battery->driver != NULL && battery->scheduled.schedule.table->releases &&
+        battery->scheduled.schedule.begun_ms == SCHEDULE_NEVER)
+        driver_owe_release(battery->driver, clock_mono_ns());
     return scheduled_take(&battery->scheduled, outcome, battery->rest_ns);
 }
 
@@ -492,6 +539,142 @@ static bool own_goes_first(const struct battery *battery, int point, int64_t now
            fallback_goes_first(&battery->fallback, battery->commands[intent->setpoint].mono_ns);
 }
 
+/* ---- letting go ---- */
+
+/* A device that others wait for was silent for so long. */
+static void rest_after(struct battery *battery, int64_t silence_ns, int64_t now_ns)
+{
+    if (!battery->setup.shares_line || silence_ns == 0)
+        return;
+    if (battery->rest_ns < now_ns)
+        battery->rest_ns = now_ns;
+    battery->rest_ns += link_rest_ns(silence_ns);
+}
+
+static int64_t release_due_ns(const struct battery *battery)
+{
+    const int64_t due_ns =
+        battery->driver != NULL ? driver_release_ns(battery->driver) : CLOCK_NEVER;
+    return due_ns < battery->rest_ns ? battery->rest_ns : due_ns;
+}
+
+static void end_release(struct battery *battery, bool released)
+{
+    const int64_t now_ns = clock_mono_ns();
+    battery->releases = false;
+    rest_after(battery, sequence_silence_ns(battery->sequence), now_ns);
+    sequence_rest(battery->sequence);
+    driver_end_release(battery->driver, released, now_ns + INTENT_RETRY_NS);
+    if (released)
+        log_info("the battery is released device=%s", name_of(battery));
+    else if (!battery->release_told)
+        log_warning("the battery is not released, it is tried each second device=%s why=\"%s\"",
+                    name_of(battery), battery->released.detail);
+    battery->release_told = !released;
+    if (released) /* nothing is held that a lease would be for */
+        deadman_see_rest(&battery->fallback.deadman);
+    battery->ended_ns = now_ns;
+    remember(battery);
+}
+
+static void begin_release(struct battery *battery, struct link *link)
+{
+    char holder[CLAIM_TEXT_MAX];
+    battery->released = (struct outcome){.command = {.author = AUTHOR_EXIT}};
+    sequence_begin_release(battery->sequence, &battery->released);
+    battery->releases = true;
+    if (link_open(link, battery->device->modbus.timeout_ns) != FAULT_NONE) {
+        (void)snprintf(battery->released.detail, DETAIL_MAX, "%s", link->error);
+        end_release(battery, false);
+    } else if (!holds_claim(battery, link, holder)) {
+        end_release(battery, true); /* who holds it has the say */
+    }
+}
+
+/* A stop goes first; what is left of the release is not: it begins anew, or is not owed. */
+static void go_on_releasing(struct battery *battery, struct link *link)
+{
+    const struct intent *intent = power(battery);
+    if (intent_stop_is_due(intent, clock_mono_ns())) {
+        sequence_cut(battery->sequence);
+    } else if (sequence_state(battery->sequence) == SEQUENCE_WRITE && !link_is_sound(link)) {
+        link_close(link);
+        sequence_step(battery->sequence, link);
+    } else if (sequence_state(battery->sequence) != SEQUENCE_PAUSE) {
+        sequence_step(battery->sequence, link);
+    }
+    if (sequence_state(battery->sequence) == SEQUENCE_ENDED)
+        end_release(battery, battery->released.kind == OUTCOME_CONFIRMED);
+}
+
+/* ---- the keepalive ---- */
+
+/* When the entry ends that the battery holds. */
+static int64_t entry_end_ns(const struct battery *battery)
+{
+    const struct schedule *schedule = &battery->scheduled.schedule;
+    const struct schedule_now now = scheduled_now(&battery->scheduled, SCHEDULE_NEVER);
+    const struct timetable_entry *entry = schedule_entry(schedule, &now);
+    if (!schedule->holds || entry == NULL || entry->start_ms != schedule->done_ms)
+        return 0;
+    return now.mono_ns + (schedule_next_ms(schedule, now.utc_ms) - now.utc_ms) * CLOCK_NS_PER_MS;
+}
+
+/* Until when what it holds may be: whatever is not zero, no longer than its lease, or the
+ * entry that it is of. */
+static int64_t hold_end_ns(const struct battery *battery)
+{
+    if (battery->driver != NULL && driver_author(battery->driver) == AUTHOR_SCHEDULE)
+        return entry_end_ns(battery);
+    const struct deadman *deadman = &battery->fallback.deadman;
+    if (deadman->timeout_ns == 0)
+        return deadman->stopped ? 0 : CLOCK_NEVER;
+    return deadman->state == DEADMAN_ARMED && !deadman->stopped ? deadman->end_ns : 0;
+}
+
+/* Whether a stop waits or is written: nothing goes before it. */
+static bool is_stopping(const struct battery *battery)
+{
+    const struct intent *intent = power(battery);
+    return intent->stops.n > 0 || intent->work == INTENT_STOP;
+}
+
+/* From when on a keepalive may be sent: as soon as it is `due`, or before something else
+ * is asked. */
+static int64_t beat_from_ns(const struct battery *battery, bool due)
+{
+    const int64_t end_ns = hold_end_ns(battery);
+    if (battery->driver == NULL || battery->releases || is_stopping(battery) ||
+        sequence_state(battery->sequence) == SEQUENCE_WRITE ||
+        sequence_state(battery->sequence) == SEQUENCE_ENDED)
+        return CLOCK_NEVER;
+    const int64_t from_ns = due ? driver_beat_ns(battery->driver, end_ns)
+                                : driver_beat_early_ns(battery->driver, end_ns);
+    return from_ns < battery->rest_ns ? battery->rest_ns : from_ns;
+}
+
+bool battery_beats(const struct battery *battery)
+{
+    return beat_from_ns(battery, false) <= clock_mono_ns();
+}
+
+int64_t battery_beat_by_ns(const struct battery *battery)
+{
+    return beat_from_ns(battery, true) == CLOCK_NEVER
+               ? CLOCK_NEVER
+               : driver_beat_by_ns(battery->driver, hold_end_ns(battery));
+}
+
+static void beat(struct battery *battery, struct link *link)
+{
+    struct health *health = battery->setup.health;
+    int64_t silence_ns = 0;
+    const bool late = driver_beat(battery->driver, link, hold_end_ns(battery), &silence_ns);
+    rest_after(battery, silence_ns, clock_mono_ns());
+    if (late && health != NULL && health->devices != NULL)
+        health_count(&health->devices[battery->setup.index].beats_late);
+}
+
 /* Begins what is next, if anything is. */
 static void begin_next(struct battery *battery, struct link *link)
 {
@@ -500,7 +683,9 @@ static void begin_next(struct battery *battery, struct link *link)
     enum command_author author;
     struct schedule_wish wish;
     double value;
-    if (schedule_goes_first(battery, point, now_ns, &wish)) {
+    if (release_due_ns(battery) <= now_ns && !intent_stop_is_due(power(battery), now_ns)) {
+        begin_release(battery, link);
+    } else if (schedule_goes_first(battery, point, now_ns, &wish)) {
         battery->live_had_its_turn = false;
         if (intent_begin_own(power(battery), now_ns))
             begin_entry(battery, &wish, link);
@@ -530,19 +715,33 @@ static void note_firing(struct battery *battery)
     battery->firing = firing;
 }
 
+static void note_control(const struct battery *battery)
+{
+    struct health *health = battery->setup.health;
+    if (battery->driver != NULL && health != NULL && health->devices != NULL)
+        atomic_store_explicit(&health->devices[battery->setup.index].control,
+                              (int)driver_state(battery->driver), memory_order_relaxed);
+}
+
 static void note_times(struct battery *battery, const struct outcome *outcome)
 {
-    const int64_t silence_ns = sequence_silence_ns(battery->sequence);
     battery->ended_ns = outcome->done_ns;
     if (outcome->written_ns != 0 && outcome->kind != OUTCOME_FAILED &&
         battery->device->controllable &&
         (int)outcome->command.point == battery->device->control.setpoint)
         battery->last_write_ns = outcome->written_ns;
-    if (!battery->setup.shares_line || silence_ns == 0)
-        return;
-    if (battery->rest_ns < outcome->done_ns)
-        battery->rest_ns = outcome->done_ns;
-    battery->rest_ns += link_rest_ns(silence_ns);
+    rest_after(battery, sequence_silence_ns(battery->sequence), outcome->done_ns);
+}
+
+/* Tells the driver what came of it. */
+static void tell_driver(struct battery *battery, const struct outcome *outcome)
+{
+    const struct intent *intent = power(battery);
+    struct driver_end end = sequence_end(battery->sequence);
+    end.outcome = outcome;
+    end.stop_waits = intent->stops.n > 0 || intent->is_owed;
+    battery->begins = false;
+    driver_end(battery->driver, &end);
 }
 
 /* Until when a live setpoint that was written then goes before the schedule. */
@@ -572,6 +771,7 @@ static void finish(struct battery *battery)
     struct outcome corrected;
 
     outcome->done_ns = clock_mono_ns();
+    tell_lost(battery);
     sequence_rest(battery->sequence);
     note_times(battery, outcome);
     if (outcome->written_ns != 0 && outcome->kind != OUTCOME_FAILED &&
@@ -583,6 +783,8 @@ static void finish(struct battery *battery)
     if (retry_ns < battery->rest_ns)
         retry_ns = battery->rest_ns;
     intent_end(intent, zero, confirmed, retry_ns, &settled);
+    if (battery->driver != NULL && intent == power(battery))
+        tell_driver(battery, outcome);
     const bool own_told = work == INTENT_OWN && take_own(battery, outcome);
     if (work == INTENT_STOP) /* what it cut off may have begun a lease */
         deadman_stop(&battery->fallback.deadman);
@@ -610,16 +812,24 @@ static void finish(struct battery *battery)
 static void write_or_not(struct battery *battery, struct link *link)
 {
     const struct command *command = &battery->outcome.command;
+    const struct intent *intent = &battery->intents[battery->working];
     struct intent_stops settled;
-    if (clock_mono_ns() >= command->expires_ns) {
+    if (battery->outcome.written_ns == 0 && clock_mono_ns() >= command->expires_ns) {
         sequence_refuse(battery->sequence, REASON_EXPIRED,
                         "its life ended before it could be written");
-    } else if (is_out_of_date(battery)) {
+    } else if (battery->outcome.written_ns == 0 && is_out_of_date(battery)) {
         sequence_refuse(battery->sequence, REASON_EXPIRED, "the entry is not in force any more");
     } else if (!link_is_sound(link)) {
         link_close(link);
         sequence_step(battery->sequence, link);
+    } else if (battery->outcome.written_ns != 0 ||
+               (!sequence_carries(battery->sequence) && !intent->overtaken)) {
+        battery->begins = true;
+        if (!sequence_has_written(battery->sequence))
+            remember(battery); /* should this run end in the middle, the next undoes it */
+        sequence_step(battery->sequence, link);
     } else if (intent_write(&battery->intents[battery->working], command->stop, &settled)) {
+        battery->begins = battery->driver != NULL && intent == power(battery);
         remember(battery); /* a stop that this ends is not the next run's either */
         sequence_step(battery->sequence, link);
     } else {
@@ -632,6 +842,8 @@ static bool is_preceded(const struct battery *battery)
 {
     const struct intent *intent = power(battery);
     const struct command *command = &battery->outcome.command;
+    if (battery->releases)
+        return intent_stop_is_due(intent, clock_mono_ns());
     return intent != NULL && intent->stops.n > 0 && (!command->stop || command_is_own(command));
 }
 
@@ -694,13 +906,26 @@ void battery_step(struct battery *battery, struct link *link)
 {
     tend_schedule(battery);
     /* To begin may open the link, which may take a while: no more in that step. */
-    if (sequence_state(battery->sequence) == SEQUENCE_IDLE)
+    if (battery_beats(battery))
+        beat(battery, link);
+    else if (sequence_state(battery->sequence) == SEQUENCE_IDLE)
         begin_next(battery, link);
+    else if (battery->releases)
+        go_on_releasing(battery, link);
     else
         go_on(battery, link);
     if (sequence_state(battery->sequence) == SEQUENCE_ENDED)
         finish(battery);
+    tell_lost(battery);
     note_firing(battery);
+    note_control(battery);
+}
+
+bool battery_has_settled(const struct battery *battery)
+{
+    return sequence_state(battery->sequence) == SEQUENCE_IDLE &&
+           (battery->driver == NULL || driver_release_ns(battery->driver) == CLOCK_NEVER ||
+            driver_tried_release(battery->driver));
 }
 
 bool battery_is_busy(const struct battery *battery)
@@ -719,8 +944,11 @@ int64_t battery_due_ns(const struct battery *battery)
 {
     const int64_t now_ns = clock_mono_ns();
     const struct intent *intent = power(battery);
-    if (sequence_state(battery->sequence) != SEQUENCE_IDLE)
-        return is_preceded(battery) ? 0 : sequence_pause_ns(battery->sequence);
+    const int64_t beat_ns = beat_from_ns(battery, true);
+    if (sequence_state(battery->sequence) != SEQUENCE_IDLE) {
+        const int64_t pause_ns = sequence_pause_ns(battery->sequence);
+        return is_preceded(battery) ? 0 : pause_ns < beat_ns ? pause_ns : beat_ns;
+    }
     if (next_point(battery, now_ns) >= 0)
         return 0;
     struct schedule_wish wish;
@@ -731,6 +959,10 @@ int64_t battery_due_ns(const struct battery *battery)
         due_ns = schedule_ns;
     if (scheduled_tend_ns(&battery->scheduled) < due_ns)
         due_ns = scheduled_tend_ns(&battery->scheduled);
+    if (beat_ns < due_ns)
+        due_ns = beat_ns;
+    if (release_due_ns(battery) < due_ns)
+        due_ns = release_due_ns(battery);
     return intent != NULL && intent->is_owed && intent->retry_ns < due_ns ? intent->retry_ns
                                                                           : due_ns;
 }
@@ -760,12 +992,30 @@ int64_t battery_rest_ns(const struct battery *battery)
 
 /* ---- polls ---- */
 
+/* Whether what its setpoint reads is what it does: where the type says how it is commanded,
+ * it may follow its own plan, or have left what it was told. */
+static bool is_held(const struct battery *battery, const struct value *values)
+{
+    if (battery->driver == NULL)
+        return true;
+    switch (driver_state(battery->driver)) {
+    case CONTROL_LOST:
+    case CONTROL_RELEASING:
+        return false;
+    case CONTROL_IDLE:
+        return script_is_engaged(battery->device, values);
+    default:
+        return true;
+    }
+}
+
 /* Somebody may have put another setpoint there: a program before this run, a
  * hand at the device, a battery that was restarted. Only who holds the claim
  * guards it. */
-static void guard(struct battery *battery, const struct link *link, const struct value *held,
+static void guard(struct battery *battery, const struct link *link, const struct value *values,
                   int64_t now_ns)
 {
+    const struct value *held = &values[battery->device->control.setpoint];
     const int setpoint = battery->device->control.setpoint;
     char holder[CLAIM_TEXT_MAX];
     if (held->state != VALUE_READ || intent_open_stop(power(battery)) != INTENT_NONE ||
@@ -775,8 +1025,8 @@ static void guard(struct battery *battery, const struct link *link, const struct
     battery->held_kw = value;
     struct deadman *deadman = &battery->fallback.deadman;
     const bool was_idle = deadman->state == DEADMAN_IDLE;
-    if (!holds_claim(battery, link, holder) || value == 0.0 ||
-        (value == deadman->fallback && !deadman->stopped))
+    if (!holds_claim(battery, link, holder) || !is_held(battery, values) ||
+        deadman_needs_none(deadman, value))
         deadman_see_rest(deadman);
     else if (!schedule_answers_for(&battery->scheduled.schedule, value))
         deadman_find(deadman, value, now_ns + deadman->timeout_ns);
@@ -795,8 +1045,13 @@ void battery_see(struct battery *battery, const struct link *link, const struct 
         if (unsettled_waits(&battery->unsettled[i], i))
             settle(battery, i, &values[i]);
     }
+    if (battery->driver != NULL) {
+        driver_see(battery->driver, values, clock_mono_ns());
+        tell_lost(battery);
+        note_control(battery);
+    }
     if (battery->device->controllable)
-        guard(battery, link, &values[battery->device->control.setpoint], clock_mono_ns());
+        guard(battery, link, values, clock_mono_ns());
 }
 
 /* ---- start and end ---- */
@@ -813,8 +1068,8 @@ void battery_leave(struct battery *battery)
             tell_unbegun(battery, &battery->commands[token], OUTCOME_REFUSED, REASON_SHUTTING_DOWN,
                          why);
     }
-    if (sequence_state(battery->sequence) != SEQUENCE_IDLE && battery->outcome.written_ns == 0 &&
-        !battery->outcome.command.stop) {
+    if (sequence_state(battery->sequence) != SEQUENCE_IDLE && !battery->releases &&
+        battery->outcome.written_ns == 0 && !battery->outcome.command.stop) {
         sequence_refuse(battery->sequence, REASON_SHUTTING_DOWN, why);
         finish(battery);
     }
@@ -829,7 +1084,8 @@ void battery_leave(struct battery *battery)
 
 bool battery_has_left(const struct battery *battery)
 {
-    return fallback_has_left(&battery->fallback) && !battery_is_busy(battery);
+    return fallback_has_left(&battery->fallback) && !battery_is_busy(battery) &&
+           battery_has_settled(battery);
 }
 
 void battery_abandon(struct battery *battery)
@@ -837,7 +1093,10 @@ void battery_abandon(struct battery *battery)
     struct intent *intent = power(battery);
     struct intent_stops stops;
     battery_leave(battery);
-    if (sequence_state(battery->sequence) != SEQUENCE_IDLE) {
+    if (battery->releases) {
+        sequence_cut(battery->sequence);
+        end_release(battery, battery->released.kind == OUTCOME_CONFIRMED);
+    } else if (sequence_state(battery->sequence) != SEQUENCE_IDLE) {
         sequence_cut(battery->sequence);
         finish(battery);
     }
@@ -867,11 +1126,13 @@ struct battery *battery_new(const struct battery_setup *setup)
     battery->n_tokens = n_tokens;
     claim_init(&battery->claim);
     battery->last_write_ns = INT64_MIN;
-    battery->sequence = sequence_new(device);
+    battery->driver = device_drive(device) != NULL ? driver_new(device) : NULL;
+    battery->sequence = sequence_new(device, battery->driver);
     battery->held_kw = NAN;
     battery->intents = calloc(device->n_points, sizeof(*battery->intents));
     battery->unsettled = calloc(device->n_points, sizeof(*battery->unsettled));
-    if (battery->sequence == NULL || battery->intents == NULL || battery->unsettled == NULL) {
+    if (battery->sequence == NULL || battery->intents == NULL || battery->unsettled == NULL ||
+        (battery->driver == NULL) != (device_drive(device) == NULL)) {
         battery_free(battery);
         return NULL;
     }
@@ -881,7 +1142,10 @@ struct battery *battery_new(const struct battery_setup *setup)
                    device->controllable ? setup->state : NULL, setup->health);
     if (device->controllable)
         fallback_init(&battery->fallback, control);
+    battery->fallback.deadman.leases_all =
+        battery->driver != NULL && device->profile->drive.every_ns > 0;
     recall(battery);
+    note_control(battery);
     return battery;
 }
 
@@ -892,6 +1156,7 @@ void battery_free(struct battery *battery)
     claim_release(&battery->claim);
     scheduled_destroy(&battery->scheduled);
     sequence_free(battery->sequence);
+    driver_free(battery->driver);
     free(battery->unsettled);
     free(battery->intents);
     free(battery);

@@ -56,6 +56,15 @@ int64_t battery_due_ns(const struct battery *battery);
 /* Whether a command is under way or waits: polling waits for that. */
 bool battery_is_busy(const struct battery *battery);
 
+/* Whether nothing is under way that was not asked for: letting a battery go, once tried. */
+bool battery_has_settled(const struct battery *battery);
+
+/* Whether a keepalive may be sent before something else is asked on its link, for what it
+ * is then done by battery_step(); and by when its next has to be, CLOCK_NEVER = there is
+ * none: no transaction for another device is waited for beyond that. */
+bool battery_beats(const struct battery *battery);
+int64_t battery_beat_by_ns(const struct battery *battery);
+
 /* Does what is due, with one Modbus transaction at most. */
 void battery_step(struct battery *battery, struct link *link);
 

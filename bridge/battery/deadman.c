@@ -5,6 +5,12 @@ void deadman_init(struct deadman *deadman, int64_t timeout_ns, double fallback)
     *deadman = (struct deadman){.timeout_ns = timeout_ns, .fallback = fallback};
 }
 
+bool deadman_needs_none(const struct deadman *deadman, double value)
+{
+    return value == 0.0 ||
+           (value == deadman->fallback && !deadman->stopped && !deadman->leases_all);
+}
+
 static void arm(struct deadman *deadman, int64_t end_ns)
 {
     deadman->state = DEADMAN_ARMED;
@@ -17,7 +23,7 @@ void deadman_confirm(struct deadman *deadman, double value, int64_t written_ns)
     deadman->stopped = false;
     if (deadman->timeout_ns == 0)
         return;
-    if (value == deadman->fallback)
+    if (value == deadman->fallback && !deadman->leases_all)
         deadman_done(deadman);
     else
         arm(deadman, written_ns + deadman->timeout_ns);
@@ -25,8 +31,8 @@ void deadman_confirm(struct deadman *deadman, double value, int64_t written_ns)
 
 void deadman_find(struct deadman *deadman, double value, int64_t end_ns)
 {
-    if (deadman->timeout_ns > 0 && deadman->state == DEADMAN_IDLE && value != 0.0 &&
-        (value != deadman->fallback || deadman->stopped))
+    if (deadman->timeout_ns > 0 && deadman->state == DEADMAN_IDLE &&
+        !deadman_needs_none(deadman, value))
         arm(deadman, end_ns);
 }
 

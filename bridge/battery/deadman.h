@@ -20,6 +20,7 @@
 struct deadman {
     int64_t timeout_ns; /* 0 = there is no deadman */
     double fallback;    /* kW */
+    bool leases_all;    /* the fallback, too, is held only while it has a lease */
     enum deadman_state { DEADMAN_IDLE, DEADMAN_ARMED, DEADMAN_FIRING } state;
     int64_t end_ns;  /* ARMED, FIRING: when the lease ends or ended */
     int64_t next_ns; /* FIRING: the next attempt */
@@ -28,6 +29,9 @@ struct deadman {
 };
 
 void deadman_init(struct deadman *deadman, int64_t timeout_ns, double fallback);
+
+/* Whether the battery may hold this value without a lease: zero, and the fallback. */
+bool deadman_needs_none(const struct deadman *deadman, double value);
 
 /* A setpoint other than zero is confirmed, written at `written_ns`: begins a new
  * lease, or none when it is the fallback itself. */

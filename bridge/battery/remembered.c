@@ -9,18 +9,23 @@
 
 /* Fields are set apart by tabs, which neither ids nor sources can hold. */
 
+/* Behind the word for what is held. */
+enum { TEXT_ROOM = REMEMBERED_TEXT_MAX - 8 };
+
 /* One for nobody has its fields, too: earlier releases look for them. */
-static void print_stops(const struct remembered *remembered, char text[REMEMBERED_TEXT_MAX])
+static void print_stops(const struct remembered *remembered, char *text)
 {
-    size_t n = (size_t)snprintf(text, REMEMBERED_TEXT_MAX, "stop");
+    size_t n = (size_t)snprintf(text, TEXT_ROOM, "stop");
     for (unsigned i = 0; i == 0 || i < remembered->n_stops; i++) {
         const struct remembered_stop *stop = &remembered->stops[i];
-        n +=
-            (size_t)snprintf(text + n, REMEMBERED_TEXT_MAX - n, "\t%s\t%s", stop->id, stop->source);
+        n += (size_t)snprintf(text + n, TEXT_ROOM - n, "\t%s\t%s", stop->id, stop->source);
     }
 }
 
-void remembered_print(const struct remembered *remembered, char text[REMEMBERED_TEXT_MAX])
+static const char *const holds[] = {
+    [REMEMBERED_FREE] = "", [REMEMBERED_HALF] = "half\t", [REMEMBERED_ZERO] = "zero\t"};
+
+static void print_kind(const struct remembered *remembered, char *text)
 {
     text[0] = '\0';
     switch (remembered->kind) {
@@ -28,17 +33,24 @@ void remembered_print(const struct remembered *remembered, char text[REMEMBERED_
         print_stops(remembered, text);
         break;
     case REMEMBERED_STOPPED:
-        (void)snprintf(text, REMEMBERED_TEXT_MAX, "stopped");
+        (void)snprintf(text, TEXT_ROOM, "stopped");
         break;
     case REMEMBERED_LEASE:
     case REMEMBERED_LEASE_STOPPED:
-        (void)snprintf(text, REMEMBERED_TEXT_MAX, "%s\t%s\t%" PRId64 "\t%" PRId64,
+        (void)snprintf(text, TEXT_ROOM, "%s\t%s\t%" PRId64 "\t%" PRId64,
                        remembered->kind == REMEMBERED_LEASE ? "lease" : "lease-stopped",
                        remembered->boot, remembered->end_ns, remembered->end_utc_ms);
         break;
     case REMEMBERED_NOTHING:
         break;
     }
+}
+
+void remembered_print(const struct remembered *remembered, char text[REMEMBERED_TEXT_MAX])
+{
+    const char *hold = holds[remembered->hold];
+    memcpy(text, hold, strlen(hold) + 1);
+    print_kind(remembered, text + strlen(hold));
 }
 
 /* The next field of a line that is taken apart; "" when there is none. */
@@ -55,6 +67,10 @@ void remembered_parse(const char *text, struct remembered *remembered)
     *remembered = (struct remembered){.kind = REMEMBERED_NOTHING};
     (void)snprintf(copy, sizeof(copy), "%s", text);
     const char *kind = field(&rest);
+    if (strcmp(kind, "half") == 0 || strcmp(kind, "zero") == 0) {
+        remembered->hold = strcmp(kind, "half") == 0 ? REMEMBERED_HALF : REMEMBERED_ZERO;
+        kind = field(&rest);
+    }
     if (strcmp(kind, "stop") == 0) {
         remembered->kind = REMEMBERED_STOP;
         while (rest != NULL && remembered->n_stops < REMEMBERED_STOPS_MAX) {

@@ -31,7 +31,12 @@ struct remembered {
         REMEMBERED_LEASE,
         REMEMBERED_LEASE_STOPPED /* somebody else put a value there after that stop */
     } kind;
-    unsigned n_stops; /* newest first */
+    enum {
+        REMEMBERED_FREE, /* nothing of that, or it does not matter */
+        REMEMBERED_HALF, /* it may be half taken over: to be released */
+        REMEMBERED_ZERO  /* it is held at zero */
+    } hold;              /* of a battery whose type says how it is commanded */
+    unsigned n_stops;    /* newest first */
     struct remembered_stop stops[REMEMBERED_STOPS_MAX];
     char boot[REMEMBERED_BOOT_MAX + 1]; /* which boot end_ns counts from */
     int64_t end_ns, end_utc_ms;         /* the lease's */

@@ -17,6 +17,7 @@ void schedule_init(struct schedule *schedule)
         .live_ns = SCHEDULE_NEVER,
         .held_kw = NAN,
         .done_ms = SCHEDULE_NEVER,
+        .lost_ms = SCHEDULE_NEVER,
         .entry_ms = SCHEDULE_NEVER,
         .entry_ns = SCHEDULE_NEVER,
         .zero_ns = SCHEDULE_NEVER,
@@ -101,7 +102,8 @@ static const struct schedule_wish zero = {
 static bool want(const struct schedule *schedule, const struct timetable_entry *entry,
                  struct schedule_wish *wish, int64_t *due_ns)
 {
-    const bool done = entry != NULL && schedule->done_ms == entry->start_ms;
+    const bool done = entry != NULL && (schedule->done_ms == entry->start_ms ||
+                                        schedule->lost_ms == entry->start_ms);
     const bool tried = entry != NULL && schedule->entry_ms == entry->start_ms;
     if (entry != NULL && !done) {
         *wish = (struct schedule_wish){
@@ -247,6 +249,18 @@ void schedule_give_way(struct schedule *schedule, const struct schedule_now *now
     schedule->live_ms = leased ? now->utc_ms + (until_ns - now->mono_ns) / NS_PER_MS : next_ms;
     if (next_ms == FOREVER && !leased)
         schedule->live_ms = SCHEDULE_NEVER; /* it is over: nothing comes after */
+}
+
+void schedule_lose(struct schedule *schedule, const struct schedule_now *now)
+{
+    const struct timetable_entry *entry = schedule_entry(schedule, now);
+    if (!is_alive(schedule))
+        return;
+    settle(schedule, now->utc_ms);
+    schedule->done_ms = SCHEDULE_NEVER;
+    schedule->lost_ms = entry != NULL ? entry->start_ms : SCHEDULE_NEVER;
+    schedule->failed = false;
+    schedule->zero_ns = SCHEDULE_NEVER;
 }
 
 bool schedule_answers_for(const struct schedule *schedule, double value_kw)

@@ -35,6 +35,7 @@ struct schedule {
     bool holds;      /* what the battery holds is, or may be, an entry's */
     double held_kw;  /* that value; NAN = not known */
     int64_t done_ms; /* the start of the entry that is carried out */
+    int64_t lost_ms; /* and of one that the battery has left: not written again */
     /* The entry that was tried last, and when it and the zero are tried again. */
     int64_t entry_ms;
     bool failed;
@@ -89,6 +90,10 @@ bool schedule_take(struct schedule *schedule, const struct schedule_now *now,
 /* A live setpoint was written, or one was found that is nobody's: it goes before until
  * its lease ends, or (SCHEDULE_NEVER: there is no deadman) until the next change. */
 void schedule_give_way(struct schedule *schedule, const struct schedule_now *now, int64_t until_ns);
+
+/* The battery has left by itself what it was told: nothing is left on it, and the entry in
+ * force is not written any more. The next one is. */
+void schedule_lose(struct schedule *schedule, const struct schedule_now *now);
 
 /* Whether what the battery holds is the schedule's to end. */
 bool schedule_answers_for(const struct schedule *schedule, double value_kw);

@@ -253,6 +253,15 @@ void scheduled_give_way(struct scheduled *scheduled, int64_t until_ns)
     (void)keep(scheduled);
 }
 
+void scheduled_lose(struct scheduled *scheduled)
+{
+    const struct schedule_now now = scheduled_now(scheduled, SCHEDULE_NEVER);
+    if (scheduled->schedule.table == NULL)
+        return;
+    schedule_lose(&scheduled->schedule, &now);
+    (void)keep(scheduled);
+}
+
 void scheduled_stop(struct scheduled *scheduled)
 {
     if (schedule_stop(&scheduled->schedule))

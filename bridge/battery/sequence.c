@@ -6,6 +6,7 @@
 
 #include "bridge/base/clock.h"
 #include "bridge/battery/interlock.h"
+#include "bridge/battery/scripted.h"
 #include "devices/registers/codec.h"
 #include "devices/registers/plausible.h"
 #include "devices/registers/scan.h"
@@ -24,6 +25,7 @@ enum stage {
     STAGE_STATE_AGAIN, /* that may have taken a while: judged once more */
     STAGE_WRITE,
     STAGE_BACK,
+    STAGE_SCRIPT, /* what takes more than one write, and its reading back */
     STAGE_ENDED
 };
 
@@ -48,7 +50,9 @@ struct sequence {
     bool was_open; /* the link, when the scan began */
     bool judge_only;
     bool source_written; /* a register has been */
-    enum fault fault;    /* of the last transaction, or of opening the link for it */
+    bool scripts;        /* a script has begun */
+    struct scripted scripted;
+    enum fault fault; /* of the last transaction, or of opening the link for it */
     struct written target, source;
     bool looked;
     struct value held;
@@ -56,7 +60,27 @@ struct sequence {
     struct outcome *outcome;
 };
 
-struct sequence *sequence_new(const struct device *device)
+/* What a driver has to know of the state, beside what the rules judge. */
+static void want_driven(const struct device *device, bool *wanted)
+{
+    const struct drive *drive = &device->profile->drive;
+    const struct drive_list *lists[] = {&drive->engage, &drive->set};
+    for (unsigned k = 0; k < sizeof(lists) / sizeof(*lists); k++)
+        for (unsigned i = 0; i < lists[k]->n; i++)
+            if (lists[k]->writes[i].of >= 0)
+                wanted[lists[k]->writes[i].of] = true;
+    for (unsigned i = 0; i < drive->set.n; i++)
+        wanted[drive->set.writes[i].point] = true;
+    for (unsigned i = 0; i < drive->n_proofs; i++)
+        wanted[drive->proofs[i]] = true;
+    if (drive->beat >= 0)
+        wanted[drive->beat] = true;
+    if (drive->timeout >= 0)
+        wanted[drive->timeout] = true;
+    wanted[drive->setpoint] = true;
+}
+
+struct sequence *sequence_new(const struct device *device, struct driver *driver)
 {
     const struct device_control *control = &device->control;
     bool wanted[PROFILE_POINTS_MAX] = {false};
@@ -64,8 +88,11 @@ struct sequence *sequence_new(const struct device *device)
     if (sequence == NULL)
         return NULL;
     sequence->device = device;
+    sequence->scripted.driver = driver;
     if (!device->controllable)
         return sequence;
+    if (driver != NULL)
+        want_driven(device, wanted);
     if (control->status >= 0)
         wanted[control->status] = true;
     wanted[control->soe] = true;
@@ -115,7 +142,7 @@ void sequence_refuse(struct sequence *sequence, enum reason reason, const char *
     outcome->reason = reason;
     if (detail != outcome->detail)
         (void)snprintf(outcome->detail, DETAIL_MAX, "%s", detail);
-    end(sequence, sequence->source_written ? OUTCOME_FAILED : OUTCOME_REFUSED);
+    end(sequence, sequence_has_written(sequence) ? OUTCOME_FAILED : OUTCOME_REFUSED);
 }
 
 static void refuse_offline(struct sequence *sequence, const struct link *link, enum fault fault)
@@ -167,6 +194,26 @@ static void explain_unknown(const struct sequence *sequence, char detail[DETAIL_
                    sequence->values[control->soe].number);
 }
 
+/* Begins to write, unless that cannot be. */
+static void begin_script(struct sequence *sequence, enum scripted_kind kind,
+                         const struct value *values)
+{
+    struct outcome *outcome = sequence->outcome;
+    const struct point *misfit = scripted_begin(&sequence->scripted, kind, values, outcome);
+    if (misfit != NULL) {
+        (void)snprintf(outcome->detail, DETAIL_MAX,
+                       "%s cannot hold what %g kW is: it is finer or larger, or what it is a part "
+                       "of is not known",
+                       misfit->name, outcome->command.value);
+        sequence_refuse(sequence, REASON_OFF_STEP, outcome->detail);
+    } else if (sequence->judge_only) {
+        end(sequence, OUTCOME_REFUSED);
+    } else {
+        sequence->scripts = true;
+        sequence->stage = STAGE_SCRIPT;
+    }
+}
+
 /* The state is read: decides. */
 static void judge(struct sequence *sequence)
 {
@@ -180,6 +227,10 @@ static void judge(struct sequence *sequence)
         .blocks = judged_point(sequence, control->blocks),
         .setpoint = judged_point(sequence, control->setpoint),
     };
+    if (sequence->scripted.driver != NULL) {
+        sequence->held = sequence->values[control->setpoint];
+        sequence->looked = sequence->held.state == VALUE_READ;
+    }
     enum reason reason = interlock_judge(control, value_kw, &state);
     if (reason == REASON_STATE_UNKNOWN)
         explain_unknown(sequence, outcome->detail);
@@ -190,7 +241,9 @@ static void judge(struct sequence *sequence)
         return;
     }
     outcome->judged_ns = clock_mono_ns();
-    if (sequence->judge_only)
+    if (sequence->scripted.driver != NULL)
+        begin_script(sequence, SCRIPTED_SETPOINT, sequence->values);
+    else if (sequence->judge_only)
         end(sequence, OUTCOME_REFUSED);
     else if (sequence->stage == STAGE_STATE && control->command_source >= 0)
         sequence->stage = STAGE_SOURCE;
@@ -391,6 +444,19 @@ static void look(struct sequence *sequence, struct link *link)
     sequence->stage = STAGE_STATE;
 }
 
+/* The next of several writes, or what they must read back as. */
+static void step_script(struct sequence *sequence, struct link *link)
+{
+    struct scripted *scripted = &sequence->scripted;
+    const bool was_open = link->is_open;
+    if (scripted->state == SCRIPTED_WRITES && !was_open && !is_reached(sequence, link))
+        scripted_give_up(scripted, link, sequence->fault);
+    else if (scripted->state != SCRIPTED_WRITES || was_open)
+        scripted_step(scripted, link, &sequence->fault);
+    if (scripted->state == SCRIPTED_ENDED)
+        sequence->stage = STAGE_ENDED;
+}
+
 /* ---- the sequence ---- */
 
 static bool encode(struct written *written, const struct point *row, double value)
@@ -411,7 +477,16 @@ void sequence_begin(struct sequence *sequence, struct outcome *outcome, bool loo
     sequence->outcome = outcome;
     sequence->judge_only = judge_only;
     sequence->scanning = sequence->once_more = sequence->source_written = sequence->looked = false;
+    sequence->scripts = false;
     sequence->silence_ns = 0;
+    if (setpoint && sequence->scripted.driver != NULL) {
+        sequence->stage = STAGE_STATE;
+        if (command->stop && judge_only)
+            end(sequence, OUTCOME_REFUSED);
+        else if (command->stop)
+            begin_script(sequence, SCRIPTED_STOP, NULL);
+        return;
+    }
     if (!encode(&sequence->target, &points[command->point], command->value) ||
         (source &&
          !encode(&sequence->source, &points[control->source], (double)control->command_source))) {
@@ -426,6 +501,30 @@ void sequence_begin(struct sequence *sequence, struct outcome *outcome, bool loo
         sequence->stage = STAGE_WRITE;
     else
         sequence->stage = look_first ? STAGE_LOOK : STAGE_STATE;
+}
+
+void sequence_begin_release(struct sequence *sequence, struct outcome *outcome)
+{
+    sequence->outcome = outcome;
+    sequence->judge_only = sequence->looked = sequence->source_written = false;
+    sequence->silence_ns = 0;
+    begin_script(sequence, SCRIPTED_RELEASE, NULL);
+}
+
+bool sequence_carries(const struct sequence *sequence)
+{
+    return sequence->stage != STAGE_SCRIPT || scripted_carries(&sequence->scripted);
+}
+
+bool sequence_has_written(const struct sequence *sequence)
+{
+    return sequence->source_written || (sequence->scripts && sequence->scripted.wrote);
+}
+
+struct driver_end sequence_end(const struct sequence *sequence)
+{
+    return sequence->scripts ? scripted_end(&sequence->scripted)
+                             : (struct driver_end){.outcome = sequence->outcome};
 }
 
 void sequence_step(struct sequence *sequence, struct link *link)
@@ -451,6 +550,9 @@ void sequence_step(struct sequence *sequence, struct link *link)
     case STAGE_BACK:
         read_target(sequence, link);
         break;
+    case STAGE_SCRIPT:
+        step_script(sequence, link);
+        break;
     case STAGE_NONE:
     case STAGE_ENDED:
         break;
@@ -468,6 +570,10 @@ enum sequence_step sequence_state(const struct sequence *sequence)
         return SEQUENCE_ENDED;
     case STAGE_WRITE:
         return SEQUENCE_WRITE;
+    case STAGE_SCRIPT:
+        if (sequence->scripted.state == SCRIPTED_WRITES)
+            return SEQUENCE_WRITE;
+        return sequence_pause_ns(sequence) > clock_mono_ns() ? SEQUENCE_PAUSE : SEQUENCE_MORE;
     default:
         return sequence_pause_ns(sequence) > clock_mono_ns() ? SEQUENCE_PAUSE : SEQUENCE_MORE;
     }
@@ -480,6 +586,8 @@ int64_t sequence_pause_ns(const struct sequence *sequence)
         return sequence->target.pause_ns;
     case STAGE_SOURCE_BACK:
         return sequence->source.pause_ns;
+    case STAGE_SCRIPT:
+        return sequence->scripted.pause_ns;
     default:
         return 0;
     }
@@ -497,9 +605,13 @@ void sequence_cut(struct sequence *sequence)
     const struct command *command = &sequence->outcome->command;
     if (sequence->stage == STAGE_BACK)
         end_unsettled(sequence);
+    else if (sequence->stage == STAGE_SCRIPT)
+        scripted_cut(&sequence->scripted);
     else if (sequence->stage != STAGE_ENDED)
         end(sequence,
             command->stop && !command_is_own(command) ? OUTCOME_UNKNOWN : OUTCOME_SUPERSEDED);
+    if (sequence->stage == STAGE_SCRIPT)
+        sequence->stage = STAGE_ENDED;
 }
 
 void sequence_rest(struct sequence *sequence)

@@ -9,14 +9,16 @@
 #ifndef BRIDGE_BATTERY_SEQUENCE_H
 #define BRIDGE_BATTERY_SEQUENCE_H
 
+#include "bridge/battery/driver.h"
 #include "bridge/model/outcome.h"
 #include "devices/lines/link.h"
 #include "devices/registers/device.h"
 
 struct sequence;
 
-/* NULL when out of memory. */
-struct sequence *sequence_new(const struct device *device);
+/* `driver`: of a battery whose type says how it is commanded, else NULL; it must outlive the
+ * sequence. NULL when out of memory. */
+struct sequence *sequence_new(const struct device *device, struct driver *driver);
 void sequence_free(struct sequence *sequence);
 
 /* Begins with `outcome->command`, which was admitted; the outcome is filled in
@@ -25,11 +27,14 @@ void sequence_free(struct sequence *sequence);
  * anything would be written, REFUSED with no reason when nothing forbids it. */
 void sequence_begin(struct sequence *sequence, struct outcome *outcome, bool look, bool judge_only);
 
+/* Begins to let a battery go: nobody's command, so `outcome` is only filled in. */
+void sequence_begin_release(struct sequence *sequence, struct outcome *outcome);
+
 enum sequence_step {
     SEQUENCE_IDLE,  /* none is under way */
     SEQUENCE_MORE,  /* sequence_step() does the next transaction */
     SEQUENCE_PAUSE, /* not before sequence_pause_ns() */
-    SEQUENCE_WRITE, /* the next one writes the value: the last moment to say no */
+    SEQUENCE_WRITE, /* the next one writes: the last moment to say no */
     SEQUENCE_ENDED  /* the outcome is complete but for done_ns */
 };
 
@@ -40,6 +45,14 @@ int64_t sequence_pause_ns(const struct sequence *sequence);
 /* Does the next transaction, at most one besides opening the link; what writes is
  * not done together with that, since opening may take a while. */
 void sequence_step(struct sequence *sequence, struct link *link);
+
+/* With SEQUENCE_WRITE: whether it is the value that is written, and not what comes before
+ * or after it. */
+bool sequence_carries(const struct sequence *sequence);
+/* Whether it has begun to write, so that nothing else may write to the device; and with a
+ * driver, what came of it. */
+bool sequence_has_written(const struct sequence *sequence);
+struct driver_end sequence_end(const struct sequence *sequence);
 
 /* The device's answer to `look`, once it is there: what the setpoint held. */
 bool sequence_looked(const struct sequence *sequence, struct value *held);

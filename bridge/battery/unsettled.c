@@ -33,10 +33,13 @@ bool unsettled_see(struct unsettled *unsettled, const struct device *device,
     if (!unsettled->waits || held->state != VALUE_READ)
         return false;
     const struct value written = codec_decode(row, unsettled->outcome.words);
-    correct(unsettled, held->raw == written.raw ? OUTCOME_CONFIRMED : OUTCOME_MISMATCH, now_ns,
-            corrected);
+    const bool same =
+        device_drive(device) != NULL
+            ? drive_round(held->number) == drive_round(unsettled->outcome.command.value)
+            : held->raw == written.raw;
+    correct(unsettled, same ? OUTCOME_CONFIRMED : OUTCOME_MISMATCH, now_ns, corrected);
     corrected->has_readback = true;
-    corrected->readback = codec_decimal(row, held->number);
+    corrected->readback = row->made ? held->number : codec_decimal(row, held->number);
     return true;
 }
 

@@ -8,6 +8,7 @@
 #include "bridge/base/clock.h"
 #include "bridge/battery/admit.h"
 #include "bridge/battery/battery.h"
+#include "bridge/battery/script.h"
 #include "bridge/cli/cli.h"
 #include "bridge/commands/answers.h"
 #include "devices/lines/link_new.h"
@@ -89,7 +90,8 @@ static void carry_out(const struct device *device, struct command *command, bool
         .context = outcome,
     });
     if (link != NULL && battery != NULL && battery_put(battery, command)) {
-        while (outcome->done_ns == 0) {
+        /* What was begun and not finished is undone before the end. */
+        while (outcome->done_ns == 0 || !battery_has_settled(battery)) {
             int64_t pause_ns = battery_due_ns(battery) - clock_mono_ns();
             if (pause_ns > 0)
                 clock_pause(pause_ns);
@@ -104,11 +106,60 @@ static void carry_out(const struct device *device, struct command *command, bool
     link_free(link);
 }
 
+/* What happens when this program has ended, where the type says how a battery is commanded:
+ * then nobody keeps it going. */
+static void tell_future(const struct device *device, const struct outcome *outcome)
+{
+    const struct drive *drive = device_drive(device);
+    const double timeout_s = device->control.drive.timeout_s;
+    if (drive == NULL || (int)outcome->command.point != device->control.setpoint ||
+        outcome->kind != OUTCOME_CONFIRMED)
+        return;
+    if (outcome->command.stop && device->control.drive.idle_release)
+        fprintf(stderr, "fluxbridge write: %s is released\n", device->name);
+    else if (drive->every_ns > 0)
+        fprintf(
+            stderr,
+            "fluxbridge write: nobody keeps this up from now on: %s goes back to its own by its "
+            "device_timeout, %g s\n",
+            device->name, timeout_s);
+    else
+        fprintf(stderr,
+                "fluxbridge write: %s holds this until it is told otherwise, and nobody watches "
+                "it\n",
+                device->name);
+}
+
+/* The same of a battery that takes more than one write. */
+static void tell_dry_script(const struct device *device, double value)
+{
+    struct script script;
+    const struct point *misfit = script_make(device, SCRIPT_ENGAGE, value, NULL, 0, &script);
+    if (misfit != NULL) {
+        printf("would write to %s unit %d, once it is known what %s is a part of\n", device->name,
+               (int)device->modbus.address, misfit->name);
+        return;
+    }
+    printf("would write to %s unit %d:\n", device->name, (int)device->modbus.address);
+    for (unsigned i = 0; i < script.n; i++) {
+        const struct script_step *step = &script.steps[i];
+        printf("  %s = %g, function %02d, address %u, registers", device->points[step->point].name,
+               step->number, step->multiple ? 16 : 6, step->address);
+        for (unsigned k = 0; k < step->count; k++)
+            printf(" 0x%04X", step->words[k]);
+        printf("\n");
+    }
+}
+
 /* A dry run that met no refusal: says what would have been sent. */
 static void tell_dry(const struct device *device, int point, double value)
 {
     const struct point *row = &device->points[point];
     uint16_t words[4] = {0};
+    if (device_drive(device) != NULL && point == device->control.setpoint) {
+        tell_dry_script(device, value);
+        return;
+    }
     (void)codec_encode(row, value, words);
     printf("would write to %s unit %d: %s = %g %s, function %02u, address %u, registers",
            device->name, (int)device->modbus.address, row->name, value, row->unit,
@@ -188,6 +239,7 @@ int cli_write(const struct conf *conf, const char *device_name, const char *poin
             tell_dry(device, index, number);
         else
             good = tell(&outcome);
+        tell_future(device, &outcome);
         if (!dry_run)
             answers_send(desk.answers, &outcome);
     } else {

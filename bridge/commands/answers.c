@@ -219,7 +219,7 @@ void answers_send(struct answers *answers, const struct outcome *outcome)
     const int device = answers_find_device(answers, command->device_name);
     struct answered *answered = device >= 0 ? answers->answered[device] : NULL;
 
-    if (!outcome->correction)
+    if (!outcome->correction || outcome->kind == OUTCOME_LOST)
         health_count(&answers->health->outcomes[outcome->kind]);
     if (outcome->kind == OUTCOME_REFUSED)
         health_count(&answers->health->refusals[outcome->reason]);

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "bridge/model/control_state.h"
 #include "bridge/model/reason.h"
 #include "devices/lines/fault.h"
 
@@ -27,6 +28,8 @@ struct health_device {
     atomic_uint_fast64_t duration_us; /* sum of all */
     _Atomic int64_t last_good_ns;     /* monotonic; 0 = never */
     _Atomic int64_t schedule;         /* revision of its schedule + 1; 0 = none */
+    atomic_int control;               /* enum control_state */
+    atomic_uint_fast64_t beats_late;  /* keepalives sent half a period too late, or later */
 };
 
 struct health {

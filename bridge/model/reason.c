@@ -36,7 +36,7 @@ static const char *const outcome_words[OUTCOME_COUNT] = {
     [OUTCOME_CONFIRMED] = "confirmed", [OUTCOME_MISMATCH] = "mismatch",
     [OUTCOME_UNKNOWN] = "unknown",     [OUTCOME_FAILED] = "failed",
     [OUTCOME_REFUSED] = "refused",     [OUTCOME_SUPERSEDED] = "superseded",
-    [OUTCOME_ACCEPTED] = "accepted",
+    [OUTCOME_ACCEPTED] = "accepted",   [OUTCOME_LOST] = "lost",
 };
 
 /* Those that are always found with a detail of their own have none here. */

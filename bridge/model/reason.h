@@ -48,6 +48,7 @@ enum outcome_kind {
     OUTCOME_REFUSED,    /* not written; see enum reason */
     OUTCOME_SUPERSEDED, /* not written; a newer setpoint took its place */
     OUTCOME_ACCEPTED,   /* a schedule: it is on disk, and in force from now on */
+    OUTCOME_LOST,       /* was confirmed; the battery has left it by itself since */
     OUTCOME_COUNT
 };
 

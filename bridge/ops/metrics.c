@@ -112,6 +112,20 @@ static void put_devices(FILE *out, const struct view *view)
     put_head(out, "scan_seconds", "histogram", "How long a whole scan took.");
     for (unsigned i = 0; i < n; i++)
         put_duration(out, name_of(view, i), &devices[i]);
+    put_head(out, "control_state", "gauge", "1 for the state that the battery's control is in.");
+    for (unsigned i = 0; i < n; i++) {
+        const int state = atomic_load(&devices[i].control);
+        for (int other = CONTROL_NONE + 1; other < CONTROL_STATES && state != CONTROL_NONE; other++)
+            fprintf(out, "fluxbridge_control_state{device=\"%s\",state=\"%s\"} %d\n",
+                    name_of(view, i), control_state_word((enum control_state)other),
+                    other == state);
+    }
+    put_head(out, "beats_late_total", "counter", "Keepalives sent half a period late, or later.");
+    for (unsigned i = 0; i < n; i++) {
+        if (atomic_load(&devices[i].control) != CONTROL_NONE)
+            fprintf(out, "fluxbridge_beats_late_total{device=\"%s\"} %" PRIu64 "\n",
+                    name_of(view, i), health_get(&devices[i].beats_late));
+    }
     put_head(out, "up", "gauge", "Whether the device is online.");
     for (unsigned i = 0; i < n; i++)
         fprintf(out, "fluxbridge_up{device=\"%s\"} %d\n", name_of(view, i),

@@ -115,7 +115,11 @@ static void put_device(FILE *out, const struct view *view, unsigned index, char 
     (void)(size > 0 ? fwrite(text, 1, size, out) : fwrite("null", 1, 4, out));
     (void)fputs(",\"lease\":", out);
     put_lease(out, view, index);
-    (void)fputs("}", out);
+    const int control = atomic_load(&view->health->devices[index].control);
+    if (control == CONTROL_NONE)
+        (void)fputs(",\"control\":null}", out);
+    else
+        (void)fprintf(out, ",\"control\":\"%s\"}", control_state_word((enum control_state)control));
 }
 
 void page_put_state(FILE *out, const struct view *view)

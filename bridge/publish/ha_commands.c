@@ -4,7 +4,9 @@
 #include <stdio.h>
 
 #include "bridge/base/clock.h"
+#include "bridge/model/control_state.h"
 #include "bridge/model/reason.h"
+#include "bridge/wire/status_json.h"
 #include "devices/registers/codec.h"
 
 /* A whole command, with an id and a life of Home Assistant's own clock; `value` is what
@@ -95,6 +97,23 @@ static void add_deadman(struct ha_page *page)
     ha_page_put(page, end, "device_class", json_string("timestamp"));
 }
 
+/* Whether the bridge holds the battery: one word of its health. */
+static void add_control_state(struct ha_page *page, const struct device *device)
+{
+    json_t *sensor = ha_page_add(page, "sensor", "control-state", "control_state");
+    json_t *options = json_array();
+    for (int i = CONTROL_NONE + 1; i < CONTROL_STATES; i++)
+        json_array_append_new(options, json_string(control_state_word((enum control_state)i)));
+    ha_page_put(page, sensor, "expire_after", json_integer(3 * STATUS_JSON_HEALTH_S));
+    ha_page_put(page, sensor, "availability", ha_page_availability(page, NULL));
+    ha_page_put(page, sensor, "entity_category", json_string("diagnostic"));
+    ha_page_put(page, sensor, "device_class", json_string("enum"));
+    ha_page_put(page, sensor, "options", options);
+    ha_page_put(page, sensor, "state_topic", ha_page_topic(page, "bridge", "health"));
+    ha_page_put(page, sensor, "value_template",
+                json_sprintf("{{ value_json.control['%s'] | default('None') }}", device->name));
+}
+
 void ha_commands_add(struct ha_page *page, const struct device *device)
 {
     if (device->controllable) {
@@ -105,4 +124,6 @@ void ha_commands_add(struct ha_page *page, const struct device *device)
         add_outcome(page);
     if (device->controllable && device->control.deadman_timeout_ns > 0)
         add_deadman(page);
+    if (device_drive(device) != NULL)
+        add_control_state(page, device);
 }

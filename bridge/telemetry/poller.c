@@ -25,7 +25,7 @@
  * sent on (tests/bench/README.md has figures). */
 enum { AT_ONCE = 4 };
 #define PATIENCE_NS (250 * CLOCK_NS_PER_MS / 1000)
-enum { EVENTS = 16, STACK_BYTES = 192 * 1024 };
+enum { EVENTS = 16, STACK_BYTES = 192 * 1024, BEAT_STEPS_MAX = 8 };
 
 /* A link, and the attempt at a scan that is under way on it. */
 struct line {
@@ -130,6 +130,18 @@ static void leave(struct poller *poller)
         mailbox_has_left(poller->setup.mailbox);
 }
 
+/* By when the next keepalive of a battery has to have its turn; 0 = there is none. */
+static int64_t beat_by_ns(const struct poller *poller)
+{
+    int64_t by_ns = CLOCK_NEVER;
+    for (unsigned i = 0; i < poller->n_units; i++) {
+        const struct battery *battery = poller->units[i].battery;
+        const int64_t its_ns = battery != NULL ? battery_beat_by_ns(battery) : CLOCK_NEVER;
+        by_ns = its_ns < by_ns ? its_ns : by_ns;
+    }
+    return by_ns != CLOCK_NEVER ? by_ns : 0;
+}
+
 static void step(struct poller *poller, struct polled *unit)
 {
     struct link *link = poller->lines[0].link;
@@ -137,11 +149,23 @@ static void step(struct poller *poller, struct polled *unit)
      * reading the state on a connection that had died. */
     promise(poller, clock_mono_ns() + 8 * unit->device->modbus.timeout_ns);
     link->stop = NULL;
+    link->no_later_ns = beat_by_ns(poller);
     battery_step(unit->battery, link);
     link->stop = &poller->stopping;
     polled_tell_battery(unit, &poller->desk);
     if (battery_rest_ns(unit->battery) > unit->rest_ns)
         unit->rest_ns = battery_rest_ns(unit->battery);
+}
+
+/* Before something is asked that may take a while: the keepalives whose time comes soon. */
+static void serve_beats(struct poller *poller)
+{
+    for (unsigned i = 0; i < poller->n_units; i++) {
+        struct battery *battery = poller->units[i].battery;
+        /* One that looks first takes some transactions. */
+        for (unsigned n = 0; n < BEAT_STEPS_MAX && battery != NULL && battery_beats(battery); n++)
+            step(poller, &poller->units[i]);
+    }
 }
 
 /* Lets the batteries do what is due: all that is urgent, and what one other
@@ -157,7 +181,7 @@ static void serve_commands(struct poller *poller)
         struct polled *unit = first_battery(poller, now_ns, &due_ns);
         if (unit == NULL)
             return;
-        const bool urgent = battery_is_urgent(unit->battery);
+        const bool urgent = battery_is_urgent(unit->battery) || battery_beats(unit->battery);
         if (due_ns > now_ns && battery_is_busy(unit->battery)) {
             clock_epoll_wait(poller->epoll_fd, events, EVENTS, due_ns);
         } else if (due_ns > now_ns || (served && !urgent)) {
@@ -281,6 +305,10 @@ static void go_on(struct poller *poller, struct line *line)
     enum fault fault = FAULT_NONE;
     enum scan_step step;
     do {
+        if (!line->link->is_busy) {
+            serve_beats(poller);
+            line->link->no_later_ns = beat_by_ns(poller);
+        }
         promise(poller, clock_mono_ns() + 2 * line->polled->device->modbus.timeout_ns);
         step = take_step(line, &fault);
         if (step == SCAN_BUSY) {

@@ -122,6 +122,28 @@ static json_t *schedules(const struct device_list *list, const struct health *he
     return devices;
 }
 
+/* Whether the batteries are held whose types say how they are commanded. */
+static json_t *control_states(const struct device_list *list, const struct health *health)
+{
+    json_t *states = json_object();
+    for (unsigned i = 0; i < list->n_devices; i++) {
+        const int state =
+            health->devices != NULL ? atomic_load(&health->devices[i].control) : CONTROL_NONE;
+        if (state != CONTROL_NONE)
+            json_object_set_new(states, list->devices[i].name,
+                                json_string(control_state_word((enum control_state)state)));
+    }
+    return states;
+}
+
+static uint64_t beats_late(const struct device_list *list, const struct health *health)
+{
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < list->n_devices && health->devices != NULL; i++)
+        sum += health_get(&health->devices[i].beats_late);
+    return sum;
+}
+
 char *status_json_health(const struct conf *conf, const struct health *health,
                          const struct outbox_depth *depth, const uint64_t *drops, int64_t ts_ms,
                          int64_t uptime_ms)
@@ -148,5 +170,8 @@ char *status_json_health(const struct conf *conf, const struct health *health,
                                         ? "synchronised"
                                         : "unsynchronised"));
     json_object_set_new(root, "schedules", schedules(&conf->devices, health));
+    json_object_set_new(root, "control", control_states(&conf->devices, health));
+    json_object_set_new(root, "beats_late",
+                        json_integer((json_int_t)beats_late(&conf->devices, health)));
     return json_text_dump(root);
 }

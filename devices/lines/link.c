@@ -249,6 +249,9 @@ enum fault link_await(struct link *link, int fd, short events, int64_t until_ns)
     link->fd = fd;
     link->events = events;
     link->until_ns = until_ns;
+    /* What goes on all the same, such as the pause after connecting, does not spin. */
+    if (link->no_later_ns > link_now_ns() && link->no_later_ns < until_ns)
+        link->until_ns = link->no_later_ns;
     return FAULT_NONE;
 }
 

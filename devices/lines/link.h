@@ -66,6 +66,9 @@ struct link {
     int fd;          /* these; read or write, as `events` (poll(2)) says */
     short events;
     int64_t until_ns;
+    /* Set by the owner: nothing that is asked or opened is waited for beyond this (0 = as
+     * long as it takes), because something else must have its turn. */
+    int64_t no_later_ns;
     /* Where its owner waits for many links at once, edge-triggered: each new
      * descriptor is put in there with `tag`. -1 = it does not. */
     int epoll_fd;

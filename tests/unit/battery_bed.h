@@ -60,25 +60,32 @@ static inline void bed_start(struct bed *bed)
     assert_non_null(bed->battery);
 }
 
-static inline void bed_begin(struct bed *bed, const char *control)
+/* `devices` is the inside of that group: one battery. */
+static inline void bed_begin_site(struct bed *bed, const char *devices)
 {
-    char devices[1024];
     memset(bed, 0, sizeof *bed);
     fake_clock_reset();
-    snprintf(devices, sizeof devices, SITE_ONE(SITE_DISCHARGE "%s"), control);
     site_read(&bed->conf, devices);
+    assert_true(health_init(&bed->health, 1));
     bed->device = &bed->conf.devices.devices[0];
     bed->fake = fake_link_new();
     bed->fake->context = bed;
     bed->fake->clock_ns = &fake_now_ns;
     bed->fake->cost_ns = CLOCK_NS_PER_MS;
+    bed->state = state_open("");
+    assert_non_null(bed->state);
+    bed_start(bed);
+}
+
+static inline void bed_begin(struct bed *bed, const char *control)
+{
+    char devices[1024];
+    snprintf(devices, sizeof devices, SITE_ONE(SITE_DISCHARGE "%s"), control);
+    bed_begin_site(bed, devices);
     uint16_t *registers = bed->fake->registers[1];
     registers[STATUS] = 1;
     registers[SOE] = 54;
     registers[BLOCKS] = 10;
-    bed->state = state_open("");
-    assert_non_null(bed->state);
-    bed_start(bed);
 }
 
 static inline void bed_kill(struct bed *bed)
@@ -92,6 +99,7 @@ static inline void bed_end(struct bed *bed)
     bed_kill(bed);
     state_close(bed->state);
     conf_free(&bed->conf);
+    health_free(&bed->health);
     free(bed->fake);
 }
 
@@ -164,6 +172,7 @@ static inline void bed_poll(struct bed *bed)
     for (unsigned i = 0; i < bed->device->n_points; i++)
         values[i] = codec_decode(&bed->device->points[i],
                                  &bed->fake->registers[1][bed->device->points[i].address]);
+    drive_make(&bed->device->profile->drive, bed->device->points, values);
     battery_see(bed->battery, &bed->fake->link, values, taken_ns);
 }
 

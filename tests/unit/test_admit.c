@@ -236,8 +236,8 @@ static void test_the_words_are_those_of_the_topics(void **state)
         "stale_revision",
         "not_stored",
     };
-    const char *const outcomes[OUTCOME_COUNT] = {"confirmed", "mismatch",   "unknown", "failed",
-                                                 "refused",   "superseded", "accepted"};
+    const char *const outcomes[OUTCOME_COUNT] = {"confirmed", "mismatch",   "unknown",  "failed",
+                                                 "refused",   "superseded", "accepted", "lost"};
     for (int i = 0; i < REASON_COUNT; i++)
         assert_string_equal(reason_word((enum reason)i), reasons[i]);
     for (int i = 0; i < OUTCOME_COUNT; i++)

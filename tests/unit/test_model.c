@@ -861,6 +861,7 @@ static void test_the_model_agrees(void **state)
     /* A generator that never gets there would prove nothing. */
     for (int i = 0; i < OUTCOME_ACCEPTED; i++)
         assert_true(counts[i] > steps / 10000);
+    assert_int_equal(counts[OUTCOME_LOST], 0);
     assert_true(corrections > steps / 10000 && fired > steps / 10000 && restarts > steps / 10000);
 }
 

@@ -69,7 +69,7 @@ static void stage_step(struct stage *stage, struct sequence *sequence)
 
 static void stage_run(struct stage *stage)
 {
-    struct sequence *sequence = sequence_new(stage->battery);
+    struct sequence *sequence = sequence_new(stage->battery, NULL);
     assert_non_null(sequence);
     assert_int_equal(sequence_state(sequence), SEQUENCE_IDLE);
     stage->command.stop = stage->command.value == 0.0 && is_setpoint(stage);
@@ -698,7 +698,7 @@ static void test_a_setpoint_of_two_registers(void **state)
 /* Begins, and goes on until just before the n-th transaction to come. */
 static struct sequence *begun(struct stage *s, unsigned transactions, bool look, bool judge_only)
 {
-    struct sequence *sequence = sequence_new(s->battery);
+    struct sequence *sequence = sequence_new(s->battery, NULL);
     s->command.stop = s->command.value == 0.0 && is_setpoint(s);
     s->outcome = (struct outcome){.command = s->command};
     sequence_begin(sequence, &s->outcome, look, judge_only);

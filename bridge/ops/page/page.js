@@ -99,6 +99,7 @@
         changed = true;
       }
       d.status = s.status;
+      d.control = s.control;
       d.goodAt = s.age_ms === null ? null : now - s.age_ms;
       d.lease = s.lease && { value: s.lease.value, endAt: now + s.lease.left_s * 1000, length: Math.max(d.lease?.length ?? 0, s.lease.left_s) };
       if (s.state && !(d.state && d.state.run === s.state.run && d.state.seq > s.state.seq)) d.state = s.state;
@@ -206,6 +207,10 @@
     const jumps = h.clock_jumps ?? 0, off = h.clock === "unsynchronised";
     mark($("fact-clock"), off || jumps ? "wait" : "good", off ? "unsynchronised" : jumps ? jumps + (jumps === 1 ? " jump" : " jumps") : "steady");
     $("fact-broker").title = h.last_error ?? "";
+    for (const [name, state] of Object.entries(h.control ?? {})) {
+      const d = devices.get(name);
+      if (d && d.control !== state) { d.control = state; d.dirty = true; }
+    }
   }
 
   /* ---- power ---- */
@@ -274,6 +279,7 @@
       fact("soe", "Energy").className = "big";
       fact("set", "Setpoint").className = "big";
       fact("lease", "Lease left");
+      if (d.control) fact("control", "Control");
       fact("state", "State");
       fact("age", "Age");
       card.append(head, gauge, facts, c.errors = el("p", "errors"));
@@ -402,6 +408,8 @@
     if (d.row) put(d.row.age, text);
     if (!d.card) return;
     put(d.card.age, text);
+    if (d.card.control) put(d.card.control, d.control ?? "");
+    d.card.control?.classList.toggle("error", d.control === "lost");
     put(d.card.lease, left === null ? "none" : left === 0 ? "over" : left < 120 ? Math.ceil(left) + "\u00a0s" : Math.ceil(left / 60) + "\u00a0min");
     d.card.lease.classList.toggle("error", left !== null && left < 5);
   }
