@@ -4,18 +4,20 @@
 #include <string.h>
 
 #include "devices/lines/fault.h"
+#include "devices/registers/codec.h"
 
 /* version, flags, ts, run, seq, number of points, quality */
-enum { VERSION = 1, HAS_ENERGY = 1, HEAD = 1 + 1 + 8 + SAMPLE_RUN_MAX + 8 + 2 + 1 };
+enum { VERSION = 2, HAS_ENERGY = 1, HEAD = 1 + 1 + 8 + SAMPLE_RUN_MAX + 8 + 2 + 1 };
 
-/* One byte a point: its fault, or one of these. */
+/* One byte a point: its fault, or one of these. Version 1 had no IS_RAW. */
 enum {
     IS_ABSENT = 0,
+    IS_RAW = 240,    /* plus a number of bytes, 0 to 8: raw in so many, which says the number */
     IS_SCALED = 253, /* a power of ten that was read along, raw and number follow */
     IS_TEXT = 254,   /* its length and its bytes */
     IS_READ = 255    /* raw and number */
 };
-_Static_assert((int)FAULT_COUNT < IS_SCALED, "a fault is one byte");
+_Static_assert((int)FAULT_COUNT < IS_RAW, "a fault is one byte");
 _Static_assert(POINT_TEXT_MAX < 256 && POINT_TEXT_MAX >= 17, "a text is the longest value");
 
 struct layout sample_layout(const struct device *device)
@@ -73,24 +75,40 @@ static double take_double(const unsigned char **at)
     return number;
 }
 
+/* Whether raw and the point say the number. */
+static bool is_told_by_raw(const struct point *point, const struct value *value)
+{
+    const double number = codec_number(point, value->raw, 0);
+    return value->exponent == 0 && memcmp(&number, &value->number, sizeof(number)) == 0;
+}
+
+static unsigned bytes_of(uint64_t raw)
+{
+    unsigned n = 0;
+    for (; raw != 0; raw >>= 8)
+        n++;
+    return n;
+}
+
 static unsigned kind_of(const struct point *point, const struct value *value)
 {
     if (value->state != VALUE_READ)
         return value->state == VALUE_FAULT ? (unsigned)value->fault : IS_ABSENT;
-    return point->type == POINT_STRING ? IS_TEXT : value->exponent != 0 ? IS_SCALED : IS_READ;
+    if (point->type == POINT_STRING)
+        return IS_TEXT;
+    if (is_told_by_raw(point, value))
+        return IS_RAW + bytes_of(value->raw);
+    return value->exponent != 0 ? IS_SCALED : IS_READ;
 }
 
-static size_t packed_size(const struct sample *sample)
+/* Of a value and its kind. */
+static size_t size_of(unsigned kind, const struct value *value)
 {
-    size_t size = HEAD + (sample->has_energy ? 16U : 0) + sample->layout->n_points;
-    for (unsigned i = 0; i < sample->layout->n_points; i++) {
-        const unsigned kind = kind_of(&sample->layout->points[i], &sample->values[i]);
-        size += kind == IS_TEXT     ? 1 + strlen(sample->values[i].text)
-                : kind == IS_SCALED ? 17U
-                : kind == IS_READ   ? 16U
-                                    : 0;
-    }
-    return size;
+    return kind == IS_TEXT     ? 2 + strlen(value->text)
+           : kind == IS_SCALED ? 18U
+           : kind == IS_READ   ? 17U
+           : kind >= IS_RAW    ? 1U + kind - IS_RAW
+                               : 1U;
 }
 
 static unsigned char *put_value(unsigned char *at, unsigned kind, const struct value *value)
@@ -102,15 +120,27 @@ static unsigned char *put_value(unsigned char *at, unsigned kind, const struct v
         memcpy(at, value->text, length);
         return at + length;
     }
-    if (kind == IS_SCALED)
-        at = put(at, (uint8_t)value->exponent, 1);
-    return kind < IS_SCALED ? at : put_double(put(at, value->raw, 8), value->number);
+    if (kind == IS_READ || kind == IS_SCALED) {
+        if (kind == IS_SCALED)
+            at = put(at, (uint8_t)value->exponent, 1);
+        return put_double(put(at, value->raw, 8), value->number);
+    }
+    return kind >= IS_RAW ? put(at, value->raw, kind - IS_RAW) : at;
+}
+
+size_t sample_packed_most(const struct device *device)
+{
+    size_t size = HEAD + 16;
+    for (unsigned i = 0; i < device->n_points; i++)
+        size += device->points[i].type == POINT_STRING ? 2 + POINT_TEXT_MAX : 18;
+    return size;
 }
 
 size_t sample_pack(const struct sample *sample, unsigned char *bytes, size_t size)
 {
     unsigned char *at = bytes;
-    if (packed_size(sample) > size)
+    const unsigned char *end = bytes + size;
+    if (size < HEAD + (sample->has_energy ? 16U : 0U))
         return 0;
     at = put(at, VERSION, 1);
     at = put(at, sample->has_energy ? HAS_ENERGY : 0, 1);
@@ -123,7 +153,10 @@ size_t sample_pack(const struct sample *sample, unsigned char *bytes, size_t siz
         at = put_double(put_double(at, sample->charged_kwh), sample->discharged_kwh);
     for (unsigned i = 0; i < sample->layout->n_points; i++) {
         const struct value *value = &sample->values[i];
-        at = put_value(at, kind_of(&sample->layout->points[i], value), value);
+        const unsigned kind = kind_of(&sample->layout->points[i], value);
+        if ((size_t)(end - at) < size_of(kind, value))
+            return 0;
+        at = put_value(at, kind, value);
     }
     return (size_t)(at - bytes);
 }
@@ -161,27 +194,44 @@ static bool take_number(const unsigned char **at, const unsigned char *end, bool
            value->exponent <= POINT_EXPONENT_MAX;
 }
 
+static bool take_raw(const struct point *point, const unsigned char **at, const unsigned char *end,
+                     unsigned n_bytes, struct value *value)
+{
+    if (n_bytes > 8 || (size_t)(end - *at) < n_bytes)
+        return false;
+    value->raw = take(at, n_bytes);
+    value->number = codec_number(point, value->raw, 0);
+    return isfinite(value->number);
+}
+
+/* The next value, of this point. */
+static bool unpack_value(const struct point *point, const unsigned char **at,
+                         const unsigned char *end, struct value *value)
+{
+    const unsigned kind = (unsigned)take(at, 1);
+    value->state = VALUE_READ;
+    value->fault = value->exponent = 0;
+    value->number = 0;
+    value->raw = 0;
+    value->text[0] = '\0';
+    if (kind < FAULT_COUNT) {
+        value->state = kind == IS_ABSENT ? VALUE_ABSENT : VALUE_FAULT;
+        value->fault = (int)kind;
+        return true;
+    }
+    if (kind == IS_TEXT || point->type == POINT_STRING)
+        return kind == IS_TEXT && point->type == POINT_STRING && take_text(at, end, value);
+    if (kind == IS_READ || kind == IS_SCALED)
+        return take_number(at, end, kind == IS_SCALED, value);
+    return kind >= IS_RAW && take_raw(point, at, end, kind - IS_RAW, value);
+}
+
 static bool unpack_values(const struct layout *layout, const unsigned char *at,
                           const unsigned char *end, struct value *values)
 {
     for (unsigned i = 0; i < layout->n_points; i++) {
-        if (at == end)
+        if (at == end || !unpack_value(&layout->points[i], &at, end, &values[i]))
             return false;
-        const uint64_t kind = take(&at, 1);
-        values[i] = (struct value){.state = VALUE_READ};
-        if (kind == IS_TEXT) {
-            if (layout->points[i].type != POINT_STRING || !take_text(&at, end, &values[i]))
-                return false;
-        } else if (kind == IS_READ || kind == IS_SCALED) {
-            if (layout->points[i].type == POINT_STRING ||
-                !take_number(&at, end, kind == IS_SCALED, &values[i]))
-                return false;
-        } else if (kind < FAULT_COUNT) {
-            values[i] = (struct value){.state = kind == IS_ABSENT ? VALUE_ABSENT : VALUE_FAULT,
-                                       .fault = (int)kind};
-        } else {
-            return false;
-        }
     }
     return at == end;
 }
@@ -191,8 +241,9 @@ bool sample_unpack(const struct layout *layout, const unsigned char *bytes, size
 {
     const unsigned char *at = bytes, *end = bytes + size;
     struct sample read = {.layout = layout, .values = values};
-    if (layout->is_text || size < HEAD || take(&at, 1) != VERSION)
+    if (layout->is_text || size < HEAD || (*at != 1 && *at != VERSION))
         return false;
+    at++;
     const uint64_t flags = take(&at, 1);
     read.ts_ms = (int64_t)take(&at, 8);
     memcpy(read.run, at, SAMPLE_RUN_MAX);

@@ -6,8 +6,9 @@
  * meanwhile.
  *
  * Pure, no allocation. The packed form is for memory and disk, one for both:
- * numbers little-endian, a value that was not read without its number. It says
- * its version; whoever keeps it adds a checksum.
+ * numbers little-endian, a value that was not read without its number. The
+ * number of most values is not in it: what the registers held says it, and the layout. It
+ * says its version; whoever keeps it adds a checksum.
  */
 #ifndef BRIDGE_MODEL_SAMPLE_H
 #define BRIDGE_MODEL_SAMPLE_H
@@ -60,6 +61,9 @@ enum sample_quality sample_quality(const struct value *values, unsigned n);
 
 /* The word that is published: "good". Never NULL. */
 const char *sample_quality_word(enum sample_quality quality);
+
+/* No sample of this device is longer when it is packed. */
+size_t sample_packed_most(const struct device *device);
 
 /* Returns its length; 0 when it does not fit. */
 size_t sample_pack(const struct sample *sample, unsigned char *bytes, size_t size);

@@ -7,39 +7,41 @@
 
 struct latest_slot {
     int64_t taken_ns;
-    struct sample sample; /* layout NULL = none yet */
-    struct value *values;
+    uint64_t seq;
+    const struct layout *layout; /* NULL = none yet */
+    unsigned char *packed;
+    size_t size;
     struct lease lease;
     struct schedule_status schedule;
 };
 
 struct latest {
     pthread_mutex_t mutex;
-    struct value *values; /* of all slots */
+    unsigned char *packed; /* of all slots */
     atomic_uint_fast64_t schedules;
     struct latest_slot slots[];
 };
 
 struct latest *latest_new(const struct device_list *list)
 {
-    size_t n_values = 0;
+    size_t room = 0;
     for (unsigned i = 0; i < list->n_devices; i++)
-        n_values += list->devices[i].n_points;
+        room += sample_packed_most(&list->devices[i]);
     struct latest *latest =
         calloc(1, sizeof(*latest) + list->n_devices * sizeof(struct latest_slot));
     if (latest == NULL)
         return NULL;
-    latest->values = calloc(n_values + 1, sizeof(*latest->values));
-    if (latest->values == NULL) {
+    latest->packed = malloc(room + 1);
+    if (latest->packed == NULL) {
         free(latest);
         return NULL;
     }
     pthread_mutex_init(&latest->mutex, NULL);
-    struct value *values = latest->values;
+    unsigned char *packed = latest->packed;
     for (unsigned i = 0; i < list->n_devices; i++) {
-        latest->slots[i].values = values;
+        latest->slots[i].packed = packed;
         latest->slots[i].schedule.revision = -1;
-        values += list->devices[i].n_points;
+        packed += sample_packed_most(&list->devices[i]);
     }
     return latest;
 }
@@ -49,19 +51,20 @@ void latest_free(struct latest *latest)
     if (latest == NULL)
         return;
     pthread_mutex_destroy(&latest->mutex);
-    free(latest->values);
+    free(latest->packed);
     free(latest);
 }
 
 void latest_put(struct latest *latest, unsigned device, int64_t taken_ns,
-                const struct sample *sample)
+                const struct sample *sample, const unsigned char *packed, size_t size)
 {
     struct latest_slot *slot = &latest->slots[device];
     pthread_mutex_lock(&latest->mutex);
     slot->taken_ns = taken_ns;
-    slot->sample = *sample;
-    slot->sample.values = slot->values;
-    memcpy(slot->values, sample->values, sample->layout->n_points * sizeof(*slot->values));
+    slot->layout = sample->layout;
+    slot->seq = sample->seq;
+    slot->size = size;
+    memcpy(slot->packed, packed, size);
     pthread_mutex_unlock(&latest->mutex);
 }
 
@@ -70,13 +73,10 @@ bool latest_get(struct latest *latest, unsigned device, struct sample *sample, s
 {
     const struct latest_slot *slot = &latest->slots[device];
     pthread_mutex_lock(&latest->mutex);
-    const bool there = slot->sample.layout != NULL;
-    if (there) {
+    const bool there = slot->layout != NULL &&
+                       sample_unpack(slot->layout, slot->packed, slot->size, sample, values);
+    if (there)
         *taken_ns = slot->taken_ns;
-        *sample = slot->sample;
-        sample->values = values;
-        memcpy(values, slot->values, sample->layout->n_points * sizeof(*values));
-    }
     pthread_mutex_unlock(&latest->mutex);
     return there;
 }
@@ -84,7 +84,7 @@ bool latest_get(struct latest *latest, unsigned device, struct sample *sample, s
 uint64_t latest_seq(struct latest *latest, unsigned device)
 {
     pthread_mutex_lock(&latest->mutex);
-    const uint64_t seq = latest->slots[device].sample.seq;
+    const uint64_t seq = latest->slots[device].seq;
     pthread_mutex_unlock(&latest->mutex);
     return seq;
 }

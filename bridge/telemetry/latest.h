@@ -18,9 +18,10 @@ struct latest;
 struct latest *latest_new(const struct device_list *list);
 void latest_free(struct latest *latest);
 
-/* Takes a copy; its layout has to be a kept one. */
+/* Takes a copy of it as it was packed, a fifth of what its values would take; its layout
+ * has to be a kept one. */
 void latest_put(struct latest *latest, unsigned device, int64_t taken_ns,
-                const struct sample *sample);
+                const struct sample *sample, const unsigned char *packed, size_t size);
 
 /* Copies out the last sample and when it was taken (monotonic); `values` has room
  * for the device's points. False when there is none yet. */

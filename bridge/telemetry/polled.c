@@ -113,8 +113,8 @@ static void publish(struct polled *unit, const struct polled_desk *desk, int64_t
     if (!on_change_is_news(unit->change, unit->values, taken_ns))
         return;
     sample.seq = ++unit->seq;
-    latest_put(desk->latest, unit->index, taken_ns, &sample);
     const size_t size = sample_pack(&sample, packed, sizeof(packed));
+    latest_put(desk->latest, unit->index, taken_ns, &sample, packed, size);
     if (desk->scans != NULL)
         scans_put(desk->scans, unit->index, unit->layout, packed, size);
     outbox_put_sample(desk->outbox, unit->index, taken_ns, unit->layout, packed, size);

@@ -90,6 +90,26 @@ static double raw_to_double(enum point_type type, uint64_t raw)
     }
 }
 
+static double power_of_ten(int exponent)
+{
+    double power = 1;
+    while (exponent-- > 0)
+        power *= 10;
+    return power;
+}
+
+/* `number` times 10^exponent: a division is exact where a factor of 0.1 is not. */
+static double shift(double number, int exponent)
+{
+    return exponent < 0 ? number / power_of_ten(-exponent) : number * power_of_ten(exponent);
+}
+
+double codec_number(const struct point *point, uint64_t raw, int exponent)
+{
+    double number = raw_to_double(point->type, raw) * point->scale;
+    return (exponent != 0 ? shift(number, exponent) : number) + point->offset;
+}
+
 /* A text ends with its registers or a NUL; blanks behind it fill a field. What is not
  * ASCII and printable becomes '?': makers have code pages of their own. */
 static void decode_text(const struct point *point, const uint16_t *words, struct value *value)
@@ -132,7 +152,7 @@ void codec_decode_into(const struct point *point, const uint16_t *words, struct 
         value->raw = cut(point, value->raw);
     else
         set_fault(value, FAULT_IMPLAUSIBLE);
-    value->number = raw_to_double(point->type, value->raw) * point->scale + point->offset;
+    value->number = codec_number(point, value->raw, 0);
     if (value->state == VALUE_READ && !isfinite(value->number))
         set_fault(value, FAULT_NOT_FINITE);
 }
@@ -142,20 +162,6 @@ struct value codec_decode(const struct point *point, const uint16_t *words)
     struct value value;
     codec_decode_into(point, words, &value);
     return value;
-}
-
-static double power_of_ten(int exponent)
-{
-    double power = 1;
-    while (exponent-- > 0)
-        power *= 10;
-    return power;
-}
-
-/* `number` times 10^exponent: a division is exact where a factor of 0.1 is not. */
-static double shift(double number, int exponent)
-{
-    return exponent < 0 ? number / power_of_ten(-exponent) : number * power_of_ten(exponent);
 }
 
 void codec_rescale(const struct point *point, const struct value *scale, struct value *value)
@@ -168,8 +174,7 @@ void codec_rescale(const struct point *point, const struct value *scale, struct 
         return;
     }
     value->exponent = (int)scale->number;
-    double number = raw_to_double(point->type, value->raw) * point->scale;
-    value->number = shift(number, value->exponent) + point->offset;
+    value->number = codec_number(point, value->raw, value->exponent);
     if (!isfinite(value->number))
         set_fault(value, FAULT_NOT_FINITE);
 }

@@ -22,6 +22,10 @@ void codec_decode_into(const struct point *point, const uint16_t *words, struct 
  * one of -10..10 the value is a fault: the scale's own, or FAULT_IMPLAUSIBLE. */
 void codec_rescale(const struct point *point, const struct value *scale, struct value *value);
 
+/* The number that a row's registers stand for, which hold `raw` (point.h) and whose scale
+ * register says 10^exponent; 0 where it has none. Not of a text. */
+double codec_number(const struct point *point, uint64_t raw, int exponent);
+
 /* Whether the row's registers can hold this whole number as their content, scale and
  * offset aside. */
 bool codec_holds(const struct point *point, double whole);

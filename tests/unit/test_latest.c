@@ -21,10 +21,12 @@ static const struct layout layout = {.device = "a", .n_points = POINTS, .points 
 static void put(struct latest *latest, uint64_t number)
 {
     struct value values[POINTS];
+    unsigned char packed[SAMPLE_PACKED_MAX];
     for (unsigned i = 0; i < POINTS; i++)
         values[i] = (struct value){.state = VALUE_READ, .number = (double)number, .raw = number};
-    latest_put(latest, 0, (int64_t)number,
-               &(struct sample){.layout = &layout, .seq = number, .values = values});
+    const struct sample sample = {.layout = &layout, .seq = number, .values = values};
+    latest_put(latest, 0, (int64_t)number, &sample, packed,
+               sample_pack(&sample, packed, sizeof packed));
 }
 
 static void test_the_last_is_there(void **state)
