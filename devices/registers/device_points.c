@@ -26,6 +26,15 @@ static const struct cfg_field OVERRIDE[] = {
     CFG_END,
 };
 
+/* Whether it is the scale_register of another row. */
+static bool scales_others(const struct device *device, unsigned index)
+{
+    bool scales = false;
+    for (unsigned i = 0; i < device->n_points; i++)
+        scales = scales || device->points[i].scale_row == index + 1;
+    return scales;
+}
+
 static void read_override(struct cfg *cfg, const struct cfg_setting *group, struct device *device,
                           bool *seen)
 {
@@ -49,8 +58,11 @@ static void read_override(struct cfg *cfg, const struct cfg_setting *group, stru
                     point->name);
     bool limited = !isnan(point->min) || !isnan(point->max);
     if (limited && (!isnan(override.scale) || cfg_member(group, "unit")))
-        cfg_problem(cfg, group, "%s has write limits in %s: its scale and unit are fixed",
+        cfg_problem(cfg, group, "%s has write limits in '%s': its scale and unit are fixed",
                     point->name, point->unit);
+    if (!isnan(override.scale) && scales_others(device, (unsigned)index))
+        cfg_problem(cfg, group, "%s moves the scale of other rows, and has none itself",
+                    point->name);
     static const char *const numeric[] = {"scale",   "low",      "high", "unit",
                                           "counter", "deadband", NULL};
     for (const char *const *key = numeric; point->type == POINT_STRING && *key; key++)
@@ -69,6 +81,7 @@ static void read_override(struct cfg *cfg, const struct cfg_setting *group, stru
         point->low = override.low;
     if (cfg_member(group, "high"))
         point->high = override.high;
+    row_check_meaning(cfg, group, point);
     if (point->low > point->high)
         cfg_problem(cfg, group, "%s: low %g is above high %g", point->name, point->low,
                     point->high);
@@ -76,6 +89,19 @@ static void read_override(struct cfg *cfg, const struct cfg_setting *group, stru
         point->counter = override.counter;
     row_read_sentinels(cfg, group, point);
     point->deadband = override.deadband;
+    if (cfg_member(group, "deadband") && device->longest_silence_ns == 0)
+        cfg_problem(cfg, cfg_member(group, "deadband"),
+                    "%s: deadband has no meaning without longest_silence: every scan is published",
+                    point->name);
+}
+
+/* Whether another order would show in this row. */
+static bool has_order(const struct point *point, enum point_order order)
+{
+    bool one = point_width(point) == 1 || point->type == POINT_STRING;
+    bool byte = point->type == POINT_INT8 || point->type == POINT_UINT8;
+    return point_has_registers(point) && !point->own_order && !byte &&
+           !(one && order == POINT_CDAB);
 }
 
 /* The order and the addresses of this very device. */
@@ -83,11 +109,13 @@ static void move_points(struct cfg *cfg, const struct cfg_setting *group, struct
 {
     const struct device_modbus *modbus = &device->modbus;
     const struct cfg_setting *shift = cfg_lookup(group, "modbus.address_shift");
+    const struct cfg_setting *order = cfg_lookup(group, "modbus.word_order");
+    unsigned n_ordered = 0, n_shifted = 0;
     for (unsigned i = 0; i < device->n_points; i++) {
         struct point *point = &device->points[i];
-        if (point->made)
-            continue;
         int64_t address = point->address + (point->model ? 0 : modbus->address_shift);
+        n_shifted += point->model == 0;
+        n_ordered += has_order(point, (enum point_order)modbus->word_order);
         if (modbus->word_order >= 0 && !point->own_order)
             point->order = (enum point_order)modbus->word_order;
         if (address < 0 || address + point_width(point) > 65536) {
@@ -97,6 +125,12 @@ static void move_points(struct cfg *cfg, const struct cfg_setting *group, struct
         }
         point->address = (uint16_t)address;
     }
+    if (n_ordered == 0 && modbus->word_order >= 0)
+        cfg_problem(cfg, order, "word_order \"%s\" changes no row of type '%s'",
+                    point_order_words[modbus->word_order], device->profile->type);
+    if (n_shifted == 0 && modbus->address_shift != 0)
+        cfg_problem(cfg, shift, "address_shift changes no row of type '%s': SunSpec's are found",
+                    device->profile->type);
 }
 
 /* writable = [ "limit", "relay" ]: rows of the type that commands may write here. */

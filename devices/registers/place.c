@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <ctype.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -75,12 +76,38 @@ static bool is_name(const char *host)
     return true;
 }
 
+static const char NO_DEVICE[] = "this is no address of a device";
+
+/* All, nobody, and groups. */
+static const char *ipv4_problem(const char *text)
+{
+    struct in_addr address;
+    (void)inet_pton(AF_INET, text, &address);
+    uint32_t number = ntohl(address.s_addr);
+    return number == INADDR_ANY || number == INADDR_BROADCAST || IN_MULTICAST(number) ? NO_DEVICE
+                                                                                      : NULL;
+}
+
+/* `zone` NULL = none; the loopback needs none, nor do those that are routed. */
+static const char *ipv6_problem(const char *text, const char *zone)
+{
+    struct in6_addr address;
+    (void)inet_pton(AF_INET6, text, &address);
+    if (IN6_IS_ADDR_UNSPECIFIED(&address) || IN6_IS_ADDR_MULTICAST(&address))
+        return NO_DEVICE;
+    bool local = IN6_IS_ADDR_LINKLOCAL(&address);
+    if (zone != NULL ? *zone == '\0' : local)
+        return "an address of one link needs its interface: fe80::1%eth0";
+    return NULL;
+}
+
 const char *place_host_problem(const char *host)
 {
     char address[DEVICE_HOST_MAX + 1] = "";
-    memcpy(address, host, strcspn(host, "%")); /* without a zone: fe80::1%eth0 */
+    const size_t length = strcspn(host, "%"); /* without a zone: fe80::1%eth0 */
+    memcpy(address, host, length);
     if (is_address(AF_INET6, address))
-        return NULL;
+        return ipv6_problem(address, host[length] == '%' ? host + length + 1 : NULL);
     if (strstr(host, "://") != NULL)
         return "give a name or an address alone: host = \"192.168.1.100\"";
     if (strpbrk(host, "[]") != NULL)
@@ -92,6 +119,8 @@ const char *place_host_problem(const char *host)
         return "this is no IPv6 address";
     if (host[strspn(host, "0123456789.")] == '\0' && !is_address(AF_INET, host))
         return "an IPv4 address is four numbers from 0 to 255";
+    if (is_address(AF_INET, host))
+        return ipv4_problem(host);
     return is_name(host) ? NULL : "a name consists of letters, digits, hyphens and dots";
 }
 

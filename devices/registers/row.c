@@ -241,6 +241,30 @@ static void check_keys(struct cfg *cfg, const struct cfg_setting *group, const s
     for (const char *const *key = numeric; text && *key; key++)
         if (cfg_member(group, *key))
             cfg_problem(cfg, group, "%s: a text has no %s", point->name, *key);
+    row_check_meaning(cfg, group, point);
+}
+
+void row_check_meaning(struct cfg *cfg, const struct cfg_setting *group, const struct point *point)
+{
+    static const char *const of_bool[] = {"low", "high", "unit", "counter", "deadband", NULL},
+                             *const of_code[] = {"unit", "counter", "deadband", NULL};
+    const char *const *key = point->type == POINT_BOOL ? of_bool : of_code;
+    for (; (point->type == POINT_BOOL || point->enumerated) && *key; key++)
+        if (cfg_member(group, *key))
+            cfg_problem(cfg, cfg_member(group, *key), "%s: %s has no %s", point->name,
+                        point->type == POINT_BOOL ? "a bool" : "an enumeration", *key);
+    const struct {
+        const char *key;
+        double value;
+    } limits[] = {{"low", point->low}, {"high", point->high}};
+    bool whole = is_integer(point) && point->scale != 0 && !point->scale_row;
+    for (unsigned i = 0; i < 2 && whole; i++) {
+        const struct cfg_setting *limit = cfg_member(group, limits[i].key);
+        if (limit && !isnan(limits[i].value) && !cfg_member(group, "scale_register") &&
+            !codec_holds(point, trunc((limits[i].value - point->offset) / point->scale)))
+            cfg_problem(cfg, limit, "%s: %s %g is more than %s holds with this scale", point->name,
+                        limits[i].key, limits[i].value, point_type_word(point->type));
+    }
 }
 
 static void check_point(struct cfg *cfg, const struct cfg_setting *group, const struct point *point)

@@ -22,6 +22,10 @@ struct row_defaults {
 bool row_read(struct cfg *cfg, const struct cfg_setting *group, const struct row_defaults *file,
               struct point *point);
 
+/* Refuses what would do nothing in a row or an override: keys of quantities for bits and
+ * enumerations, a `low` or `high` that no register reaches. */
+void row_check_meaning(struct cfg *cfg, const struct cfg_setting *group, const struct point *point);
+
 /* Makes a new array of the point's labels, those of a list (NULL = none) of
  * `{ value = 0; label = "standby"; }` behind, and room for `spare` more. Doubled values
  * and labels, and values that the point cannot have, are problems. The former array is

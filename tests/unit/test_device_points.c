@@ -85,7 +85,9 @@ static void a_device_of_its_own(void **state)
         "{ name = \"a\"; address = 10; type = \"int32\"; access = \"rw\"; max = 5; },\n"
         "{ name = \"b\"; address = 12; type = \"int32\"; word_order = \"abcd\"; },\n"
         "{ name = \"c\"; address = 1; type = \"bool\"; function = 1; access = \"rw\"; },\n"
-        "{ name = \"m\"; address = 3; type = \"int16\"; sunspec_model = 1; } );";
+        "{ name = \"m\"; address = 3; type = \"int16\"; sunspec_model = 1; },\n"
+        "{ name = \"n\"; address = 40; type = \"int16\"; },\n"
+        "{ name = \"s\"; address = 41; type = \"int16\"; scale_register = \"n\"; } );";
     static const char DEVICE[] =
         "devices: { meters = ( { id = \"1\"; name = \"M\"; type = \"own\";\n"
         "modbus: { host = \"h\"; address = 1; %s };\n%s } ); };";
@@ -126,6 +128,15 @@ static void a_device_of_its_own(void **state)
         {"address_shift = -2;", "", "2: address_shift -2 moves c out of 0..65535"},
         {"address_shift = 65524;", "", "2: address_shift 65524 moves b out of 0..65535"},
         {"address_shift = 70000;", "", "2: address_shift must be from -65535 to 65535, not 70000"},
+        {"", "points = ( { name = \"m\"; deadband = 1; } );",
+         "3: m: deadband has no meaning without longest_silence: every scan is published"},
+        {"", "points = ( { name = \"m\"; high = 32768; } );",
+         "3: m: high 32768 is more than int16 holds with this scale"},
+        {"", "points = ( { name = \"c\"; counter = true; } );", "3: c: a bool has no counter"},
+        {"", "longest_silence = \"1m\"; points = ( { name = \"c\"; deadband = 1; } );",
+         "3: c: a bool has no deadband"},
+        {"", "points = ( { name = \"n\"; scale = 2; } );",
+         "3: n moves the scale of other rows, and has none itself"},
         {"", "writable = 5;", "3: writable must name points: [ \"...\", \"...\" ]"},
         {"", "writable = [ ];", "3: writable must name points: [ \"...\", \"...\" ]"},
         {"", "writable = [ 5 ];", "3: writable must name points: [ \"...\", \"...\" ]"},
@@ -151,12 +162,51 @@ static void write_limits_fix_scale_and_unit(void **state)
                                  " unit = \"kW\"; access = \"rw\"; max = 5; } );");
     assert_bad(battery("id = \"a\"; name = \"a\"; type = \"t\";", MODBUS,
                        "points = ( { name = \"p\"; scale = 2; } );", NULL),
-               "4: p has write limits in kW: its scale and unit are fixed");
+               "4: p has write limits in 'kW': its scale and unit are fixed");
     assert_bad(battery("id = \"a\"; name = \"a\"; type = \"t\";", MODBUS,
                        "points = ( { name = \"p\"; unit = \"\"; } );", NULL),
-               "4: p has write limits in kW: its scale and unit are fixed");
+               "4: p has write limits in 'kW': its scale and unit are fixed");
     assert_good(battery("id = \"a\"; name = \"a\"; type = \"t\";", MODBUS,
                         "points = ( { name = \"p\"; high = 5; } );", NULL));
+}
+
+/* A key of the device that would do nothing is refused. */
+static void an_order_or_a_shift_that_changes_nothing(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *modbus, *rows, *said;
+    } rows[] = {
+        {"word_order = \"cdab\"", "type = \"int16\"; address = 1;",
+         "word_order \"cdab\" changes no row of type 'own'"},
+        {"word_order = \"dcba\"", "type = \"int16\"; address = 1;", NULL},
+        {"word_order = \"dcba\"", "type = \"bool\"; function = 1; address = 1;",
+         "word_order \"dcba\" changes no row of type 'own'"},
+        {"word_order = \"dcba\"", "type = \"uint8\"; byte = \"low\"; address = 1;",
+         "word_order \"dcba\" changes no row of type 'own'"},
+        {"word_order = \"cdab\"", "type = \"int32\"; address = 1;", NULL},
+        {"word_order = \"cdab\"", "type = \"int32\"; address = 1; word_order = \"abcd\";",
+         "word_order \"cdab\" changes no row of type 'own'"},
+        {"word_order = \"cdab\"", "type = \"string\"; registers = 2; address = 1;",
+         "word_order \"cdab\" changes no row of type 'own'"},
+        {"address_shift = 1", "type = \"int16\"; address = 1; sunspec_model = 1;",
+         "address_shift changes no row of type 'own': SunSpec's are found"},
+    };
+    assert_int_equal(system("mkdir -p profiles"), 0);
+    for (unsigned i = 0; i < COUNT(rows); i++) {
+        struct device_list list;
+        char text[512], said[256] = "";
+        snprintf(text, sizeof text, "points = ( { name = \"a\"; %s } );", rows[i].rows);
+        given_file("profiles/own.cfg", text);
+        snprintf(text, sizeof text,
+                 "devices: { meters = ( { id = \"1\"; name = \"M\"; type = \"own\";\n"
+                 "modbus: { host = \"h\"; address = 1; %s; }; } ); };",
+                 rows[i].modbus);
+        if (rows[i].said)
+            snprintf(said, sizeof said, "test.cfg:2: %s\n", rows[i].said);
+        assert_int_equal(read_devices(text, &list, said), rows[i].said == NULL);
+        device_list_free(&list);
+    }
 }
 
 int main(void)
@@ -166,6 +216,7 @@ int main(void)
         cmocka_unit_test(scale_and_unit_of_a_device),
         cmocka_unit_test(plausible_values_of_a_device),
         cmocka_unit_test(a_device_of_its_own),
+        cmocka_unit_test(an_order_or_a_shift_that_changes_nothing),
         cmocka_unit_test(write_limits_fix_scale_and_unit),
     };
     return cmocka_run_group_tests_name("device_points", tests, given_directory, remove_directory);
