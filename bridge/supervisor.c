@@ -174,8 +174,8 @@ static bool start(struct supervisor *supervisor)
         return false;
     }
     if (supervisor->conf->spool_path[0] != '\0') {
-        supervisor->spooler =
-            spooler_start(supervisor->conf, supervisor->layouts, supervisor->outbox);
+        supervisor->spooler = spooler_start(supervisor->conf, supervisor->layouts,
+                                            supervisor->outbox, supervisor->state);
         if (!supervisor->spooler)
             return false;
     }

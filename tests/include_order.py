@@ -57,7 +57,7 @@ def module_of(path):
     """The module that a file belongs to. The subcommands, a file each, are one: cli; and
     so are the parts of the outbox, of the spool and of mqtt."""
     path = re.sub(r"^(bridge/store/(?:spool|outbox)|bridge/mqtt/mqtt)_"
-                  r"(connect|end|file|inside|paho|renew|sent|spool|subscribe|words)\b", r"\1", path)
+                  r"(connect|end|file|inside|note|paho|renew|sent|spool|subscribe|words)\b", r"\1", path)
     return re.sub(r"^bridge/cli/(check|forget|points|read|scan|write)$", "bridge/cli/cli",
                   os.path.splitext(path)[0])
 

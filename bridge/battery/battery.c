@@ -52,6 +52,8 @@ struct battery {
     bool firing;            /* the deadman, as health counts it */
     struct remembered kept; /* as last stored */
     uint64_t kept_mark;     /* its number in the store */
+    /* What was kept in an earlier run is known; if not yet, what in this one is newer. */
+    bool recalled, stopped, written;
     char boot[REMEMBERED_BOOT_MAX + 1];
 
     unsigned n_tokens;
@@ -108,7 +110,7 @@ static void remember(struct battery *battery)
     const struct intent *intent = power(battery);
     struct remembered now = {.kind = REMEMBERED_NOTHING};
     struct intent_stops open;
-    if (intent == NULL)
+    if (intent == NULL || !(battery->recalled || battery->stopped || battery->written))
         return;
     if (battery->driver != NULL && (battery->begins || driver_is_half(battery->driver)))
         now.hold = REMEMBERED_HALF;
@@ -155,7 +157,6 @@ static void recall(struct battery *battery)
     struct intent *intent = power(battery);
     struct deadman *deadman = &battery->fallback.deadman;
     struct remembered *kept = &battery->kept;
-    remembered_boot(battery->boot);
     if (intent == NULL || !remembered_find(battery->setup.state, battery->device->id, kept))
         return;
     if (kept->kind == REMEMBERED_STOP || kept->kind == REMEMBERED_STOPPED ||
@@ -255,6 +256,13 @@ static void postpone_stops(struct battery *battery, struct intent *intent)
 }
 
 /* A live stop ends the schedule, and what has not become one yet. */
+static void begin_schedule(struct battery *battery)
+{
+    scheduled_init(&battery->scheduled, battery->device, battery->setup.index,
+                   battery->device->controllable ? battery->setup.state : NULL,
+                   battery->setup.health);
+}
+
 static void end_schedule(struct battery *battery)
 {
     struct outcome outcome;
@@ -306,6 +314,7 @@ bool battery_put(struct battery *battery, const struct command *command)
     if (command->stop) {
         replaced = intent_put_stop(intent, token);
         deadman_stop(&battery->fallback.deadman);
+        battery->stopped = true;
         end_schedule(battery); /* on disk no later than the stop */
         remember(battery);
     } else {
@@ -807,6 +816,13 @@ static void finish(struct battery *battery)
 
 /* ---- one step ---- */
 
+/* Whether what is under way is somebody's setpoint for the battery. */
+static bool is_live_setpoint(const struct battery *battery)
+{
+    const struct intent *intent = &battery->intents[battery->working];
+    return intent == power(battery) && intent->work == INTENT_SETPOINT;
+}
+
 /* The last moment before the value is written. Where the link has to be opened for
  * it, that is all: what has come meanwhile goes first. */
 static void write_or_not(struct battery *battery, struct link *link)
@@ -825,11 +841,13 @@ static void write_or_not(struct battery *battery, struct link *link)
     } else if (battery->outcome.written_ns != 0 ||
                (!sequence_carries(battery->sequence) && !intent->overtaken)) {
         battery->begins = true;
+        battery->written = battery->written || is_live_setpoint(battery);
         if (!sequence_has_written(battery->sequence))
             remember(battery); /* should this run end in the middle, the next undoes it */
         sequence_step(battery->sequence, link);
     } else if (intent_write(&battery->intents[battery->working], command->stop, &settled)) {
         battery->begins = battery->driver != NULL && intent == power(battery);
+        battery->written = battery->written || is_live_setpoint(battery);
         remember(battery); /* a stop that this ends is not the next run's either */
         sequence_step(battery->sequence, link);
     } else {
@@ -1035,9 +1053,29 @@ static void guard(struct battery *battery, const struct link *link, const struct
     remember(battery);
 }
 
+/* The file of earlier runs may come late. A stop of this run ends a schedule of theirs, and
+ * it and a setpoint are newer than whatever else they left. */
+static void recall_late(struct battery *battery)
+{
+    struct scheduled *scheduled = &battery->scheduled;
+    if (battery->recalled || !state_is_loaded(battery->setup.state))
+        return;
+    battery->recalled = true;
+    if (scheduled->schedule.table == NULL && !scheduled_is_pending(scheduled)) {
+        begin_schedule(battery);
+        if (battery->stopped)
+            end_schedule(battery);
+    }
+    if (battery->stopped || battery->written)
+        remember(battery);
+    else
+        recall(battery);
+}
+
 void battery_see(struct battery *battery, const struct link *link, const struct value *values,
                  int64_t taken_ns)
 {
+    recall_late(battery);
     /* A scan that a command came between may have read what was there before. */
     if (taken_ns < battery->ended_ns || sequence_state(battery->sequence) != SEQUENCE_IDLE)
         return;
@@ -1138,13 +1176,15 @@ struct battery *battery_new(const struct battery_setup *setup)
     }
     for (unsigned i = 0; i < device->n_points; i++)
         intent_init(&battery->intents[i]);
-    scheduled_init(&battery->scheduled, device, setup->index,
-                   device->controllable ? setup->state : NULL, setup->health);
+    begin_schedule(battery);
     if (device->controllable)
         fallback_init(&battery->fallback, control);
     battery->fallback.deadman.leases_all =
         battery->driver != NULL && device->profile->drive.every_ns > 0;
-    recall(battery);
+    remembered_boot(battery->boot);
+    battery->recalled = setup->state == NULL || state_is_loaded(setup->state);
+    if (battery->recalled)
+        recall(battery);
     note_control(battery);
     return battery;
 }

@@ -12,6 +12,7 @@ struct answers {
     const struct conf *conf;
     struct audit *audit;
     struct health *health;
+    bool caught_up;              /* with the audit log of earlier runs */
     struct answered *answered[]; /* per device; NULL for those that take no commands */
 };
 
@@ -114,7 +115,15 @@ struct answers *answers_new(const struct conf *conf, struct audit *audit, struct
         }
     }
     read_earlier_runs(answers);
+    answers->caught_up = audit_was_available(audit);
     return answers;
+}
+
+void answers_catch_up(struct answers *answers)
+{
+    if (!answers->caught_up)
+        read_earlier_runs(answers);
+    answers->caught_up = true;
 }
 
 void answers_free(struct answers *answers)

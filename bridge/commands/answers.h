@@ -18,6 +18,10 @@ struct answers;
 
 /* NULL when out of memory. */
 struct answers *answers_new(const struct conf *conf, struct audit *audit, struct health *health);
+/* The audit log can be written: what earlier runs have answered is read now, if it could
+ * not be at the start. */
+void answers_catch_up(struct answers *answers);
+
 void answers_free(struct answers *answers);
 
 /* Index of the device called `name`, or -1. */

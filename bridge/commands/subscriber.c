@@ -152,6 +152,8 @@ static struct admit_scene look_around(struct subscriber *subscriber, const struc
         .utc_ms = command->utc_ms,
         .mono_ns = command->mono_ns,
     };
+    if (!scene.audit_unavailable)
+        answers_catch_up(subscriber->answers);
     if (index >= 0) {
         scene.device = &subscriber->setup.conf->devices.devices[index];
         scene.index = (unsigned)index;

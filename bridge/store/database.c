@@ -72,6 +72,26 @@ static bool is_blank(const char *path)
     return got > 0 && memcmp(head, blank, (size_t)got) == 0;
 }
 
+/* Whether a part of the file has a text that nobody else writes. */
+static bool has_trace(const char *path, const char *trace)
+{
+    const size_t size = strlen(trace);
+    char part[1 << 16];
+    int file = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    const ssize_t got = file >= 0 ? read(file, part, sizeof(part)) : -1;
+    if (file >= 0)
+        close(file);
+    return got > 0 && memmem(part, (size_t)got, trace, size) != NULL;
+}
+
+/* A file that cannot be read as a database: damaged, if anything says that it is ours. */
+static int judge_unreadable(const char *path, const char *log, const struct database_kind *kind)
+{
+    return is_blank(path) || has_trace(path, kind->trace) || has_trace(log, kind->trace)
+               ? SQLITE_CORRUPT
+               : DATABASE_UNKNOWN;
+}
+
 /* Opens a file to be looked at, without its log: nothing is made beside it, and
  * nothing waits. */
 static int open_untouched(const char *path, sqlite3 **file)
@@ -107,8 +127,8 @@ static int look(sqlite3 *file, const struct database_kind *kind, int *version)
     if (application != 0)
         return DATABASE_FOREIGN;
     result = look_at_tables(file, kind, &n_tables, &first);
-    if (result != SQLITE_OK) /* damaged, and nothing says that it is ours */
-        return result == SQLITE_CORRUPT ? DATABASE_FOREIGN : result;
+    if (result != SQLITE_OK) /* damaged, and its header does not say that it is ours */
+        return result == SQLITE_CORRUPT ? SQLITE_NOTADB : result;
     if (n_tables == 0)
         return SQLITE_OK;
     *version = 0;
@@ -140,9 +160,7 @@ static int identify(const char *path, const struct database_kind *kind, int *ver
             result = look(file, kind, version);
         sqlite3_close(file);
     }
-    if (result == SQLITE_NOTADB)
-        return is_blank(path) ? SQLITE_CORRUPT : DATABASE_FOREIGN;
-    return result;
+    return result == SQLITE_NOTADB ? judge_unreadable(path, log, kind) : result;
 }
 
 int database_look(const char *path, const struct database_kind *kind)
@@ -165,6 +183,8 @@ static int make(sqlite3 *file, const struct database_kind *kind)
     char mark[96];
     int version;
     const int looked = look(file, kind, &version);
+    if (looked == SQLITE_NOTADB)
+        return DATABASE_UNKNOWN;
     if (looked != SQLITE_OK || version == kind->version)
         return looked;
     (void)snprintf(mark, sizeof(mark), "PRAGMA application_id = %d; PRAGMA user_version = %d;",
@@ -265,6 +285,7 @@ const char *database_error(int failure)
 {
     switch (failure) {
     case DATABASE_FOREIGN:
+    case DATABASE_UNKNOWN:
         return "it is another program's file";
     case DATABASE_NEWER:
         return "a newer release has written it";
@@ -281,6 +302,7 @@ const char *database_remedy(int failure)
 {
     switch (failure) {
     case DATABASE_FOREIGN:
+    case DATABASE_UNKNOWN:
         return "name another path, or move the file away; it was left as it is";
     case DATABASE_NEWER:
         return "install that release again, or move the file away; it was left as it is";

@@ -21,6 +21,7 @@ struct database_kind {
     int32_t application; /* in its header: PRAGMA application_id */
     int version;         /* PRAGMA user_version */
     const char *schema;  /* makes the tables of an empty file */
+    const char *trace;   /* a text in the first page of each such file, and of no other's */
     /* A file of version 0 was written before there were versions: it has no
      * mark, and is known by the text of its only table. `upgrade` makes it
      * this version. NULL = there never was one. */
@@ -32,6 +33,7 @@ enum {
     DATABASE_FOREIGN = -1, /* somebody else's */
     DATABASE_NEWER = -2,   /* ours, of a version that this release does not know */
     DATABASE_MOVED = -3,   /* no longer at its path */
+    DATABASE_UNKNOWN = -4, /* no database that could be read, and nothing says that it is ours */
 };
 
 /* Looks at a file without changing it: SQLITE_OK for one that is ours or can be

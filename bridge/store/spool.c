@@ -1,10 +1,12 @@
 #include "bridge/store/spool.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
 
+#include "bridge/base/log.h"
 #include "bridge/store/spool_file.h"
 
 /* Left free on disk: a full disk would not even let samples be removed. */
@@ -46,7 +48,10 @@ bool spool_append(struct spool *spool, struct spool_sample *samples, size_t n)
      * ever find them there. */
     if (!spool_file_check(spool,
                           database_has_moved(spool->file.sqlite) ? DATABASE_MOVED : SQLITE_OK) ||
-        !has_room(spool) || !spool_file_run(spool, BEGIN))
+        !has_room(spool))
+        return false;
+    spool_file_note_before(spool, spool->count, spool->count + n, n);
+    if (!spool_file_run(spool, BEGIN))
         return false;
     bool good = true;
     for (size_t i = 0; i < n && good; i++) {
@@ -60,6 +65,7 @@ bool spool_append(struct spool *spool, struct spool_sample *samples, size_t n)
         spool->count += n;
         spool->last_row = samples[n - 1].row;
     }
+    spool_file_note(spool);
     return good;
 }
 
@@ -104,6 +110,8 @@ bool spool_read(struct spool *spool, int64_t row, size_t most,
 bool spool_remove(struct spool *spool, const int64_t *rows, size_t n)
 {
     uint64_t removed = 0;
+    spool_file_note_before(spool, spool->count - (n < spool->count ? n : spool->count),
+                           spool->count, 0);
     if (!spool_file_run(spool, BEGIN))
         return false;
     bool good = true;
@@ -115,6 +123,7 @@ bool spool_remove(struct spool *spool, const int64_t *rows, size_t n)
     good = spool_file_end(spool, good);
     if (good)
         spool->count -= removed;
+    spool_file_note(spool);
     return good;
 }
 
@@ -164,15 +173,31 @@ bool spool_trim(struct spool *spool,
 
 /* ---- opening ---- */
 
+/* Whose it is, a file that says nothing of itself is told from the note. */
+static int judge(const char *path, struct state *state, int result)
+{
+    struct spool_note note;
+    return result == DATABASE_UNKNOWN && spool_note_find(state, &note) &&
+                   spool_note_is_of(&note, path)
+               ? SQLITE_CORRUPT
+               : result;
+}
+
+static bool is_refused(int result)
+{
+    return result == DATABASE_FOREIGN || result == DATABASE_UNKNOWN || result == DATABASE_NEWER;
+}
+
 const char *spool_refuses(const char *path)
 {
     const int result = database_look(path, &spool_file_kind);
-    return result == DATABASE_FOREIGN || result == DATABASE_NEWER ? database_error(result) : NULL;
+    return is_refused(result) ? database_error(result) : NULL;
 }
 
 static int open_file(struct spool *spool)
 {
-    int result = database_open(spool->path, &spool_file_kind, &spool->file.sqlite);
+    int result = judge(spool->path, spool->state,
+                       database_open(spool->path, &spool_file_kind, &spool->file.sqlite));
     if (result == SQLITE_OK)
         result = spool_file_prepare(&spool->file);
     if (result == SQLITE_OK)
@@ -194,12 +219,14 @@ static void add_lost(void *context, int64_t row)
     ++*lost;
 }
 
-static struct spool *spool_new(const char *path, int64_t max_bytes, struct layouts *layouts)
+static struct spool *spool_new(const char *path, int64_t max_bytes, struct layouts *layouts,
+                               struct state *state)
 {
     struct spool *spool = calloc(1, sizeof(*spool) + strlen(path) + 1);
     if (spool == NULL)
         return NULL;
     spool->layouts = layouts;
+    spool->state = state;
     spool->max_bytes = max_bytes;
     strcpy(spool->path, path);
     spool->by_id = calloc(LAYOUTS_MAX + 1, sizeof(const struct layout *));
@@ -210,23 +237,46 @@ static struct spool *spool_new(const char *path, int64_t max_bytes, struct layou
     return NULL;
 }
 
-struct spool *spool_open(const char *path, int64_t max_bytes, struct layouts *layouts,
-                         uint64_t *lost, char why[256])
+/* The file is open: what it should have had, by the note, is gone without a word. */
+static void count_missing(struct spool *spool, const struct spool_note *note, uint64_t *lost)
 {
-    struct spool *spool = spool_new(path, max_bytes, layouts);
+    if (spool->count >= note->least)
+        return;
+    *lost = note->least - spool->count;
+    log_error("samples that waited in the spool are gone: they are counted in drops path=%s "
+              "lost=%" PRIu64,
+              spool->path, *lost);
+}
+
+enum spool_opened spool_open(const struct spool_setup *setup, struct spool **opened, uint64_t *lost,
+                             char why[256])
+{
+    struct spool_note note;
+    struct spool *spool = spool_new(setup->path, setup->max_bytes, setup->layouts, setup->state);
+    *opened = NULL;
     *lost = 0;
     if (spool == NULL) {
         (void)snprintf(why, 256, "out of memory");
-        return NULL;
+        return SPOOL_REFUSED;
     }
+    spool->is_noted = spool_note_find(spool->state, &note);
+    spool->noted = note.most;
+    spool->last_row = note.last_row;
     int result = open_file(spool);
-    if (spool_file_check(spool, result) ||
-        (database_is_damage(result) && spool_renew(spool, add_lost, lost)))
-        return spool;
-    (void)snprintf(why, 256, "cannot open the spool %s: %s: %s", path,
+    bool good = spool_file_check(spool, result);
+    if (good && spool->is_noted)
+        count_missing(spool, &note, lost);
+    if (good || (database_is_damage(result) && spool_renew(spool, add_lost, lost))) {
+        spool->is_noted = false;
+        spool_file_note(spool);
+        *opened = spool;
+        return SPOOL_OPENED;
+    }
+    (void)snprintf(why, 256, "cannot open the spool %s: %s: %s", setup->path,
                    database_error(spool->failure), database_remedy(spool->failure));
+    const bool refused = is_refused(spool->failure) || spool->failure == SQLITE_BUSY;
     spool_close(spool);
-    return NULL;
+    return refused ? SPOOL_REFUSED : SPOOL_LATER;
 }
 
 void spool_close(struct spool *spool)

@@ -11,12 +11,17 @@
  * holds texts, is read as well. It is input: every row has a checksum, and what
  * makes no sense is handed over as such and not as a sample.
  *
+ * A file is ours when its header says so; when it can not be read, but has our tables' text
+ * in it; or when it is the very file that was noted in the state. Any other is somebody
+ * else's and left alone.
+ *
  * Owned by one thread, the spooler's.
  */
 #ifndef BRIDGE_STORE_SPOOL_H
 #define BRIDGE_STORE_SPOOL_H
 
 #include "bridge/store/layouts.h"
+#include "bridge/store/state.h"
 
 /* Most bytes of one sample: a text of the first release may have so many. */
 enum { SPOOL_SAMPLE_MAX = 80 << 10 };
@@ -36,10 +41,20 @@ struct spool_sample {
  * NULL: it would not. Changes nothing. */
 const char *spool_refuses(const char *path);
 
-/* Opens or makes the file. NULL: `why` says what, where and what to do. A file
- * that was set aside is logged. `*lost` is how many samples were lost with it. */
-struct spool *spool_open(const char *path, int64_t max_bytes, struct layouts *layouts,
-                         uint64_t *lost, char why[256]);
+struct spool_setup {
+    const char *path;
+    int64_t max_bytes;
+    struct layouts *layouts;
+    struct state *state; /* notes there what is in the file: see spool_note.h; NULL = it does not */
+};
+
+/* Opens or makes the file. If not, `why` says what, where and what to do: then
+ * it is SPOOL_LATER when trying again may help, such as for a directory that is not there
+ * yet, and SPOOL_REFUSED for a file that is not to be touched. A file that was set aside is
+ * logged. `*lost` is how many samples were lost, with it or from it. */
+enum spool_opened { SPOOL_OPENED, SPOOL_LATER, SPOOL_REFUSED };
+enum spool_opened spool_open(const struct spool_setup *setup, struct spool **opened, uint64_t *lost,
+                             char why[256]);
 void spool_close(struct spool *spool);
 
 /* Takes all samples in one transaction, and gives each its row; or none. */

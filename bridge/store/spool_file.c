@@ -42,6 +42,7 @@ const struct database_kind spool_file_kind = {
     .version = 1,
     .schema =
         "CREATE TABLE sample (" FIRST_COLUMNS ", layout INTEGER, checksum INTEGER);" LAYOUT_TABLE,
+    .trace = FIRST_COLUMNS,
     .first_table = "sample",
     .first_text = "CREATE TABLE sample (" FIRST_COLUMNS ")",
     .upgrade = "ALTER TABLE sample ADD COLUMN layout INTEGER;"
@@ -55,6 +56,20 @@ bool spool_file_check(struct spool *spool, int result)
     if (!good)
         spool->failure = result;
     return good;
+}
+
+void spool_file_note(struct spool *spool)
+{
+    struct spool_note note = {
+        .least = spool->count, .most = spool->count, .last_row = spool->last_row};
+    spool_note_keep(spool->state, spool->path, &note, false);
+}
+
+void spool_file_note_before(struct spool *spool, uint64_t least, uint64_t most, size_t n_new)
+{
+    struct spool_note note = {
+        .least = least, .most = most, .last_row = spool->last_row + (int64_t)n_new};
+    spool_note_keep(spool->state, spool->path, &note, true);
 }
 
 /* FNV-1a, 64 bits (draft-eastlake-fnv), from an earlier sum: any one byte that

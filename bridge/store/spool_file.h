@@ -8,6 +8,7 @@
 
 #include "bridge/store/database.h"
 #include "bridge/store/spool.h"
+#include "bridge/store/spool_note.h"
 
 enum spool_statement {
     BEGIN,
@@ -36,6 +37,7 @@ struct spool_file {
 struct spool {
     struct spool_file file;
     struct layouts *layouts;
+    struct state *state; /* has the note; NULL = there is none */
     /* The file's layouts by their numbers there, and those numbers by layouts'. */
     const struct layout **by_id;
     int64_t *ids;
@@ -43,11 +45,18 @@ struct spool {
     int64_t max_bytes;
     int64_t last_row; /* the highest that was ever used */
     uint64_t count;
+    bool is_noted; /* of the file that is being opened: how many there should be in it */
+    uint64_t noted;
     int failure; /* the last one: SQLite's number, or database's */
     char path[]; /* as given to spool_open() */
 };
 
 extern const struct database_kind spool_file_kind;
+
+/* Notes beside the file what is in it now; or before it changes, between which numbers of
+ * samples that will be, of which `n_new` rows are new. */
+void spool_file_note(struct spool *spool);
+void spool_file_note_before(struct spool *spool, uint64_t least, uint64_t most, size_t n_new);
 
 /* Remembers a failure; whether there was none. */
 bool spool_file_check(struct spool *spool, int result);

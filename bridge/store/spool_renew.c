@@ -19,11 +19,14 @@ struct rescue {
     int64_t first; /* the first that could be read; 0 = none */
     int64_t row;   /* the last that was looked at */
     unsigned in_transaction;
-    bool good; /* the new file takes it */
+    bool good;     /* the new file takes it */
+    bool is_noted; /* how many there were: what is lost is what is missing then */
 };
 
 static void count_lost(struct rescue *rescue, int64_t row)
 {
+    if (rescue->is_noted && row != 0)
+        return;
     rescue->n_lost++;
     rescue->lost(rescue->context, row);
 }
@@ -116,7 +119,9 @@ static bool save_all(struct rescue *rescue)
     spool->count = rescue->n_saved;
     /* Rows go from the front: behind the first all were there, but for the few that
      * were delivered and followed one that was not. */
-    if (expected == 0 && rescue->first != 0)
+    if (rescue->is_noted)
+        expected = spool->noted;
+    else if (expected == 0 && rescue->first != 0)
         expected = (uint64_t)(spool->last_row - rescue->first + 1);
     while (rescue->n_saved + rescue->n_lost < expected)
         count_lost(rescue, 0);
@@ -152,7 +157,8 @@ bool spool_renew(struct spool *spool, void (*lost)(void *context, int64_t row), 
     if (!make_way(spool))
         return false;
     struct spool_file old = spool->file;
-    struct rescue rescue = {.spool = spool, .old = &old, .lost = lost, .context = context};
+    struct rescue rescue = {
+        .spool = spool, .old = &old, .lost = lost, .context = context, .is_noted = spool->is_noted};
     spool->file = (struct spool_file){.sqlite = NULL};
     int result = database_open(spool->path, &spool_file_kind, &spool->file.sqlite);
     if (result == SQLITE_OK)
@@ -170,6 +176,7 @@ bool spool_renew(struct spool *spool, void (*lost)(void *context, int64_t row), 
     }
     spool_file_close(&old);
     spool->failure = SQLITE_OK;
+    spool_file_note(spool);
     log_warning("a new spool was begun path=%s saved=%" PRIu64 " lost=%" PRIu64, spool->path,
                 rescue.n_saved, rescue.n_lost);
     return true;

@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,7 +28,10 @@ enum work { APPEND = 1, REMOVE = 2, TRIM = 4, READ = 8 };
 struct spooler {
     const struct conf *conf;
     struct outbox *outbox;
-    struct spool *spool;
+    struct layouts *layouts;
+    struct state *state;
+    struct spool *spool; /* NULL = it cannot be opened yet */
+    char why[256];       /* as last logged */
     pthread_t thread;
     atomic_bool stopping;
     _Atomic int64_t promise_ns;
@@ -189,41 +193,91 @@ static void refill(struct spooler *spooler)
     }
 }
 
+/* ---- the thread ---- */
+
+/* What it holds from an earlier run is sent, what was lost is counted. */
+static enum spool_opened open_spool(struct spooler *spooler, char why[256])
+{
+    const struct conf *conf = spooler->conf;
+    uint64_t lost;
+    const enum spool_opened opened = spool_open(
+        &(struct spool_setup){
+            .path = conf->spool_path,
+            .max_bytes = conf->spool_max_size,
+            .layouts = spooler->layouts,
+            .state = spooler->state,
+        },
+        &spooler->spool, &lost, why);
+    if (opened != SPOOL_OPENED)
+        return opened;
+    const uint64_t count = spool_count(spooler->spool);
+    if (count > 0)
+        log_info("the spool holds samples of an earlier run samples=%llu",
+                 (unsigned long long)count);
+    while (lost-- > 0)
+        outbox_drop_row(spooler->outbox, 0, conf->devices.n_devices);
+    spooler->more = count > 0;
+    outbox_set_spool(spooler->outbox, true, count, spooler->more);
+    return opened;
+}
+
+/* It could not be opened yet; whether it is now. */
+static bool open_late(struct spooler *spooler)
+{
+    char why[256];
+    if (open_spool(spooler, why) == SPOOL_OPENED) {
+        log_info("the spool works again path=%s", spooler->conf->spool_path);
+        return true;
+    }
+    outbox_set_spool(spooler->outbox, false, 0, false);
+    if (strcmp(why, spooler->why) != 0)
+        log_error("%s; samples stay in memory until then", why);
+    strcpy(spooler->why, why);
+    return false;
+}
+
+/* Returns when there is more to do. */
+static int64_t work(struct spooler *spooler, bool stopping)
+{
+    const int64_t now_ns = clock_mono_ns();
+    if (spooler->spool == NULL && !open_late(spooler))
+        return now_ns + RETRY_NS;
+    int64_t next_ns = spill(spooler, stopping ? CLOCK_NEVER : now_ns - PATIENCE_NS);
+    if (!remove_delivered(spooler))
+        next_ns = now_ns + RETRY_NS;
+    if (spool_count(spooler->spool) > 0) {
+        (void)check(spooler, TRIM, spool_trim(spooler->spool, count_dropped, spooler));
+        refill(spooler);
+    } else {
+        spooler->more = false;
+    }
+    outbox_set_spool(spooler->outbox, spooler->failing == 0, spool_count(spooler->spool),
+                     spooler->more);
+    return spool_count(spooler->spool) > 0 && next_ns > now_ns + GATHER_NS ? now_ns + GATHER_NS
+                                                                           : next_ns;
+}
+
 static void *spooler_thread(void *argument)
 {
     struct spooler *spooler = argument;
     for (;;) {
         promise(spooler);
-        bool stopping = atomic_load(&spooler->stopping);
-        int64_t now_ns = clock_mono_ns();
-        int64_t next_ns = spill(spooler, stopping ? CLOCK_NEVER : now_ns - PATIENCE_NS);
-        if (!remove_delivered(spooler))
-            next_ns = now_ns + RETRY_NS;
-        if (spool_count(spooler->spool) > 0) {
-            (void)check(spooler, TRIM, spool_trim(spooler->spool, count_dropped, spooler));
-            refill(spooler);
-        } else {
-            spooler->more = false;
-        }
-        outbox_set_spool(spooler->outbox, spooler->failing == 0, spool_count(spooler->spool),
-                         spooler->more);
+        const bool stopping = atomic_load(&spooler->stopping);
+        const int64_t next_ns = work(spooler, stopping);
         if (stopping)
             break;
-        if (spool_count(spooler->spool) > 0 && next_ns > now_ns + GATHER_NS)
-            next_ns = now_ns + GATHER_NS;
         atomic_store(&spooler->promise_ns, CLOCK_NEVER);
         outbox_wait_spool(spooler->outbox, next_ns);
     }
-    if (spooler->failing & APPEND)
+    if (spooler->spool == NULL || (spooler->failing & APPEND) != 0)
         log_error("samples are lost: they are neither delivered nor on disk samples=%llu",
                   (unsigned long long)outbox_depth(spooler->outbox).waiting);
     return NULL;
 }
 
 struct spooler *spooler_start(const struct conf *conf, struct layouts *layouts,
-                              struct outbox *outbox)
+                              struct outbox *outbox, struct state *state)
 {
-    uint64_t lost = 0;
     char why[256] = "out of memory or threads";
     struct spooler *spooler = calloc(1, sizeof(*spooler));
     if (spooler == NULL || !outbox_use_spool(outbox))
@@ -231,18 +285,14 @@ struct spooler *spooler_start(const struct conf *conf, struct layouts *layouts,
     spooler->conf = conf;
     spooler->promise_ns = CLOCK_NEVER;
     spooler->outbox = outbox;
-    spooler->spool = spool_open(conf->spool_path, conf->spool_max_size, layouts, &lost, why);
-    if (spooler->spool == NULL)
+    spooler->layouts = layouts;
+    spooler->state = state;
+    /* Here and not in the thread, so that a file that is not to be touched ends the start. */
+    if (open_spool(spooler, why) == SPOOL_REFUSED)
         goto failed;
-    if (spool_count(spooler->spool) > 0)
-        log_info("the spool holds samples of an earlier run samples=%llu",
-                 (unsigned long long)spool_count(spooler->spool));
-    while (lost-- > 0)
-        outbox_drop_row(outbox, 0, conf->devices.n_devices);
-    spooler->more = spool_count(spooler->spool) > 0;
-    outbox_set_spool(outbox, true, spool_count(spooler->spool), spooler->more);
     if (pthread_create(&spooler->thread, NULL, spooler_thread, spooler) == 0)
         return spooler;
+    snprintf(why, sizeof(why), "cannot start the thread of the spool");
 
 failed:
     log_error("%s", why);

@@ -4,7 +4,7 @@
  * spool, brings them back when it is there again, and removes what was
  * delivered. Sleeps while everything is delivered in time. A disk that fails is
  * logged once; samples then stay in memory as far as they go, and it is tried
- * again each second.
+ * again each second; so is a spool that cannot be opened yet.
  */
 #ifndef BRIDGE_STORE_SPOOLER_H
 #define BRIDGE_STORE_SPOOLER_H
@@ -12,12 +12,14 @@
 #include "bridge/site/conf.h"
 #include "bridge/store/layouts.h"
 #include "bridge/store/outbox.h"
+#include "bridge/store/state.h"
 
 struct spooler;
 
-/* Opens the spool of the configuration and starts. NULL with a logged reason. */
+/* Opens the spool of the configuration and starts; what may still come, such as its
+ * directory, is waited for. NULL with a logged reason. `state` as for spool_open(). */
 struct spooler *spooler_start(const struct conf *conf, struct layouts *layouts,
-                              struct outbox *outbox);
+                              struct outbox *outbox, struct state *state);
 
 /* By when the thread promised to be back (monotonic); for the supervisor. */
 int64_t spooler_promise_ns(const struct spooler *spooler);

@@ -18,12 +18,14 @@
 /* Texts that change a little need no new room. */
 enum { ROOM_STEP = 64 };
 
+#define TABLE "CREATE TABLE state (key TEXT PRIMARY KEY NOT NULL, text TEXT NOT NULL)"
+
 static const struct database_kind KIND = {
     .what = "state",
     .application = 0x464c5354, /* "FLST" */
     .version = 1,
-    .schema = "CREATE TABLE state (key TEXT PRIMARY KEY NOT NULL, text TEXT NOT NULL)"
-              " WITHOUT ROWID;",
+    .schema = TABLE " WITHOUT ROWID;",
+    .trace = TABLE,
 };
 
 struct state_entry {
@@ -47,6 +49,7 @@ struct state {
     pthread_mutex_t mutex; /* for all that follows */
     pthread_cond_t changed, written;
     bool stopping;
+    bool loaded;        /* what earlier runs have kept */
     bool failing;       /* as the disk last was */
     uint64_t put, kept; /* numbers of the last put, and of the last on disk */
     size_t n, room;
@@ -149,6 +152,9 @@ static int load(struct state *state)
         pthread_mutex_unlock(&state->mutex);
     }
     sqlite3_finalize(all);
+    pthread_mutex_lock(&state->mutex);
+    state->loaded = state->loaded || result == SQLITE_DONE;
+    pthread_mutex_unlock(&state->mutex);
     return result == SQLITE_DONE ? SQLITE_OK : result;
 }
 
@@ -316,6 +322,14 @@ bool state_get(struct state *state, const char *key, char *text, size_t size)
         strcpy(text, entry->text);
     pthread_mutex_unlock(&state->mutex);
     return good;
+}
+
+bool state_is_loaded(struct state *state)
+{
+    pthread_mutex_lock(&state->mutex);
+    bool loaded = state->path[0] == '\0' || state->loaded;
+    pthread_mutex_unlock(&state->mutex);
+    return loaded;
 }
 
 void state_each(struct state *state, const char *prefix,

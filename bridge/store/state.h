@@ -42,6 +42,9 @@ void state_close(struct state *state);
  * or it does not fit. */
 bool state_get(struct state *state, const char *key, char *text, size_t size);
 
+/* Whether what earlier runs have kept is known: not while the file cannot be used. */
+bool state_is_loaded(struct state *state);
+
 /* Calls `each` for the keys that begin so, in order. It must not call state
  * again. */
 void state_each(struct state *state, const char *prefix,

@@ -76,7 +76,9 @@ static void try_file(struct layouts *layouts, const uint8_t *data, size_t size)
     int file = open(path, O_WRONLY | O_CREAT, 0600);
     check(file >= 0 && write(file, data, size) == (ssize_t)size);
     close(file);
-    struct spool *spool = spool_open(path, 1 << 20, layouts, &lost, why);
+    struct spool *spool;
+    (void)spool_open(&(struct spool_setup){.path = path, .max_bytes = 1 << 20, .layouts = layouts},
+                     &spool, &lost, why);
     if (spool != NULL) {
         (void)spool_read(spool, 0, 1000, see, &n);
         if (spool_is_damaged(spool))

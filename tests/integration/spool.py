@@ -418,24 +418,35 @@ class Start(Test):
         self.assertEqual(sum(server.connections for server in self.servers), 0)
         self.path = path
 
-    def test_a_place_that_cannot_be(self):
+    def late(self, directory, come, before=()):
+        """The bridge is up without it, and what waits is stored when it has come."""
+        self.text = self.text.replace(self.path, os.path.join(directory, "spool.db"))
+        self.flux = flux.Bridge(self.text, self.directory, before=before)
+        self.addCleanup(self.flux.stop)
+        self.flux.wait_log("error: cannot open the spool %s/spool.db: .*: its directory must exist "
+                           "and be writable; samples stay in memory until then" % directory)
+        self.wait_up()
+        come()
+        self.flux.wait_log("info: the spool works again path=%s/spool.db" % directory)
+        self.wait_whole(self.lose_broker())
+        self.wait_metric("spool_depth", 0)
+        self.assertEqual(self.metric("samples_dropped_total"), 0)
+        self.assertGreater(os.path.getsize(os.path.join(directory, "spool.db")), 0)
+
+    def test_a_directory_that_comes_late(self):
+        """Such as a disk that is mounted when the network is up."""
         self.rig()
-        file = os.path.join(self.directory, "file")
-        open(file, "w").close()
-        why = ".*: its directory must exist and be writable"
-        self.refuse(os.path.join(file, "spool.db"), why)
-        self.refuse(os.path.join(self.directory, "nowhere", "spool.db"), why)
+        directory = os.path.join(self.directory, "late")
+        self.late(directory, lambda: os.mkdir(directory))
 
     def test_a_directory_that_may_not_be_written(self):
+        """Until it may."""
         self.rig()
         closed = os.path.join(self.directory, "closed")
         os.mkdir(closed, 0o555)
         # Permissions are nothing to root, but for one who has given up that right.
         before = [shutil.which("setpriv"), "--bounding-set", "-dac_override"]
-        self.refuse(os.path.join(closed, "spool.db"),
-                    ".*: its directory must exist and be writable",
-                    before if os.geteuid() == 0 else [])
-        self.assertEqual(os.listdir(closed), [])
+        self.late(closed, lambda: os.chmod(closed, 0o755), before if os.geteuid() == 0 else [])
 
     def test_one_that_is_in_use(self):
         self.rig()

@@ -1,5 +1,6 @@
 """A stop always wins: whatever comes before, after or beside it, zero is written."""
 
+import os
 import signal
 
 import flux
@@ -213,6 +214,35 @@ class Stop(flux.BatteryTest):
                 self.assertEqual(len(self.unit.writes), writes + 1)
                 self.doCleanups()
                 self.setUp()
+
+    def test_a_disk_that_comes_late_knows_it_still(self):
+        """And which commands were answered: it is mounted after the start."""
+        self.rig()
+        self.flux.stop()
+        disk = os.path.join(self.directory, "disk")
+        os.mkdir(disk)
+        self.text = self.text.replace(self.audit, os.path.join(disk, "audit.jsonl"))
+        self.start()
+        self.check(self.mqtt.ask(50, "first"), "confirmed")
+        self.unit.write_exceptions[TARGET] = 6
+        self.check(self.mqtt.ask(0, "stop"), "failed", "busy")
+        self.flux.kill()
+        self.unit.write_exceptions.clear()
+        self.unit.registers[TARGET] = 50
+        os.rename(disk, disk + "-away")
+        since = self.mqtt.mark()
+        self.start()
+        self.mqtt.wait_count("Site-BESS-01/state", 3, since=since)
+        self.assertEqual(self.unit.registers[TARGET], 50)
+        os.rename(disk + "-away", disk)
+        self.check(self.settled("stop", since), "confirmed", readback=0)
+        self.assertEqual(self.unit.registers[TARGET], 0)
+        self.flux.wait_log("info: the audit log is written again")
+        writes = len(self.unit.writes)
+        self.mqtt.command(50, "first")
+        again = self.mqtt.wait(RESULT, lambda m: m.json["id"] == "first", since=since).json
+        self.assertTrue(again.get("duplicate"), again)
+        self.assertEqual(len(self.unit.writes), writes)
 
     def test_a_newer_setpoint_ends_the_trying(self):
         """One that is refused does not. Neither waits for its turn for ever."""

@@ -39,7 +39,7 @@ static void start(struct fixture *f)
     f->outbox = outbox_new(f->conf.devices.n_devices, MIB, MIB);
     assert_non_null(f->layouts);
     assert_non_null(f->outbox);
-    f->spooler = spooler_start(&f->conf, f->layouts, f->outbox);
+    f->spooler = spooler_start(&f->conf, f->layouts, f->outbox, NULL);
     assert_non_null(f->spooler);
 }
 
@@ -192,7 +192,12 @@ static void test_a_device_that_is_gone_is_delivered(void **state)
     char why[256];
     uint64_t lost;
     f->layouts = layouts_new();
-    struct spool *spool = spool_open(f->conf.spool_path, 8 * MIB, f->layouts, &lost, why);
+    struct spool *spool;
+    assert_int_equal(spool_open(&(struct spool_setup){.path = f->conf.spool_path,
+                                                      .max_bytes = 8 * MIB,
+                                                      .layouts = f->layouts},
+                                &spool, &lost, why),
+                     SPOOL_OPENED);
     struct spool_sample sample = {
         .layout = text_layout(f, "Gone"), .bytes = (const unsigned char *)"{g}", .size = 3};
     assert_true(spool_append(spool, &sample, 1));
@@ -249,14 +254,37 @@ static void test_a_file_that_is_gone_is_replaced(void **state)
     stop(f);
 }
 
-static void test_a_path_that_cannot_be_is_named(void **state)
+/* Such as a disk that is mounted late: what was taken until then is stored. */
+static void test_a_directory_that_comes_later_is_waited_for(void **state)
 {
     struct fixture *f = *state;
-    strcat(f->conf.spool_path, "/not/there.db");
+    char directory[sizeof f->directory + 8];
+    snprintf(directory, sizeof directory, "%s/late", f->directory);
+    snprintf(f->conf.spool_path, sizeof f->conf.spool_path, "%s/spool.db", directory);
+    start(f);
+    put(f, 0, "a1");
+    assert_true(logged_find(&f->logged, "cannot open the spool",
+                            "its directory must exist and be writable; samples stay in memory"));
+    assert_int_equal(mkdir(directory, 0755), 0);
+    assert_true(logged_find(&f->logged, "the spool works again", "/late/spool.db"));
+    wait_for(f, 1, 0);
+    resume(f);
+    deliver(f, OUTBOX_BACKFILL, "a1");
+    wait_for(f, 0, 0);
+    stop(f);
+}
+
+static void test_somebody_else_s_file_ends_the_start(void **state)
+{
+    struct fixture *f = *state;
+    FILE *file = fopen(f->conf.spool_path, "w");
+    assert_non_null(file);
+    fputs("theirs", file);
+    fclose(file);
     f->layouts = layouts_new();
     f->outbox = outbox_new(2, MIB, MIB);
-    assert_null(spooler_start(&f->conf, f->layouts, f->outbox));
-    assert_true(logged_find(&f->logged, "cannot open the spool", "its directory must exist"));
+    assert_null(spooler_start(&f->conf, f->layouts, f->outbox, NULL));
+    assert_true(logged_find(&f->logged, "cannot open the spool", "it is another program's file"));
     outbox_free(f->outbox);
     layouts_free(f->layouts);
 }
@@ -272,7 +300,8 @@ int main(void)
         TEST(test_a_device_that_is_gone_is_delivered),
         TEST(test_what_does_not_fit_is_counted),
         TEST(test_a_file_that_is_gone_is_replaced),
-        TEST(test_a_path_that_cannot_be_is_named),
+        TEST(test_a_directory_that_comes_later_is_waited_for),
+        TEST(test_somebody_else_s_file_ends_the_start),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -238,6 +238,22 @@ static void test_a_damaged_file_is_set_aside(void **unused)
     logged_free(&logged);
 }
 
+/* The header says nothing any more, but the rest of the page does. */
+static void test_a_damaged_header_is_still_ours(void **unused)
+{
+    (void)unused;
+    assert_kept("state.db", "a", NULL);
+    FILE *file = fopen("state.db", "r+");
+    for (int i = 0; i < 100; i++)
+        fputc(0xa5, file);
+    fclose(file);
+    struct state *state = open_state("state.db");
+    assert_true(state_put(state, "a", "1"));
+    state_close(state);
+    assert_kept("state.db", "a", "1");
+    assert_int_equal(count_files("state.db.damaged-*"), 1);
+}
+
 /* The bytes of a file; of nothing beside it. */
 static void read_file(char bytes[1 << 16], size_t *size)
 {
@@ -348,6 +364,7 @@ int main(void)
         TEST(test_a_directory_that_comes_later_is_waited_for),
         TEST(test_a_file_that_is_taken_away_is_written_anew),
         TEST(test_a_damaged_file_is_set_aside),
+        TEST(test_a_damaged_header_is_still_ours),
         TEST(test_another_programs_file_is_left_alone),
         TEST(test_another_programs_database_is_left_alone),
         TEST(test_a_newer_releases_file_is_left_alone),

@@ -56,6 +56,12 @@ bool audit_available(struct audit *audit)
     return available;
 }
 
+bool audit_was_available(const struct audit *unused)
+{
+    (void)unused;
+    return true;
+}
+
 void audit_put(struct audit *audit, const struct audit_entry *entry)
 {
     (void)audit;
