@@ -221,6 +221,7 @@ static void put_back_sent(struct outbox *outbox)
 {
     struct queue *queue = &outbox->samples;
     struct record *record = outbox->keep_ns > 0 ? ring_front(queue->ring) : NULL;
+    queue->settled = NULL;
     for (; record != NULL; record = ring_after(queue->ring, record)) {
         if (record->state == SENT) {
             record->state = WAITING;
@@ -249,7 +250,7 @@ void outbox_put_sample(struct outbox *outbox, unsigned device, int64_t taken_ns,
                        const struct layout *layout, const void *packed, size_t size)
 {
     const struct record header = {
-        .device = device, .taken_ns = taken_ns, .layout = layout, .payload_size = size};
+        .device = device, .taken_ns = taken_ns, .layout = layout, .payload_size = (uint32_t)size};
     outbox_lock(outbox);
     if (taken_ns > outbox->newest_ns)
         outbox->newest_ns = taken_ns;
@@ -267,13 +268,14 @@ void outbox_put_sample(struct outbox *outbox, unsigned device, int64_t taken_ns,
 bool outbox_put_outcome(struct outbox *outbox, const char *topic, const void *correlation,
                         size_t correlation_size, const char *payload, size_t size)
 {
-    const struct record header = {.topic_size = strlen(topic) + 1,
-                                  .correlation_size = correlation_size,
-                                  .payload_size = size};
-    if (header.topic_size > TOPIC_MAX + 1 || correlation_size > OUTBOX_CORRELATION_MAX ||
+    const size_t topic_size = strlen(topic) + 1;
+    if (topic_size > TOPIC_MAX + 1 || correlation_size > OUTBOX_CORRELATION_MAX ||
         size > OUTBOX_PAYLOAD_MAX) {
         return false;
     }
+    const struct record header = {.topic_size = (uint16_t)topic_size,
+                                  .correlation_size = (uint16_t)correlation_size,
+                                  .payload_size = (uint32_t)size};
     outbox_lock(outbox);
     unsigned n_dropped = push(outbox, &outbox->outcomes, &header, topic,
                               correlation_size > 0 ? correlation : "", payload);

@@ -61,6 +61,7 @@ static bool lose_row(struct outbox *outbox, int64_t row)
         record = find_row(&outbox->samples, row);
     if (record != NULL)
         record->row = 0; /* it is still delivered from memory */
+    outbox->samples.settled = NULL;
     return record == NULL && !is_delivered(outbox, row);
 }
 
@@ -84,14 +85,20 @@ void outbox_set_row_aside(struct outbox *outbox, int64_t row, unsigned device)
 size_t outbox_spill(struct outbox *outbox, int64_t until_ns, struct outbox_spilled *list,
                     size_t most, unsigned char *bytes, size_t room, int64_t *next_ns)
 {
+    struct queue *queue = &outbox->samples;
+    bool settled = true; /* all so far */
     size_t n = 0;
     *next_ns = CLOCK_NEVER;
     outbox_lock(outbox);
     outbox->spool.fresh = false;
-    for (struct record *record = ring_front(outbox->samples.ring); record != NULL;
-         record = ring_after(outbox->samples.ring, record)) {
-        if (record->state == DONE || record->state == SENT || record->row != 0)
+    struct record *record =
+        queue->settled != NULL ? ring_after(queue->ring, queue->settled) : ring_front(queue->ring);
+    for (; record != NULL; record = ring_after(queue->ring, record)) {
+        if (record->state == DONE || record->state == SENT || record->row != 0) {
+            queue->settled = settled ? record : queue->settled;
             continue;
+        }
+        settled = false;
         if (record->taken_ns > until_ns || n == most || record->payload_size > room) {
             *next_ns = record->taken_ns;
             break;
@@ -164,7 +171,8 @@ bool outbox_refill(struct outbox *outbox, int64_t row, unsigned device, const st
                    const void *packed, size_t size)
 {
     struct queue *queue = &outbox->spool.queue;
-    struct record header = {.row = row, .device = device, .layout = layout, .payload_size = size};
+    struct record header = {
+        .row = row, .device = device, .layout = layout, .payload_size = (uint32_t)size};
     bool taken = false;
     outbox_lock(outbox);
     if (!outbox->up || outbox->spool.rewind ||

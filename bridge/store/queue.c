@@ -67,6 +67,8 @@ static void pop(struct queue *queue)
         queue->backlog = after;
     if (queue->live == record)
         queue->live = after;
+    if (queue->settled == record)
+        queue->settled = NULL;
     ring_pop(queue->ring);
 }
 

@@ -23,11 +23,12 @@ struct record {
     uint64_t ticket; /* ever growing, over all queues */
     int64_t row;     /* where it is on disk; 0 = it is not */
     int64_t taken_ns;
-    unsigned device;
     const struct layout *layout; /* of a sample's payload; NULL = an outcome */
-    enum { WAITING, IN_FLIGHT, LATER, SENT, DONE } state; /* SENT: done, but for a loss */
-    unsigned refusals; /* how often the broker had no room for it */
-    size_t topic_size, correlation_size, payload_size;
+    unsigned device;
+    uint32_t payload_size;
+    uint16_t topic_size, correlation_size;
+    uint8_t refusals; /* how often the broker had no room for it */
+    enum { WAITING, IN_FLIGHT, LATER, SENT, DONE } state : 8; /* SENT: done, but for a loss */
     unsigned char bytes[];
 };
 
@@ -35,6 +36,7 @@ struct queue {
     struct ring *ring;
     uint64_t mark; /* 0: no backlog, as for outcomes; UINT64_MAX: all is */
     struct record *backlog, *live;
+    struct record *settled; /* it and all before need not go to disk; NULL = nobody knows */
     uint64_t waiting, waiting_backlog; /* not DONE or SENT */
 };
 

@@ -352,6 +352,32 @@ static void test_a_device_that_is_configured_no_more_keeps_its_layout(void **sta
     assert_int_equal(outbox_depth(f->outbox).dropped, 1);
 }
 
+/* What was sent is not looked at again, until it is not known any more whether it came. */
+static void test_what_was_sent_goes_to_disk_only_after_a_loss(void **state)
+{
+    struct fixture *f = *state;
+    outbox_keep_sent(f->outbox, 1000 * S);
+    outbox_resumed(f->outbox, f->now_ns);
+    for (unsigned round = 0; round < 2; round++) {
+        put(f, 0, "one");
+        put(f, 1, "two");
+        outbox_ack(f->outbox, expect(f, OUTBOX_STATE, "one"), OUTBOX_DELIVERED);
+        outbox_ack(f->outbox, expect(f, OUTBOX_STATE, "two"), OUTBOX_DELIVERED);
+        assert_int_equal(spill(f), 0);
+        assert_true(f->next_ns == CLOCK_NEVER);
+    }
+    put(f, 0, "three");
+    (void)expect(f, OUTBOX_STATE, "three");
+    assert_int_equal(spill(f), 1);
+    assert_int_equal(spill(f), 0);
+    outbox_drop_row(f->outbox, f->last_row, 0); /* the disk gave it up, memory has it */
+    assert_int_equal(spill(f), 1);
+    outbox_lost(f->outbox);
+    assert_int_equal(spill(f), 4);
+    assert_string_equal(f->disk[3].payload, "one");
+    assert_string_equal(f->disk[6].payload, "two");
+}
+
 static void test_refill_is_bounded(void **state)
 {
     struct fixture *f = *state;
@@ -396,6 +422,7 @@ int main(void)
         TEST(test_what_makes_no_sense_on_disk_is_counted),
         TEST(test_a_sample_dropped_on_disk_counts_unless_memory_has_it),
         TEST(test_a_device_that_is_configured_no_more_keeps_its_layout),
+        TEST(test_what_was_sent_goes_to_disk_only_after_a_loss),
         TEST(test_refill_is_bounded),
         TEST(test_a_sample_that_came_meanwhile_ends_the_sleep),
     };
