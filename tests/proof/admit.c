@@ -34,13 +34,16 @@ static enum codec_fit any_fit(double value)
 #define codec_print_number(number, text) print_number(number, text)
 #define codec_step(row)                  0.0
 #define codec_encode(row, value, words)  any_fit(value)
+#define drive_fits(drive, points, kw)    any_fit(kw)
 #define snprintf(text, size, ...)        ((void)(size), (text)[0] = '\0', 0)
 #include "bridge/battery/admit.c"
 
 enum { SETPOINT, OTHER, POINTS };
 
 static struct point rows[POINTS];
-static struct device device = {.points = rows, .n_points = POINTS, .controllable = true};
+static struct profile profile;
+static struct device device = {
+    .profile = &profile, .points = rows, .n_points = POINTS, .controllable = true};
 
 bool device_may_write(const struct device *of, unsigned point)
 {
@@ -53,6 +56,8 @@ static void any_device(void)
     rows[SETPOINT] =
         (struct point){.table = POINT_HOLDING, .type = POINT_INT16, .scale = 1, .writable = true};
     rows[OTHER] = rows[SETPOINT];
+    profile.drive.given = nondet_bool();
+    rows[SETPOINT].made = nondet_bool();
     rows[OTHER].writable = nondet_bool();
     rows[OTHER].min = nondet_double();
     rows[OTHER].max = nondet_double();
