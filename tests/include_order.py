@@ -17,7 +17,7 @@ ROOMS = {
     "devices/registers":
         "point codec plausible cfg_value cfg_lexer cfg_hint cfg sunspec drive row profile place device "
         "device_points device_drive device_control device_list plan bus_share scan",
-    "devices/simulator": "plant image rtu server main",
+    "devices/simulator": "plant image watchdog rtu server main",
     "bridge/base": "clock log guard owner notify backoff ring",
     "bridge/model": "reason control_state command outcome sample health lease timetable",
     "bridge/site": "conf",

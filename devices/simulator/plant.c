@@ -33,6 +33,7 @@ enum role { ROLE_BATTERY, ROLE_GRID, ROLE_PV, ROLE_LOAD };
  * last of four is the total of a power, else the average. */
 struct readings {
     double soe, status, target_w, blocks;
+    double energy_wh, capacity_wh, limit_w;
     double frequency;
     double volts_ln[LINES], volts_ll[LINES];
     double amps[LINES], amps_n;
@@ -92,6 +93,12 @@ static const struct measure measures[] = {
     MEASURE("status", "", status),
     MEASURE("target_power", "W", target_w),
     MEASURE("available_blocks", "", blocks),
+    MEASURE("accepted_power", "W", target_w),
+    MEASURE("energy_remaining", "Wh", energy_wh),
+    MEASURE("energy_full", "Wh", capacity_wh),
+    MEASURE("energy_capacity", "Wh", capacity_wh),
+    MEASURE("max_charge", "W", limit_w),
+    MEASURE("max_discharge", "W", limit_w),
     MEASURE("frequency", "Hz", frequency),
     MEASURE("voltage_l1_n", "V", volts_ln[0]),
     MEASURE("voltage_l2_n", "V", volts_ln[1]),
@@ -197,7 +204,7 @@ static void battery_start(struct plant_battery *battery, const struct device *de
         if (control->kw_per_block > 0) /* NAN is no */
             kw_per_block = control->kw_per_block;
         capacity_kwh = fmax(fabs(control->min_kw), fabs(control->max_kw));
-        ready = control->ready_status[0];
+        ready = control->n_ready > 0 ? control->ready_status[0] : ready;
         while (control_is_ready(control, standby))
             standby++;
     }
@@ -251,6 +258,9 @@ static void battery_step(struct plant_battery *battery, struct readings *now, do
     now->soe = 100 * battery->energy_wh / battery->capacity_wh;
     now->status = stopped ? battery->standby : battery->ready;
     now->blocks = battery->blocks;
+    now->energy_wh = battery->energy_wh;
+    now->capacity_wh = battery->capacity_wh;
+    now->limit_w = battery->limit_w;
 }
 
 /* Spreads the total over the phases and derives everything else from that. */
@@ -414,6 +424,11 @@ double plant_read(const struct plant *plant, unsigned device, unsigned point)
     double number;
     memcpy(&number, (const char *)&unit->now + slot->measure->offset, sizeof number);
     return number * slot->factor;
+}
+
+void plant_steer(struct plant *plant, unsigned device, double kw)
+{
+    plant->units[device].now.target_w = 1e3 * kw;
 }
 
 void plant_write(struct plant *plant, unsigned device, unsigned point, double number)

@@ -41,6 +41,9 @@ void plant_step(struct plant *plant, double now_s);
 /* What a point measures now, in its unit. */
 double plant_read(const struct plant *plant, unsigned device, unsigned point);
 
+/* The battery is told what to do, in kW, whatever its registers are. */
+void plant_steer(struct plant *plant, unsigned device, double kw);
+
 /* A point was written: a setpoint steers its battery, anything else is without
  * effect on the physics. */
 void plant_write(struct plant *plant, unsigned device, unsigned point, double number);

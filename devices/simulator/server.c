@@ -18,6 +18,7 @@
 #include "devices/simulator/image.h"
 #include "devices/simulator/plant.h"
 #include "devices/simulator/rtu.h"
+#include "devices/simulator/watchdog.h"
 
 enum { EVENTS_MAX = 64, IN_SIZE = 1024, OUT_SIZE = 2048, BACKLOG = 64 };
 
@@ -57,6 +58,7 @@ struct station {
     struct image *image;
     struct port *port;
     uint64_t tick; /* of the plant, at the last refresh */
+    struct watchdog watchdog;
 };
 
 struct server {
@@ -99,10 +101,49 @@ static void station_refresh(struct server *server, unsigned index)
             image_put(station->image, i, plant_read(server->plant, index, i));
 }
 
+/* What all points hold now. */
+static void station_read(const struct server *server, unsigned index, struct value *values)
+{
+    const struct device *device = &server->list->devices[index];
+    for (unsigned i = 0; i < device->n_points; i++)
+        values[i] = image_get(server->stations[index].image, i);
+    drive_make(&device->profile->drive, device->points, values);
+}
+
+static bool is_driven(const struct device *device)
+{
+    return device->battery && device->profile->drive.given;
+}
+
+/* A battery that stops by itself lets go. */
+static void station_watch(struct server *server, unsigned index, double now)
+{
+    const struct drive *drive = &server->list->devices[index].profile->drive;
+    struct station *station = &server->stations[index];
+    struct value values[PROFILE_POINTS_MAX];
+    if (!station->image || !is_driven(&server->list->devices[index]))
+        return;
+    station_read(server, index, values);
+    if (!watchdog_expires(&station->watchdog, values, now))
+        return;
+    plant_steer(server->plant, index, 0);
+    for (unsigned i = 0; i < drive->release.n; i++)
+        if (drive->release.writes[i].value == DRIVE_NUMBER)
+            image_put(station->image, drive->release.writes[i].point,
+                      drive->release.writes[i].number);
+}
+
 /* Shows the plant what stands in the writable points now. */
 static void station_written(struct server *server, unsigned index)
 {
     const struct device *device = &server->list->devices[index];
+    struct value values[PROFILE_POINTS_MAX];
+    if (is_driven(device)) {
+        station_read(server, index, values);
+        plant_steer(server->plant, index,
+                    watchdog_written(&server->stations[index].watchdog, values, now_s()));
+        return;
+    }
     for (unsigned i = 0; i < device->n_points; i++) {
         if (!device->points[i].writable)
             continue;
@@ -395,6 +436,7 @@ static bool station_start(struct server *server, unsigned index, char error[SERV
     station->image = image_new(device);
     if (!station->image)
         return false;
+    watchdog_init(&station->watchdog, device);
     for (unsigned i = 0; i < device->n_points; i++)
         image_put(station->image, i, plant_read(server->plant, index, i));
     station->port = port_start(server, device, error);
@@ -466,6 +508,8 @@ static void tick(struct server *server, double now)
 {
     plant_step(server->plant, (now - server->start_s) * server->speed);
     server->tick++;
+    for (unsigned i = 0; i < server->list->n_devices; i++)
+        station_watch(server, i, now);
     for (unsigned i = 0; i < server->list->n_links; i++) {
         struct port *port = server->ports[i];
         if (port && port->n_in > 0 && now - port->heard_s > SILENCE_S)

@@ -3,7 +3,11 @@ bridge's own simulator: the battery stops by itself when its heartbeat stays awa
 
 import json
 import os
+import signal
+import time
 import urllib.request
+
+from pymodbus.client import ModbusTcpClient
 
 import flux
 import topics_md
@@ -285,6 +289,58 @@ class Driver(flux.Test):
             self.mqtt.command(1, "x-" + point, point=point)
             self.assertEqual(self.mqtt.outcome("x-" + point)["reason"], "not_writable")
         self.assertEqual(self.writes(), [])
+
+
+class Simulated(flux.Test):
+    """fluxbridge-sim serves the types with their timeouts."""
+
+    def rig(self, type, control):
+        self.place_of_it = self.place()
+        device = {"id": "b1", "name": DEVICE, "type": type, "poll": "100ms",
+                  "modbus": {"host": self.place_of_it.host, "port": self.place_of_it.port,
+                             "address": 1, "timeout": "2s"}, "control": control}
+        if type == "powerpack-direct":
+            device["modbus"]["device_timeout"] = "3s"
+        broker = self.broker()
+        self.mqtt = self.client(broker)
+        text = flux.config(broker, [device],
+                           audit={"path": os.path.join(self.directory, "audit.jsonl")})
+        self.simulator(text)
+        self.flux = self.bridge(text)
+        self.mqtt.wait_text(DEVICE + "/status", "online")
+        self.text = text
+
+    def test_each_type(self):
+        for type, power in (("powerpack-direct", 12.5), ("sungrow-sh", -4.5), ("victron-ess", 2.5)):
+            with self.subTest(type):
+                self.rig(type, {"min_kw": -20.0, "max_kw": 20.0, "idle": "release",
+                                "deadman": {"timeout": "60s"}})
+                outcome = self.mqtt.ask(power, "a-" + type)
+                self.assertEqual((outcome["outcome"], outcome["readback"]), ("confirmed", power))
+                self.mqtt.wait(DEVICE + "/state",
+                               lambda m: m.json["data"]["target_power"] == power)
+                # A keepalive holds it up for longer than the battery would wait.
+                self.mqtt.wait("bridge/health", lambda m: m.json["control"] == {DEVICE: "held"})
+                self.assertEqual(self.mqtt.ask(0, "b-" + type)["outcome"], "confirmed")
+                self.mqtt.wait("bridge/health", lambda m: m.json["control"] == {DEVICE: "idle"},
+                               timeout_s=30)
+                self.flux.stop()
+
+    def test_a_missed_heartbeat(self):
+        """The bridge is frozen: the battery stops by itself, and is lost when it goes on."""
+        self.rig("powerpack-direct", {"min_kw": -20.0, "max_kw": 20.0})
+        self.assertEqual(self.mqtt.ask(12.5, "a")["outcome"], "confirmed")
+        self.flux.signal(signal.SIGSTOP)
+        client = ModbusTcpClient(self.place_of_it.host, port=self.place_of_it.port, timeout=5)
+        self.assertTrue(client.connect())
+        self.addCleanup(client.close)
+        end = time.monotonic() + flux.DEADLINE_S
+        while client.read_holding_registers(MODE, count=1, slave=1).registers != [0]:
+            self.assertLess(time.monotonic(), end, "the battery does not stop")
+        self.flux.signal(signal.SIGCONT)
+        lost = self.mqtt.wait(RESULT, lambda m: m.json["outcome"] == "lost").json
+        self.assertEqual(lost["id"], "a")
+        self.assertEqual(client.read_holding_registers(MODE, count=1, slave=1).registers, [0])
 
 
 if __name__ == "__main__":

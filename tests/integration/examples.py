@@ -113,6 +113,24 @@ class Examples(flux.Test):
         self.wait_good("Battery", "Grid")
         self.assertEqual(self.mqtt.ask(-20, "e-1", device="Battery")["outcome"], "confirmed")
 
+    def test_direct_site(self):
+        text = self.rig("direct-site.cfg")
+        self.check("direct-site.cfg", text)
+        self.run_site(text)
+        self.wait_good("Pack", "Hybrid")
+        for device, value in (("Pack", -80), ("Hybrid", 4.5)):
+            self.assertEqual(self.mqtt.ask(value, "up-" + device, device=device)["outcome"],
+                             "confirmed")
+        self.mqtt.wait("bridge/health",
+                       lambda m: m.json["control"] == {"Pack": "held", "Hybrid": "held"},
+                       timeout_s=30)
+        for device in ("Pack", "Hybrid"):
+            self.assertEqual(self.mqtt.ask(0, "stop-" + device, device=device)["outcome"],
+                             "confirmed")
+        self.mqtt.wait("bridge/health",
+                       lambda m: m.json["control"] == {"Pack": "held", "Hybrid": "idle"},
+                       timeout_s=30)
+
     def test_large_site(self):
         with open(os.path.join(self.directory, "mqtt-password"), "w", encoding="utf-8") as file:
             file.write("secret\n")
