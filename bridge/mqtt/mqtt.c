@@ -18,19 +18,29 @@ void mqtt_set_offer(struct mqtt *mqtt)
     mqtt->offer.keepalive_s = (unsigned)(mqtt->conf->keepalive_ns / CLOCK_NS_PER_S);
 }
 
-struct mqtt *mqtt_new(const struct conf_mqtt *conf, const char *client_id, const char *will_topic,
-                      const struct mqtt_callbacks *callbacks)
+/* Once only: it makes the library's locks anew, and with them in use its sender is woken
+ * no more. */
+static void start_library(void)
 {
-    static const char offline[] = "offline";
     MQTTAsync_init_options start = MQTTAsync_init_options_initializer;
-    struct mqtt *mqtt = calloc(1, sizeof(*mqtt));
-    if (mqtt == NULL)
-        return NULL;
-    start.do_openssl_init = conf->tls; /* without TLS it is 1.4 MiB for nothing */
+    /* OpenSSL begins by itself with the first session that has TLS: without any it would
+     * be 1.4 MiB for nothing. */
+    start.do_openssl_init = 0;
     MQTTAsync_global_init(&start);
     /* Or it writes a line to memory on every call and packet, for nobody to read: a
      * fifth of the processor time of a message. */
     MQTTAsync_setTraceLevel(MQTTASYNC_TRACE_ERROR);
+}
+
+struct mqtt *mqtt_new(const struct conf_mqtt *conf, const char *client_id, const char *will_topic,
+                      const struct mqtt_callbacks *callbacks)
+{
+    static const char offline[] = "offline";
+    static pthread_once_t started = PTHREAD_ONCE_INIT;
+    struct mqtt *mqtt = calloc(1, sizeof(*mqtt));
+    if (mqtt == NULL)
+        return NULL;
+    (void)pthread_once(&started, start_library);
     mqtt->conf = conf;
     mqtt->callbacks = *callbacks;
     pthread_mutex_init(&mqtt->mutex, NULL);
