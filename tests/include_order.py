@@ -18,9 +18,9 @@ ROOMS = {
         "point codec plausible cfg_value cfg_lexer cfg_hint cfg sunspec drive row profile place device "
         "device_points device_drive device_control device_list plan bus_share scan",
     "devices/simulator": "plant image watchdog rtu server main",
-    "bridge/base": "clock log guard owner notify backoff ring",
+    "bridge/base": "clock log halt guard owner notify backoff ring",
     "bridge/model": "reason control_state command outcome sample health lease timetable",
-    "bridge/site": "conf",
+    "bridge/site": "conf change",
     "bridge/wire": "json_text topic command_json schedule_json outcome_json sample_json sparkplug status_json",
     "bridge/store": "database state layouts queue outbox scans spool spooler",
     "bridge/battery":
@@ -37,7 +37,7 @@ ROOMS = {
     "bridge/cli":
         "terminal table types address_range reading recognise survey found_json power_check "
         "broker check_files check_devices check_broker verdict simulated cli",
-    "bridge": "supervisor main",
+    "bridge": "parts reload supervisor main",
 }
 ORDER = [room + "/" + module for room, modules in ROOMS.items() for module in modules.split()]
 

@@ -16,17 +16,22 @@
     CFG_TEXT, FIELD(structure, member), .size = sizeof((struct structure *)NULL)->member, .min = 1
 
 static const struct cfg_field ROOT[] = {
-    {"site", TEXT(conf, site), .required = true},
-    {.key = "mqtt", .kind = CFG_OTHER, .required = true},
-    {.key = "home_assistant", .kind = CFG_OTHER},
-    {.key = "sparkplug", .kind = CFG_OTHER},
-    {.key = "spool", .kind = CFG_OTHER},
-    {.key = "audit", .kind = CFG_OTHER},
-    {.key = "log", .kind = CFG_OTHER},
-    {.key = "http", .kind = CFG_OTHER},
-    {.key = "devices", .kind = CFG_OTHER, .required = true},
-    CFG_END,
+    [CONF_SITE] = {"site", TEXT(conf, site), .required = true},
+    [CONF_MQTT] = {.key = "mqtt", .kind = CFG_OTHER, .required = true},
+    [CONF_HOME_ASSISTANT] = {.key = "home_assistant", .kind = CFG_OTHER},
+    [CONF_SPARKPLUG] = {.key = "sparkplug", .kind = CFG_OTHER},
+    [CONF_SPOOL] = {.key = "spool", .kind = CFG_OTHER},
+    [CONF_AUDIT] = {.key = "audit", .kind = CFG_OTHER},
+    [CONF_LOG] = {.key = "log", .kind = CFG_OTHER},
+    [CONF_HTTP] = {.key = "http", .kind = CFG_OTHER},
+    [CONF_DEVICES] = {.key = "devices", .kind = CFG_OTHER, .required = true},
+    [CONF_GROUPS] = CFG_END,
 };
+
+const char *conf_group_word(enum conf_group group)
+{
+    return ROOT[group].key;
+}
 
 static const struct cfg_field MQTT[] = {
     {"url", TEXT(conf_mqtt, url), .required = true},
@@ -421,6 +426,8 @@ static bool conf_read_root(struct cfg *cfg, const struct cfg_setting *root, stru
         .spool_max_size = INT64_C(256) << 20,
         .log_level = LOG_LEVEL_INFO,
     };
+    for (unsigned group = 0; group < CONF_GROUPS; group++)
+        conf->hashes[group] = cfg_hash(cfg_member(root, ROOT[group].key));
     cfg_read(cfg, root, ROOT, conf);
     const struct cfg_setting *site = conf_taken(root, "site", conf->site);
     if (site && !cfg_is_name(conf->site))

@@ -1,8 +1,8 @@
 /* conf: the whole configuration, validated before a thread starts.
  *
- * Read once from one libconfig file (with @include); every problem is printed
- * as `FILE:LINE: message` in one run. Fixed from then on and shared read-only;
- * SIGHUP re-reads the file but takes over the log level alone.
+ * Read from one libconfig file (with @include); every problem is printed as
+ * `FILE:LINE: message` in one run. Shared read-only: what a reload changes in it, it
+ * changes while every thread that reads it is halted (bridge/reload.h).
  */
 #ifndef BRIDGE_SITE_CONF_H
 #define BRIDGE_SITE_CONF_H
@@ -41,7 +41,23 @@ struct conf_sparkplug {
     char primary_host[CONF_NAME_MAX + 1]; /* "" = births wait for nobody */
 };
 
+/* What stands in the file, group by group. */
+enum conf_group {
+    CONF_SITE,
+    CONF_MQTT,
+    CONF_HOME_ASSISTANT,
+    CONF_SPARKPLUG,
+    CONF_SPOOL,
+    CONF_AUDIT,
+    CONF_LOG,
+    CONF_HTTP,
+    CONF_DEVICES,
+    CONF_GROUPS
+};
+const char *conf_group_word(enum conf_group group);
+
 struct conf {
+    uint64_t hashes[CONF_GROUPS]; /* cfg_hash() of each */
     char site[CONF_NAME_MAX + 1];
     struct conf_mqtt mqtt;
     bool ha_enabled; /* false unless the group is given */

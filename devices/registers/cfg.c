@@ -189,6 +189,41 @@ const char *cfg_name(const struct cfg_setting *setting)
     return config_setting_name(setting);
 }
 
+static uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t size)
+{
+    for (const unsigned char *at = bytes; size > 0; at++, size--)
+        hash = (hash ^ *at) * UINT64_C(0x100000001b3);
+    return hash;
+}
+
+static uint64_t hash_text(uint64_t hash, const char *text)
+{
+    return text ? hash_bytes(hash, text, strlen(text) + 1) : hash;
+}
+
+/* Settings are nested no deeper than CFG_NESTING_MAX. */
+static uint64_t hash_setting(uint64_t hash, const struct cfg_setting *setting)
+{
+    const int type = config_setting_type(setting);
+    const int64_t whole = config_setting_get_int64(setting);
+    const double real = config_setting_get_float(setting);
+    const int boolean = config_setting_get_bool(setting);
+    hash = hash_text(hash_bytes(hash, &type, sizeof type), cfg_name(setting));
+    hash = hash_text(hash, cfg_text(setting));
+    hash = hash_bytes(hash, &whole, sizeof whole);
+    hash = hash_bytes(hash, &real, sizeof real);
+    hash = hash_bytes(hash, &boolean, sizeof boolean);
+    for (unsigned i = 0; i < cfg_length(setting); i++)
+        hash = hash_setting(hash, cfg_element(setting, i));
+    const char end = ')';
+    return hash_bytes(hash, &end, sizeof end);
+}
+
+uint64_t cfg_hash(const struct cfg_setting *setting)
+{
+    return setting ? hash_setting(UINT64_C(0xcbf29ce484222325), setting) : 0;
+}
+
 const char *cfg_text(const struct cfg_setting *setting)
 {
     return type_of(setting) == CONFIG_TYPE_STRING ? config_setting_get_string(setting) : NULL;

@@ -62,6 +62,10 @@ bool cfg_is_row(const struct cfg_setting *setting);   /* [ ], or ( ) */
 /* NULL for an element of a list or array. */
 const char *cfg_name(const struct cfg_setting *setting);
 
+/* A number that two settings share if and only if they say the same, blanks and comments
+ * aside (64 bits of FNV-1a: never of what somebody may have chosen to be alike). NULL: 0. */
+uint64_t cfg_hash(const struct cfg_setting *setting);
+
 /* A text, or NULL when the setting is none. */
 const char *cfg_text(const struct cfg_setting *setting);
 

@@ -41,6 +41,7 @@ struct device_control {
 };
 
 struct device {
+    uint64_t hash; /* of all that is configured of it, its type's file included */
     char id[DEVICE_ID_MAX + 1];
     char name[DEVICE_NAME_MAX + 1];
     bool battery; /* from devices.bess; false: from devices.meters */
@@ -56,6 +57,12 @@ struct device {
     unsigned link;                 /* index of its link: devices with equal `link` share one */
     unsigned poller;               /* index of the thread that owns that link */
 };
+
+/* False for a place in a list that holds no device: see bridge/site/change.h. */
+static inline bool device_is_there(const struct device *device)
+{
+    return device->name[0] != '\0';
+}
 
 /* The longest that a healthy device goes without a sample. */
 int64_t device_silence_ns(const struct device *device);

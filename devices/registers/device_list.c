@@ -106,9 +106,7 @@ static void join_link(struct cfg *cfg, const struct cfg_setting *where, struct d
         last->link = list->n_links++;
 }
 
-/* A link that has to be waited for on the spot, because it is a serial line or a
- * command must find nothing in its way, has a thread of its own. */
-static bool is_apart(const struct device_list *list, unsigned link)
+bool device_is_apart(const struct device_list *list, unsigned link)
 {
     for (unsigned i = 0; i < list->n_devices; i++) {
         const struct device *device = &list->devices[i];
@@ -135,17 +133,17 @@ bool device_is_first(const struct device_list *list, unsigned index)
 /* One thread serves all links that have none of their own. */
 static void assign_pollers(struct device_list *list)
 {
-    unsigned shared = UINT_MAX;
+    list->shared = UINT_MAX;
     for (unsigned i = 0; i < list->n_devices; i++) {
         struct device *device = &list->devices[i];
         if (!device_is_first(list, i)) {
             device->poller = first_of_link(list, i)->poller;
-        } else if (is_apart(list, device->link)) {
+        } else if (device_is_apart(list, device->link)) {
             device->poller = list->n_pollers++;
         } else {
-            if (shared == UINT_MAX)
-                shared = list->n_pollers++;
-            device->poller = shared;
+            if (list->shared == UINT_MAX)
+                list->shared = list->n_pollers++;
+            device->poller = list->shared;
         }
     }
 }
@@ -178,6 +176,7 @@ static void read_device(struct cfg *cfg, const struct cfg_setting *group, bool b
     if (head.type[0])
         device->profile =
             find_profile(cfg, cfg_member(group, "type"), directories, head.type, list);
+    device->hash = cfg_hash(group) ^ (device->profile ? device->profile->hash : 0);
     if (!device->profile || device->profile->n_points == 0)
         return;
     const struct drive *drive = &device->profile->drive;

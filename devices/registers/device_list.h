@@ -15,6 +15,7 @@ struct device_list {
     struct profile **profiles;
     unsigned n_links;
     unsigned n_pollers;
+    unsigned shared; /* the poller of all links without one of their own; UINT_MAX: none */
 };
 
 /* Reads the `devices` group: both lists, profiles, overrides, every limit and
@@ -23,6 +24,18 @@ struct device_list {
 bool device_list_read(struct cfg *cfg, const struct cfg_setting *group,
                       const char *const *directories, struct device_list *list);
 void device_list_free(struct device_list *list);
+
+/* The first place from `index` on that holds a device, or n_devices. */
+static inline unsigned device_next(const struct device_list *list, unsigned index)
+{
+    while (index < list->n_devices && !device_is_there(&list->devices[index]))
+        index++;
+    return index;
+}
+
+/* Whether a link has a thread of its own: it has to be waited for on the spot, because it
+ * is a serial line, or a command must find nothing in its way. */
+bool device_is_apart(const struct device_list *list, unsigned link);
 
 /* Whether this is the first device of its link. */
 bool device_is_first(const struct device_list *list, unsigned index);

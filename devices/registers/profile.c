@@ -218,6 +218,7 @@ struct profile *profile_read_file(struct cfg *cfg, const char *path, const char 
     }
     snprintf(profile->type, sizeof profile->type, "%s", type);
     root = cfg_open(cfg, path);
+    profile->hash = cfg_hash(root);
     if (root)
         read_root(cfg, root, profile);
 done:

@@ -26,6 +26,7 @@ struct profile_range {
 
 struct profile {
     char type[POINT_NAME_MAX + 1];
+    uint64_t hash; /* of all that the file says: cfg_hash() */
     char manufacturer[64];
     char model[64];
     unsigned max_registers; /* most registers in one read, 1..125 */
