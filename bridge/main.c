@@ -24,6 +24,7 @@ enum option_name {
     OPTION_CONFIG,
     OPTION_SIM,
     OPTION_ONLINE,
+    OPTION_AGAINST,
     OPTION_JSON,
     OPTION_RAW,
     OPTION_WATCH,
@@ -54,6 +55,8 @@ static const struct {
                     "simulated devices: what fluxbridge-sim --listen printed; - is a pipe"},
     [OPTION_ONLINE] = {"online", 'o', no_argument, "-o, --online",
                        "ask broker and devices as well"},
+    [OPTION_AGAINST] = {"against", 'a', required_argument, "-a, --against OLD",
+                        "also what a reload would do to a bridge that runs with OLD"},
     [OPTION_JSON] = {"json", 'j', no_argument, "-j, --json", "print one JSON object"},
     [OPTION_RAW] = {"raw", 'r', no_argument, "-r, --raw", "also the registers as they came"},
     [OPTION_WATCH] = {"watch", 'w', optional_argument, "-w, --watch [SECONDS]",
@@ -135,8 +138,8 @@ static int run_run(const struct options *options)
 
 static int run_check(const struct options *options)
 {
-    return cli_check(options->values[OPTION_CONFIG], options->values[OPTION_ONLINE] != NULL,
-                     options->values[OPTION_JSON] != NULL);
+    return cli_check(options->values[OPTION_CONFIG], options->values[OPTION_AGAINST],
+                     options->values[OPTION_ONLINE] != NULL, options->values[OPTION_JSON] != NULL);
 }
 
 static bool parse_seconds(const char *text, int64_t *period_ns)
@@ -222,9 +225,9 @@ static const struct verb verbs[] = {
         .summary = "run the bridge",
         .help = "Polls the devices of the configuration FILE and publishes what they say to the\n"
                 "MQTT broker; takes commands from there. Stays in the foreground and logs to\n"
-                "stderr. SIGTERM and SIGINT end it cleanly; SIGHUP takes over the log level,\n"
-                "reopens the audit log and reads certificates and password again. With --sim it\n"
-                "works with simulated devices in place of the real ones.",
+                "stderr. SIGTERM and SIGINT end it cleanly; SIGHUP takes over what has changed in\n"
+                "FILE, or says why not, reopens the audit log and reads certificates and password\n"
+                "again. With --sim it works with simulated devices in place of the real ones.",
         .options = TAKES_CONFIG | TAKES(OPTION_SIM),
         .run = run_run,
     },
@@ -240,8 +243,10 @@ static const struct verb verbs[] = {
             "slow for. With --online also what the broker refuses, a device that does not\n"
             "answer and points that it refuses are problems, and warnings are values that\n"
             "cannot be, polls that the devices are too slow for, and power about 1000 times\n"
-            "off voltage x current.",
-        .options = TAKES_CONFIG | TAKES(OPTION_JSON) | TAKES(OPTION_ONLINE),
+            "off voltage x current. With --against it also says what a reload would do to a\n"
+            "bridge that runs with OLD: which devices it would end and begin, and what needs a\n"
+            "restart.",
+        .options = TAKES_CONFIG | TAKES(OPTION_JSON) | TAKES(OPTION_ONLINE) | TAKES(OPTION_AGAINST),
         .run = run_check,
     },
     {

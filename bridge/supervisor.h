@@ -9,8 +9,8 @@
 
 #include "bridge/site/conf.h"
 
-/* Runs until SIGTERM or SIGINT; SIGHUP re-reads the log level from `path`,
- * reopens the audit log and reloads certificates. Returns the exit code. */
+/* Runs until SIGTERM or SIGINT; SIGHUP takes over what has changed in `path`, reopens the
+ * audit log and reads certificates anew (bridge/reload.h). Returns the exit code. */
 int supervisor_run(struct conf *conf, const char *path);
 
 #endif

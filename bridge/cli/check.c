@@ -5,10 +5,29 @@
 #include "bridge/cli/check_files.h"
 #include "bridge/cli/cli.h"
 #include "bridge/cli/verdict.h"
+#include "bridge/site/change.h"
 
 enum { EXIT_USAGE = 2 };
 
-int cli_check(const char *path, bool online, bool json)
+static void compare(struct verdict *verdict, const char *path, const char *against)
+{
+    struct cfg quiet = {.waits = true}; /* what is wrong with the new one has been said */
+    struct conf before, after = {0};
+    struct change change = {.devices = NULL};
+    char why[CHANGE_WHY_MAX] = "out of memory";
+    verdict_note_reload(verdict, "");
+    if (!conf_read(&verdict->cfg, against, &before) || !conf_read(&quiet, path, &after))
+        verdict_note_reload(verdict, "what it would do is not known");
+    else if (!change_make_room(&before) || !change_find(&before, &after, &change, why))
+        verdict_note_reload(verdict, why);
+    else
+        change_tell(&before, &after, &change, verdict_note_reload, verdict);
+    change_free(&change);
+    conf_free(&before);
+    conf_free(&after);
+}
+
+int cli_check(const char *path, const char *against, bool online, bool json)
 {
     const struct cfg_setting *file = NULL;
     struct verdict verdict;
@@ -28,6 +47,8 @@ int cli_check(const char *path, bool online, bool json)
             verdict_show(&verdict);
             check_link(&check, link);
         }
+        if (against != NULL)
+            compare(&verdict, path, against);
         code = verdict.cfg.problems == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
     }
     verdict_end(&verdict, path, good ? &conf : NULL);

@@ -31,9 +31,10 @@ int cli_read(const struct conf *conf, const char *device, char *const *points,
 
 /* `fluxbridge check`: every problem and warning of the configuration at `path`, and
  * of the files and devices that it names; online also what the devices say. As
- * lines, or as one JSON object. 2: the configuration is wrong; 1: something that it
+ * lines, or as one JSON object. With `against`, the configuration that a bridge runs with
+ * now, also what a reload would do. 2: the configuration is wrong; 1: something that it
  * names is not as it should be. */
-int cli_check(const char *path, bool online, bool json);
+int cli_check(const char *path, const char *against, bool online, bool json);
 
 /* `fluxbridge forget`: clears what the broker retains of `device`, or of every device
  * that the configuration does not have, or, when no bridge of the site is in session,

@@ -59,6 +59,31 @@ void verdict_show(struct verdict *verdict)
     }
 }
 
+void verdict_note_reload(void *context, const char *sentence)
+{
+    struct verdict *verdict = context;
+    if (verdict->reload == NULL)
+        verdict->reload = open_memstream(&verdict->reload_text, &verdict->reload_size);
+    if (verdict->reload != NULL && *sentence != '\0')
+        (void)fprintf(verdict->reload, "%s\n", sentence);
+}
+
+/* A line each; for people with what it is about in front. */
+static void show_reload(struct verdict *verdict, json_t *array)
+{
+    char *rest = NULL;
+    if (verdict->reload == NULL || fclose(verdict->reload) != 0)
+        return;
+    for (char *line = strtok_r(verdict->reload_text, "\n", &rest); line != NULL;
+         line = strtok_r(NULL, "\n", &rest)) {
+        if (array != NULL)
+            json_array_append_new(array, json_string(line));
+        else
+            printf("reload: %s\n", line);
+    }
+    free(verdict->reload_text);
+}
+
 static const char *plural(unsigned n)
 {
     return n == 1 ? "" : "s";
@@ -93,6 +118,11 @@ static void print_json(struct verdict *verdict, const char *path, const struct c
     }
     json_object_set_new(root, "problems", problems);
     json_object_set_new(root, "warnings", warnings);
+    if (verdict->reload != NULL) {
+        json_t *reload = json_array();
+        show_reload(verdict, reload);
+        json_object_set_new(root, "reload", reload);
+    }
     (void)json_dumpf(root, stdout, JSON_COMPACT);
     putchar('\n');
     json_decref(root);
@@ -107,6 +137,8 @@ void verdict_end(struct verdict *verdict, const char *path, const struct conf *c
     verdict_show(verdict);
     terminal_progress_end();
     fclose(verdict->cfg.out);
+    if (!verdict->json)
+        show_reload(verdict, NULL);
     if (verdict->json) {
         print_json(verdict, path, conf);
     } else if (conf != NULL && verdict->cfg.problems == 0) {

@@ -8,6 +8,7 @@
 #define BRIDGE_CLI_VERDICT_H
 
 #include <stdbool.h>
+#include <stdio.h>
 
 #include "bridge/site/conf.h"
 
@@ -16,10 +17,16 @@ struct verdict {
     bool json;
     char *text;
     size_t size, shown;
+    FILE *reload; /* a sentence a line on what a reload would do; NULL: nobody has asked */
+    char *reload_text;
+    size_t reload_size;
 };
 
 /* False when out of memory. Call verdict_end() in either case. */
 bool verdict_begin(struct verdict *verdict, bool json);
+
+/* Notes one sentence on what a reload would do; `context` is the verdict. */
+void verdict_note_reload(void *context, const char *sentence);
 
 /* Prints what has been said since. For people only: does nothing for JSON. */
 void verdict_show(struct verdict *verdict);

@@ -10,6 +10,7 @@
 
 struct answers {
     const struct conf *conf;
+    const bool *fresh; /* only these places are read; NULL: all */
     struct audit *audit;
     struct health *health;
     bool caught_up;              /* with the audit log of earlier runs */
@@ -28,7 +29,8 @@ static void add(struct answers *answers, const char *device, const char *id, con
                 int64_t age_ms)
 {
     int index = answers_find_device(answers, device);
-    if (index >= 0 && answers->answered[index] != NULL && age_ms < INT64_MAX / CLOCK_NS_PER_MS)
+    if (index >= 0 && answers->answered[index] != NULL &&
+        (answers->fresh == NULL || answers->fresh[index]) && age_ms < INT64_MAX / CLOCK_NS_PER_MS)
         (void)answered_add(answers->answered[index], id, payload,
                            clock_mono_ns() - age_ms * CLOCK_NS_PER_MS);
 }
@@ -135,11 +137,34 @@ void answers_free(struct answers *answers)
     free(answers);
 }
 
+bool answers_renew(struct answers *answers, const bool *others)
+{
+    const struct device_list *list = &answers->conf->devices;
+    bool *fresh = calloc(list->n_devices, sizeof(*fresh));
+    bool good = fresh != NULL;
+    for (unsigned i = 0; good && i < list->n_devices; i++) {
+        struct answered **answered = &answers->answered[i];
+        if (others[i]) {
+            answered_free(*answered);
+            *answered = NULL;
+        }
+        fresh[i] = *answered == NULL && device_takes_commands(&list->devices[i]);
+        if (fresh[i])
+            good = (*answered = answered_new()) != NULL;
+    }
+    answers->fresh = fresh;
+    if (good)
+        read_earlier_runs(answers);
+    answers->fresh = NULL;
+    free(fresh);
+    return good;
+}
+
 int answers_find_device(const struct answers *answers, const char *name)
 {
     const struct device_list *list = &answers->conf->devices;
     for (unsigned i = 0; i < list->n_devices; i++) {
-        if (strcmp(list->devices[i].name, name) == 0)
+        if (device_is_there(&list->devices[i]) && strcmp(list->devices[i].name, name) == 0)
             return (int)i;
     }
     return -1;

@@ -10,12 +10,14 @@ enum { KEY_MAX = DEVICE_ID_MAX + 16 };
 static const char taken_mark[] = "taken-over ", free_mark[] = "commanded ";
 
 struct last_outcome {
+    char key[KEY_MAX];               /* in the state */
+    char mark[DEVICE_NAME_MAX + 16]; /* what its payloads have in them; "" = not looked for */
     bool taken_over;
     char *payload; /* NULL = none yet */
 };
 
 struct last_outcomes {
-    const struct device_list *list;
+    unsigned n;
     struct state *state;
     struct outbox *outbox;
     pthread_mutex_t mutex; /* guards what follows */
@@ -38,19 +40,26 @@ enum takeover takeover_by(const struct device *device, const struct outcome *out
                                                                               : TAKEOVER_STAYS;
 }
 
-static void key_of(const struct last_outcomes *last, unsigned device, char key[KEY_MAX])
-{
-    (void)snprintf(key, KEY_MAX, "outcome/%s", last->list->devices[device].id);
-}
-
-static void recall(struct last_outcomes *last, unsigned device, const char *text)
+static void recall(struct last_outcome *outcome, const char *text)
 {
     const bool taken_over = strncmp(text, taken_mark, strlen(taken_mark)) == 0;
     const char *mark = taken_over ? taken_mark : free_mark;
     if (strncmp(text, mark, strlen(mark)) != 0)
         return;
-    last->devices[device].taken_over = taken_over;
-    last->devices[device].payload = strdup(text + strlen(mark));
+    outcome->taken_over = taken_over;
+    outcome->payload = strdup(text + strlen(mark));
+}
+
+/* With what the state has of it. */
+static void begin(struct last_outcomes *last, unsigned index, const struct device *device)
+{
+    struct last_outcome *outcome = &last->devices[index];
+    char *text = malloc(OUTBOX_PAYLOAD_MAX);
+    (void)snprintf(outcome->key, sizeof(outcome->key), "outcome/%s", device->id);
+    if (text != NULL && last->state != NULL &&
+        state_get(last->state, outcome->key, text, OUTBOX_PAYLOAD_MAX))
+        recall(outcome, text);
+    free(text);
 }
 
 struct last_outcomes *last_outcomes_new(const struct device_list *list, struct state *state,
@@ -58,44 +67,46 @@ struct last_outcomes *last_outcomes_new(const struct device_list *list, struct s
 {
     struct last_outcomes *last =
         calloc(1, sizeof(*last) + list->n_devices * sizeof(struct last_outcome));
-    char *text = malloc(OUTBOX_PAYLOAD_MAX);
-    char key[KEY_MAX];
-    if (last == NULL || text == NULL) {
-        free(text);
-        free(last);
+    if (last == NULL)
         return NULL;
-    }
-    last->list = list;
+    last->n = list->n_devices;
     last->state = state;
     last->outbox = outbox;
     pthread_mutex_init(&last->mutex, NULL);
-    for (unsigned i = 0; state != NULL && i < list->n_devices; i++) {
-        key_of(last, i, key);
-        if (state_get(state, key, text, OUTBOX_PAYLOAD_MAX))
-            recall(last, i, text);
-    }
-    free(text);
+    for (unsigned i = device_next(list, 0); i < list->n_devices; i = device_next(list, i + 1))
+        begin(last, i, &list->devices[i]);
     return last;
+}
+
+void last_outcomes_renew(struct last_outcomes *last, unsigned index, const struct device *device)
+{
+    struct last_outcome *outcome = &last->devices[index];
+    pthread_mutex_lock(&last->mutex);
+    free(outcome->payload);
+    *outcome = (struct last_outcome){.payload = NULL};
+    (void)snprintf(outcome->mark, sizeof(outcome->mark), "\"device\":\"%s\"", device->name);
+    if (device_is_there(device))
+        begin(last, index, device);
+    pthread_mutex_unlock(&last->mutex);
 }
 
 void last_outcomes_free(struct last_outcomes *last)
 {
     if (last == NULL)
         return;
-    for (unsigned i = 0; i < last->list->n_devices; i++)
+    for (unsigned i = 0; i < last->n; i++)
         free(last->devices[i].payload);
     pthread_mutex_destroy(&last->mutex);
     free(last);
 }
 
-static void keep(struct last_outcomes *last, unsigned device, bool taken_over, const char *payload)
+static void keep(struct last_outcomes *last, const struct last_outcome *outcome)
 {
-    char key[KEY_MAX], *text = NULL;
-    key_of(last, device, key);
+    char *text = NULL;
     if (last->state == NULL ||
-        asprintf(&text, "%s%s", taken_over ? taken_mark : free_mark, payload) < 0)
+        asprintf(&text, "%s%s", outcome->taken_over ? taken_mark : free_mark, outcome->payload) < 0)
         return;
-    (void)state_put(last->state, key, text);
+    (void)state_put(last->state, outcome->key, text);
     free(text);
 }
 
@@ -107,12 +118,16 @@ void last_outcomes_put(struct last_outcomes *last, unsigned device, const char *
         return;
     pthread_mutex_lock(&last->mutex);
     struct last_outcome *outcome = &last->devices[device];
-    free(outcome->payload);
-    outcome->payload = copy;
-    if (takeover != TAKEOVER_STAYS)
-        outcome->taken_over = takeover == TAKEOVER_BEGINS;
-    keep(last, device, outcome->taken_over, payload);
+    if (strstr(payload, outcome->mark) != NULL) {
+        char *former = outcome->payload;
+        outcome->payload = copy;
+        copy = former;
+        if (takeover != TAKEOVER_STAYS)
+            outcome->taken_over = takeover == TAKEOVER_BEGINS;
+        keep(last, outcome);
+    }
     pthread_mutex_unlock(&last->mutex);
+    free(copy);
     outbox_call_control(last->outbox, device);
 }
 

@@ -30,6 +30,10 @@ struct last_outcomes *last_outcomes_new(const struct device_list *list, struct s
                                         struct outbox *outbox);
 void last_outcomes_free(struct last_outcomes *last);
 
+/* The device at this place is another one from now on; what is still published of the
+ * former is not taken. */
+void last_outcomes_renew(struct last_outcomes *last, unsigned index, const struct device *device);
+
 /* Takes a copy of what is published of a configured device. */
 void last_outcomes_put(struct last_outcomes *last, unsigned device, const char *payload,
                        enum takeover takeover);

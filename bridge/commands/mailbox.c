@@ -15,20 +15,18 @@ struct mailbox {
     pthread_cond_t cond; /* it has left */
     bool leaving, left, stopped;
     unsigned places, count;
-    struct command commands[]; /* waiting, longest first */
+    struct command *commands; /* waiting, longest first */
 };
 
 struct mailbox *mailbox_new(unsigned devices)
 {
-    const unsigned places = devices * MAILBOX_PLACES;
-    struct mailbox *mailbox = calloc(1, sizeof(*mailbox) + places * sizeof(struct command));
+    struct mailbox *mailbox = calloc(1, sizeof(*mailbox));
     if (mailbox == NULL)
         return NULL;
-    mailbox->places = places;
     mailbox->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     pthread_mutex_init(&mailbox->mutex, NULL);
     clock_cond_init(&mailbox->cond);
-    if (mailbox->fd == -1) {
+    if (mailbox->fd == -1 || !mailbox_make_room(mailbox, devices)) {
         mailbox_free(mailbox);
         return NULL;
     }
@@ -45,7 +43,25 @@ void mailbox_free(struct mailbox *mailbox)
         close(mailbox->fd);
     pthread_cond_destroy(&mailbox->cond);
     pthread_mutex_destroy(&mailbox->mutex);
+    free(mailbox->commands);
     free(mailbox);
+}
+
+bool mailbox_make_room(struct mailbox *mailbox, unsigned devices)
+{
+    const unsigned places = devices * MAILBOX_PLACES;
+    bool good = true;
+    pthread_mutex_lock(&mailbox->mutex);
+    if (places > mailbox->places) {
+        struct command *commands = realloc(mailbox->commands, places * sizeof(*commands));
+        good = commands != NULL;
+        if (good) {
+            mailbox->commands = commands;
+            mailbox->places = places;
+        }
+    }
+    pthread_mutex_unlock(&mailbox->mutex);
+    return good;
 }
 
 static void remove_at(struct mailbox *mailbox, unsigned index, struct command *command)
@@ -87,6 +103,19 @@ bool mailbox_take(struct mailbox *mailbox, struct command *command)
     bool found = mailbox->count > 0;
     if (found)
         remove_at(mailbox, 0, command);
+    pthread_mutex_unlock(&mailbox->mutex);
+    return found;
+}
+
+bool mailbox_take_of(struct mailbox *mailbox, unsigned device, struct command *command)
+{
+    unsigned i = 0;
+    pthread_mutex_lock(&mailbox->mutex);
+    while (i < mailbox->count && mailbox->commands[i].device != device)
+        i++;
+    const bool found = i < mailbox->count;
+    if (found)
+        remove_at(mailbox, i, command);
     pthread_mutex_unlock(&mailbox->mutex);
     return found;
 }
@@ -136,6 +165,18 @@ bool mailbox_wait_left(struct mailbox *mailbox, int64_t until_ns)
     bool left = mailbox->left;
     pthread_mutex_unlock(&mailbox->mutex);
     return left;
+}
+
+void mailbox_stay(struct mailbox *mailbox)
+{
+    pthread_mutex_lock(&mailbox->mutex);
+    mailbox->left = false;
+    pthread_mutex_unlock(&mailbox->mutex);
+}
+
+void mailbox_wake(struct mailbox *mailbox)
+{
+    eventfd_write(mailbox->fd, 1);
 }
 
 void mailbox_stop(struct mailbox *mailbox)

@@ -33,7 +33,13 @@ enum mailbox_answer mailbox_put(struct mailbox *mailbox, const struct command *c
 /* Poller: the longest-waiting command. False when there is none. */
 bool mailbox_take(struct mailbox *mailbox, struct command *command);
 
-/* Poller: each command, mailbox_leave() and mailbox_stop() make this descriptor
+/* The same of one device. */
+bool mailbox_take_of(struct mailbox *mailbox, unsigned device, struct command *command);
+
+/* Room for so many devices, and no less than before. False when out of memory. */
+bool mailbox_make_room(struct mailbox *mailbox, unsigned devices);
+
+/* Poller: each command, mailbox_wake(), mailbox_leave() and mailbox_stop() make this descriptor
  * readable anew (an eventfd, to be waited for edge-triggered and never read). */
 int mailbox_fd(const struct mailbox *mailbox);
 
@@ -43,6 +49,11 @@ void mailbox_leave(struct mailbox *mailbox);
 bool mailbox_is_leaving(struct mailbox *mailbox);
 void mailbox_has_left(struct mailbox *mailbox);
 bool mailbox_wait_left(struct mailbox *mailbox, int64_t until_ns);
+/* What was said to have left was not all of them, and is forgotten. */
+void mailbox_stay(struct mailbox *mailbox);
+
+/* Wakes the poller. */
+void mailbox_wake(struct mailbox *mailbox);
 
 /* Anybody: the poller is to end. It still answers what waits. */
 void mailbox_stop(struct mailbox *mailbox);

@@ -26,6 +26,7 @@ struct open_command {
 struct subscriber {
     struct subscriber_setup setup;
     pthread_t thread;
+    struct halt halt;
     atomic_bool draining;
     atomic_bool stopping;
     sem_t drained;
@@ -35,7 +36,8 @@ struct subscriber {
     struct outcome outcome;     /* taken */
     struct outcome answer;      /* given here */
     struct open_command **open; /* by device */
-    struct mailbox **mailboxes; /* by device */
+    struct mailbox **mailboxes; /* by device; NULL where there is none */
+    bool *parting;              /* by device */
     int64_t *last_write_ns;     /* by device, of its setpoint; INT64_MIN = never */
 };
 
@@ -155,6 +157,7 @@ static struct admit_scene look_around(struct subscriber *subscriber, const struc
     if (!scene.audit_unavailable)
         answers_catch_up(subscriber->answers);
     if (index >= 0) {
+        scene.shutting_down = scene.shutting_down || subscriber->parting[index];
         scene.device = &subscriber->setup.conf->devices.devices[index];
         scene.index = (unsigned)index;
         scene.point = device_find_point(scene.device, command->point_name);
@@ -266,6 +269,12 @@ static void take_ready(struct subscriber *subscriber, struct command *command)
 
 /* ---- the thread ---- */
 
+static void halt(struct subscriber *subscriber)
+{
+    atomic_store_explicit(&subscriber->promise_ns, CLOCK_NEVER, memory_order_relaxed);
+    halt_here(&subscriber->halt);
+}
+
 static void *subscriber_thread(void *argument)
 {
     struct subscriber *subscriber = argument;
@@ -284,6 +293,8 @@ static void *subscriber_thread(void *argument)
             take_outcome(subscriber, &subscriber->outcome);
         else if (atomic_load(&subscriber->stopping))
             break;
+        else
+            halt(subscriber);
         if (!drained && atomic_load(&subscriber->draining)) {
             drained = true; /* what is taken from now on is refused */
             sem_post(&subscriber->drained);
@@ -301,10 +312,20 @@ static void subscriber_free(struct subscriber *subscriber)
     }
     free(subscriber->open);
     free(subscriber->mailboxes);
+    free(subscriber->parting);
     free(subscriber->last_write_ns);
     answers_free(subscriber->answers);
     sem_destroy(&subscriber->drained);
+    halt_destroy(&subscriber->halt);
     free(subscriber);
+}
+
+static void begin_device(struct subscriber *subscriber, unsigned index)
+{
+    const struct device *device = &subscriber->setup.conf->devices.devices[index];
+    subscriber->mailboxes[index] =
+        device_is_there(device) ? subscriber->setup.mailboxes[device->poller] : NULL;
+    subscriber->parting[index] = false;
 }
 
 static struct subscriber *subscriber_new(const struct subscriber_setup *setup)
@@ -316,17 +337,19 @@ static struct subscriber *subscriber_new(const struct subscriber_setup *setup)
     subscriber->setup = *setup;
     subscriber->promise_ns = CLOCK_NEVER;
     sem_init(&subscriber->drained, 0, 0);
+    halt_init(&subscriber->halt);
     subscriber->open = calloc(n, sizeof(struct open_command *));
     subscriber->mailboxes = calloc(n, sizeof(struct mailbox *));
+    subscriber->parting = calloc(n, sizeof(bool));
     subscriber->last_write_ns = calloc(n, sizeof(int64_t));
     subscriber->answers = answers_new(setup->conf, setup->audit, setup->health);
     if (subscriber->answers == NULL || subscriber->open == NULL || subscriber->mailboxes == NULL ||
-        subscriber->last_write_ns == NULL) {
+        subscriber->last_write_ns == NULL || subscriber->parting == NULL) {
         subscriber_free(subscriber);
         return NULL;
     }
     for (unsigned i = 0; i < n; i++) {
-        subscriber->mailboxes[i] = setup->mailboxes[setup->conf->devices.devices[i].poller];
+        begin_device(subscriber, i);
         subscriber->last_write_ns[i] = INT64_MIN;
     }
     return subscriber;
@@ -342,6 +365,36 @@ struct subscriber *subscriber_start(const struct subscriber_setup *setup)
     if (subscriber != NULL)
         subscriber_free(subscriber);
     return NULL;
+}
+
+struct halt *subscriber_halt(struct subscriber *subscriber)
+{
+    halt_ask(&subscriber->halt);
+    inbox_wake(subscriber->setup.inbox);
+    return &subscriber->halt;
+}
+
+void subscriber_part(struct subscriber *subscriber, unsigned device)
+{
+    subscriber->parting[device] = true;
+}
+
+bool subscriber_renew(struct subscriber *subscriber, const bool *anew, const bool *others)
+{
+    for (unsigned i = 0; i < subscriber->setup.conf->devices.n_devices; i++) {
+        if (anew[i])
+            begin_device(subscriber, i);
+        if (others[i])
+            subscriber->last_write_ns[i] = INT64_MIN;
+    }
+    return answers_renew(subscriber->answers, others);
+}
+
+void subscriber_tell(struct subscriber *subscriber,
+                     void (*told)(void *context, const struct outcome *outcome), void *context)
+{
+    subscriber->setup.told = told;
+    subscriber->setup.context = context;
 }
 
 void subscriber_drain(struct subscriber *subscriber)

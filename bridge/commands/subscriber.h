@@ -8,6 +8,7 @@
 #ifndef BRIDGE_COMMANDS_SUBSCRIBER_H
 #define BRIDGE_COMMANDS_SUBSCRIBER_H
 
+#include "bridge/base/halt.h"
 #include "bridge/commands/audit.h"
 #include "bridge/commands/inbox.h"
 #include "bridge/commands/mailbox.h"
@@ -30,6 +31,25 @@ struct subscriber_setup {
 
 /* NULL with a logged reason. */
 struct subscriber *subscriber_start(const struct subscriber_setup *setup);
+
+/* ---- while the bridge runs: what a reload changes ---- */
+
+/* Asks the thread to halt, which it does once it has taken all that was in its inbox;
+ * halt_wait() and halt_release() it. The functions below are to be called while it is
+ * halted. */
+struct halt *subscriber_halt(struct subscriber *subscriber);
+
+/* Commands for this device are refused as shutting_down until it is renewed. */
+void subscriber_part(struct subscriber *subscriber, unsigned device);
+
+/* The devices of the configuration are other ones now. `anew` by place: it is begun or
+ * ended anew; `others`: it is no more what it was called. After that every device has the
+ * mailbox of its poller, as in the setup. False when out of memory. */
+bool subscriber_renew(struct subscriber *subscriber, const bool *anew, const bool *others);
+
+/* Whom it tells of outcomes: subscriber_setup. */
+void subscriber_tell(struct subscriber *subscriber,
+                     void (*told)(void *context, const struct outcome *outcome), void *context);
 
 /* From its return on every new command is refused as shutting_down: nothing is
  * put into a mailbox any more. */

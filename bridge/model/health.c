@@ -25,3 +25,16 @@ void health_duration(struct health_device *device, int64_t duration_ns)
     health_count(&device->durations[class]);
     atomic_fetch_add_explicit(&device->duration_us, us, memory_order_relaxed);
 }
+
+void health_renew(struct health *health, unsigned device)
+{
+    struct health_device *counters = &health->devices[device];
+    atomic_store(&counters->polls, 0);
+    for (unsigned i = 0; i < FAULT_COUNT; i++)
+        atomic_store(&counters->errors[i], 0);
+    for (unsigned i = 0; i <= HEALTH_CLASSES; i++)
+        atomic_store(&counters->durations[i], 0);
+    atomic_store(&counters->duration_us, 0);
+    atomic_store(&counters->last_good_ns, 0);
+    atomic_store(&counters->schedule, 0);
+}

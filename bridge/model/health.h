@@ -64,6 +64,9 @@ struct outbox_depth {
 bool health_init(struct health *health, unsigned n_devices);
 void health_free(struct health *health);
 
+/* The device at this place is another one from now on. */
+void health_renew(struct health *health, unsigned device);
+
 /* A whole scan took so long. */
 void health_duration(struct health_device *device, int64_t duration_ns);
 

@@ -165,6 +165,8 @@ static void run_lookup(struct sessions *sessions, int64_t now_ns)
 static void retry_devices(struct sessions *sessions, int64_t now_ns)
 {
     for (unsigned i = 0; i < sessions->n_devices; i++) {
+        if (sessions->devices[i].mqtt == NULL)
+            continue;
         session_retry(&sessions->devices[i], now_ns);
         if (sessions->devices[i].state == SESSION_DOWN)
             mqtt_forget(sessions->devices[i].mqtt);
@@ -208,16 +210,24 @@ static void device_down(struct sessions *sessions, const char *why, int64_t now_
     sessions->devices_trouble_ns = now_ns + SPELL_NS;
 }
 
+static unsigned count_devices(const struct sessions *sessions)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < sessions->n_devices; i++)
+        n += sessions->devices[i].mqtt != NULL;
+    return n;
+}
+
 static void log_devices(struct sessions *sessions, unsigned n_down, int64_t now_ns)
 {
     struct trouble *trouble = &sessions->devices_trouble;
     if (now_ns >= sessions->devices_trouble_ns) {
         log_warning("no MQTT session for some devices: %s down=%u of=%u", trouble->why, n_down,
-                    sessions->n_devices);
+                    count_devices(sessions));
         trouble->logged = true;
         sessions->devices_trouble_ns = CLOCK_NEVER;
     } else if (trouble->logged && n_down == 0) {
-        log_info("every device has its MQTT session again count=%u", sessions->n_devices);
+        log_info("every device has its MQTT session again count=%u", count_devices(sessions));
         trouble->logged = false;
     }
 }
@@ -247,6 +257,8 @@ void sessions_run_devices(struct sessions *sessions, int64_t now_ns)
         n_connecting += sessions->devices[i].state == SESSION_CONNECTING;
     for (unsigned i = 0; i < sessions->n_devices; i++) {
         const struct session *session = &sessions->devices[i];
+        if (session->mqtt == NULL)
+            continue;
         bool may_connect = sessions->bridge.state == SESSION_UP && n_connecting < CONNECTING_MAX &&
                            now_ns >= sessions->slot_ns;
         bool was_down = session->state == SESSION_DOWN;
@@ -327,16 +339,34 @@ bool sessions_init(struct sessions *sessions, const struct conf *conf, struct ou
     if (sessions->devices == NULL)
         return false;
     setup.callbacks.arrived = NULL;
-    for (unsigned i = 0; i < list->n_devices; i++) {
-        const char *name = list->devices[i].name;
-        char client_id[CONF_TEXT_MAX + DEVICE_NAME_MAX + 2];
-        snprintf(client_id, sizeof(client_id), "%s-%s", conf->mqtt.client_id, name);
-        setup.seed += 7919;
-        sessions->n_devices++;
-        if (!make_session(&sessions->devices[i], &setup, conf, name, client_id))
+    sessions->device_setup = setup;
+    sessions->n_devices = list->n_devices;
+    for (unsigned i = device_next(list, 0); i < list->n_devices; i = device_next(list, i + 1))
+        if (!sessions_add(sessions, i))
             return false;
-    }
     return true;
+}
+
+bool sessions_add(struct sessions *sessions, unsigned device)
+{
+    const struct conf *conf = sessions->conf;
+    const char *name = conf->devices.devices[device].name;
+    struct session_setup setup = sessions->device_setup;
+    char client_id[CONF_TEXT_MAX + DEVICE_NAME_MAX + 2];
+    if (device >= sessions->n_devices || sessions->devices[device].mqtt != NULL)
+        return true;
+    snprintf(client_id, sizeof(client_id), "%s-%s", conf->mqtt.client_id, name);
+    setup.seed += 7919 * (device + 1);
+    atomic_store(&sessions->stirred, true); /* look at it at once */
+    return make_session(&sessions->devices[device], &setup, conf, name, client_id);
+}
+
+void sessions_drop(struct sessions *sessions, unsigned device)
+{
+    if (device >= sessions->n_devices || sessions->devices[device].mqtt == NULL)
+        return;
+    session_destroy(&sessions->devices[device]);
+    sessions->devices[device] = (struct session){.mqtt = NULL};
 }
 
 void sessions_destroy(struct sessions *sessions)

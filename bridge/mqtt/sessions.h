@@ -37,8 +37,9 @@ struct sessions {
     _Atomic int64_t down_since_ns; /* 0 = up; any thread may read it */
     struct trouble trouble;
 
-    unsigned n_devices; /* 0 without device_wills */
-    struct session *devices;
+    struct session_setup device_setup;
+    unsigned n_devices;      /* 0 without device_wills */
+    struct session *devices; /* one without `mqtt` is of a place that holds no device */
     int64_t devices_due_ns;
     int64_t slot_ns; /* when the next of them may begin to connect */
     struct trouble devices_trouble;
@@ -66,6 +67,11 @@ bool sessions_has_room(struct sessions *sessions);
 
 /* When to call these again if nothing stirs. */
 int64_t sessions_due_ns(const struct sessions *sessions);
+
+/* While its owner is halted: the session of the device at this place ends, in order and
+ * for good; and one begins. False when out of memory. Nothing without device_wills. */
+void sessions_drop(struct sessions *sessions, unsigned device);
+bool sessions_add(struct sessions *sessions, unsigned device);
 
 /* Whatever is down connects at once. */
 void sessions_retry(struct sessions *sessions, int64_t now_ns);

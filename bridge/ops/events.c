@@ -34,7 +34,8 @@ struct events *events_new(const struct view *view)
     if (events == NULL)
         return NULL;
     events->view = *view;
-    events->room = page_sample_room(view->conf);
+    /* Also of a device that is added later: a longer one is not published either. */
+    events->room = OUTBOX_PAYLOAD_MAX;
     events->size = BYTES + n * (size_t)BYTES_PER_DEVICE + 2 * events->room;
     events->bytes = malloc(events->size); /* touched only when somebody listens */
     events->sample = malloc(events->room);
@@ -113,6 +114,8 @@ uint64_t events_begin(struct events *events, int64_t now_ns, bool first)
 static void look_at(struct events *events, unsigned device)
 {
     const struct view *view = &events->view;
+    if (!device_is_there(&view->conf->devices.devices[device]))
+        return;
     const char *name = view->conf->devices.devices[device].name;
     struct told *told = &events->told[device];
     const uint64_t seq = latest_seq(view->latest, device);

@@ -30,6 +30,7 @@ struct http {
     pthread_t thread;
     bool runs; /* the thread */
     int wake_fd;
+    struct halt halt;
     atomic_bool stopping;
     _Atomic int64_t promise_ns;
     /* From here on of the thread alone. */
@@ -243,6 +244,15 @@ static int pause_ms(struct http *http, int64_t due_ns)
     return pause_ns <= 0 ? 0 : (int)(pause_ns / CLOCK_NS_PER_MS) + 1;
 }
 
+static void halt(struct http *http)
+{
+    eventfd_t woken;
+    if (!halt_is_asked(&http->halt))
+        return;
+    halt_here(&http->halt);
+    (void)eventfd_read(http->wake_fd, &woken);
+}
+
 static void *http_thread(void *argument)
 {
     struct http *http = argument;
@@ -256,6 +266,7 @@ static void *http_thread(void *argument)
     while (!atomic_load(&http->stopping)) {
         atomic_store_explicit(&http->promise_ns, CLOCK_NEVER, memory_order_relaxed);
         (void)poll(fds, sizeof(fds) / sizeof(*fds), pause_ms(http, due_ns));
+        halt(http);
         atomic_store_explicit(&http->promise_ns, clock_mono_ns() + PROMISE_NS,
                               memory_order_relaxed);
         take_outcomes(http);
@@ -325,6 +336,7 @@ struct http *http_start(const struct view *view, struct inbox *inbox)
         return NULL;
     http->view = *view;
     http->promise_ns = CLOCK_NEVER;
+    halt_init(&http->halt);
     http->wake_fd = -1;
     if (start(http, inbox))
         return http;
@@ -348,7 +360,15 @@ void http_stop(struct http *http)
     streams_free(http->streams);
     posts_free(http->posts);
     http_library_unload(&http->library);
+    halt_destroy(&http->halt);
     free(http);
+}
+
+struct halt *http_halt(struct http *http)
+{
+    halt_ask(&http->halt);
+    (void)eventfd_write(http->wake_fd, 1);
+    return &http->halt;
 }
 
 int64_t http_promise_ns(const struct http *http)

@@ -12,6 +12,7 @@
 #ifndef BRIDGE_OPS_HTTP_H
 #define BRIDGE_OPS_HTTP_H
 
+#include "bridge/base/halt.h"
 #include "bridge/commands/inbox.h"
 #include "bridge/ops/view.h"
 
@@ -20,6 +21,10 @@ struct http;
 /* NULL with a logged reason. */
 struct http *http_start(const struct view *view, struct inbox *inbox);
 void http_stop(struct http *http);
+
+/* Asks the thread to halt; halt_wait() and halt_release() it. While it is halted, all
+ * that its view points to may change. */
+struct halt *http_halt(struct http *http);
 
 /* By when the thread promised to be back (monotonic); for the supervisor. NULL:
  * never. */

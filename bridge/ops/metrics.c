@@ -87,20 +87,21 @@ static void put_duration(FILE *out, const char *device, const struct health_devi
 static void put_devices(FILE *out, const struct view *view)
 {
     const struct health_device *devices = view->health->devices;
-    const unsigned n = view->conf->devices.n_devices;
+    const struct device_list *list = &view->conf->devices;
+    const unsigned n = list->n_devices;
     const int64_t now_ns = clock_mono_ns();
 
     put_head(out, "polls_total", "counter", "Attempts at a scan.");
-    for (unsigned i = 0; i < n; i++)
+    for (unsigned i = device_next(list, 0); i < n; i = device_next(list, i + 1))
         fprintf(out, "fluxbridge_polls_total{device=\"%s\"} %" PRIu64 "\n", name_of(view, i),
                 health_get(&devices[i].polls));
     put_head(out, "device_samples_dropped_total", "counter",
              "Of samples_dropped_total: those of each device.");
-    for (unsigned i = 0; i < n; i++)
+    for (unsigned i = device_next(list, 0); i < n; i = device_next(list, i + 1))
         fprintf(out, "fluxbridge_device_samples_dropped_total{device=\"%s\"} %" PRIu64 "\n",
                 name_of(view, i), outbox_dropped(view->outbox, i));
     put_head(out, "point_errors_total", "counter", "Points without a value, by the word for it.");
-    for (unsigned i = 0; i < n; i++) {
+    for (unsigned i = device_next(list, 0); i < n; i = device_next(list, i + 1)) {
         for (int fault = FAULT_NONE + 1; fault < FAULT_COUNT; fault++) {
             uint64_t errors = health_get(&devices[i].errors[fault]);
             if (errors > 0)
@@ -110,7 +111,7 @@ static void put_devices(FILE *out, const struct view *view)
         }
     }
     put_head(out, "scan_seconds", "histogram", "How long a whole scan took.");
-    for (unsigned i = 0; i < n; i++)
+    for (unsigned i = device_next(list, 0); i < n; i = device_next(list, i + 1))
         put_duration(out, name_of(view, i), &devices[i]);
     put_head(out, "control_state", "gauge", "1 for the state that the battery's control is in.");
     for (unsigned i = 0; i < n; i++) {
@@ -127,7 +128,7 @@ static void put_devices(FILE *out, const struct view *view)
                     name_of(view, i), health_get(&devices[i].beats_late));
     }
     put_head(out, "up", "gauge", "Whether the device is online.");
-    for (unsigned i = 0; i < n; i++)
+    for (unsigned i = device_next(list, 0); i < n; i = device_next(list, i + 1))
         fprintf(out, "fluxbridge_up{device=\"%s\"} %d\n", name_of(view, i),
                 outbox_is_online(view->outbox, i));
     put_head(out, "schedule_revision", "gauge", "Revision of the schedule, where there is one.");
@@ -139,7 +140,7 @@ static void put_devices(FILE *out, const struct view *view)
     }
     put_head(out, "last_good_age_seconds", "gauge",
              "Age of the last sample with a value; before the first, of the bridge.");
-    for (unsigned i = 0; i < n; i++) {
+    for (unsigned i = device_next(list, 0); i < n; i = device_next(list, i + 1)) {
         int64_t good_ns = atomic_load_explicit(&devices[i].last_good_ns, memory_order_relaxed);
         fprintf(out, "fluxbridge_last_good_age_seconds{device=\"%s\"} %.3f\n", name_of(view, i),
                 (double)(now_ns - (good_ns != 0 ? good_ns : view->started_ns)) /

@@ -130,8 +130,10 @@ void page_put_state(FILE *out, const struct view *view)
                   view->conf->site, view->run, clock_utc_ms());
     put_and_free(out, page_health(view));
     (void)fputs(",\"devices\":[", out);
-    for (unsigned i = 0; text != NULL && i < view->conf->devices.n_devices; i++) {
-        (void)fputs(i > 0 ? ",\n" : "\n", out);
+    const struct device_list *list = &view->conf->devices;
+    const unsigned first = device_next(list, 0);
+    for (unsigned i = first; text != NULL && i < list->n_devices; i = device_next(list, i + 1)) {
+        (void)fputs(i > first ? ",\n" : "\n", out);
         put_device(out, view, i, text, room);
     }
     (void)fputs("],\"outcomes\":[", out);
@@ -147,9 +149,11 @@ void page_put_info(FILE *out, const struct view *view)
                   "\"devices\":[",
                   view->conf->site, FLUXBRIDGE_VERSION, view->run,
                   view->conf->http_token_file[0] != '\0' ? "true" : "false");
-    for (unsigned i = 0; i < view->conf->devices.n_devices; i++) {
-        (void)fputs(i > 0 ? ",\n" : "\n", out);
-        put_and_free(out, status_json_device(&view->conf->devices.devices[i]));
+    const struct device_list *list = &view->conf->devices;
+    const unsigned first = device_next(list, 0);
+    for (unsigned i = first; i < list->n_devices; i = device_next(list, i + 1)) {
+        (void)fputs(i > first ? ",\n" : "\n", out);
+        put_and_free(out, status_json_device(&list->devices[i]));
     }
     (void)fputs("]}\n", out);
 }

@@ -19,7 +19,7 @@ struct post {
     struct MHD_Connection *connection; /* NULL: free */
     uint64_t ticket;
     char leaf[TOPIC_MAX + 1]; /* set/<point> */
-    const struct device *device;
+    char device[DEVICE_NAME_MAX + 1];
     bool sleeps, handed_over;
     int64_t until_ns;
     size_t size; /* of the body so far; of what is too large only the beginning is kept */
@@ -111,7 +111,8 @@ static const struct device *find_device(const struct posts *posts, const char *p
     const char *end = strstr(name, infix);
     for (unsigned i = 0; i < list->n_devices; i++) {
         const char *known = list->devices[i].name;
-        if (strlen(known) != (size_t)(end - name) || strncmp(known, name, strlen(known)) != 0)
+        if (!device_is_there(&list->devices[i]) || strlen(known) != (size_t)(end - name) ||
+            strncmp(known, name, strlen(known)) != 0)
             continue;
         *leaf = end + 1;
         return &list->devices[i];
@@ -129,7 +130,8 @@ struct post *posts_begin(struct posts *posts, struct MHD_Connection *connection,
         struct post *post = &posts->all[i];
         if (post->connection != NULL)
             continue;
-        *post = (struct post){.connection = connection, .device = device};
+        *post = (struct post){.connection = connection};
+        memcpy(post->device, device->name, sizeof(post->device));
         memcpy(post->leaf, leaf, strlen(leaf) + 1);
         return post;
     }
@@ -159,7 +161,7 @@ static bool hand_over(struct posts *posts, struct post *post)
 {
     struct inbox_message *message = &posts->message;
     memset(message, 0, offsetof(struct inbox_message, payload));
-    if (!topic_make(message->topic, posts->view.conf, post->device->name, post->leaf))
+    if (!topic_make(message->topic, posts->view.conf, post->device, post->leaf))
         return false;
     message->mono_ns = clock_mono_ns();
     message->utc_ms = clock_utc_ms();

@@ -67,7 +67,7 @@ struct announce {
     pthread_mutex_t mutex; /* guards what follows */
     char *info;            /* a bridge/info of an earlier run, not yet looked at */
     unsigned n_gone;
-    char *gone[GONE_MAX]; /* topics */
+    char *gone[GONE_MAX]; /* topics; "" = it is there again */
 };
 
 /* ---- what there is ---- */
@@ -130,7 +130,7 @@ static bool topic_of(struct announce *announce, unsigned number, char topic[TOPI
     pthread_mutex_lock(&announce->mutex);
     snprintf(topic, TOPIC_MAX + 1, "%s", announce->gone[place->index]);
     pthread_mutex_unlock(&announce->mutex);
-    return true;
+    return topic[0] != '\0';
 }
 
 static bool is_online(struct announce *announce, unsigned device)
@@ -201,8 +201,13 @@ static bool is_announced(const struct announce *announce, unsigned number)
     const struct place *place = &announce->places[number];
     switch (place->kind) {
     case HA_BRIDGE:
-    case HA_DEVICE:
         return announce->setup.conf->ha_enabled;
+    case HA_DEVICE:
+        return announce->setup.conf->ha_enabled &&
+               device_is_there(device_of(announce, place->index));
+    case STATUS:
+    case INFO:
+        return device_is_there(device_of(announce, place->index));
     case CONTROL:
         return device_takes_commands(device_of(announce, place->index));
     case SCHEDULE:
@@ -214,18 +219,32 @@ static bool is_announced(const struct announce *announce, unsigned number)
     }
 }
 
-/* Of what is announced in this run; 0 for what is not. */
+/* The topic of what is announced in this run, be it a document or, by the numbers behind
+ * all documents, a state; false for one that is not. */
+static bool announced_topic(struct announce *announce, unsigned number, char topic[TOPIC_MAX + 1])
+{
+    const unsigned n = count(announce);
+    if (number < n)
+        return is_announced(announce, number) && topic_of(announce, number, topic);
+    const struct device *device = device_of(announce, number - n);
+    return device_is_there(device) &&
+           topic_make(topic, announce->setup.conf, device->name, "state");
+}
+
+/* 0 for what is not announced. */
+static void hash_topic(struct announce *announce, unsigned number)
+{
+    char topic[TOPIC_MAX + 1];
+    const bool announced = announced_topic(announce, number, topic);
+    pthread_mutex_lock(&announce->mutex);
+    announce->hashes[number] = announced ? limits_hash(topic, strlen(topic)) : 0;
+    pthread_mutex_unlock(&announce->mutex);
+}
+
 static void hash_topics(struct announce *announce)
 {
-    const struct conf *conf = announce->setup.conf;
-    const unsigned n = count(announce);
-    char topic[TOPIC_MAX + 1];
-    for (unsigned number = 0; number < n; number++)
-        if (is_announced(announce, number) && topic_of(announce, number, topic))
-            announce->hashes[number] = limits_hash(topic, strlen(topic));
-    for (unsigned i = 0; i < announce->n_devices; i++)
-        if (topic_make(topic, conf, device_of(announce, i)->name, "state"))
-            announce->hashes[n + i] = limits_hash(topic, strlen(topic));
+    for (unsigned number = 0; number < count(announce) + announce->n_devices; number++)
+        hash_topic(announce, number);
 }
 
 static bool is_ours(const struct announce *announce, const char *topic)
@@ -246,6 +265,15 @@ static void add_gone(struct announce *announce, const char *topic)
         i++;
     if (i == announce->n_gone && i < GONE_MAX && (announce->gone[i] = strdup(topic)) != NULL)
         announce->n_gone++;
+    pthread_mutex_unlock(&announce->mutex);
+}
+
+static void forget_gone(struct announce *announce, const char *topic)
+{
+    pthread_mutex_lock(&announce->mutex);
+    for (unsigned i = 0; i < announce->n_gone; i++)
+        if (strcmp(announce->gone[i], topic) == 0)
+            announce->gone[i][0] = '\0';
     pthread_mutex_unlock(&announce->mutex);
 }
 
@@ -280,12 +308,9 @@ static void remember_all(struct announce *announce)
 {
     const struct conf *conf = announce->setup.conf;
     char topic[TOPIC_MAX + 1];
-    for (unsigned number = 0; number < count(announce); number++) {
-        if (announce->hashes[number] != 0 && topic_of(announce, number, topic))
-            remember(announce, topic, true);
-    }
-    for (unsigned i = 0; conf->mqtt.version >= 5 && i < announce->n_devices; i++)
-        if (topic_make(topic, conf, device_of(announce, i)->name, "state"))
+    const unsigned n_states = conf->mqtt.version >= 5 ? announce->n_devices : 0;
+    for (unsigned number = 0; number < count(announce) + n_states; number++)
+        if (announced_topic(announce, number, topic))
             remember(announce, topic, true);
     announce->is_remembered = true;
 }
@@ -380,9 +405,12 @@ void announce_free(struct announce *announce)
 static void call_paced(struct announce *announce, unsigned number, unsigned n, unsigned *n_before,
                        int64_t now_ns)
 {
-    for (unsigned i = 0; i < n; i++, (*n_before)++) {
+    for (; n > 0; n--, number++) {
         unsigned n_late = *n_before > BURST ? *n_before - BURST : 0;
-        documents_call(announce->documents, number + i, now_ns + n_late * PACE_NS);
+        if (announce->places[number].kind != GONE && !is_announced(announce, number))
+            continue;
+        documents_call(announce->documents, number, now_ns + n_late * PACE_NS);
+        ++*n_before;
     }
 }
 
@@ -448,7 +476,7 @@ static void listen(struct announce *announce)
     }
     for (unsigned number = 0; number < announce->first[GONE]; number++) {
         enum kind kind = announce->places[number].kind;
-        if (kind != HEALTH && is_announced(announce, number) && topic_of(announce, number, topic))
+        if (kind != HEALTH && announced_topic(announce, number, topic))
             mqtt_subscribe(mqtt, topic, true);
     }
 }
@@ -461,11 +489,9 @@ void announce_begin(struct announce *announce, int64_t now_ns)
     listen(announce);
     documents_call(announce->documents, number_of(announce, BRIDGE_STATUS, 0), now_ns);
     documents_call(announce->documents, number_of(announce, HEALTH, 0), now_ns);
-    for (unsigned i = 0; i < announce->n_devices; i++)
-        documents_call(announce->documents, number_of(announce, STATUS, i), now_ns);
-    for (unsigned i = 0; i < announce->n_devices; i++)
-        if (is_announced(announce, number_of(announce, CONTROL, i)))
-            documents_call(announce->documents, number_of(announce, CONTROL, i), now_ns);
+    for (unsigned number = announce->first[STATUS]; number < announce->first[BRIDGE_INFO]; number++)
+        if (is_announced(announce, number)) /* statuses and controls */
+            documents_call(announce->documents, number, now_ns);
     call_paced(announce, number_of(announce, BRIDGE_INFO, 0), 1 + announce->n_devices, &n_paced,
                now_ns);
     call_schedules(announce, true, &n_paced, now_ns);
@@ -495,7 +521,8 @@ void announce_farewell(struct announce *announce, int64_t now_ns)
 {
     announce->ending = true;
     documents_call(announce->documents, number_of(announce, BRIDGE_STATUS, 0), now_ns);
-    for (unsigned i = 0; i < announce->n_devices; i++) {
+    const struct device_list *list = &announce->setup.conf->devices;
+    for (unsigned i = device_next(list, 0); i < list->n_devices; i = device_next(list, i + 1)) {
         const unsigned control = number_of(announce, CONTROL, i);
         documents_call(announce->documents, number_of(announce, STATUS, i), now_ns);
         if (is_announced(announce, control) && !documents_is_settled(announce->documents, control))
@@ -510,7 +537,8 @@ bool announce_is_told(struct announce *announce, const struct session *session)
     bool told = true;
     if (is_bridge)
         told = documents_is_settled(announce->documents, number_of(announce, BRIDGE_STATUS, 0));
-    for (unsigned i = 0; i < announce->n_devices; i++) {
+    const struct device_list *list = &announce->setup.conf->devices;
+    for (unsigned i = device_next(list, 0); i < list->n_devices; i = device_next(list, i + 1)) {
         bool is_its = sessions->n_devices > 0 ? session == &sessions->devices[i] : is_bridge;
         if (is_its)
             told =
@@ -519,16 +547,77 @@ bool announce_is_told(struct announce *announce, const struct session *session)
     return told;
 }
 
+/* ---- what a reload changes ---- */
+
+/* Does it for every document of the device at this place, its state included. */
+static void for_device(struct announce *announce, unsigned device,
+                       void (*act)(struct announce *announce, unsigned number, int64_t now_ns),
+                       int64_t now_ns)
+{
+    static const enum kind kinds[] = {STATUS, CONTROL, INFO, SCHEDULE, HA_DEVICE};
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+        act(announce, number_of(announce, kinds[i], device), now_ns);
+    act(announce, count(announce) + device, now_ns);
+}
+
+static void part(struct announce *announce, unsigned number, int64_t now_ns)
+{
+    char topic[TOPIC_MAX + 1];
+    (void)now_ns;
+    if (!announced_topic(announce, number, topic))
+        return;
+    add_gone(announce, topic);
+    if (number < count(announce))
+        documents_reset(announce->documents, number, number + 1);
+}
+
+static void renew(struct announce *announce, unsigned number, int64_t now_ns)
+{
+    char topic[TOPIC_MAX + 1];
+    hash_topic(announce, number);
+    if (!announced_topic(announce, number, topic))
+        return;
+    forget_gone(announce, topic);
+    remember(announce, topic, true);
+    if (number < count(announce))
+        documents_call(announce->documents, number, now_ns);
+}
+
+void announce_part(struct announce *announce, unsigned device)
+{
+    for_device(announce, device, part, 0);
+    announce->scheduled[device] = (struct schedule_status){.revision = -1};
+}
+
+void announce_renew(struct announce *announce, unsigned device, int64_t now_ns)
+{
+    for_device(announce, device, renew, now_ns);
+}
+
+void announce_renewed(struct announce *announce, int64_t now_ns)
+{
+    unsigned n_paced = 0;
+    documents_call(announce->documents, number_of(announce, BRIDGE_INFO, 0), now_ns);
+    documents_call(announce->documents, number_of(announce, HEALTH, 0), now_ns);
+    call_gone(announce, 0, &n_paced, now_ns);
+    struct mqtt *mqtt = announce->setup.sessions->bridge.mqtt;
+    if (announce->setup.sessions->bridge.state == SESSION_UP && !mqtt_has_wildcards(mqtt))
+        listen(announce);
+}
+
 /* ---- what arrives ---- */
 
 /* The number of our document with this topic, or -1. */
-static int find_number(const struct announce *announce, const char *topic)
+static int find_number(struct announce *announce, const char *topic)
 {
     uint64_t hash = limits_hash(topic, strlen(topic));
-    for (unsigned number = 0; number < announce->first[GONE]; number++)
+    int found = -1;
+    pthread_mutex_lock(&announce->mutex);
+    for (unsigned number = 0; found < 0 && number < announce->first[GONE]; number++)
         if (announce->hashes[number] == hash)
-            return (int)number;
-    return -1;
+            found = (int)number;
+    pthread_mutex_unlock(&announce->mutex);
+    return found;
 }
 
 /* The first since the last was looked at: those that follow it are our own. */
@@ -614,6 +703,9 @@ static struct session *session_of(struct announce *announce, unsigned number)
 static bool may_send(struct announce *announce, unsigned number, const struct session *session)
 {
     const struct place *place = &announce->places[number];
+    char topic[TOPIC_MAX + 1];
+    if (place->kind == GONE ? !topic_of(announce, number, topic) : !is_announced(announce, number))
+        return false;
     bool early = place->kind == STATUS && announce->setup.sessions->n_devices > 0 &&
                  is_online(announce, place->index) && !atomic_load(&announce->hearing);
     return session->state == SESSION_UP && !early;

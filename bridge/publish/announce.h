@@ -54,6 +54,14 @@ void announce_hearing(struct announce *announce);
 bool announce_arrived(struct announce *announce, const struct mqtt_arrival *arrival);
 void announce_ack(struct announce *announce, uint64_t ticket, enum mqtt_fate fate);
 
+/* While the publisher is halted, and the configuration still has the device of this place:
+ * all that is retained of it is to be cleared. */
+void announce_part(struct announce *announce, unsigned device);
+/* The same once it has another, or the same changed: all of it is to be sent. Ends with
+ * announce_renewed(). */
+void announce_renew(struct announce *announce, unsigned device, int64_t now_ns);
+void announce_renewed(struct announce *announce, int64_t now_ns);
+
 /* Sends what is due as long as the sessions take messages; returns when to be called
  * again if nothing happens. */
 int64_t announce_run(struct announce *announce, int64_t now_ns);

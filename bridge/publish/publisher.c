@@ -30,6 +30,7 @@ struct publisher {
     struct publisher_setup setup;
     const struct conf *conf;
     pthread_t thread;
+    struct halt halt;
     atomic_bool stopping, reloaded;
     atomic_bool deafened;  /* commands are not to be heard any more */
     atomic_uint n_unheard; /* subscriptions to commands that the broker has not answered */
@@ -361,7 +362,8 @@ static bool is_all_told(struct publisher *publisher)
 {
     bool told = announce_is_told(publisher->announce, &publisher->sessions.bridge);
     for (unsigned i = 0; i < publisher->sessions.n_devices; i++)
-        told = told && announce_is_told(publisher->announce, &publisher->sessions.devices[i]);
+        told = told && (publisher->sessions.devices[i].mqtt == NULL ||
+                        announce_is_told(publisher->announce, &publisher->sessions.devices[i]));
     return told;
 }
 
@@ -384,7 +386,8 @@ static void farewell(struct publisher *publisher)
         run_sessions(publisher, now_ns = clock_mono_ns());
     }
     for (unsigned i = 0; i < sessions->n_devices; i++)
-        leave(publisher, &sessions->devices[i], end_ns);
+        if (sessions->devices[i].mqtt != NULL)
+            leave(publisher, &sessions->devices[i], end_ns);
     leave(publisher, &sessions->bridge, end_ns);
     log_refusals(publisher);
 }
@@ -392,8 +395,10 @@ static void farewell(struct publisher *publisher)
 static void *publisher_main(void *argument)
 {
     struct publisher *publisher = argument;
-    while (!atomic_load(&publisher->stopping))
+    while (!atomic_load(&publisher->stopping)) {
         wait_until(publisher, work(publisher), CLOCK_NEVER);
+        halt_here(&publisher->halt);
+    }
     drain(publisher);
     farewell(publisher);
     return NULL;
@@ -407,6 +412,7 @@ static void publisher_free(struct publisher *publisher)
     announce_free(publisher->announce);
     pthread_cond_destroy(&publisher->deafness);
     pthread_mutex_destroy(&publisher->mutex);
+    halt_destroy(&publisher->halt);
     free(publisher->item);
     free(publisher->text);
     free(publisher);
@@ -427,6 +433,7 @@ struct publisher *publisher_start(const struct publisher_setup *setup)
     publisher->promise_ns = clock_mono_ns() + SLACK_NS;
     pthread_mutex_init(&publisher->mutex, NULL);
     clock_cond_init(&publisher->deafness);
+    halt_init(&publisher->halt);
     publisher->item = malloc(sizeof(*publisher->item));
     publisher->text = malloc(OUTBOX_PAYLOAD_MAX);
     publisher->base_size = (size_t)snprintf(publisher->base, sizeof(publisher->base), "%s/%s/",
@@ -475,6 +482,39 @@ void publisher_stop(struct publisher *publisher, int64_t grace_ns)
     outbox_wake(publisher->setup.outbox);
     pthread_join(publisher->thread, NULL);
     publisher_free(publisher);
+}
+
+struct halt *publisher_halt(struct publisher *publisher)
+{
+    halt_ask(&publisher->halt);
+    outbox_wake(publisher->setup.outbox);
+    return &publisher->halt;
+}
+
+void publisher_part(struct publisher *publisher, unsigned device)
+{
+    announce_part(publisher->announce, device);
+    sessions_drop(&publisher->sessions, device);
+}
+
+bool publisher_renew(struct publisher *publisher, const bool *anew, struct edge *edge)
+{
+    const struct device_list *list = &publisher->conf->devices;
+    const struct session *bridge = &publisher->sessions.bridge;
+    const int64_t now_ns = clock_mono_ns();
+    bool good = true;
+    publisher->setup.edge = edge;
+    for (unsigned i = 0; i < list->n_devices; i++) {
+        if (!anew[i])
+            continue;
+        announce_renew(publisher->announce, i, now_ns);
+        if (device_is_there(&list->devices[i]))
+            good = sessions_add(&publisher->sessions, i) && good;
+    }
+    announce_renewed(publisher->announce, now_ns);
+    if (bridge->state == SESSION_UP && !mqtt_has_wildcards(bridge->mqtt))
+        for_commands(publisher, subscribe);
+    return good;
 }
 
 int64_t publisher_promise_ns(const struct publisher *publisher)

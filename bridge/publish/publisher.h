@@ -9,6 +9,7 @@
 #ifndef BRIDGE_PUBLISH_PUBLISHER_H
 #define BRIDGE_PUBLISH_PUBLISHER_H
 
+#include "bridge/base/halt.h"
 #include "bridge/commands/inbox.h"
 #include "bridge/model/health.h"
 #include "bridge/publish/edge.h"
@@ -42,6 +43,20 @@ void publisher_stop_hearing(struct publisher *publisher);
 /* Sends what waits for at most `grace_ns`, publishes every status as offline,
  * disconnects, joins the thread and frees. */
 void publisher_stop(struct publisher *publisher, int64_t grace_ns);
+
+/* ---- while the bridge runs: what a reload changes ---- */
+
+/* Asks the thread to halt; halt_wait() and halt_release() it. The functions below are to be
+ * called while it is halted. */
+struct halt *publisher_halt(struct publisher *publisher);
+
+/* Before the configuration is another: it will have the device of this place no more. Ends
+ * its session; all that is retained of it is cleared soon. */
+void publisher_part(struct publisher *publisher, unsigned device);
+
+/* The configuration has other devices now at the places that are `anew`, or the same,
+ * changed; and there is this Sparkplug node. False when out of memory. */
+bool publisher_renew(struct publisher *publisher, const bool *anew, struct edge *edge);
 
 /* By when the thread promised to be back (monotonic); for the supervisor. */
 int64_t publisher_promise_ns(const struct publisher *publisher);

@@ -35,11 +35,6 @@ struct outbox *outbox_new(unsigned n_devices, size_t sample_bytes, size_t outcom
     return outbox;
 }
 
-void outbox_keep_sent(struct outbox *outbox, int64_t keep_ns)
-{
-    outbox->keep_ns = keep_ns;
-}
-
 void outbox_free(struct outbox *outbox)
 {
     if (outbox == NULL)
@@ -96,6 +91,13 @@ void outbox_call_publisher(struct outbox *outbox)
 void outbox_call_spooler(struct outbox *outbox)
 {
     outbox->spooler.woken = true;
+}
+
+void outbox_keep_sent(struct outbox *outbox, int64_t keep_ns)
+{
+    outbox_lock(outbox);
+    outbox->keep_ns = keep_ns;
+    outbox_unlock(outbox);
 }
 
 static struct flight *find_flight(struct outbox *outbox, uint64_t ticket)
@@ -296,6 +298,30 @@ void outbox_set_online(struct outbox *outbox, unsigned device, bool online)
     outbox_unlock(outbox);
 }
 
+/* All of them go as backlog, even what was live. */
+static void disown(struct outbox *outbox, struct queue *queue, unsigned device)
+{
+    for (struct record *record = ring_front(queue->ring); record != NULL;
+         record = ring_after(queue->ring, record))
+        if (record->layout != NULL && record->device == device)
+            record->device = outbox->n_devices;
+}
+
+void outbox_renew_device(struct outbox *outbox, unsigned device, bool another)
+{
+    outbox_set_online(outbox, device, false);
+    if (!another)
+        return;
+    outbox_lock(outbox);
+    disown(outbox, &outbox->samples, device);
+    if (outbox->spool.queue.ring != NULL)
+        disown(outbox, &outbox->spool.queue, device);
+    outbox->devices[device].dropped = 0;
+    outbox->n_presence_due -= outbox->devices[device].presence_due;
+    outbox->devices[device].presence_due = false;
+    outbox_unlock(outbox);
+}
+
 bool outbox_is_online(struct outbox *outbox, unsigned device)
 {
     outbox_lock(outbox);
@@ -379,11 +405,13 @@ static struct record *seek_sample(struct outbox *outbox, struct queue **queue, i
     *queue = &outbox->samples;
     *kind = OUTBOX_STATE;
     struct record *record = queue_seek(*queue, &(*queue)->live, UINT64_MAX);
-    if (record != NULL) {
+    if (record != NULL && record->device < outbox->n_devices) {
         outbox->devices[record->device].live = true;
         return record;
     }
     *kind = OUTBOX_BACKFILL;
+    if (record != NULL) /* its device is configured no more */
+        return record;
     return seek_backlog(outbox, queue, now_ns);
 }
 

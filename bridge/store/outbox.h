@@ -64,7 +64,7 @@ struct outbox;
 struct outbox *outbox_new(unsigned n_devices, size_t sample_bytes, size_t outcome_bytes);
 void outbox_free(struct outbox *outbox);
 
-/* Before any thread starts: live samples are sent without an acknowledgement
+/* Before the publisher starts: live samples are sent without an acknowledgement
  * (QoS 0), and what was sent so long before a loss may not have arrived: it is kept
  * until then, as far as there is room, and becomes backlog. */
 void outbox_keep_sent(struct outbox *outbox, int64_t keep_ns);
@@ -83,6 +83,11 @@ bool outbox_put_outcome(struct outbox *outbox, const char *topic, const void *co
 
 /* Pollers and the supervisor. Starts offline. */
 void outbox_set_online(struct outbox *outbox, unsigned device, bool online);
+
+/* The device at this place is begun or ended anew: it is offline until it says otherwise.
+ * `another`: it is no more what it was called: what waits of the former is that of a
+ * device that is configured no more. While no poller puts its samples. */
+void outbox_renew_device(struct outbox *outbox, unsigned device, bool another);
 
 /* Any thread: as last set. */
 bool outbox_is_online(struct outbox *outbox, unsigned device);

@@ -89,6 +89,17 @@ void scans_put(struct scans *scans, unsigned device, const struct layout *layout
     pthread_mutex_unlock(&scans->mutex);
 }
 
+void scans_forget(struct scans *scans, unsigned device)
+{
+    pthread_mutex_lock(&scans->mutex);
+    for (struct scan_record *record = ring_front(scans->ring); record != NULL;
+         record = ring_after(scans->ring, record)) {
+        scans->dropped += record->device == device && !record->done;
+        record->done = record->done || record->device == device;
+    }
+    pthread_mutex_unlock(&scans->mutex);
+}
+
 /* Locked: copies it out, sent. */
 static void take(struct scans *scans, struct scan_record *record, struct scans_item *item)
 {

@@ -35,6 +35,10 @@ void scans_free(struct scans *scans);
 void scans_put(struct scans *scans, unsigned device, const struct layout *layout,
                const void *packed, size_t size);
 
+/* What waits of this device is told no more, for it is not what it was; it counts as
+ * dropped. While neither its poller puts nor an edge node takes; scans_rewind() follows. */
+void scans_forget(struct scans *scans, unsigned device);
+
 /* The next live one, copied out: it counts as sent in the present batch. */
 bool scans_take_live(struct scans *scans, struct scans_item *item);
 

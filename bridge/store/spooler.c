@@ -33,6 +33,7 @@ struct spooler {
     struct spool *spool; /* NULL = it cannot be opened yet */
     char why[256];       /* as last logged */
     pthread_t thread;
+    struct halt halt;
     atomic_bool stopping;
     _Atomic int64_t promise_ns;
     unsigned failing; /* enum work */
@@ -268,6 +269,7 @@ static void *spooler_thread(void *argument)
             break;
         atomic_store(&spooler->promise_ns, CLOCK_NEVER);
         outbox_wait_spool(spooler->outbox, next_ns);
+        halt_here(&spooler->halt);
     }
     if (spooler->spool == NULL || (spooler->failing & APPEND) != 0)
         log_error("samples are lost: they are neither delivered nor on disk samples=%llu",
@@ -284,6 +286,7 @@ struct spooler *spooler_start(const struct conf *conf, struct layouts *layouts,
         goto failed;
     spooler->conf = conf;
     spooler->promise_ns = CLOCK_NEVER;
+    halt_init(&spooler->halt);
     spooler->outbox = outbox;
     spooler->layouts = layouts;
     spooler->state = state;
@@ -302,6 +305,13 @@ failed:
     return NULL;
 }
 
+struct halt *spooler_halt(struct spooler *spooler)
+{
+    halt_ask(&spooler->halt);
+    outbox_wake_spool(spooler->outbox);
+    return &spooler->halt;
+}
+
 int64_t spooler_promise_ns(const struct spooler *spooler)
 {
     return atomic_load(&spooler->promise_ns);
@@ -315,5 +325,6 @@ void spooler_stop(struct spooler *spooler)
     outbox_wake_spool(spooler->outbox);
     pthread_join(spooler->thread, NULL);
     spool_close(spooler->spool);
+    halt_destroy(&spooler->halt);
     free(spooler);
 }

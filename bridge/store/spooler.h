@@ -9,6 +9,7 @@
 #ifndef BRIDGE_STORE_SPOOLER_H
 #define BRIDGE_STORE_SPOOLER_H
 
+#include "bridge/base/halt.h"
 #include "bridge/site/conf.h"
 #include "bridge/store/layouts.h"
 #include "bridge/store/outbox.h"
@@ -20,6 +21,10 @@ struct spooler;
  * directory, is waited for. NULL with a logged reason. `state` as for spool_open(). */
 struct spooler *spooler_start(const struct conf *conf, struct layouts *layouts,
                               struct outbox *outbox, struct state *state);
+
+/* Asks the thread to halt; halt_wait() and halt_release() it. While it is halted, the
+ * devices of the configuration may change. */
+struct halt *spooler_halt(struct spooler *spooler);
 
 /* By when the thread promised to be back (monotonic); for the supervisor. */
 int64_t spooler_promise_ns(const struct spooler *spooler);

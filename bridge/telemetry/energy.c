@@ -235,6 +235,17 @@ struct energy *energy_start(const struct conf *conf, struct state *state)
     return energy;
 }
 
+void energy_renew(struct energy *energy, unsigned index, const struct device *device)
+{
+    if (energy == NULL)
+        return;
+    struct integral *battery = &energy->batteries[index];
+    if (battery->counts)
+        keep(energy, battery->key, &battery->counter.kwh, &battery->saving);
+    *battery = (struct integral){.counts = false};
+    begin(energy, battery, device);
+}
+
 void energy_stop(struct energy *energy)
 {
     if (energy == NULL)

@@ -53,6 +53,10 @@ struct energy *energy_start(const struct conf *conf, struct state *state);
 /* After the pollers, before the state is closed: keeps all that was counted. */
 void energy_stop(struct energy *energy);
 
+/* The device at this place is another one from now on: what was counted of the former is
+ * kept. While no poller notes either. */
+void energy_renew(struct energy *energy, unsigned index, const struct device *device);
+
 /* Pollers: one scan of a device, values indexed as its points. True with what
  * is to be shown for it. False when nothing is: no such battery, or `energy`
  * is NULL. */

@@ -17,31 +17,24 @@ struct latest_slot {
 
 struct latest {
     pthread_mutex_t mutex;
-    unsigned char *packed; /* of all slots */
+    unsigned n;
     atomic_uint_fast64_t schedules;
     struct latest_slot slots[];
 };
 
 struct latest *latest_new(const struct device_list *list)
 {
-    size_t room = 0;
-    for (unsigned i = 0; i < list->n_devices; i++)
-        room += sample_packed_most(&list->devices[i]);
     struct latest *latest =
         calloc(1, sizeof(*latest) + list->n_devices * sizeof(struct latest_slot));
     if (latest == NULL)
         return NULL;
-    latest->packed = malloc(room + 1);
-    if (latest->packed == NULL) {
-        free(latest);
-        return NULL;
-    }
     pthread_mutex_init(&latest->mutex, NULL);
-    unsigned char *packed = latest->packed;
+    latest->n = list->n_devices;
     for (unsigned i = 0; i < list->n_devices; i++) {
-        latest->slots[i].packed = packed;
-        latest->slots[i].schedule.revision = -1;
-        packed += sample_packed_most(&list->devices[i]);
+        if (!latest_renew(latest, i, &list->devices[i], 0)) {
+            latest_free(latest);
+            return NULL;
+        }
     }
     return latest;
 }
@@ -51,8 +44,23 @@ void latest_free(struct latest *latest)
     if (latest == NULL)
         return;
     pthread_mutex_destroy(&latest->mutex);
-    free(latest->packed);
+    for (unsigned i = 0; i < latest->n; i++)
+        free(latest->slots[i].packed);
     free(latest);
+}
+
+bool latest_renew(struct latest *latest, unsigned index, const struct device *device, uint64_t seq)
+{
+    struct latest_slot *slot = &latest->slots[index];
+    unsigned char *packed = malloc(sample_packed_most(device) + 1), *former;
+    if (packed == NULL)
+        return false;
+    pthread_mutex_lock(&latest->mutex);
+    former = slot->packed;
+    *slot = (struct latest_slot){.packed = packed, .seq = seq, .schedule.revision = -1};
+    pthread_mutex_unlock(&latest->mutex);
+    free(former);
+    return true;
 }
 
 void latest_put(struct latest *latest, unsigned device, int64_t taken_ns,

@@ -18,6 +18,11 @@ struct latest;
 struct latest *latest_new(const struct device_list *list);
 void latest_free(struct latest *latest);
 
+/* The device at this place is another one from now on, and has no sample yet; the number
+ * of its next one follows `seq`. While no poller puts its samples. False when out of
+ * memory. */
+bool latest_renew(struct latest *latest, unsigned index, const struct device *device, uint64_t seq);
+
 /* Takes a copy of it as it was packed, a fifth of what its values would take; its layout
  * has to be a kept one. */
 void latest_put(struct latest *latest, unsigned device, int64_t taken_ns,

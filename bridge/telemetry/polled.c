@@ -35,6 +35,7 @@ bool polled_init(struct polled *unit, const struct polled_desk *desk, const stru
         .values = calloc(device->n_points, sizeof(struct value)),
         .plausible = calloc(device->n_points, sizeof(struct plausible)),
         .change = on_change_new(device),
+        .seq = latest_seq(desk->latest, index), /* one run goes on counting */
     };
     if (commanded)
         unit->battery = battery_new(&(struct battery_setup){

@@ -40,6 +40,7 @@ struct polled {
     int64_t retry_ns; /* when the next attempt is due, with attempts > 0 */
     int64_t rest_ns;  /* not to be asked before this time */
     enum fault fault; /* of the last attempt that failed */
+    bool parts;       /* is to be polled no more, once its battery has left */
     bool down;        /* declared offline */
     bool seen;        /* has answered at least once */
     int64_t since_ns; /* when it went down last; 0 = never */

@@ -9,6 +9,7 @@
 
 #include "bridge/base/backoff.h"
 #include "bridge/base/clock.h"
+#include "bridge/base/halt.h"
 #include "bridge/base/log.h"
 #include "bridge/telemetry/agenda.h"
 #include "bridge/telemetry/polled.h"
@@ -31,9 +32,12 @@ enum { EVENTS = 16, STACK_BYTES = 192 * 1024, BEAT_STEPS_MAX = 8 };
 struct line {
     struct link *link;
     struct backoff reopen;
-    int64_t reopen_ns; /* the link is not opened before this time */
+    int64_t reopen_ns;    /* the link is not opened before this time */
+    unsigned at;          /* its place among the poller's lines */
+    int64_t due_ns;       /* as it stands in the agenda */
+    unsigned link_number; /* in the configuration */
     unsigned n_units;
-    struct polled *units;
+    struct polled **units;
     struct polled *polled; /* NULL = none is */
     bool opening;          /* before each transaction the link is seen to */
     struct scan scan;
@@ -50,16 +54,18 @@ struct poller {
     char who[CLAIM_TEXT_MAX];
     bool offered; /* a command that its battery had no room for yet */
     struct command command;
-    bool left; /* the batteries have, and it was said */
+    bool parting; /* a unit is to leave, though the bridge goes on */
+    bool left;    /* the batteries have, and it was said */
+    struct halt halt;
     struct polled_desk desk;
     const struct line *latest[AT_ONCE]; /* those that began last; NULL = none has */
     unsigned turn;                      /* of the next among them */
     int64_t patience_ns;                /* until when the others wait for these */
-    unsigned n_lines;
-    struct line *lines;
+    unsigned n_lines;                   /* may be none while the thread is halted */
+    struct line **lines;                /* each stays where it is: its link's descriptor knows it */
+    unsigned agenda_room;
     struct agenda *agenda; /* of lines: its next scan, or the end of what it waits for */
-    unsigned n_units, n_batteries;
-    struct polled units[]; /* line by line */
+    unsigned n_batteries;
 };
 
 static void promise(struct poller *poller, int64_t by_ns)
@@ -73,9 +79,10 @@ static void promise(struct poller *poller, int64_t by_ns)
 
 static struct polled *unit_of(struct poller *poller, unsigned device)
 {
-    for (unsigned i = 0; i < poller->n_units; i++) {
-        if (poller->units[i].index == device)
-            return &poller->units[i];
+    const struct line *line = poller->lines[0];
+    for (unsigned i = 0; i < line->n_units; i++) {
+        if (line->units[i]->index == device)
+            return line->units[i];
     }
     return NULL;
 }
@@ -96,10 +103,11 @@ static void fetch(struct poller *poller)
 /* The battery that goes first now: one that is to stop, else whose turn came first. */
 static struct polled *first_battery(struct poller *poller, int64_t now_ns, int64_t *due_ns)
 {
+    const struct line *line = poller->lines[0];
     struct polled *first = NULL;
     *due_ns = CLOCK_NEVER;
-    for (unsigned i = 0; poller->n_batteries > 0 && i < poller->n_units; i++) {
-        struct polled *unit = &poller->units[i];
+    for (unsigned i = 0; poller->n_batteries > 0 && i < line->n_units; i++) {
+        struct polled *unit = line->units[i];
         int64_t at_ns = unit->battery != NULL ? battery_due_ns(unit->battery) : CLOCK_NEVER;
         if (at_ns <= now_ns && battery_is_urgent(unit->battery)) {
             *due_ns = at_ns;
@@ -113,17 +121,21 @@ static struct polled *first_battery(struct poller *poller, int64_t now_ns, int64
     return first;
 }
 
-/* The bridge ends: what the batteries have to do about it. */
+/* The bridge ends, or a unit is to be polled no more: what the batteries have to do
+ * about it. */
 static void leave(struct poller *poller)
 {
+    const struct line *line = poller->lines[0];
+    const bool all = !poller->left && mailbox_is_leaving(poller->setup.mailbox);
     bool left = true;
-    if (poller->left || !mailbox_is_leaving(poller->setup.mailbox))
+    if (poller->left || (!all && !poller->parting))
         return;
-    for (unsigned i = 0; i < poller->n_units; i++) {
-        if (poller->units[i].battery == NULL)
+    for (unsigned i = 0; i < line->n_units; i++) {
+        const struct polled *unit = line->units[i];
+        if (unit->battery == NULL || (!all && !unit->parts))
             continue;
-        battery_leave(poller->units[i].battery);
-        left = left && battery_has_left(poller->units[i].battery);
+        battery_leave(unit->battery);
+        left = left && battery_has_left(unit->battery);
     }
     poller->left = left;
     if (left)
@@ -133,9 +145,10 @@ static void leave(struct poller *poller)
 /* By when the next keepalive of a battery has to have its turn; 0 = there is none. */
 static int64_t beat_by_ns(const struct poller *poller)
 {
+    const struct line *line = poller->lines[0];
     int64_t by_ns = CLOCK_NEVER;
-    for (unsigned i = 0; i < poller->n_units; i++) {
-        const struct battery *battery = poller->units[i].battery;
+    for (unsigned i = 0; i < line->n_units; i++) {
+        const struct battery *battery = line->units[i]->battery;
         const int64_t its_ns = battery != NULL ? battery_beat_by_ns(battery) : CLOCK_NEVER;
         by_ns = its_ns < by_ns ? its_ns : by_ns;
     }
@@ -144,7 +157,7 @@ static int64_t beat_by_ns(const struct poller *poller)
 
 static void step(struct poller *poller, struct polled *unit)
 {
-    struct link *link = poller->lines[0].link;
+    struct link *link = poller->lines[0]->link;
     /* Opening, waiting until the line is in step, and one transaction, twice for
      * reading the state on a connection that had died. */
     promise(poller, clock_mono_ns() + 8 * unit->device->modbus.timeout_ns);
@@ -160,11 +173,12 @@ static void step(struct poller *poller, struct polled *unit)
 /* Before something is asked that may take a while: the keepalives whose time comes soon. */
 static void serve_beats(struct poller *poller)
 {
-    for (unsigned i = 0; i < poller->n_units; i++) {
-        struct battery *battery = poller->units[i].battery;
+    const struct line *line = poller->lines[0];
+    for (unsigned i = 0; poller->n_batteries > 0 && i < line->n_units; i++) {
+        struct battery *battery = line->units[i]->battery;
         /* One that looks first takes some transactions. */
         for (unsigned n = 0; n < BEAT_STEPS_MAX && battery != NULL && battery_beats(battery); n++)
-            step(poller, &poller->units[i]);
+            step(poller, line->units[i]);
     }
 }
 
@@ -198,9 +212,9 @@ static void abandon_commands(struct poller *poller)
 {
     do {
         fetch(poller);
-        for (unsigned i = 0; i < poller->n_units; i++) {
-            if (poller->units[i].battery != NULL)
-                battery_abandon(poller->units[i].battery);
+        for (unsigned i = 0; i < poller->lines[0]->n_units; i++) {
+            if (poller->lines[0]->units[i]->battery != NULL)
+                battery_abandon(poller->lines[0]->units[i]->battery);
         }
     } while (poller->offered);
 }
@@ -209,17 +223,18 @@ static void abandon_commands(struct poller *poller)
 
 static struct polled *next_unit(const struct line *line)
 {
-    struct polled *next = &line->units[0];
+    struct polled *next = line->units[0];
     for (unsigned i = 1; i < line->n_units; i++) {
-        if (polled_due_ns(&line->units[i]) < polled_due_ns(next))
-            next = &line->units[i];
+        if (polled_due_ns(line->units[i]) < polled_due_ns(next))
+            next = line->units[i];
     }
     return next;
 }
 
-static void set_due(struct poller *poller, const struct line *line, int64_t due_ns)
+static void set_due(struct poller *poller, struct line *line, int64_t due_ns)
 {
-    agenda_set(poller->agenda, (unsigned)(line - poller->lines), due_ns);
+    line->due_ns = due_ns;
+    agenda_set(poller->agenda, line->at, due_ns);
 }
 
 static void rest(struct poller *poller, struct line *line)
@@ -351,7 +366,7 @@ static void begin(struct poller *poller, struct line *line)
  * A read that only waits for its line to be in step is none yet: it begins anew. */
 static void fetch_meanwhile(struct poller *poller)
 {
-    struct line *line = &poller->lines[0];
+    struct line *line = poller->lines[0];
     int64_t due_ns, now_ns = clock_mono_ns();
     fetch(poller);
     if (first_battery(poller, now_ns, &due_ns) == NULL || due_ns > now_ns ||
@@ -375,7 +390,7 @@ static bool is_crowded(const struct poller *poller)
  * wait its turn. */
 static struct line *first_due(const struct poller *poller, int64_t *wake_ns)
 {
-    struct line *line = &poller->lines[agenda_first(poller->agenda, wake_ns)];
+    struct line *line = poller->lines[agenda_first(poller->agenda, wake_ns)];
     if (line->polled == NULL && *wake_ns < poller->patience_ns && is_crowded(poller))
         *wake_ns = poller->patience_ns;
     return line;
@@ -396,17 +411,44 @@ static int64_t work(struct poller *poller)
     return wake_ns;
 }
 
+/* Between two of these nothing of the poller changes but by its own thread. */
+static void halt_if_asked(struct poller *poller)
+{
+    if (!halt_is_asked(&poller->halt))
+        return;
+    promise(poller, CLOCK_NEVER);
+    halt_here(&poller->halt);
+    promise(poller, clock_mono_ns());
+}
+
+static void end_lines(struct poller *poller)
+{
+    if (poller->n_lines == 0)
+        return;
+    for (unsigned i = 0; i < poller->n_lines; i++) {
+        if (poller->lines[i]->link->is_busy)
+            link_close(poller->lines[i]->link);
+    }
+    abandon_commands(poller);
+    promise(poller, CLOCK_NEVER);
+    for (unsigned i = 0; i < poller->n_lines; i++)
+        link_close(poller->lines[i]->link);
+}
+
 static void *poller_thread(void *argument)
 {
     struct poller *poller = argument;
     struct epoll_event events[EVENTS];
-    while (!mailbox_is_stopped(poller->setup.mailbox)) {
-        if (poller->lines[0].link->is_busy)
+    for (;;) {
+        halt_if_asked(poller);
+        if (mailbox_is_stopped(poller->setup.mailbox))
+            break;
+        if (poller->lines[0]->link->is_busy)
             fetch_meanwhile(poller);
         else
             serve_commands(poller);
         int64_t until_ns = work(poller), due_ns = CLOCK_NEVER;
-        if (!poller->lines[0].link->is_busy)
+        if (!poller->lines[0]->link->is_busy)
             (void)first_battery(poller, INT64_MIN, &due_ns);
         if (due_ns < until_ns)
             until_ns = due_ns;
@@ -419,61 +461,209 @@ static void *poller_thread(void *argument)
                 go_on(poller, line);
         }
     }
-    for (unsigned i = 0; i < poller->n_lines; i++) {
-        if (poller->lines[i].link->is_busy)
-            link_close(poller->lines[i].link);
-    }
-    abandon_commands(poller);
+    end_lines(poller);
     promise(poller, CLOCK_NEVER);
-    for (unsigned i = 0; i < poller->n_lines; i++)
-        link_close(poller->lines[i].link);
     return NULL;
 }
 
-/* ---- start and stop ---- */
+/* ---- lines and units ---- */
+
+static void free_line(struct line *line)
+{
+    for (unsigned i = 0; i < line->n_units; i++) {
+        polled_destroy(line->units[i]);
+        free(line->units[i]);
+    }
+    link_free(line->link);
+    free(line->units);
+    free(line);
+}
 
 static void poller_free(struct poller *poller)
 {
-    for (unsigned i = 0; i < poller->n_units; i++)
-        polled_destroy(&poller->units[i]);
     for (unsigned i = 0; i < poller->n_lines; i++)
-        link_free(poller->lines[i].link);
+        free_line(poller->lines[i]);
     if (poller->epoll_fd != -1)
         close(poller->epoll_fd);
+    halt_destroy(&poller->halt);
     free(poller->lines);
     agenda_free(poller->agenda);
     free(poller);
 }
 
-/* The line of a link with all its units. False when out of memory. */
-static bool line_init(struct poller *poller, struct line *line, unsigned link)
+/* In the agenda, for one line more. False when out of memory. */
+static bool make_room(struct poller *poller)
 {
-    const struct device_list *devices = &poller->setup.conf->devices;
-    struct due_place place = {.link = link, .n_links = devices->n_links};
-    bool good = true;
-
-    *line = (struct line){.units = &poller->units[poller->n_units]};
-    backoff_init(&line->reopen, REOPEN_MIN_NS, REOPEN_MAX_NS, 0, link + 1);
-    for (unsigned i = 0; i < devices->n_devices; i++)
-        place.n_units += devices->devices[i].link == link;
-    for (unsigned i = 0; i < devices->n_devices; i++) {
-        if (devices->devices[i].link != link)
-            continue;
-        struct polled *unit = &poller->units[poller->n_units++];
-        place.unit = line->n_units++;
-        good = polled_init(unit, &poller->desk, &devices->devices[i], i, place.n_units > 1) && good;
-        poller->n_batteries += unit->battery != NULL;
-        due_init(&unit->schedule, unit->device->poll_ns, poller->setup.origin_ns, &place);
-    }
-    line->link = link_new(&line->units[0].device->modbus);
-    if (line->link == NULL)
+    const unsigned room = 2 * poller->n_lines + 1;
+    if (poller->n_lines < poller->agenda_room)
+        return true;
+    struct agenda *agenda = agenda_new(room);
+    if (agenda == NULL)
         return false;
+    agenda_free(poller->agenda);
+    poller->agenda = agenda;
+    poller->agenda_room = room;
+    for (unsigned i = 0; i < poller->n_lines; i++)
+        agenda_set(agenda, i, poller->lines[i]->due_ns);
+    return true;
+}
+
+/* A new one at the end, without units. NULL when out of memory. */
+static struct line *add_line(struct poller *poller, const struct device *device)
+{
+    const size_t n = poller->n_lines + 1;
+    struct line **lines = realloc(poller->lines, n * sizeof(struct line *));
+    if (lines != NULL)
+        poller->lines = lines;
+    struct line *line = calloc(1, sizeof(*line));
+    if (lines == NULL || line == NULL || !make_room(poller) ||
+        (line->link = link_new(&device->modbus)) == NULL) {
+        free(line);
+        return NULL;
+    }
     line->link->stop = &poller->stopping;
     line->link->epoll_fd = poller->epoll_fd;
     line->link->tag = line;
-    rest(poller, line);
+    line->link_number = device->link;
+    backoff_init(&line->reopen, REOPEN_MIN_NS, REOPEN_MAX_NS, 0, device->link + 1);
+    line->at = poller->n_lines;
+    poller->lines[poller->n_lines++] = line;
+    return line;
+}
+
+/* Where the device stands on its link, and the link among all. */
+static struct due_place place_of(const struct device_list *devices, unsigned index)
+{
+    const unsigned link = devices->devices[index].link;
+    struct due_place place = {.link = link, .n_links = devices->n_links};
+    for (unsigned i = 0; i < devices->n_devices; i++) {
+        place.n_units += devices->devices[i].link == link;
+        place.unit += i < index && devices->devices[i].link == link;
+    }
+    return place;
+}
+
+static struct line *line_of(const struct poller *poller, unsigned link_number)
+{
+    for (unsigned i = poller->n_lines; i-- > 0;) { /* mostly the last one */
+        if (poller->lines[i]->link_number == link_number)
+            return poller->lines[i];
+    }
+    return NULL;
+}
+
+bool poller_add(struct poller *poller, unsigned index)
+{
+    const struct device_list *devices = &poller->setup.conf->devices;
+    const struct device *device = &devices->devices[index];
+    const struct due_place place = place_of(devices, index);
+    struct line *line = line_of(poller, device->link);
+    if (line == NULL && (line = add_line(poller, device)) == NULL)
+        return false;
+    struct polled **units = realloc(line->units, (line->n_units + 1) * sizeof(struct polled *));
+    struct polled *unit = calloc(1, sizeof(*unit));
+    if (units != NULL)
+        line->units = units;
+    if (units == NULL || unit == NULL) {
+        free(unit);
+        return false;
+    }
+    line->units[line->n_units++] = unit;
+    const bool good = polled_init(unit, &poller->desk, device, index, place.n_units > 1);
+    poller->n_batteries += unit->battery != NULL;
+    due_init(&unit->schedule, device->poll_ns, poller->setup.origin_ns, &place);
+    const int64_t passed = (clock_mono_ns() - unit->schedule.due_ns) / device->poll_ns;
+    if (passed > 0) /* ticks that were never meant for it */
+        unit->schedule.due_ns += passed * device->poll_ns;
+    if (line->polled == NULL)
+        rest(poller, line);
     return good;
 }
+
+void poller_part(struct poller *poller, unsigned device)
+{
+    struct polled *unit = unit_of(poller, device);
+    if (unit == NULL || unit->battery == NULL)
+        return;
+    unit->parts = poller->parting = true;
+    poller->left = false;
+    mailbox_stay(poller->setup.mailbox);
+}
+
+/* Whatever was meant for it gets its outcome. */
+static void abandon(struct poller *poller, const struct polled *unit)
+{
+    struct command command;
+    if (unit->battery == NULL)
+        return;
+    battery_abandon(unit->battery);
+    if (poller->offered && poller->command.device == unit->index) {
+        (void)battery_put(unit->battery, &poller->command);
+        poller->offered = false;
+    }
+    while (mailbox_take_of(poller->setup.mailbox, unit->index, &command)) {
+        battery_abandon(unit->battery);
+        (void)battery_put(unit->battery, &command);
+    }
+    battery_abandon(unit->battery);
+}
+
+static void drop_line(struct poller *poller, struct line *line)
+{
+    poller->n_lines--;
+    for (unsigned i = line->at; i < poller->n_lines; i++) {
+        poller->lines[i] = poller->lines[i + 1];
+        poller->lines[i]->at = i;
+        agenda_set(poller->agenda, i, poller->lines[i]->due_ns);
+    }
+    agenda_set(poller->agenda, poller->n_lines, CLOCK_NEVER);
+    for (unsigned i = 0; i < AT_ONCE; i++)
+        if (poller->latest[i] == line)
+            poller->latest[i] = NULL;
+    if (line->link->is_busy)
+        link_close(line->link);
+    link_close(line->link);
+    free_line(line);
+}
+
+static void drop_unit(struct poller *poller, struct line *line, unsigned at)
+{
+    struct polled *unit = line->units[at];
+    abandon(poller, unit);
+    if (line->polled == unit) { /* in the middle of an attempt */
+        if (line->link->is_busy)
+            link_close(line->link);
+        line->polled = NULL;
+    }
+    poller->n_batteries -= unit->battery != NULL;
+    polled_destroy(unit);
+    free(unit);
+    line->n_units--;
+    for (unsigned i = at; i < line->n_units; i++)
+        line->units[i] = line->units[i + 1];
+    if (line->n_units == 0)
+        drop_line(poller, line);
+    else if (line->polled == NULL)
+        rest(poller, line);
+}
+
+bool poller_drop(struct poller *poller, unsigned device)
+{
+    for (unsigned i = 0; i < poller->n_lines; i++) {
+        struct line *line = poller->lines[i];
+        for (unsigned k = 0; k < line->n_units; k++) {
+            if (line->units[k]->index != device)
+                continue;
+            drop_unit(poller, line, k);
+            poller->left = poller->parting = false;
+            mailbox_stay(poller->setup.mailbox);
+            return poller->n_lines > 0;
+        }
+    }
+    return poller->n_lines > 0;
+}
+
+/* ---- start and stop ---- */
 
 static bool lines_init(struct poller *poller)
 {
@@ -485,31 +675,21 @@ static bool lines_init(struct poller *poller)
         epoll_ctl(poller->epoll_fd, EPOLL_CTL_ADD, mailbox_fd(poller->setup.mailbox), &event) != 0)
         return false;
     for (unsigned i = 0; i < devices->n_devices; i++) {
-        if (devices->devices[i].poller == poller->setup.poller && device_is_first(devices, i) &&
-            !line_init(poller, &poller->lines[poller->n_lines++], devices->devices[i].link))
+        if (device_is_there(&devices->devices[i]) &&
+            devices->devices[i].poller == poller->setup.poller && !poller_add(poller, i))
             return false;
     }
-    return true;
+    return poller->n_lines > 0;
 }
 
 static struct poller *poller_new(const struct poller_setup *setup)
 {
-    const struct device_list *devices = &setup->conf->devices;
-    unsigned n_units = 0, n_lines = 0;
-
-    for (unsigned i = 0; i < devices->n_devices; i++) {
-        if (devices->devices[i].poller != setup->poller)
-            continue;
-        n_units++;
-        n_lines += device_is_first(devices, i);
-    }
-    if (n_lines == 0)
-        return NULL; /* no such poller */
-    struct poller *poller = calloc(1, sizeof(*poller) + n_units * sizeof(struct polled));
+    struct poller *poller = calloc(1, sizeof(*poller));
     if (poller == NULL)
         return NULL;
     poller->setup = *setup;
     poller->epoll_fd = -1;
+    halt_init(&poller->halt);
     (void)snprintf(poller->who, sizeof(poller->who), "fluxbridge of site %s, process %d",
                    setup->conf->site, (int)getpid());
     poller->desk = (struct polled_desk){
@@ -525,10 +705,8 @@ static struct poller *poller_new(const struct poller_setup *setup)
         .layouts = setup->layouts,
         .latest = setup->latest,
     };
-    poller->lines = calloc(n_lines, sizeof(*poller->lines));
-    poller->agenda = agenda_new(n_lines);
     promise(poller, CLOCK_NEVER);
-    if (poller->lines == NULL || poller->agenda == NULL || !lines_init(poller)) {
+    if (!lines_init(poller)) {
         poller_free(poller);
         return NULL;
     }
@@ -561,9 +739,17 @@ void poller_stop(struct poller *poller)
     if (poller == NULL)
         return;
     atomic_store(&poller->stopping, true);
+    halt_release(&poller->halt);
     pthread_kill(poller->thread, LINK_STOP_SIGNAL);
     pthread_join(poller->thread, NULL);
     poller_free(poller);
+}
+
+struct halt *poller_halt(struct poller *poller)
+{
+    halt_ask(&poller->halt);
+    mailbox_wake(poller->setup.mailbox);
+    return &poller->halt;
 }
 
 int64_t poller_promise_ns(const struct poller *poller)

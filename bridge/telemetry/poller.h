@@ -16,6 +16,7 @@
 #ifndef BRIDGE_TELEMETRY_POLLER_H
 #define BRIDGE_TELEMETRY_POLLER_H
 
+#include "bridge/base/halt.h"
 #include "bridge/commands/inbox.h"
 #include "bridge/commands/mailbox.h"
 #include "bridge/model/health.h"
@@ -49,6 +50,26 @@ struct poller *poller_start(const struct poller_setup *setup);
 
 /* After mailbox_stop(): joins and frees. */
 void poller_stop(struct poller *poller);
+
+/* ---- while the bridge runs: what a reload changes ---- */
+
+/* Asks the thread to halt; halt_wait() and halt_release() it. What is under way on its
+ * lines goes on when it is released; how long a command under way may take, it may take
+ * to come there. The functions below are to be called while it is halted. */
+struct halt *poller_halt(struct poller *poller);
+
+/* Begins with the device of that number in setup->conf, on the line of its link or on a
+ * new one. False when out of memory or descriptors. */
+bool poller_add(struct poller *poller, unsigned device);
+
+/* Once it is released the device's battery leaves, as at an end of the bridge;
+ * mailbox_wait_left() tells when it has. Nothing for one without commands. */
+void poller_part(struct poller *poller, unsigned device);
+
+/* Ends with this device: every command for it has its outcome when this returns. False
+ * when it was the last one: the thread is not to be released then before there is another
+ * or poller_stop() is called. */
+bool poller_drop(struct poller *poller, unsigned device);
 
 /* By when the thread promised to be back (monotonic); for the supervisor. */
 int64_t poller_promise_ns(const struct poller *poller);

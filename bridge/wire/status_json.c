@@ -10,13 +10,14 @@ char *status_json_bridge(const struct conf *conf, const char *run, int64_t start
 {
     json_t *root = json_object();
     json_t *devices = json_array(), *ids = json_array();
+    const struct device_list *list = &conf->devices;
     json_object_set_new(root, "version", json_string(FLUXBRIDGE_VERSION));
     json_object_set_new(root, "site", json_string(conf->site));
     json_object_set_new(root, "run", json_string(run));
     json_object_set_new(root, "started", json_integer(started_ms));
-    for (unsigned i = 0; i < conf->devices.n_devices; i++) {
-        json_array_append_new(devices, json_string(conf->devices.devices[i].name));
-        json_array_append_new(ids, json_string(conf->devices.devices[i].id));
+    for (unsigned i = device_next(list, 0); i < list->n_devices; i = device_next(list, i + 1)) {
+        json_array_append_new(devices, json_string(list->devices[i].name));
+        json_array_append_new(ids, json_string(list->devices[i].id));
     }
     json_object_set_new(root, "devices", devices);
     json_object_set_new(root, "ids", ids);
@@ -103,7 +104,7 @@ static json_t *command_counters(const struct health *health)
 static json_t *drops_by_device(const struct device_list *list, const uint64_t *drops)
 {
     json_t *devices = json_object();
-    for (unsigned i = 0; i < list->n_devices; i++) {
+    for (unsigned i = device_next(list, 0); i < list->n_devices; i = device_next(list, i + 1)) {
         if (drops[i] > 0)
             json_object_set_new(devices, list->devices[i].name, json_integer((json_int_t)drops[i]));
     }

@@ -47,7 +47,7 @@ _fluxbridge() {
         options="-h --help -V --version"
         case $command in
         run) options="$options -c --config -s --sim" ;;
-        check) options="$options -c --config -j --json -o --online" ;;
+        check) options="$options -c --config -j --json -o --online -a --against" ;;
         read)
             options="$options -c --config -s --sim -j --json -r --raw -w --watch"
             words=$(_fluxbridge_names)

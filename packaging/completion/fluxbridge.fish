@@ -36,6 +36,7 @@ complete -c fluxbridge -n '__fish_seen_subcommand_from run check read write forg
 complete -c fluxbridge -n '__fish_seen_subcommand_from run read write' -s s -l sim -rF -d 'Simulated devices'
 complete -c fluxbridge -n '__fish_seen_subcommand_from check read points scan' -s j -l json -d 'One JSON object'
 complete -c fluxbridge -n '__fish_seen_subcommand_from check' -s o -l online -d 'Ask broker and devices as well'
+complete -c fluxbridge -n '__fish_seen_subcommand_from check' -s a -l against -rF -d 'What a reload would do'
 complete -c fluxbridge -n '__fish_seen_subcommand_from read' -s r -l raw -d 'Also the registers'
 complete -c fluxbridge -n '__fish_seen_subcommand_from read' -s w -l watch -d 'Again and again'
 complete -c fluxbridge -n '__fish_seen_subcommand_from write forget' -s n -l dry-run -d 'Only say it'

@@ -259,8 +259,8 @@ class Signals(Test):
         self.started = self.flux.wait_log(r"fluxbridge is up ")
 
     def text(self, level, **more):
-        return flux.config(self.mosquitto, [flux.battery(self.server)], log={"level": level},
-                           **more)
+        return flux.config(self.mosquitto, [flux.battery(self.server)],
+                           more.pop("meters", ()), log={"level": level}, **more)
 
     def rewrite(self, text):
         """Changes the configuration of the running daemon, and tells it."""
@@ -289,9 +289,10 @@ class Signals(Test):
         self.start()
         self.rewrite(self.text("info", audit={"path": self.audit}))
         self.flux.wait_log(r"info: reloaded level=info$")
-        # The missing audit group is told before the quiet level is taken over.
-        self.rewrite(self.text("warning"))
-        self.flux.wait_log(r"warning: .*/fluxbridge.cfg:\d+: warning: commands are not logged")
+        # A warning is told before the quiet level is taken over.
+        self.rewrite(self.text("warning", audit={"path": self.audit},
+                               meters=[flux.meter(self.server, address=1)]))
+        self.flux.wait_log(r"warning: .*/fluxbridge.cfg:\d+: warning: device .* same link and")
         self.rewrite(self.text("loud"))
         self.flux.wait_log(r"warning: .*/fluxbridge.cfg:\d+: level must be ")
         self.flux.wait_log(r"warning: the configuration is not taken over problems=1$")

@@ -78,10 +78,31 @@ static void test_whoever_asks_gets_a_whole_one(void **state)
     latest_free(latest);
 }
 
+static void test_another_device(void **state)
+{
+    (void)state;
+    static const struct device larger = {.n_points = POINTS, .points = points};
+    struct value values[POINTS];
+    struct sample sample;
+    int64_t taken_ns;
+    struct latest *latest = latest_new(&list);
+    put(latest, 7);
+    assert_true(latest_renew(latest, 0, &(struct device){.n_points = 0}, 0));
+    assert_false(latest_get(latest, 0, &sample, values, &taken_ns));
+    assert_int_equal(latest_seq(latest, 0), 0);
+    assert_true(latest_renew(latest, 0, &larger, 7));
+    assert_int_equal(latest_seq(latest, 0), 7);
+    put(latest, 8);
+    assert_true(latest_get(latest, 0, &sample, values, &taken_ns));
+    assert_int_equal(sample.seq, 8);
+    latest_free(latest);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_last_is_there),
+        cmocka_unit_test(test_another_device),
         cmocka_unit_test(test_whoever_asks_gets_a_whole_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

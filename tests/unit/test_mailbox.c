@@ -186,9 +186,32 @@ static void test_leaving_is_asked_for_and_waited_for(void **state)
     mailbox_free(mailbox);
 }
 
+static void test_those_of_one_device(void **state)
+{
+    (void)state;
+    struct command taken = {0};
+    struct mailbox *mailbox = mailbox_new(1);
+    assert_int_equal(put(mailbox, 1, 0, false, NULL), MAILBOX_TAKEN);
+    assert_true(mailbox_make_room(mailbox, 2));
+    for (unsigned i = 0; i < MAILBOX_COMMANDS; i++)
+        assert_int_equal(put(mailbox, 10 + i, 1, false, NULL), MAILBOX_TAKEN);
+    for (unsigned i = 0; i < MAILBOX_COMMANDS; i++) {
+        assert_true(mailbox_take_of(mailbox, 1, &taken));
+        assert_int_equal(taken.point, 10 + i);
+    }
+    assert_false(mailbox_take_of(mailbox, 1, &taken));
+    assert_takes(mailbox, 1);
+    mailbox_has_left(mailbox);
+    assert_true(mailbox_wait_left(mailbox, 0));
+    mailbox_stay(mailbox);
+    assert_false(mailbox_wait_left(mailbox, 0));
+    mailbox_free(mailbox);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_those_of_one_device),
         cmocka_unit_test(test_first_in_is_first_out),
         cmocka_unit_test(test_each_device_has_its_places),
         cmocka_unit_test(test_a_stop_always_gets_through),

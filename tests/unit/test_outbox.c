@@ -593,6 +593,32 @@ static void test_presence_is_the_latest_only(void **state)
 /* Random events against the promises: per device the samples come out in the
  * order they went in, every one is delivered or counted as dropped, and a live
  * sample never waits for backlog. */
+/* Of the device that was at this place before nobody hears live samples any more. */
+static void test_what_waits_of_a_device_that_is_no_more_is_backlog(void **state)
+{
+    struct fixture *f = *state;
+    unsigned device = 0;
+    bool online = true;
+    resume(f);
+    outbox_set_online(f->outbox, 1, true);
+    put(f, 1, "former");
+    outbox_renew_device(f->outbox, 1, true);
+    assert_false(outbox_is_online(f->outbox, 1));
+    assert_false(outbox_take_presence(f->outbox, &device, &online));
+    put(f, 1, "its own");
+    deliver(f, OUTBOX_BACKFILL, "former");
+    assert_int_equal(f->item.device, DEVICES);
+    deliver(f, OUTBOX_STATE, "its own");
+    assert_int_equal(f->item.device, 1);
+    /* One that was changed is offline, and that is told. */
+    outbox_set_online(f->outbox, 1, true);
+    put(f, 1, "as before");
+    outbox_renew_device(f->outbox, 1, false);
+    assert_true(outbox_take_presence(f->outbox, &device, &online));
+    assert_true(device == 1 && !online);
+    deliver(f, OUTBOX_STATE, "as before");
+}
+
 static void test_nothing_is_lost_without_being_counted(void **state)
 {
     struct fixture *f = *state;
@@ -728,6 +754,7 @@ int main(void)
         TEST(test_the_oldest_gives_way_even_in_flight),
         TEST(test_a_full_ring_of_outcomes_says_so),
         TEST(test_presence_is_the_latest_only),
+        TEST(test_what_waits_of_a_device_that_is_no_more_is_backlog),
         TEST(test_nothing_is_lost_without_being_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -144,9 +144,28 @@ static void test_of_a_full_ring_the_oldest_gives_way(void **state)
     assert_live('z');
 }
 
+static void test_a_device_is_forgotten(void **state)
+{
+    (void)state;
+    unsigned any = SCANS_ANY;
+    put(0, 'a');
+    put(1, 'b');
+    put(0, 'c');
+    put(1, 'd');
+    assert_live('a');
+    scans_forget(scans, 0);
+    scans_rewind(scans);
+    assert_int_equal(scans_dropped(scans), 2);
+    assert_int_equal(scans_history(scans), 2);
+    assert_history(SCANS_ANY, 1, 'b');
+    assert_history(SCANS_ANY, 1, 'd');
+    assert_false(scans_take_history(scans, all, &any, &item));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_a_device_is_forgotten, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_live_ones_come_in_order_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_is_acknowledged_is_forgotten, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_history_comes_by_device_oldest_first, set_up,

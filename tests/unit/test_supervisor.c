@@ -67,6 +67,92 @@ void subscriber_stop(struct subscriber *subscriber)
     note("-subscriber");
 }
 
+/* What a reload would ask of them: test in integration/reload.py. */
+struct halt *subscriber_halt(struct subscriber *subscriber)
+{
+    (void)subscriber;
+    fail();
+    return NULL;
+}
+
+void subscriber_part(struct subscriber *subscriber, unsigned device)
+{
+    (void)subscriber;
+    (void)device;
+    fail();
+}
+
+bool subscriber_renew(struct subscriber *subscriber, const bool *anew, const bool *others)
+{
+    (void)subscriber;
+    (void)anew;
+    (void)others;
+    fail();
+    return false;
+}
+
+void subscriber_tell(struct subscriber *subscriber,
+                     void (*told)(void *context, const struct outcome *outcome), void *context)
+{
+    (void)subscriber;
+    (void)told;
+    (void)context;
+    fail();
+}
+
+struct halt *publisher_halt(struct publisher *publisher)
+{
+    (void)publisher;
+    fail();
+    return NULL;
+}
+
+void publisher_part(struct publisher *publisher, unsigned device)
+{
+    (void)publisher;
+    (void)device;
+    fail();
+}
+
+bool publisher_renew(struct publisher *publisher, const bool *anew, struct edge *edge)
+{
+    (void)publisher;
+    (void)anew;
+    (void)edge;
+    fail();
+    return false;
+}
+
+struct halt *poller_halt(struct poller *poller)
+{
+    (void)poller;
+    fail();
+    return NULL;
+}
+
+bool poller_add(struct poller *poller, unsigned device)
+{
+    (void)poller;
+    (void)device;
+    fail();
+    return false;
+}
+
+void poller_part(struct poller *poller, unsigned device)
+{
+    (void)poller;
+    (void)device;
+    fail();
+}
+
+bool poller_drop(struct poller *poller, unsigned device)
+{
+    (void)poller;
+    (void)device;
+    fail();
+    return false;
+}
+
 int64_t subscriber_promise_ns(const struct subscriber *subscriber)
 {
     (void)subscriber;

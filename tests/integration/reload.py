@@ -1,0 +1,336 @@
+"""SIGHUP takes over a whole configuration: all of it or nothing, and what it does not
+change goes on as if nothing had been."""
+
+import json
+import os
+import signal
+import urllib.request
+
+import flux
+from flux import RESULT
+
+METER = "Grid-Meter"
+
+
+class Reload(flux.Test):
+    """A battery with a link of its own, two meters that share a gateway, and another."""
+
+    def rig(self, **more):
+        self.units = {1: flux.battery_unit(), 2: flux.meter_unit(), 3: flux.meter_unit(),
+                      4: flux.meter_unit()}
+        self.bess = self.modbus({1: self.units[1]})
+        self.gateway = self.modbus({2: self.units[2], 3: self.units[3]})
+        self.lone = self.modbus({4: self.units[4], 5: flux.battery_unit()})
+        self.mosquitto = self.broker()
+        self.mqtt = self.client(self.mosquitto, subscribe=("#", "/homeassistant/#"))
+        self.audit = os.path.join(self.directory, "audit.jsonl")
+        self.groups = {"audit": {"path": self.audit}, "home_assistant": {"enabled": True}, **more}
+        self.devices = {
+            "bess": [flux.battery(self.bess)],
+            "meters": [flux.meter(self.gateway), flux.meter(self.gateway, "Load", address=3),
+                       flux.meter(self.lone, "PV", address=4)]}
+        self.flux = self.bridge(self.text())
+        for name in ("Site-BESS-01", METER, "Load", "PV"):
+            self.mqtt.wait_text(name + "/status", "online")
+        self.mqtt.wait_text("bridge/status", "online")
+
+    def text(self):
+        return flux.config(self.mosquitto, self.devices["bess"], self.devices["meters"],
+                           **self.groups)
+
+    def reload(self, text=None, answer=r"info: reloaded level=debug$"):
+        flux.write_whole(self.flux.config, self.text() if text is None else text)
+        self.since = self.mqtt.mark()
+        since = self.flux.mark()
+        self.flux.signal(signal.SIGHUP)
+        return self.flux.wait_log(answer, since=since)
+
+    def samples(self, name):
+        """(run, seq) of all live samples, in order."""
+        return [(m.json["run"], m.json["seq"]) for m in self.mqtt.on(name + "/state")
+                if m.payload]
+
+    def next_sample(self, name):
+        """The first that was taken after now."""
+        since = self.mqtt.mark()
+        self.mqtt.wait_count(name + "/state", 2, since=since)
+
+    def assert_goes_on(self, *names):
+        """No sample is missing or twice, and it is one run."""
+        for name in names:
+            self.next_sample(name)
+            samples = self.samples(name)
+            self.assertEqual(len({run for run, _ in samples}), 1)
+            self.assertEqual([seq for _, seq in samples],
+                             list(range(samples[0][1], samples[0][1] + len(samples))), name)
+
+    def assert_same_sessions(self, *names):
+        """Nobody said that it is offline."""
+        for name in names:
+            self.assertEqual(self.mqtt.on(name + "/status", self.since), [], name)
+
+    def test_a_device_comes_and_goes(self):
+        self.rig()
+        connections = [self.bess.connections, self.gateway.connections]
+        added = flux.meter(self.lone, "New", address=4)
+        self.devices["meters"].append(added)
+        self.reload()
+        self.mqtt.wait_text("New/status", "online", since=self.since)
+        self.mqtt.wait("New/info", lambda m: m.json["name"] == "New", since=self.since)
+        self.mqtt.wait("/homeassistant/device/fluxbridge-demo-id-New/config", lambda m: m.payload != b"",
+                       since=self.since)
+        self.assertEqual(self.mqtt.wait("bridge/info", since=self.since).json["devices"],
+                         ["Site-BESS-01", METER, "Load", "PV", "New"])
+        self.next_sample("New")
+        self.assertEqual(self.samples("New")[0][1], 1)
+        self.assert_goes_on("Site-BESS-01", METER, "Load", "PV", "New")
+        self.assert_same_sessions("bridge", "Site-BESS-01", METER, "Load", "PV")
+
+        self.devices["meters"].remove(added)
+        self.reload()
+        for topic in ("New/status", "New/info", "New/state",
+                      "/homeassistant/device/fluxbridge-demo-id-New/config"):
+            self.mqtt.wait_text(topic, "", since=self.since)
+        self.assertEqual(self.mqtt.wait("bridge/info", since=self.since).json["devices"],
+                         ["Site-BESS-01", METER, "Load", "PV"])
+        self.assert_goes_on("Site-BESS-01", METER, "Load", "PV")
+        self.assertEqual(self.mqtt.ask(1, "late", device="New", point="x")["reason"], "unknown_device")
+        retained = self.client(self.mosquitto)
+        retained.wait("bridge/info")
+        self.assertEqual([m.topic for m in retained.messages if "/New/" in m.topic], [])
+
+        # It goes on where it was: a number is never given twice in a run.
+        last = self.samples("New")[-1][1]
+        self.devices["meters"].append(added)
+        self.reload()
+        self.mqtt.wait_text("New/status", "online", since=self.since)
+        self.next_sample("New")
+        first = self.mqtt.on("New/state", self.since)
+        first = [m.json["seq"] for m in first if m.payload]
+        self.assertEqual(first[0], last + 1)
+        self.assertEqual([self.bess.connections, self.gateway.connections], connections)
+
+
+    def test_a_changed_device_begins_anew_and_its_neighbour_does_not(self):
+        """Both are behind one gateway, on one connection."""
+        self.rig()
+        connections = self.gateway.connections
+        self.devices["meters"][1]["poll"] = "100ms"
+        self.reload()
+        self.mqtt.wait_text("Load/status", "online", since=self.since)
+        self.assert_goes_on("Site-BESS-01", METER, "Load", "PV")
+        self.assert_same_sessions("bridge", "Site-BESS-01", METER, "PV")
+        self.assertEqual(self.gateway.connections, connections)
+
+    def test_a_lease_and_a_command_under_way(self):
+        """The battery is not touched: what it holds it holds, and for as long."""
+        self.rig()
+        self.devices["bess"][0]["control"]["deadman"] = {"timeout": flux.patient(3), "value": 0.0}
+        self.devices["bess"][0]["control"]["on_exit"] = "fallback"
+        self.reload()
+        self.mqtt.wait_text("Site-BESS-01/status", "online", since=self.since)
+        self.assertEqual(self.mqtt.ask(50.0, "held")["outcome"], "confirmed")
+        del self.devices["meters"][2]
+        self.bess.hold(lambda: self.mqtt.command(60.0, "slow"))
+        writes = self.bess.n_writes()
+        self.reload()
+        self.assertEqual(self.mqtt.ask(60.0, "slow")["reason"], "duplicate")  # not forgotten
+        self.bess.release()
+        self.assertEqual(self.mqtt.outcome("slow", since=self.since)["reason"], "duplicate")
+        self.mqtt.wait(RESULT, lambda m: m.json["id"] == "slow" and
+                       m.json["outcome"] == "confirmed")
+        self.assertEqual(self.bess.n_writes(), writes + 1)
+        self.assertEqual(self.mqtt.wait(RESULT, lambda m: m.json.get("source") == "deadman")
+                         .json["outcome"], "confirmed")
+        self.assert_goes_on("Site-BESS-01")
+
+    def test_a_battery_that_is_removed_is_left_as_on_exit_says(self):
+        self.rig()
+        control = self.devices["bess"][0]["control"]
+        control["deadman"] = {"timeout": "60s", "value": 10.0}
+        control["on_exit"] = "fallback"
+        self.reload()
+        self.mqtt.wait_text("Site-BESS-01/status", "online", since=self.since)
+        self.assertEqual(self.mqtt.ask(50.0, "held")["outcome"], "confirmed")
+        self.devices["bess"] = []
+        self.reload()
+        own = self.mqtt.wait(RESULT, lambda m: m.json["id"] != "held", since=self.since).json
+        self.assertEqual((own["value"], own["outcome"]), (10.0, "confirmed"))
+        with self.bess.changed:
+            self.assertEqual(self.units[1].registers[flux.TARGET], 10)
+        self.mqtt.wait_text("Site-BESS-01/status", "", since=self.since)
+        self.assertEqual(self.mqtt.ask(1.0, "late")["reason"], "unknown_device")
+        self.assert_goes_on(METER, "Load", "PV")
+
+    def test_limits_that_change_while_a_lease_runs(self):
+        """The device is changed: `hold` leaves it as it is, and its lease goes on."""
+        self.rig()
+        control = self.devices["bess"][0]["control"]
+        control["deadman"] = {"timeout": flux.patient(4), "value": 0.0}
+        self.reload()
+        self.mqtt.wait_text("Site-BESS-01/status", "online", since=self.since)
+        self.assertEqual(self.mqtt.ask(50.0, "held")["outcome"], "confirmed")
+        control["max_kw"] = 40.0
+        self.reload()
+        self.mqtt.wait_text("Site-BESS-01/status", "online", since=self.since)
+        self.assertEqual(self.mqtt.ask(50.0, "more")["reason"], "out_of_range")
+        self.mqtt.command(50.0, "held")
+        self.mqtt.wait(RESULT, lambda m: m.json["id"] == "held" and m.json.get("duplicate"))
+        with self.bess.changed:
+            self.assertEqual(self.units[1].registers[flux.TARGET], 50)
+        self.assertEqual(self.mqtt.wait(RESULT, lambda m: m.json.get("source") == "deadman")
+                         .json["outcome"], "confirmed")
+
+    def test_what_is_bad_changes_nothing(self):
+        self.rig()
+        self.devices["meters"][0]["poll"] = "1s"
+        self.devices["meters"][1]["type"] = "no-such-type"
+        self.reload(answer="the configuration is not taken over problems=1")
+        self.flux.wait_log("fluxbridge.cfg:[0-9]+: no profile for type 'no-such-type'")
+        self.reload("site = ", answer="the configuration is not taken over")
+        self.reload('@include "/"\n', answer="the configuration is not taken over")
+        self.devices["meters"][1]["type"] = "acuvim2"
+        for groups, key in (({"spool": {"path": self.audit + ".db"}}, "spool"),
+                            ({"home_assistant": {"enabled": False}}, "home_assistant"),
+                            ({"sparkplug": {"enabled": True}}, "sparkplug")):
+            before = self.groups
+            self.groups = {**self.groups, **groups}
+            self.reload(answer="the configuration is not taken over: it needs a restart")
+            self.flux.wait_log("warning: reload: needs a restart: %s$" % key)
+            self.groups = before
+        self.assert_goes_on("Site-BESS-01", METER, "Load", "PV")
+        self.assertEqual(self.mqtt.on(METER + "/status", self.since), [])
+        self.reload()  # now it is good: this alone is changed
+        self.mqtt.wait_text(METER + "/status", "online", since=self.since)
+
+    def test_check_says_what_a_reload_would_do(self):
+        self.rig()
+        old = os.path.join(self.directory, "old.cfg")
+        flux.write_whole(old, self.text())
+        self.devices["meters"][0]["poll"] = "1s"
+        self.devices["meters"][1]["name"] = "Lord"
+        self.groups["spool"] = {"path": self.audit + ".db"}
+        self.groups["log"] = {"level": "info"}
+        flux.write_whole(self.flux.config, self.text())
+        code, out, err = self.run_tool("check", "-c", self.flux.config, "--against", old)
+        self.assertEqual((code, err), (0, ""))
+        said = [line for line in out.splitlines() if line.startswith("reload: ")]
+        self.assertEqual(said, [
+            "reload: needs a restart: spool", "reload: log is changed",
+            "reload: device Grid-Meter is changed: on_exit is carried out, and it begins anew",
+            "reload: device Load is removed: on_exit is carried out, and its topics are cleared",
+            "reload: device Lord is added"])
+        code, out, err = self.run_tool("check", "-c", old, "-a", old, "--json")
+        self.assertEqual((code, json.loads(out)["reload"]), (0, []))
+        code, out, err = self.run_tool("check", "-c", old, "-a", "/nowhere")
+        self.assertEqual(code, 1)
+        self.assertIn("reload: what it would do is not known", out)
+
+    def test_another_prefix(self):
+        """The sessions end and begin; what was retained under the old one is cleared."""
+        self.rig()
+        other = self.client(self.mosquitto, base="other/demo")
+        text = flux.config(self.mosquitto, self.devices["bess"], self.devices["meters"],
+                           mqtt={"prefix": "other"}, **self.groups)
+        self.reload(text)
+        for name in ("bridge", "Site-BESS-01", METER, "Load", "PV"):
+            other.wait_text(name + "/status", "online")
+            self.mqtt.wait_text(name + "/status", "", since=self.since)
+        self.assertEqual(other.ask(5.0, "there")["outcome"], "confirmed")
+        live = self.samples(METER)
+        there = [m.json["seq"] for m in other.on(METER + "/state")] + \
+                [m.json["seq"] for m in other.on(METER + "/backfill")]
+        self.assertTrue(set(range(live[-1][1] + 1, max(there) + 1)) <= set(there), there)
+
+    def test_a_meter_that_takes_commands_gets_a_thread_of_its_own(self):
+        """And a link that is no more ends its poller; one that comes begins one."""
+        self.rig()
+        self.devices["bess"].append(flux.battery(self.lone, "Second", address=5))
+        self.reload()
+        self.flux.wait_log("info: reload: device PV gets a thread of its own: it begins anew")
+        self.mqtt.wait_text("Second/status", "online", since=self.since)
+        self.mqtt.wait_text("PV/status", "online", since=self.since)
+        self.assertEqual(self.mqtt.ask(7.0, "second", device="Second")["outcome"], "confirmed")
+        self.devices["bess"] = [flux.battery(self.lone, "Third", address=5)]
+        self.reload()
+        self.mqtt.wait_text("Second/status", "", since=self.since)
+        self.mqtt.wait_text("Third/status", "online", since=self.since)
+        self.assertEqual(self.mqtt.ask(8.0, "third", device="Third")["outcome"], "confirmed")
+        self.assertEqual(self.mqtt.ask(8.0, "gone", device="Second")["reason"], "unknown_device")
+        self.assert_goes_on(METER, "Load", "PV")
+
+    def test_while_the_broker_is_away(self):
+        """What was sampled before and after is all there when it is back."""
+        self.rig(spool={"path": os.path.join(self.directory, "spool.db")})
+        self.next_sample("PV")
+        last = self.samples("PV")[-1][1]
+        self.mosquitto.stop()
+        self.flux.wait_log("no session with the broker")
+        removed = self.devices["meters"].pop()
+        self.devices["meters"][0]["poll"] = "100ms"
+        with self.lone.changed:
+            reads = len(self.units[4].reads)
+        self.lone.wait(lambda: len(self.units[4].reads) > reads + 8)  # two scans at least
+        self.reload()
+        self.devices["meters"].append({**removed, "name": "Other", "id": "other"})
+        self.reload()
+        self.mosquitto.start()
+        self.mqtt.wait_text("Other/status", "online", since=self.since)
+        self.mqtt.wait("PV/backfill", lambda m: m.json["seq"] == last + 1)
+        self.mqtt.wait(METER + "/state", since=self.since)
+        for name in (METER, "Load"):
+            every = [m.json["seq"] for m in self.mqtt.on(name + "/state") if m.payload]
+            self.mqtt.wait(name + "/backfill", lambda m: m.json["seq"] + 1 in every)
+            every += [m.json["seq"] for m in self.mqtt.on(name + "/backfill")]
+            self.assertEqual(sorted(set(every)), list(range(min(every), max(every) + 1)), name)
+
+    def test_sparkplug_and_the_page(self):
+        """The node is born anew with the device; the page has it at once."""
+        place = self.place()
+        self.rig(sparkplug={"enabled": True}, http={"listen": "127.0.0.1:%d" % place.port})
+        host = self.client(self.mosquitto, subscribe=("/spBv1.0/#",))
+        stream = urllib.request.urlopen("http://127.0.0.1:%d/api/events" % place.port,
+                                        timeout=flux.DEADLINE_S)
+        self.addCleanup(stream.close)
+        self.devices["meters"].append(flux.meter(self.lone, "New", address=4))
+        self.reload()
+        host.wait("/spBv1.0/flux/NBIRTH/demo")
+        host.wait("/spBv1.0/flux/DBIRTH/demo/New")
+        for line in stream:  # one that was opened before
+            if b'"device":"New"' in line:
+                break
+        with urllib.request.urlopen("http://127.0.0.1:%d/api/state" % place.port) as answer:
+            names = [device["name"] for device in json.load(answer)["devices"]]
+        self.assertEqual(names, ["Site-BESS-01", METER, "Load", "PV", "New"])
+        # Another port: the page is there, and nothing else has noticed.
+        other = self.place()
+        self.groups["http"] = {"listen": "127.0.0.1:%d" % other.port}
+        self.reload()
+        urllib.request.urlopen("http://127.0.0.1:%d/healthz" % other.port).close()
+        self.assert_goes_on("Site-BESS-01", METER, "Load", "PV", "New")
+
+    def test_many_reloads_leave_nothing_behind(self):
+        self.rig(http={"listen": "127.0.0.1:%d" % self.place().port})
+        extra = flux.meter(self.lone, "Extra", address=4)
+
+        def count():
+            base = "/proc/%d/" % self.flux.process.pid
+            return len(os.listdir(base + "fd")), len(os.listdir(base + "task"))
+
+        for _ in range(3):
+            self.devices["meters"].append(extra)
+            self.reload()
+            self.mqtt.wait_text("Extra/status", "online", since=self.since)
+            before = count()
+            self.devices["meters"].remove(extra)
+            self.reload()
+            self.mqtt.wait_text("Extra/status", "", since=self.since)
+        self.devices["meters"].append(extra)
+        self.reload()
+        self.mqtt.wait_text("Extra/status", "online", since=self.since)
+        self.assertEqual(count(), before)
+        self.assert_goes_on("Site-BESS-01", METER, "Load", "PV")
+
+
+if __name__ == "__main__":
+    flux.main()
