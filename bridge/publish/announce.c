@@ -451,11 +451,26 @@ static unsigned gone_count(struct announce *announce)
     return n;
 }
 
-/* Those from number `first` on. */
+static bool is_discovery(const struct announce *announce, const char *topic)
+{
+    const char *prefix = announce->setup.conf->ha_prefix;
+    const size_t size = strlen(prefix);
+    return strncmp(topic, prefix, size) == 0 && topic[size] == '/';
+}
+
+/* Those from number `first` on. Home Assistant complains of an empty message of an entity
+ * that it still has: the documents go first, and the rest when those that follow are known. */
 static void call_gone(struct announce *announce, unsigned first, unsigned *n_before, int64_t now_ns)
 {
-    call_paced(announce, number_of(announce, GONE, first), gone_count(announce) - first, n_before,
-               now_ns);
+    const int64_t later_ns = announce->setup.conf->ha_enabled ? 2 * DISCOVERY_NS : 0;
+    const unsigned n = gone_count(announce);
+    char topic[TOPIC_MAX + 1];
+    for (unsigned i = first; i < n; i++) {
+        const unsigned number = number_of(announce, GONE, i);
+        if (topic_of(announce, number, topic))
+            call_paced(announce, number, 1, n_before,
+                       now_ns + (is_discovery(announce, topic) ? 0 : later_ns));
+    }
 }
 
 static void listen(struct announce *announce)

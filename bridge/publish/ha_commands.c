@@ -76,9 +76,10 @@ static void add_outcome(struct ha_page *page)
     ha_page_put(page, outcome, "device_class", json_string("enum"));
     ha_page_put(page, outcome, "options", words);
     ha_page_put(page, outcome, "json_attributes_topic", ha_page_topic(page, page->node, "control"));
-    ha_page_put(
-        page, outcome, "json_attributes_template",
-        json_string("{{ (value_json.last if value_json.last is mapping else {}) | tojson }}"));
+    /* Of an empty message, by which the topic is cleared, there must be something as well. */
+    ha_page_put(page, outcome, "json_attributes_template",
+                json_string("{{ (value_json.last if value_json is defined and "
+                            "value_json.last is mapping else {}) | tojson }}"));
     add_of_control(page, "sensor", "command-reason", "last_reason",
                    "{{ value_json.last.reason | default('none') if value_json.last is mapping "
                    "else 'None' }}");

@@ -492,6 +492,8 @@ class Discovery(flux.Test):
             return [render_value(root[key], payload) for key in keys], json.loads(attributes)
 
         self.assertEqual(shown(lambda c: True), (["None", "None", "OFF", "None"], {}))
+        self.assertEqual(ENVIRONMENT.from_string(root[keys[0]]["json_attributes_template"]).render(),
+                         "{}")  # of the empty message that clears the topic
         self.mqtt.wait_text("Site-BESS-01/status", "online")
         outcome = self.mqtt.ask(50, "first")
         (word, reason, taken_over, end), attributes = shown(lambda c: c["last"] and c["lease"])
