@@ -11,12 +11,14 @@
 #              sparkplug-client
 #   protoc     Debian's protoc on every kind of Sparkplug payload
 #   tahu       Eclipse Tahu's decoder, from Maven, on every kind of Sparkplug payload
+#   home-assistant  the newest Home Assistant of PyPI that runs on the Python of Debian sid,
+#              in a root that home-assistant/root.sh makes once
 #
 # What cannot be had here fails by its name, unless it is left out. Pictures of the
 # page are kept in BUILD_DIR/page.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
-names="chromium sparkplug protoc tahu"
+names="chromium sparkplug protoc tahu home-assistant"
 build=build/plain
 without=
 while [ $# -gt 0 ]; do
@@ -54,16 +56,26 @@ as_root=
 [ "$(id -u)" -eq 0 ] || as_root=sudo
 failed=
 
+# install PACKAGE...: Debian's.
+install() {
+    echo "Installing with apt-get: $*"
+    $as_root apt-get update -q >/dev/null &&
+        $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y \
+            --no-install-recommends -o DPkg::Lock::Timeout=300 "$@" >/dev/null
+}
+
 # need COMMAND PACKAGE...: installs Debian's packages unless the command is there.
 need() {
     command=$1
     shift
-    command -v "$command" >/dev/null && return
-    echo "Installing with apt-get: $*"
-    $as_root apt-get update -q >/dev/null &&
-        $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y \
-            --no-install-recommends -o DPkg::Lock::Timeout=300 "$@" >/dev/null &&
-        command -v "$command" >/dev/null
+    command -v "$command" >/dev/null || install "$@" && command -v "$command" >/dev/null
+}
+
+# need_module NAME PACKAGE...: likewise a module of Debian's Python.
+need_module() {
+    module=$1
+    shift
+    /usr/bin/python3 -c "import $module" 2>/dev/null || install "$@"
 }
 
 # from_npm FROM TO: what the lock file in FROM names, and nothing else.
@@ -100,6 +112,13 @@ test_tahu() {
         CLASSPATH=$(printf '%s:' "$modules"/tahu/*.jar) hosts tahu
 }
 
+test_home_assistant() {
+    need debootstrap debootstrap && need_module websocket python3-websocket &&
+        root=$(tests/consumers/home-assistant/root.sh) &&
+        $as_root env FLUXBRIDGE_TEST_PATIENCE="${FLUXBRIDGE_TEST_PATIENCE-1}" /usr/bin/python3 -B \
+            tests/consumers/home-assistant/home_assistant.py "$build" "$root"
+}
+
 for name in $names; do
     case $without in
     *" $name "*)
@@ -108,7 +127,7 @@ for name in $names; do
         ;;
     esac
     echo "== $name"
-    "test_$name" || failed="$failed $name"
+    "test_$(echo "$name" | tr - _)" || failed="$failed $name"
 done
 [ -z "$failed" ] || {
     echo "FAILED:$failed"
