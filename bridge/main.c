@@ -90,6 +90,7 @@ struct verb {
     const char *help;    /* the text of its own --help */
     unsigned options;    /* TAKES() of each that it knows */
     int min_arguments, max_arguments;
+    bool may_lead; /* without -c the configuration is the first argument */
     int (*run)(const struct options *options);
 };
 
@@ -198,6 +199,18 @@ static int run_forget(const struct options *options)
     return code;
 }
 
+static int run_schedule(const struct options *options)
+{
+    struct conf conf;
+    int code = EXIT_USAGE;
+    if (open_conf("schedule", options, &conf)) {
+        log_set_level(LOG_LEVEL_ERROR);
+        code = cli_schedule(&conf, options->arguments[0], options->values[OPTION_JSON] != NULL);
+    }
+    conf_free(&conf);
+    return code;
+}
+
 static int run_points(const struct options *options)
 {
     return cli_points(options->arguments[0], options->values[OPTION_JSON] != NULL);
@@ -292,6 +305,22 @@ static const struct verb verbs[] = {
         .run = run_forget,
     },
     {
+        .name = "schedule",
+        .usage = "-c FILE DEVICE",
+        .summary = "show a battery's schedule",
+        .help =
+            "Prints what of the schedule that the bridge has accepted for DEVICE is in force, "
+            "what\n"
+            "comes next, what the battery holds, and what would be written now, judged by the\n"
+            "battery's state as it is read for this. Only reads; a fluxbridge that runs may go on\n"
+            "doing so, except on a serial line. -c may be left out.",
+        .options = TAKES_CONFIG | TAKES(OPTION_SIM) | TAKES(OPTION_JSON),
+        .min_arguments = 1,
+        .max_arguments = 1,
+        .may_lead = true,
+        .run = run_schedule,
+    },
+    {
         .name = "points",
         .usage = "TYPE",
         .summary = "show the points of a device type",
@@ -332,7 +361,7 @@ static void print_help(void)
            "Battery storage and power meters on Modbus, bridged to MQTT.\n\n"
            "Commands:\n");
     for (unsigned i = 0; i < N_VERBS; i++)
-        printf("  %-6s %-26s  %s\n", verbs[i].name, verbs[i].usage, verbs[i].summary);
+        printf("  %-8s %-26s  %s\n", verbs[i].name, verbs[i].usage, verbs[i].summary);
     printf("\nOptions:\n"
            "  -h, --help     this text, or that of a command\n"
            "  -V, --version  the version\n\n"
@@ -453,6 +482,11 @@ static int run_verb(const struct verb *verb, int argc, char **argv)
             print_version();
             return EXIT_SUCCESS;
         }
+    }
+    if (verb->may_lead && options.values[OPTION_CONFIG] == NULL && options.n_arguments > 1) {
+        options.values[OPTION_CONFIG] = options.arguments[0];
+        memmove(options.arguments, options.arguments + 1,
+                (size_t)options.n_arguments-- * sizeof(*options.arguments));
     }
     if ((verb->options & TAKES_CONFIG) && options.values[OPTION_CONFIG] == NULL)
         return misused(verb, "no configuration given", NULL);

@@ -22,7 +22,7 @@ ROOMS = {
     "bridge/model": "reason control_state command outcome sample health lease timetable",
     "bridge/site": "conf change",
     "bridge/wire": "json_text topic command_json schedule_json outcome_json sample_json sparkplug status_json",
-    "bridge/store": "database state layouts queue outbox scans spool spooler",
+    "bridge/store": "database state peek layouts queue outbox scans spool spooler",
     "bridge/battery":
         "admit own interlock intent deadman fallback remembered unsettled schedule scheduled "
         "trust script driver scripted sequence battery",
@@ -58,7 +58,7 @@ def module_of(path):
     so are the parts of the outbox, of the spool and of mqtt."""
     path = re.sub(r"^(bridge/store/(?:spool|outbox)|bridge/mqtt/mqtt)_"
                   r"(connect|end|file|inside|note|paho|renew|sent|spool|subscribe|words)\b", r"\1", path)
-    return re.sub(r"^bridge/cli/(check|forget|points|read|scan|write)$", "bridge/cli/cli",
+    return re.sub(r"^bridge/cli/(check|forget|points|read|scan|schedule|write)$", "bridge/cli/cli",
                   os.path.splitext(path)[0])
 
 

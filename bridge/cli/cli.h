@@ -41,6 +41,10 @@ int cli_check(const char *path, const char *against, bool online, bool json);
  * of the whole site (device NULL). Refused for a device that a bridge in session has. */
 int cli_forget(const struct conf *conf, const char *device, bool dry_run);
 
+/* `fluxbridge schedule`: what the bridge has kept of the schedule of a battery, what is
+ * in force of it, and what would be written now. Only reads. */
+int cli_schedule(const struct conf *conf, const char *device, bool json);
+
 /* `fluxbridge points`: the rows of a device type. */
 int cli_points(const char *type, bool json);
 

@@ -42,7 +42,7 @@ _fluxbridge() {
         [ "$previous" = --only ] && words=$(_fluxbridge_names) && options=
     elif [ "$COMP_CWORD" -eq 1 ]; then
         options="-h --help -V --version"
-        words="run check read write forget points scan"
+        words="run check read write forget schedule points scan"
     else
         options="-h --help -V --version"
         case $command in
@@ -58,6 +58,10 @@ _fluxbridge() {
             ;;
         forget)
             options="$options -c --config -n --dry-run"
+            words=$(_fluxbridge_names)
+            ;;
+        schedule)
+            options="$options -c --config -s --sim -j --json"
             words=$(_fluxbridge_names)
             ;;
         points)

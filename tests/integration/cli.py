@@ -8,7 +8,7 @@ import types
 
 import flux
 
-COMMANDS = ("run", "check", "read", "write", "forget", "points", "scan")
+COMMANDS = ("run", "check", "read", "write", "forget", "schedule", "points", "scan")
 
 
 class Test(flux.Test):

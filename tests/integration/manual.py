@@ -54,7 +54,7 @@ class Manual(Test):
     def test_commands(self):
         text = page("fluxbridge.1")
         commands = self.commands()
-        self.assertEqual(len(commands), 7)
+        self.assertEqual(len(commands), 8)
         self.assertEqual(re.findall(r"^\.SS (\w+)$", section(text, "COMMANDS"), re.M), commands)
         self.assertEqual(re.findall(r'^\.SY "fluxbridge (\w+)"$', section(text, "SYNOPSIS"), re.M),
                          commands)

@@ -290,6 +290,50 @@ class Schedule(ScheduleTest):
         self.fence()
         self.assertEqual(self.written(), [50])
 
+    # ---- fluxbridge schedule ----
+
+    def shown(self, *arguments):
+        code, out, err = self.run_tool("schedule", "-c", self.flux.config, "Site-BESS-01",
+                                       *arguments)
+        self.assertEqual((code, err), (0, ""))
+        return out
+
+    def test_shown_while_the_bridge_runs(self):
+        self.rig()
+        self.assertEqual(self.shown(), "Site-BESS-01 has no schedule\n")
+        self.accepted(7, entry(-1, 3600, 50), entry(3600, 7200, -30), source="desk")
+        self.entry_outcome()
+        text = self.shown()
+        for line in (r"^schedule: day, revision 7, by desk, valid until \d{4}-\d\d-\d\d ",
+                     r"^state:    running$", r"^in force: 50 kW from .*Z to .*Z$",
+                     r"^next:     -30 kW from ", r"^held:     50 kW$", r"^now:      50 kW is held"):
+            self.assertRegex(text, "(?m)" + line)
+        self.unit.registers[2026] = 9
+        self.assertRegex(self.shown(), "(?m)^now:      50 kW would be refused: soe_low: SOE 9 %")
+        shown = json.loads(self.shown("--json"))
+        self.assertEqual(shown["now"]["reason"], "soe_low")
+        told = self.mqtt.on(STANDS)[-1].json
+        self.assertEqual({key: shown[key] for key in told}, told)
+        self.assertEqual(self.written(), [50])
+        self.assertEqual(self.run_tool("schedule", self.flux.config, "Site-BESS-01")[0], 0)
+        self.check(self.mqtt.ask(0, "stop"), "confirmed")
+        text = self.shown()
+        self.assertRegex(text, "(?m)^state:    stopped$")
+        self.assertRegex(text, "(?m)^now:      nothing is to be written$")
+
+    def test_shown_when_the_bridge_does_not_run(self):
+        self.rig(control={"deadman": {"timeout": "10m", "value": 0.0}})
+        self.accepted(1, entry(-1, 3600, 50))
+        self.entry_outcome()
+        self.check(self.mqtt.ask(70, "live"), "confirmed")
+        self.flux.stop()
+        text = self.shown()
+        self.assertRegex(text, "(?m)^state:    live$")
+        self.assertRegex(text, "(?m)^now:      nothing is to be written$")
+        code, _, err = self.run_tool("schedule", self.flux.config, "Nobody")
+        self.assertEqual(code, 2)
+        self.assertIn("there is no device 'Nobody'", err)
+
     # ---- what is gone ----
 
     def test_cleared_with_its_device(self):
