@@ -255,7 +255,7 @@ static void postpone_stops(struct battery *battery, struct intent *intent)
     tell_stops(battery, &outcome, &stops, false);
 }
 
-/* A live stop ends the schedule, and what has not become one yet. */
+/* Goes on with what an earlier run has kept of it. */
 static void begin_schedule(struct battery *battery)
 {
     scheduled_init(&battery->scheduled, battery->device, battery->setup.index,
@@ -263,6 +263,7 @@ static void begin_schedule(struct battery *battery)
                    battery->setup.health);
 }
 
+/* A live stop ends the schedule, and what has not become one yet. */
 static void end_schedule(struct battery *battery)
 {
     struct outcome outcome;
@@ -1065,6 +1066,8 @@ static void recall_late(struct battery *battery)
         begin_schedule(battery);
         if (battery->stopped)
             end_schedule(battery);
+        else if (battery->written)
+            scheduled_give_way(scheduled, lease_end_ns(battery, clock_mono_ns()));
     }
     if (battery->stopped || battery->written)
         remember(battery);

@@ -393,9 +393,10 @@ void schedule_describe(const struct schedule *schedule, const struct schedule_no
 void schedule_print(const struct schedule *schedule, char head[TIMETABLE_HEAD_MAX])
 {
     memset(head, ' ', TIMETABLE_HEAD_MAX);
-    const int length = snprintf(
-        head, TIMETABLE_HEAD_MAX, "1 %d %d %" PRId64 " %" PRId64 " %" PRId64, schedule->stopped,
-        schedule->holds, schedule->accepted_ms, schedule->settled_ms, schedule->live_ms);
+    const int length =
+        snprintf(head, TIMETABLE_HEAD_MAX, "1 %d %d %" PRId64 " %" PRId64 " %" PRId64 " %" PRId64,
+                 schedule->stopped, schedule->holds, schedule->accepted_ms, schedule->settled_ms,
+                 schedule->live_ms, schedule->lost_ms);
     head[length] = ' ';
     head[TIMETABLE_HEAD_MAX - 1] = '\n';
 }
@@ -413,8 +414,8 @@ bool schedule_resume(struct schedule *schedule, const char *head, struct timetab
     int stopped, holds;
     struct schedule next;
     schedule_init(&next);
-    if (sscanf(head, "1 %d %d %" SCNd64 " %" SCNd64 " %" SCNd64 " ", &stopped, &holds,
-               &next.accepted_ms, &next.settled_ms, &next.live_ms) != 5)
+    if (sscanf(head, "1 %d %d %" SCNd64 " %" SCNd64 " %" SCNd64 " %" SCNd64 " ", &stopped, &holds,
+               &next.accepted_ms, &next.settled_ms, &next.live_ms, &next.lost_ms) != 6)
         return false;
     next.table = table;
     next.stopped = stopped != 0;

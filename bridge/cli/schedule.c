@@ -99,14 +99,15 @@ static bool read_schedule(struct inquiry *inquiry, char why[PEEK_WHY_MAX])
 static void read_setpoint(struct inquiry *inquiry, struct link *link)
 {
     const struct device *device = inquiry->device;
-    bool wanted[PROFILE_POINTS_MAX] = {false};
+    const unsigned setpoint = (unsigned)device->control.setpoint;
     struct reading reading;
-    wanted[device->control.setpoint] = true;
-    if (reading_init(&reading, device, wanted) && reading_take(&reading, link) == FAULT_NONE) {
-        const struct value *value = &reading.values[device->control.setpoint];
-        if (value->state == VALUE_READ)
-            inquiry->held_kw =
-                codec_decimal(&device->points[device->control.setpoint], value->number);
+    if (reading_init(&reading, device, NULL) && reading_take(&reading, link) == FAULT_NONE) {
+        const struct value held =
+            device_drive(device) != NULL
+                ? drive_held(device_drive(device), device->points, reading.values)
+                : reading.values[setpoint];
+        if (held.state == VALUE_READ)
+            inquiry->held_kw = codec_decimal(&device->points[setpoint], held.number);
     }
     reading_free(&reading);
 }
@@ -114,7 +115,9 @@ static void read_setpoint(struct inquiry *inquiry, struct link *link)
 /* The same door and the same rules, up to the write. */
 static void judge(struct inquiry *inquiry, struct link *link)
 {
-    struct sequence *sequence = sequence_new(inquiry->device);
+    struct driver *driver =
+        device_drive(inquiry->device) != NULL ? driver_new(inquiry->device) : NULL;
+    struct sequence *sequence = sequence_new(inquiry->device, driver);
     const struct own_entry entry = {
         .id = inquiry->schedule.table->id,
         .run = "dry",
@@ -131,6 +134,7 @@ static void judge(struct inquiry *inquiry, struct link *link)
             sequence_step(sequence, link);
     }
     sequence_free(sequence);
+    driver_free(driver);
 }
 
 static void look_at_device(struct inquiry *inquiry)

@@ -60,6 +60,7 @@ check() {
         cbmc interlock bridge/battery/interlock.c devices/registers/plausible.c $registers \
             --unwind 9
         ;;
+    schedule) cbmc schedule bridge/battery/schedule.c bridge/model/reason.c --unwind 4 --slice-formula ;;
     admit) cbmc admit devices/registers/point.c --unwind 9 ;;
     codec) cbmc codec $registers --unwind 21 ;;
     encode) cbmc codec $registers --unwind 21 -DENCODE=POINT_INT16 -DSCALE=-1 ;;
@@ -99,7 +100,7 @@ make_root || {
     echo "there is no Debian 13 to prove in: $root"
     exit 1
 }
-all="stop interlock admit codec encode command"
+all="stop schedule interlock admit codec encode command"
 
 if [ "${1-}" = --mutants ]; then
     while IFS='|' read -r harness file change; do

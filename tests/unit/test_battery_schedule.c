@@ -490,7 +490,7 @@ static void test_on_exit_nothing_follows(void **state)
 static void test_a_text_that_makes_no_sense_is_no_schedule(void **state)
 {
     (void)state;
-    static const char *const texts[] = {"", "1 0 0 1 2 3", "1 0 0 1 2 3 \n{}"};
+    static const char *const texts[] = {"", "1 0 0 1 2 3 4", "1 0 0 1 2 3 4 \n{}"};
     for (unsigned i = 0; i < 3; i++) {
         bed_begin(&bed, "");
         char key[128];

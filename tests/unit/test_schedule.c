@@ -590,12 +590,29 @@ static void test_a_restart_keeps_what_goes_before(void **state)
     end();
 }
 
+/* Nothing is engaged again before a newer command, nor by a restart. */
+static void test_an_entry_that_the_battery_has_left(void **state)
+{
+    (void)state;
+    begin();
+    adopt(1, 2, two);
+    run_until(T0 + HOUR_MS + 10 * MINUTE_MS);
+    schedule_lose(&stage.schedule, &stage.now);
+    run_until(T0 + HOUR_MS + 20 * MINUTE_MS);
+    restart(0);
+    run_until(T0 + 2 * HOUR_MS - 1);
+    assert_int_equal(stage.n_writes, 1);
+    run_until(T0 + 2 * HOUR_MS);
+    assert_true(stage.held == -30);
+    end();
+}
+
 static void test_a_head_that_makes_no_sense_is_refused(void **state)
 {
     (void)state;
     begin();
     struct timetable *table = table_of(1, 2, two);
-    assert_false(schedule_resume(&stage.schedule, "2 0 0 1 2 3 \n", table, &stage.now, 0));
+    assert_false(schedule_resume(&stage.schedule, "2 0 0 1 2 3 4 \n", table, &stage.now, 0));
     assert_false(schedule_resume(&stage.schedule, "", table, &stage.now, 0));
     assert_null(stage.schedule.table);
     table_free(table);
@@ -742,6 +759,7 @@ int main(void)
         cmocka_unit_test(test_a_restart_in_every_minute),
         cmocka_unit_test(test_what_was_not_kept_in_time_is_ended_all_the_same),
         cmocka_unit_test(test_a_restart_keeps_what_goes_before),
+        cmocka_unit_test(test_an_entry_that_the_battery_has_left),
         cmocka_unit_test(test_a_head_that_makes_no_sense_is_refused),
         cmocka_unit_test(test_a_clock_that_is_not_to_be_trusted),
         cmocka_unit_test(test_a_clock_that_is_set),
