@@ -11,7 +11,7 @@ from hostile_broker import (CLOSE, MAXIMUM_PACKET_SIZE, MAXIMUM_QOS, RECEIVE_MAX
                             property_u16, property_u32, text)
 
 BATTERY, METER = "flux/demo/Site-BESS-01", "flux/demo/Grid-Meter"
-SMALL = 450  # bytes: a battery's sample and its outcome fit, a large meter's do not
+SMALL = 750  # bytes: the health, a battery's sample and its outcome fit, a large meter's do not
 
 
 class Limits(flux.Test):
