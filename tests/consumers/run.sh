@@ -11,6 +11,7 @@
 #              sparkplug-client
 #   protoc     Debian's protoc on every kind of Sparkplug payload
 #   tahu       Eclipse Tahu's decoder, from Maven, on every kind of Sparkplug payload
+#   jsmodbus   a battery on npm's jsmodbus
 #   home-assistant  the newest Home Assistant of PyPI that runs on the Python of Debian sid,
 #              in a root that home-assistant/root.sh makes once
 #
@@ -18,7 +19,7 @@
 # page are kept in BUILD_DIR/page.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
-names="chromium sparkplug protoc tahu home-assistant"
+names="chromium sparkplug protoc tahu jsmodbus home-assistant"
 build=build/plain
 without=
 while [ $# -gt 0 ]; do
@@ -110,6 +111,12 @@ test_tahu() {
         mvn -q -B -f tests/consumers/sparkplug/pom.xml dependency:copy-dependencies \
             -DoutputDirectory="$modules/tahu" &&
         CLASSPATH=$(printf '%s:' "$modules"/tahu/*.jar) hosts tahu
+}
+
+test_jsmodbus() {
+    from_npm tests/consumers/modbus "$modules/modbus" &&
+        NODE_PATH=$modules/modbus/node_modules \
+            /usr/bin/python3 -B tests/consumers/modbus/jsmodbus.py "$build"
 }
 
 test_home_assistant() {
