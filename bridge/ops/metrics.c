@@ -131,6 +131,10 @@ static void put_devices(FILE *out, const struct view *view)
     for (unsigned i = device_next(list, 0); i < n; i = device_next(list, i + 1))
         fprintf(out, "fluxbridge_up{device=\"%s\"} %d\n", name_of(view, i),
                 outbox_is_online(view->outbox, i));
+    put_head(out, "answered", "gauge", "Whether the device has answered since the start.");
+    for (unsigned i = device_next(list, 0); i < n; i = device_next(list, i + 1))
+        fprintf(out, "fluxbridge_answered{device=\"%s\"} %d\n", name_of(view, i),
+                atomic_load_explicit(&devices[i].last_good_ns, memory_order_relaxed) != 0);
     put_head(out, "schedule_revision", "gauge", "Revision of the schedule, where there is one.");
     for (unsigned i = 0; i < n; i++) {
         const int64_t next = atomic_load(&devices[i].schedule);

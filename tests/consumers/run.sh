@@ -12,6 +12,7 @@
 #   protoc     Debian's protoc on every kind of Sparkplug payload
 #   tahu       Eclipse Tahu's decoder, from Maven, on every kind of Sparkplug payload
 #   jsmodbus   a battery on npm's jsmodbus
+#   prometheus Debian's, with the configuration and the alerts of etc/
 #   home-assistant  the newest Home Assistant of PyPI that runs on the Python of Debian sid,
 #              in a root that home-assistant/root.sh makes once
 #
@@ -19,7 +20,7 @@
 # page are kept in BUILD_DIR/page.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
-names="chromium sparkplug protoc tahu jsmodbus home-assistant"
+names="chromium sparkplug protoc tahu jsmodbus prometheus home-assistant"
 build=build/plain
 without=
 while [ $# -gt 0 ]; do
@@ -117,6 +118,10 @@ test_jsmodbus() {
     from_npm tests/consumers/modbus "$modules/modbus" &&
         NODE_PATH=$modules/modbus/node_modules \
             /usr/bin/python3 -B tests/consumers/modbus/jsmodbus.py "$build"
+}
+
+test_prometheus() {
+    need promtool prometheus && /usr/bin/python3 -B tests/consumers/prometheus.py "$build"
 }
 
 test_home_assistant() {

@@ -50,6 +50,25 @@ class Http(flux.Test):
             values[name, labels] = float(value)
         return values
 
+    def test_each_is_documented(self):
+        """The table of topics.md has every metric that there is, with its labels, and no other."""
+        self.rig()
+        with open(os.path.join(flux.source_dir(), "topics.md"), encoding="utf-8") as file:
+            section = file.read().split("### Metrics\n")[1].split("\n## ")[0]
+        described = {}
+        for names, labels in re.findall(r"^\| (`[^|]+) \|([^|]*)\|", section, re.M):
+            for name in re.findall("`([a-z_]+)`", names):
+                described[name] = set(re.findall("`([a-z_]+)`", labels))
+        seen = {}
+        for name, labels in self.values():
+            name = re.sub("^fluxbridge_|_(bucket|sum|count)$", "", name)
+            seen.setdefault(name, set()).update(re.findall('([a-z_]+)="', labels))
+        text = self.get("/metrics")[2]
+        declared = set(re.findall("^# TYPE fluxbridge_([a-z_]+) ", text, re.M))
+        self.assertEqual(set(described), declared)
+        for name, labels in seen.items():
+            self.assertLessEqual(labels, described[name], name)
+
     def test_metrics_count_what_happens(self):
         self.rig()
         self.assertEqual(self.mqtt.ask(20, "m-1")["outcome"], "confirmed")
@@ -102,6 +121,8 @@ class Http(flux.Test):
         battery, meter = '{device="Site-BESS-01"}', '{device="Grid-Meter"}'
         self.assertEqual(values["fluxbridge_up", battery], 1)
         self.assertEqual(values["fluxbridge_up", meter], 0)
+        self.assertEqual(values["fluxbridge_answered", battery], 1)
+        self.assertEqual(values["fluxbridge_answered", meter], 0)
         self.assertEqual(values["fluxbridge_audit_up", ""], 0)  # there is no such directory
         age = "fluxbridge_last_good_age_seconds"
         self.assertGreater(values[age, meter], values[age, battery])
