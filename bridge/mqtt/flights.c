@@ -30,6 +30,7 @@ struct flight *flights_take_off(struct flights *flights, const struct limits_pac
                               .ticket = ticket,
                               .size = packet->size,
                               .foreign = packet->foreign,
+                              .plain = packet->plain,
                               .alone = alone,
                               .sent_ns = now_ns};
     if (flights->n++ == 0) {

@@ -20,7 +20,7 @@ struct flight {
     char *topic; /* NULL = free */
     uint64_t ticket;
     size_t size;
-    bool foreign, alone;
+    bool foreign, plain, alone;
     int64_t sent_ns;
 };
 

@@ -76,6 +76,8 @@ bool limits_allow(const struct limits *limits, const struct limits_packet *packe
 
 bool limits_is_suspect(const struct limits *limits, const struct limits_packet *packet)
 {
+    if (packet->plain)
+        return false;
     return limits->is_wary && (packet->size > limits->delivered_size ||
                                find(limits, hash_of(packet)) < limits->n_suspects);
 }

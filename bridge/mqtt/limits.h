@@ -39,11 +39,12 @@ struct limits {
     } suspects[LIMITS_TOPICS_MAX];
 };
 
-/* A packet to be sent. `foreign`: to a topic that somebody else has chosen. */
+/* A packet to be sent. `foreign`: to a topic that somebody else has chosen; `plain`: it is
+ * never suspected, its sender finds out by himself what ends sessions. */
 struct limits_packet {
     const char *topic;
     size_t size;
-    bool foreign;
+    bool foreign, plain;
 };
 
 /* No limits; what was learnt is forgotten. */

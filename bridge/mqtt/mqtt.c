@@ -101,7 +101,7 @@ static void tell_fate(struct flight *flight, enum mqtt_fate fate, bool is_proved
     pthread_mutex_lock(&mqtt->mutex);
     const struct flight copy = *flight;
     char *topic = flights_land(&mqtt->flights, flight, clock_mono_ns());
-    const struct limits_packet packet = {topic, copy.size, copy.foreign};
+    const struct limits_packet packet = {topic, copy.size, copy.foreign, copy.plain};
     mqtt->nudged = false;
     if (topic != NULL && is_proved)
         limits_delivered(&mqtt->limits, &packet);
@@ -243,9 +243,9 @@ static struct limits_packet prove(struct mqtt *mqtt, const struct mqtt_message *
     struct limits_packet packet = {
         message->topic,
         limits_packet_size(strlen(message->topic), message->payload_size, letter->qos, properties),
-        message->foreign};
+        message->foreign, message->plain};
     pthread_mutex_lock(&mqtt->mutex);
-    bool is_suspect = !message->plain && limits_is_suspect(&mqtt->limits, &packet);
+    bool is_suspect = limits_is_suspect(&mqtt->limits, &packet);
     if (is_suspect && letter->qos == 0 && mqtt->limits.qos_max > 0) {
         letter->qos = 1;
         packet.size += 2; /* the packet identifier */

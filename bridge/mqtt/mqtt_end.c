@@ -23,8 +23,10 @@ static bool settle(struct flight *flight, enum blame blame, char why[MQTT_WHY_MA
 {
     struct mqtt *mqtt = flight->owner;
     pthread_mutex_lock(&mqtt->mutex);
-    const struct limits_packet packet = {flight->topic, flight->size, flight->foreign};
-    bool blamed = flight->topic != NULL && is_blamed(flight, blame, clock_mono_ns());
+    const struct limits_packet packet = {flight->topic, flight->size, flight->foreign,
+                                         flight->plain};
+    bool blamed =
+        flight->topic != NULL && !flight->plain && is_blamed(flight, blame, clock_mono_ns());
     bool convicted = blamed && flight->alone;
     if (convicted) {
         limits_ended(&mqtt->limits, &packet);

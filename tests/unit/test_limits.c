@@ -15,7 +15,7 @@ static char why[LIMITS_WHY_MAX];
 
 static struct limits_packet packet(const char *topic, size_t size)
 {
-    return (struct limits_packet){topic, size, false};
+    return (struct limits_packet){topic, size, false, false};
 }
 
 static bool allows(const char *topic, size_t size)
@@ -44,7 +44,7 @@ static void suspect(const char *topic, size_t size)
 
 static void ended(const char *topic, size_t size, bool foreign)
 {
-    const struct limits_packet p = {topic, size, foreign};
+    const struct limits_packet p = {topic, size, foreign, false};
     limits_ended(&limits, &p);
 }
 
