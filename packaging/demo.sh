@@ -1,8 +1,9 @@
 #!/bin/bash
 # Shows fluxbridge at work on one machine, with a simulated battery, a simulated
 # grid meter and a simulated PV meter. Installs what is missing (Debian 12 or 13),
-# builds, and then shows live samples, a setpoint with its outcome and the
-# battery following it, and a meter that goes offline and comes back.
+# builds, and then shows live samples, a Sparkplug birth and data decoded, a setpoint
+# with its outcome and the battery following it, and a meter that goes offline and
+# comes back.
 #
 #   packaging/demo.sh          stays until Ctrl-C, so that you can play with it
 #   packaging/demo.sh --once   half a minute; exits 0 only if every step was seen
@@ -108,6 +109,26 @@ member() {
     [[ $line =~ \"$1\":(-?[0-9.]+) ]] && printf '%s' "${BASH_REMATCH[1]}"
 }
 
+# await_sparkplug TYPE DEVICE: the next such message that is no history, by protoc and the
+# schema, a line for each of its first metrics.
+await_sparkplug() {
+    local deadline=$((SECONDS + 10)) topic hex text
+    while [ $SECONDS -lt $deadline ] && IFS=' ' read -r -t 10 -u "$sparkplug" topic hex; do
+        [ "$topic" = "spBv1.0/flux/$1/demo/$2" ] || continue
+        text=$(printf '%b' "$(sed 's/../\\x&/g' <<<"$hex")" |
+            protoc --decode=sparkplug.Payload -Ibridge/wire sparkplug.proto) ||
+            die "protoc cannot decode it"
+        [[ $text == *is_historical* ]] && continue
+        printf '   %s, %d bytes:\n' "$topic" $((${#hex} / 2))
+        awk '/^metrics/ { text = "" }
+             /^  [a-z_]+: / && !/timestamp/ { text = text "  " $1 " " $2 }
+             /^}/ && n++ < 6 { print "     metric" text }
+             END { if (n > 6) print "     … and " n - 6 " more" }' <<<"$text"
+        return
+    done
+    die "waited in vain for $1 of $2"
+}
+
 simulate() {
     local log=simulator-$1 only=()
     for device in "$@"; do
@@ -147,6 +168,7 @@ site = "demo";
 mqtt: { url = "mqtt://127.0.0.1:$mqtt_port"; };
 audit: { path = "$directory/audit.jsonl"; };
 http: { listen = "127.0.0.1:$http_port"; token_file = "$directory/token"; };
+sparkplug: { enabled = true; };
 devices: {
   bess = ( {
     id = "demo-bess"; name = "Site-BESS-01"; type = "powerpack"; poll = "1s";
@@ -172,6 +194,8 @@ seen "mosquitto on 127.0.0.1:$mqtt_port"
 exec {messages}< <(exec mosquitto_sub -V 5 -h 127.0.0.1 -p "$mqtt_port" -v -t "$base/+/state" \
     -t "$base/+/status" -t "$base/+/result")
 started[$!]=$!
+exec {sparkplug}< <(exec mosquitto_sub -V 5 -h 127.0.0.1 -p "$mqtt_port" -F '%t %x' -t 'spBv1.0/#')
+started[$!]=$!
 simulate Site-BESS-01 Grid-Meter
 seen "a battery on Modbus 127.0.0.1:$bess_port, a grid meter on 127.0.0.1:$grid_port"
 simulate PV-Meter
@@ -186,6 +210,11 @@ for device in PV-Meter Site-BESS-01 Grid-Meter; do
     seen "a good sample of $device, number $(member seq) of this run"
 done
 before_w=$(member active_power_total)
+
+say "The same for a SCADA host, by Sparkplug: a birth, then what changes, by alias"
+await_sparkplug DBIRTH Site-BESS-01
+await_sparkplug DDATA PV-Meter
+seen "a birth with names and datatypes, and data with aliases alone"
 
 say "A setpoint: discharge with 50 kW"
 command="{\"id\":\"demo-1\",\"value\":50,\"issued_at\":$(date +%s%3N),\"ttl_s\":5,\"source\":\"demo\"}"
@@ -230,7 +259,7 @@ token "demo" lets you set the battery's power:
 
 In another terminal:
 
-  everything that is published (topics.md describes it):
+  everything that is published (topics.md describes it; spBv1.0/# is Sparkplug):
     mosquitto_sub -V 5 -h 127.0.0.1 -p $mqtt_port -v -t '$base/#'
 
   charge the battery with 80 kW:
