@@ -184,7 +184,7 @@ class Bench:
     # ---- the programs under test
 
     def start_bridge(self, devices, batteries=0, qos=0, wills=False, profile="bench",
-                     poll_ms=None, one_link=False, silent_ms=None, tracer=()):
+                     poll_ms=None, one_link=False, silent_ms=None, sparkplug=False, tracer=()):
         """The first `batteries` devices are PowerPacks. With `one_link` all are units of the
         fleet's first; with `silent_ms` all but its first answer nothing, and are waited for
         so long."""
@@ -211,9 +211,11 @@ class Bench:
             file.write('site = "bench";\n'
                        'mqtt: { url = "mqtt://127.0.0.1:%d"; qos = %d; device_wills = %s; };\n'
                        'spool: { path = "%s"; };\naudit: { path = "%s"; };\n'
-                       'log: { level = "warning"; };\ndevices: {\n%s\n};\n'
+                       'log: { level = "warning"; };\nsparkplug: { enabled = %s; };\n'
+                       'devices: {\n%s\n};\n'
                        % (self.broker_port, qos, "true" if wills else "false",
-                          files["spool.db"], files["audit.jsonl"], "\n".join(groups)))
+                          files["spool.db"], files["audit.jsonl"],
+                          "true" if sparkplug else "false", "\n".join(groups)))
         write_profiles(self.directory)
         return self.start([os.path.join(self.build_dir, "fluxbridge"), "run", "-c",
                            files["bridge.cfg"]],
@@ -248,6 +250,8 @@ class Bench:
             "latency_p99_ms": seen["latency_us"].get("p99", 0) / 1e3,
             "latency_max_ms": seen["latency_us"].get("max", 0) / 1e3,
             "gaps": seen["gaps"],
+            "bytes": seen["bytes"] / seen["samples"],
+            "sparkplug_bytes": seen["sparkplug_bytes"] / seen["samples"],
             "lost_ticks": reads["lost_ticks"],
             "late_p99_ms": reads["late_us"]["p99"] / 1e3,
             "reads_s": reads["reads"] / (reads["window_us"] / 1e6),
@@ -307,7 +311,8 @@ def polling(size, devices, qos, program, seconds):
         if program == "bare":
             running = bench.start_bare(devices, qos)
         else:
-            running = bench.start_bridge(devices, qos=qos, wills=program == "wills")
+            running = bench.start_bridge(devices, qos=qos, wills=program == "wills",
+                                         sparkplug=program == "sparkplug")
         figures = bench.window(running, seconds)
         figures["stop_ms"] = running.stop() * 1e3
         return figures
@@ -430,6 +435,9 @@ def run_once(size):
             for program in ("bare", "bridge", "wills"):
                 measure(("poll", devices, qos, program), polling, devices, qos, program,
                         size["window_s"])
+    for qos in (0, 1):
+        measure(("poll", middle, qos, "sparkplug"), polling, middle, qos, "sparkplug",
+                size["window_s"])
     measure(("long", "bridge"), polling, largest, 0, "bridge", size["long_s"])
     measure(("many", "bridge"), polling, size["many"], 0, "bridge", size["window_s"])
     measure(("few", "bare"), polling, 3, 0, "bare", size["window_s"])
@@ -511,6 +519,12 @@ def make_table(runs, size, binary):
                           ("poll", devices, qos, "bare"), goal)
     table.add("CPU per value: %d links over %d" % (largest, smallest), "ms",
               ("poll", largest, 0, "bridge"), "cpu_ms", ("poll", smallest, 0, "bridge"), 1.2)
+    for qos in (0, 1):
+        table.add("CPU per 1000 values, %d links, QoS %d, Sparkplug beside JSON, to JSON alone" % (
+            middle, qos), "ms", ("poll", middle, qos, "sparkplug"), "cpu_ms",
+            ("poll", middle, qos, "bridge"), 1.6)
+    table.add("bytes per sample, Sparkplug, to JSON's", "", ("poll", middle, 0, "sparkplug"),
+              "sparkplug_bytes", ("poll", middle, 0, "sparkplug"), 0.5, reference_figure="bytes")
     table.add("resident memory, 3 devices, with Wills", "MiB", ("few", "bridge"), "resident_mib",
               ("few", "bare"), absolute=8)
     table.add("resident memory, %d links" % largest, "MiB", ("poll", largest, 0, "bridge"),

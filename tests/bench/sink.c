@@ -2,10 +2,9 @@
  *
  *     sink BROKER_PORT DEVICES
  *
- * Subscribes to flux/bench/+/state and flux/bench/+/result at QoS 0 and prints
- * {} when the broker has agreed. Devices are called d0, d1, …. A minimal MQTT
- * 3.1.1 client on a plain socket, so that what it adds to a latency is one
- * receive.
+ * Subscribes to flux/bench/+/state, flux/bench/+/result and the data of a
+ * Sparkplug node at QoS 0 and prints {} when the broker has agreed. Devices are called d0, d1, …. A
+ * minimal MQTT 3.1.1 client on a plain socket, so that what it adds to a latency is one receive.
  *
  * Orders on stdin, each answered with one line:
  *
@@ -34,7 +33,7 @@
 enum { CONNECT = 0x10, CONNACK = 0x20, PUBLISH = 0x30, SUBSCRIBE = 0x82, SUBACK = 0x90 };
 enum { QOS_1 = 0x02, BUFFER = 1 << 20 };
 
-static const char BASE[] = "flux/bench/";
+static const char BASE[] = "flux/bench/", DDATA[] = "spBv1.0/flux/DDATA/bench/";
 
 struct device {
     int64_t first_us; /* when first heard of; 0 = never */
@@ -50,7 +49,8 @@ struct sink {
     int64_t first_us, last_us; /* when the first and the last of them were first heard of */
     bool awaiting;
 
-    int64_t samples, gaps; /* in this window */
+    int64_t samples, gaps;                 /* in this window */
+    int64_t sample_bytes, sparkplug_bytes; /* of whole packets, in it */
     struct bench_series latencies;
 
     char target[64]; /* device that is sent commands */
@@ -104,12 +104,12 @@ static void send_connect(struct sink *sink)
 
 static void send_subscribe(struct sink *sink)
 {
-    static const char *const leaves[] = {"+/state", "+/result"};
-    unsigned char body[128] = {0, 1};
+    static const char *const topics[][2] = {{BASE, "+/state"}, {BASE, "+/result"}, {DDATA, "+"}};
+    unsigned char body[256] = {0, 1};
     size_t size = 2;
-    for (size_t i = 0; i < sizeof(leaves) / sizeof(*leaves); i++) {
+    for (size_t i = 0; i < sizeof(topics) / sizeof(*topics); i++) {
         char filter[64];
-        snprintf(filter, sizeof(filter), "%s%s", BASE, leaves[i]);
+        snprintf(filter, sizeof(filter), "%s%s", topics[i][0], topics[i][1]);
         size += put_text(body + size, filter);
         body[size++] = 0; /* QoS */
     }
@@ -236,14 +236,20 @@ static void take_publish(struct sink *sink, char *body, size_t size, int64_t now
     size_t topic_size = (size_t)(unsigned char)body[0] << 8 | (unsigned char)body[1];
     char *topic = body + 2, *payload = topic + topic_size;
     char saved = body[size];
+    if (memcmp(topic, DDATA, strlen(DDATA)) == 0) {
+        sink->sparkplug_bytes += (int64_t)size;
+        return;
+    }
     body[size] = '\0'; /* the first byte of the next packet */
     const char *name = topic + strlen(BASE);
     const char *leaf = memchr(name, '/', topic_size - strlen(BASE));
     unsigned index = (unsigned)atoi(name + 1);
     if (leaf[1] == 'r')
         take_outcome(sink, payload, now_us);
-    else if (name[0] == 'd' && index < sink->n_devices)
+    else if (name[0] == 'd' && index < sink->n_devices) {
+        sink->sample_bytes += (int64_t)size;
         take_sample(sink, &sink->devices[index], payload, now_us);
+    }
     body[size] = saved;
 }
 
@@ -311,11 +317,13 @@ static void obey(void *context, const char *line)
         sink->awaiting = true;
         tell_heard(sink);
     } else if (strcmp(line, "mark") == 0) {
-        sink->samples = sink->gaps = 0;
+        sink->samples = sink->gaps = sink->sample_bytes = sink->sparkplug_bytes = 0;
         sink->latencies.n = 0;
         puts("{}");
     } else if (strcmp(line, "report") == 0) {
-        printf("{\"samples\":%" PRId64 ",\"gaps\":%" PRId64 ",", sink->samples, sink->gaps);
+        printf("{\"samples\":%" PRId64 ",\"gaps\":%" PRId64 ",\"bytes\":%" PRId64
+               ",\"sparkplug_bytes\":%" PRId64 ",",
+               sink->samples, sink->gaps, sink->sample_bytes, sink->sparkplug_bytes);
         bench_print("latency_us", &sink->latencies);
         puts("}");
     } else {
