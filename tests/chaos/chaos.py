@@ -2,6 +2,7 @@
 
     chaos.py BUILD_DIR [--seconds N] [--seed S]
     chaos.py BUILD_DIR --control [--steps N] [--seed S]
+    chaos.py BUILD_DIR --sparkplug [--seconds N] [--seed S]
 
 Everything around the daemon breaks: the broker is killed, frozen and cut off,
 the daemon itself is killed, the devices (hostile.py) lie in every way they can.
@@ -26,6 +27,8 @@ With --control it is the control path alone, far deeper: the model of a battery
 (unit/test_model.c) over seed after seed, 1,000,000 steps unless said otherwise, and
 the real threads (unit/test_model_threads.c) over as many seeds. What fails is said
 with its seed; FLUXBRIDGE_SEED=… FLUXBRIDGE_TRACE=1 tells its story.
+
+With --sparkplug it is the Sparkplug node, before a host (sparkplug_chaos.py).
 """
 
 import argparse
@@ -677,6 +680,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=40)
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(3), "big"))
     parser.add_argument("--control", action="store_true", help="the control path alone")
+    parser.add_argument("--sparkplug", action="store_true", help="the Sparkplug node")
     parser.add_argument("--steps", type=int, default=1000000, help="with --control, over all seeds")
     options = parser.parse_args()
     flux.build_dir = os.path.abspath(options.build_dir)
@@ -684,7 +688,11 @@ def main():
     print("seed %d" % options.seed, flush=True)
     if options.control:
         sys.exit(control())
-    unittest.main(argv=sys.argv[:1], verbosity=2)
+    module = "__main__"
+    if options.sparkplug:
+        module = "sparkplug_chaos"
+        sys.modules["chaos"] = sys.modules["__main__"]
+    unittest.main(module, argv=sys.argv[:1], verbosity=2)
 
 
 if __name__ == "__main__":

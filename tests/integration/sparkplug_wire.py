@@ -325,14 +325,24 @@ class Host:
         self.online, self.bdseq, self.seq = False, None, None
         self.names = {}  # (device, alias) -> (name, datatype) of the present births
         self.devices = {}  # device -> {name: (value, quality, timestamp)}, those that are born
-        self.history = collections.defaultdict(list)  # (device, name) -> [(timestamp, value)]
-        self.wants_rebirth = False
+        # (device, name) -> [(timestamp, value)]: all that was ever told, and of what came late
+        # one such list for each birth
+        self.history = collections.defaultdict(list)
+        self.told_late = collections.defaultdict(list)
+        self.deaf = False
 
     def object(self, text, *arguments):
         self.objections.append(text % arguments)
-        self.wants_rebirth = True
+
+    def restart(self):
+        """What it knew of the node is gone, and so is all that comes before the next birth."""
+        self.online, self.deaf = False, True
+        self.names, self.devices = {}, {}
 
     def hear(self, kind, device, payload):
+        self.deaf = self.deaf and kind != "NBIRTH"
+        if self.deaf:
+            return
         getattr(self, "_" + kind.lower())(device, payload)
 
     def _next(self, kind, payload):
@@ -347,7 +357,7 @@ class Host:
     def _nbirth(self, _, payload):
         if payload.seq != 0:
             self.object("NBIRTH with seq %s", payload.seq)
-        self.online, self.seq, self.wants_rebirth = True, payload.seq, False
+        self.online, self.seq = True, payload.seq
         self.bdseq = payload["bdSeq"].value
         self.names, self.devices = {}, {}
 
@@ -365,6 +375,7 @@ class Host:
                 self.object("alias %s twice", metric.alias)
             taken.add(metric.alias)
             self.names[device, metric.alias] = (metric.name, metric.datatype)
+            self.told_late[device, metric.name].append([])
             self._take(device, metric.name, metric, "DBIRTH")
 
     def _take(self, device, name, metric, kind):
@@ -372,8 +383,9 @@ class Host:
             self.object("%s of %s: %s without a timestamp", kind, device, name)
         if metric.is_null != (metric.value is None):
             self.object("%s of %s: %s is null and has a value, or neither", kind, device, name)
+        self.history[device, name].append((metric.timestamp, metric.value))
         if metric.historical:
-            self.history[device, name].append((metric.timestamp, metric.value))
+            self.told_late[device, name][-1].append((metric.timestamp, metric.value))
             return
         before = self.devices[device].get(name, (None, 192, 0))
         quality = metric.properties.get("Quality", (None, before[1]))[1]
