@@ -28,6 +28,7 @@ struct edge {
     struct node_commands commands;
     char filters[N_FILTERS][TOPIC_MAX + 1];
     unsigned n_filters; /* the last two with a primary host only */
+    bool has_address;   /* the bridge is connected */
     bool waits;         /* for the primary host, and has said so */
     int64_t birth_ns;   /* of the last one; INT64_MIN = none in this session */
 
@@ -91,7 +92,8 @@ static void on_delivered(void *context, uint64_t ticket, enum mqtt_fate fate)
 {
     struct edge *edge = ((struct session *)context)->setup.owner;
     node_flow_delivered(edge->flow, ticket, fate);
-    outbox_wake(edge->setup.outbox);
+    if (ticket != 0 || atomic_exchange(&edge->post.crowded, false))
+        outbox_wake(edge->setup.outbox);
 }
 
 /* ---- the session ---- */
@@ -156,11 +158,26 @@ static int64_t speak(struct edge *edge, int64_t now_ns)
     return due_ns;
 }
 
+static void retry(struct edge *edge, int64_t now_ns)
+{
+    if (edge->session.state == SESSION_DOWN)
+        session_retry(&edge->session, now_ns);
+}
+
+void edge_retry(struct edge *edge, int64_t now_ns)
+{
+    node_flow_forget(edge->flow);
+    retry(edge, now_ns);
+}
+
 /* Where to connect to now; NULL = not yet. What was learnt of a broker goes with it. */
 static const char *where_to(struct edge *edge, int64_t now_ns, const char *address)
 {
     if (address == NULL)
         node_flow_forget(edge->flow);
+    else if (!edge->has_address)
+        retry(edge, now_ns); /* it follows the bridge's own session */
+    edge->has_address = address != NULL;
     return node_post_may_connect(&edge->post, now_ns) ? address : NULL;
 }
 
@@ -197,8 +214,10 @@ int64_t edge_run(struct edge *edge, int64_t now_ns, const char *address)
 void edge_farewell(struct edge *edge, int64_t until_ns)
 {
     const bool born = edge->session.state == SESSION_UP && edge->birth_ns != INT64_MIN;
-    if (born)
+    if (born) {
+        node_flow_finish(edge->flow, clock_mono_ns());
         (void)node_post_death(&edge->post);
+    }
     mqtt_disconnect(edge->session.mqtt, until_ns, born);
 }
 

@@ -42,6 +42,10 @@ void edge_put_outcome(struct edge *edge, const struct outcome *outcome);
  * not. Returns when to be called again if nothing happens. */
 int64_t edge_run(struct edge *edge, int64_t now_ns, const char *address);
 
+/* A new beginning is asked for: what was learnt of the broker is forgotten, and a session
+ * that is down need not wait. */
+void edge_retry(struct edge *edge, int64_t now_ns);
+
 /* The bridge ends: says NDEATH and ends the session. */
 void edge_farewell(struct edge *edge, int64_t until_ns);
 

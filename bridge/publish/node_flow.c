@@ -5,12 +5,17 @@
 
 #include "bridge/base/clock.h"
 #include "bridge/base/log.h"
+#include "bridge/publish/node_answers.h"
+#include "bridge/publish/node_history.h"
 
+/* What is live is told so often at most, all that there is together: each wake-up of the
+ * library's sender costs as much as a message. */
+#define LIVE_NS (100 * CLOCK_NS_PER_MS)
 /* Between two marks for what is live, and two payloads of history. */
 #define MARK_NS    CLOCK_NS_PER_S
 #define HISTORY_NS (200 * CLOCK_NS_PER_MS)
 /* How often it is looked whether a device that gives nothing any more is offline. */
-#define PRESENCE_NS (200 * CLOCK_NS_PER_MS)
+#define PRESENCE_NS CLOCK_NS_PER_S
 
 /* Tickets, beside those of batches: a device's birth, and what tells that births have
  * arrived. */
@@ -18,21 +23,21 @@
 #define PROOF_TICKET (UINT64_C(1) << 62)
 
 enum {
-    HISTORY_SCANS_MAX = 64, /* of one payload */
-    HISTORY_METRICS_MAX = 512,
-    HISTORY_TEXTS_MAX = 16 * 1024,
-    OUTCOMES_MAX = 32,
     BORN = UINT32_MAX,
     NOBODY = UINT32_MAX,
 };
 
 struct node_flow {
     struct node_flow_setup setup;
+    struct node_answers *answers;
+    struct node_history *history;
     char mark_topic[TOPIC_MAX + 1];
 
     unsigned next_birth; /* 0 = the node's, then each device's; BORN = all are said */
     int64_t presence_ns; /* when to look next */
-    int64_t mark_ns;     /* before it no mark for what is live */
+    bool has_births;     /* since then there were some */
+    int64_t live_ns;     /* before it nothing of what is live */
+    int64_t mark_ns;     /* before it no mark for it */
     int64_t history_ns;  /* before it no history */
     bool *born, *gives;  /* by device: the second, whether its last scan gave something */
 
@@ -46,17 +51,12 @@ struct node_flow {
     _Atomic uint64_t marking; /* the batch whose mark is in flight; 0 = none */
     atomic_uint proofs;       /* marks of this session that were answered */
     atomic_bool *barred;      /* by device: the broker does not take its birth */
-    pthread_mutex_t mutex;    /* for what follows */
-    unsigned n_outcomes;
-    struct outcome outcomes[OUTCOMES_MAX];
 
     /* room to work in */
     struct outcome outcome;
     struct scans_item item;
     struct value values[PROFILE_POINTS_MAX];
     struct sparkplug_metric *metrics;
-    struct sparkplug_value *history;
-    char *texts;
 };
 
 static const char *name_of(const struct node_flow *flow, unsigned device)
@@ -69,12 +69,12 @@ static const char *name_of(const struct node_flow *flow, unsigned device)
 static bool send_device(struct node_flow *flow, unsigned device, bool birth)
 {
     unsigned n = births_metrics(flow->setup.births, device, !birth, clock_utc_ms(), flow->metrics);
-    if (n > 0 &&
-        !node_post_send(flow->setup.post, birth ? "DBIRTH" : "DDATA", name_of(flow, device),
+    if (n == 0)
+        return true;
+    if (!node_post_send(flow->setup.post, birth ? "DBIRTH" : "DDATA", name_of(flow, device),
                         flow->metrics, n, birth ? BIRTH_TICKET | device : 0))
         return false;
-    if (n > 0)
-        births_told(flow->setup.births, device, birth);
+    births_told(flow->setup.births, device, birth);
     return true;
 }
 
@@ -88,6 +88,7 @@ static bool settle(struct node_flow *flow, unsigned device)
         if (!send_device(flow, device, true))
             return false;
         flow->born[device] = !atomic_load(&flow->barred[device]);
+        flow->has_births = true;
     } else if (!alive && flow->born[device]) {
         if (!node_post_send(flow->setup.post, "DDEATH", name_of(flow, device), NULL, 0, 0))
             return false;
@@ -114,7 +115,12 @@ static bool send_mark(struct node_flow *flow, uint64_t ticket)
 {
     static const char text[] = "{}";
     const struct mqtt_message message = {
-        .topic = flow->mark_topic, .payload = text, .payload_size = strlen(text), .qos = 1};
+        .topic = flow->mark_topic,
+        .payload = text,
+        .payload_size = strlen(text),
+        .qos = 1,
+        .plain = true,
+    };
     if (!node_post_has_room(flow->setup.post, 1))
         return false;
     atomic_store(&flow->marking, ticket);
@@ -140,7 +146,6 @@ static bool send_next_birth(struct node_flow *flow, unsigned device)
     return true;
 }
 
-/* Goes on with them as far as there is room; whether all are said. */
 static bool go_on_births(struct node_flow *flow)
 {
     const struct conf *conf = flow->setup.conf;
@@ -200,82 +205,43 @@ static void tell_sample(struct node_flow *flow)
 {
     const unsigned device = flow->item.device;
     note_sample(flow);
-    if (!settle(flow, device))
-        return;
-    if (flow->born[device])
+    if (settle(flow, device) && flow->born[device])
         (void)send_device(flow, device, false);
     else if (flow->gives[device] && !atomic_load(&flow->barred[device]))
         flow->presence_ns = 0; /* it is about to be called online */
 }
 
-/* Who gives no samples any more says nothing, either. */
+/* Who gives no samples any more says nothing, either; and what births left to be told as
+ * data is told once they are all said. */
 static void look_at_presence(struct node_flow *flow, int64_t now_ns)
 {
     if (now_ns < flow->presence_ns)
         return;
     for (unsigned i = 0; i < flow->setup.conf->devices.n_devices; i++) {
-        if (!node_post_has_room(flow->setup.post, 2) || !settle(flow, i))
+        if (!settle(flow, i))
             return;
-        if (flow->born[i])
-            (void)send_device(flow, i, false);
+        if (flow->has_births && flow->born[i] && !send_device(flow, i, false))
+            return;
     }
+    flow->has_births = false;
     flow->presence_ns = now_ns + PRESENCE_NS;
-}
-
-static bool next_outcome(struct node_flow *flow)
-{
-    pthread_mutex_lock(&flow->mutex);
-    bool found = flow->n_outcomes > 0;
-    if (found) {
-        flow->outcome = flow->outcomes[0];
-        memmove(&flow->outcomes[0], &flow->outcomes[1],
-                --flow->n_outcomes * sizeof(flow->outcomes[0]));
-    }
-    pthread_mutex_unlock(&flow->mutex);
-    return found;
-}
-
-/* One that did not get as far as being placed may name a metric of ours all the same. */
-static bool place(const struct node_flow *flow, struct command *command)
-{
-    if (command->placed)
-        return true;
-    const int device = births_find_device(flow->setup.births, command->device_name);
-    const int point =
-        device >= 0 ? births_find(flow->setup.births, (unsigned)device, 0, command->point_name)
-                    : -1;
-    command->device = (unsigned)device;
-    command->point = (unsigned)point;
-    return point >= 0;
 }
 
 static void tell_outcome(struct node_flow *flow)
 {
-    if (!place(flow, &flow->outcome.command))
-        return;
     const unsigned device = flow->outcome.command.device;
     births_take_outcome(flow->setup.births, &flow->outcome, clock_utc_ms());
     if (flow->born[device] && settle(flow, device))
         (void)send_device(flow, device, false);
 }
 
-/* Many scans of one device in one payload. */
+/* One payload. */
 static bool tell_history(struct node_flow *flow)
 {
-    unsigned device = SCANS_ANY, n = 0;
-    char *texts = flow->texts;
-    struct sample sample;
-    for (unsigned i = 0; i < HISTORY_SCANS_MAX && n < HISTORY_METRICS_MAX &&
-                         texts < flow->texts + HISTORY_TEXTS_MAX;
-         i++) {
-        if (!scans_take_history(flow->setup.scans, flow->born, &device, &flow->item))
-            break;
-        if (unpack(flow, &sample))
-            n += births_history(flow->setup.births, device, &sample, &flow->metrics[n],
-                                &flow->history[n], &texts);
-    }
-    return n > 0 &&
-           node_post_send(flow->setup.post, "DDATA", name_of(flow, device), flow->metrics, n, 0);
+    const struct sparkplug_metric *metrics;
+    unsigned device;
+    const unsigned n = node_history_take(flow->history, flow->born, &device, &metrics);
+    return n > 0 && node_post_send(flow->setup.post, "DDATA", name_of(flow, device), metrics, n, 0);
 }
 
 /* Behind what was sent goes a message that the broker acknowledges. */
@@ -288,16 +254,35 @@ static void mark(struct node_flow *flow)
         (void)send_mark(flow, batch); /* if not, the next one covers it */
 }
 
-/* A sample takes a birth and data at most. */
+/* Whether there was something, and all of it is told. A sample takes a birth and data at
+ * most. */
+static bool tell_live(struct node_flow *flow)
+{
+    bool any = false;
+    while (node_post_has_room(flow->setup.post, 2)) {
+        if (!scans_take_live(flow->setup.scans, &flow->item))
+            return any;
+        tell_sample(flow);
+        any = true;
+    }
+    return false;
+}
+
+static void sooner(int64_t *due_ns, int64_t time_ns, int64_t now_ns)
+{
+    if (time_ns > now_ns && time_ns < *due_ns)
+        *due_ns = time_ns;
+}
+
 int64_t node_flow_run(struct node_flow *flow, int64_t now_ns)
 {
     if (!go_on_births(flow))
-        return now_ns + PRESENCE_NS;
-    while (node_post_has_room(flow->setup.post, 2) && next_outcome(flow))
-        tell_outcome(flow);
+        return now_ns + HISTORY_NS;
     while (node_post_has_room(flow->setup.post, 2) &&
-           scans_take_live(flow->setup.scans, &flow->item))
-        tell_sample(flow);
+           node_answers_take(flow->answers, &flow->outcome))
+        tell_outcome(flow);
+    if (now_ns >= flow->live_ns && tell_live(flow))
+        flow->live_ns = now_ns + LIVE_NS;
     look_at_presence(flow, now_ns);
     /* One payload, then its mark: the host gets history no faster than the broker. */
     bool history = now_ns >= flow->history_ns && atomic_load(&flow->marking) == 0 &&
@@ -308,19 +293,24 @@ int64_t node_flow_run(struct node_flow *flow, int64_t now_ns)
         flow->mark_ns = now_ns + MARK_NS;
         mark(flow);
     }
-    return flow->presence_ns > now_ns ? flow->presence_ns : now_ns + PRESENCE_NS;
+    int64_t due_ns = flow->presence_ns > now_ns ? flow->presence_ns : now_ns + PRESENCE_NS;
+    sooner(&due_ns, flow->live_ns + LIVE_NS / 2, now_ns); /* a sample wakes us before, often */
+    if (scans_history(flow->setup.scans) > 0)
+        sooner(&due_ns, flow->history_ns, now_ns);
+    return due_ns;
+}
+
+void node_flow_finish(struct node_flow *flow, int64_t now_ns)
+{
+    flow->live_ns = now_ns;
+    (void)node_flow_run(flow, now_ns);
 }
 
 /* ---- what is told of it ---- */
 
 void node_flow_put_outcome(struct node_flow *flow, const struct outcome *outcome)
 {
-    pthread_mutex_lock(&flow->mutex);
-    if (flow->n_outcomes == OUTCOMES_MAX) /* the oldest gives way: JSON has it */
-        memmove(&flow->outcomes[0], &flow->outcomes[1],
-                --flow->n_outcomes * sizeof(flow->outcomes[0]));
-    flow->outcomes[flow->n_outcomes++] = *outcome;
-    pthread_mutex_unlock(&flow->mutex);
+    node_answers_put(flow->answers, outcome);
 }
 
 void node_flow_note(struct node_flow *flow)
@@ -365,15 +355,14 @@ void node_flow_forget(struct node_flow *flow)
 static bool make_room(struct node_flow *flow)
 {
     const unsigned n = flow->setup.conf->devices.n_devices;
-    const size_t most = births_most(flow->setup.births) + HISTORY_METRICS_MAX;
     flow->born = calloc(n, sizeof(*flow->born));
     flow->gives = calloc(n, sizeof(*flow->gives));
     flow->barred = calloc(n, sizeof(*flow->barred));
-    flow->metrics = calloc(most, sizeof(*flow->metrics));
-    flow->history = calloc(most, sizeof(*flow->history));
-    flow->texts = malloc(HISTORY_TEXTS_MAX + most * BIRTHS_TEXT_MAX);
+    flow->metrics = calloc(births_most(flow->setup.births), sizeof(*flow->metrics));
+    flow->answers = node_answers_new(flow->setup.births);
+    flow->history = node_history_new(flow->setup.births, flow->setup.scans);
     return flow->born != NULL && flow->gives != NULL && flow->barred != NULL &&
-           flow->metrics != NULL && flow->history != NULL && flow->texts != NULL;
+           flow->metrics != NULL && flow->answers != NULL && flow->history != NULL;
 }
 
 struct node_flow *node_flow_new(const struct node_flow_setup *setup)
@@ -384,7 +373,6 @@ struct node_flow *node_flow_new(const struct node_flow_setup *setup)
     flow->setup = *setup;
     flow->next_birth = BORN;
     flow->probed = NOBODY;
-    pthread_mutex_init(&flow->mutex, NULL);
     if (!topic_make(flow->mark_topic, setup->conf, "bridge", "sparkplug") || !make_room(flow)) {
         node_flow_free(flow);
         return NULL;
@@ -396,10 +384,9 @@ void node_flow_free(struct node_flow *flow)
 {
     if (flow == NULL)
         return;
-    pthread_mutex_destroy(&flow->mutex);
+    node_answers_free(flow->answers);
+    node_history_free(flow->history);
     free(flow->metrics);
-    free(flow->history);
-    free(flow->texts);
     free(flow->born);
     free(flow->gives);
     free(flow->barred);

@@ -46,6 +46,9 @@ void node_flow_begin(struct node_flow *flow, bool session);
 /* Says what is due as far as there is room; returns when to be called again. */
 int64_t node_flow_run(struct node_flow *flow, int64_t now_ns);
 
+/* The session is about to end: what waits a little to be told with more is told. */
+void node_flow_finish(struct node_flow *flow, int64_t now_ns);
+
 /* As of mqtt's callback. */
 void node_flow_delivered(struct node_flow *flow, uint64_t ticket, enum mqtt_fate fate);
 

@@ -101,7 +101,10 @@ static bool is_through(struct node_post *post)
 
 bool node_post_has_room(struct node_post *post, unsigned n)
 {
-    return is_through(post) && mqtt_room(post->mqtt) >= n;
+    if (is_through(post) && mqtt_room(post->mqtt) >= n)
+        return true;
+    atomic_store(&post->crowded, true);
+    return is_through(post) && mqtt_room(post->mqtt) >= n; /* a place may just have been left */
 }
 
 static bool send(struct node_post *post, const char *type, const char *device, int seq,

@@ -9,6 +9,8 @@
 #ifndef BRIDGE_PUBLISH_NODE_POST_H
 #define BRIDGE_PUBLISH_NODE_POST_H
 
+#include <stdatomic.h>
+
 #include "bridge/mqtt/mqtt.h"
 #include "bridge/store/state.h"
 #include "bridge/wire/sparkplug.h"
@@ -32,6 +34,7 @@ struct node_post {
     unsigned bdseq, seq;
     uint64_t mark; /* the state file's, of the bdSeq of the Will */
     int64_t patience_ns;
+    atomic_bool crowded; /* something found no room: it is waited for */
     struct node_letter letter;
 };
 
@@ -54,7 +57,7 @@ void node_post_end(struct node_post *post, bool anew);
  * use it again; a disk that does not take it within a second is not waited for. */
 bool node_post_may_connect(const struct node_post *post, int64_t now_ns);
 
-/* Whether so many messages can be sent now. */
+/* Whether so many messages can be sent now; else `crowded` is set. */
 bool node_post_has_room(struct node_post *post, unsigned n);
 
 /* False: no room now. Else it goes, at the latest before all that follows; what cannot

@@ -289,8 +289,11 @@ static void begin_session(struct publisher *publisher, int64_t now_ns)
 static void run_sessions(struct publisher *publisher, int64_t now_ns)
 {
     enum session_event event;
-    if (atomic_exchange(&publisher->reloaded, false))
+    if (atomic_exchange(&publisher->reloaded, false)) {
         sessions_retry(&publisher->sessions, now_ns);
+        if (publisher->setup.edge != NULL)
+            edge_retry(publisher->setup.edge, now_ns);
+    }
     while ((event = sessions_run_bridge(&publisher->sessions, now_ns)) != SESSION_NOTHING) {
         if (event == SESSION_CAME_UP) {
             begin_session(publisher, now_ns);
