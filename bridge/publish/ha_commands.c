@@ -98,6 +98,35 @@ static void add_deadman(struct ha_page *page)
     ha_page_put(page, end, "device_class", json_string("timestamp"));
 }
 
+/* A component of the retained topic that tells where the schedule stands. */
+static json_t *add_of_schedule(struct ha_page *page, const char *key, const char *name,
+                               const char *value_template)
+{
+    json_t *sensor = ha_page_add(page, "sensor", key, name);
+    ha_page_put(page, sensor, "state_topic", ha_page_topic(page, page->node, "schedule"));
+    ha_page_put(page, sensor, "value_template", json_string(value_template));
+    return sensor;
+}
+
+/* The entry in force, with all else of the schedule as attributes, and the next change. */
+static void add_schedule(struct ha_page *page, const struct device *device)
+{
+    const struct point *point = &device->points[device->control.setpoint];
+    struct ha_unit quantity = ha_units_of(point);
+    json_t *entry = add_of_schedule(page, "schedule-entry", "schedule_entry",
+                                    "{{ value_json.current.value if value_json is defined and "
+                                    "value_json.current is mapping else 'None' }}");
+    ha_page_put_unit(page, entry, point, &quantity);
+    ha_page_put(page, entry, "suggested_display_precision", json_integer(quantity.precision));
+    ha_page_put(page, entry, "json_attributes_topic", ha_page_topic(page, page->node, "schedule"));
+    ha_page_put(page, entry, "json_attributes_template",
+                json_string("{{ (value_json if value_json is defined else {}) | tojson }}"));
+    json_t *next = add_of_schedule(page, "schedule-next", "schedule_next_change",
+                                   "{{ (value_json.next.at / 1000) | as_datetime if value_json is "
+                                   "defined and value_json.next is mapping else 'None' }}");
+    ha_page_put(page, next, "device_class", json_string("timestamp"));
+}
+
 /* Whether the bridge holds the battery: one word of its health. */
 static void add_control_state(struct ha_page *page, const struct device *device)
 {
@@ -120,6 +149,7 @@ void ha_commands_add(struct ha_page *page, const struct device *device)
     if (device->controllable) {
         add_setpoint(page, device);
         add_stop(page, device);
+        add_schedule(page, device);
     }
     if (device_takes_commands(device))
         add_outcome(page);

@@ -506,6 +506,32 @@ class Discovery(flux.Test):
         self.assertEqual(words[:2], ["refused", "out_of_range"])
         self.assertIn("refused", root["command-outcome"]["options"])
 
+    def test_schedule(self):
+        """The entry in force and the next change; all else of it as attributes."""
+        self.start()
+        root = self.document(BESS)["components"]
+        entry, following = root["schedule-entry"], root["schedule-next"]
+        topic = "/" + entry["state_topic"]
+        self.assertEqual(following["state_topic"], entry["state_topic"])
+
+        def shown(payload):
+            return render_value(entry, payload), render_value(following, payload)
+
+        self.assertEqual(shown(self.mqtt.wait(topic).payload), ("None", "None"))
+        now = flux.utc_ms()
+        self.mqtt.publish("Site-BESS-01/schedule/set", {
+            "id": "day", "revision": 1, "valid_until": now + 7200000,
+            "entries": [{"start": now, "end": now + 3600000, "value": 50}]})
+        payload = self.mqtt.wait(topic, lambda m: m.json["state"] == "running").payload
+        value, at = shown(payload)
+        self.assertEqual(float(value), 50)
+        self.assertEqual(round(datetime.datetime.fromisoformat(at).timestamp() * 1000),
+                         now + 3600000)
+        attributes = ENVIRONMENT.from_string(entry["json_attributes_template"])
+        self.assertEqual(json.loads(attributes.render(value_json=json.loads(payload))),
+                         json.loads(payload))
+        self.assertEqual(attributes.render(), "{}")  # of the empty message that clears it
+
     def test_a_renamed_device(self):
         """It stays what it is: the same document, in which its name and topics are others."""
         for disk in (True, False):

@@ -364,6 +364,10 @@ static void test_commands(void **state)
                      OUTCOME_COUNT);
     assert_component(root, "command-outcome", "expire_after", NULL); /* it stays as long as it is */
     assert_component(root, "command-reason", "platform", "\"sensor\"");
+    assert_component(root, "schedule-entry", "state_topic", "\"flux/demo/Site-BESS-01/schedule\"");
+    assert_component(root, "schedule-entry", "device_class", "\"power\"");
+    assert_component(root, "schedule-entry", "unit_of_measurement", "\"kW\"");
+    assert_component(root, "schedule-next", "device_class", "\"timestamp\"");
     /* Without a deadman there is neither lease nor takeover. */
     assert_null(at(root, "components/deadman-took-over"));
     assert_null(at(root, "components/lease-end"));
@@ -379,6 +383,7 @@ static void test_commands(void **state)
     root = document(meter);
     assert_null(at(root, "components/command-outcome"));
     assert_null(at(root, "components/command-stop"));
+    assert_null(at(root, "components/schedule-entry"));
     json_decref(root);
 }
 
