@@ -8,6 +8,7 @@
 #include "bridge/ops/page_text.h"
 #include "bridge/wire/json_text.h"
 #include "bridge/wire/sample_json.h"
+#include "bridge/wire/schedule_json.h"
 #include "bridge/wire/status_json.h"
 
 void page_put(FILE *out, const struct view *view)
@@ -100,6 +101,16 @@ static void put_lease(FILE *out, const struct view *view, unsigned device)
     put_and_free(out, json_text_dump(root));
 }
 
+/* As on its topic; null where there is none. */
+static void put_schedule(FILE *out, const struct view *view, unsigned device)
+{
+    const struct schedule_status status = latest_schedule(view->latest, device);
+    if (status.revision < 0)
+        (void)fputs("null", out);
+    else
+        put_and_free(out, schedule_json_status(&status));
+}
+
 static void put_device(FILE *out, const struct view *view, unsigned index, char *text, size_t room)
 {
     const struct device *device = &view->conf->devices.devices[index];
@@ -117,9 +128,12 @@ static void put_device(FILE *out, const struct view *view, unsigned index, char 
     put_lease(out, view, index);
     const int control = atomic_load(&view->health->devices[index].control);
     if (control == CONTROL_NONE)
-        (void)fputs(",\"control\":null}", out);
+        (void)fputs(",\"control\":null,\"schedule\":", out);
     else
-        (void)fprintf(out, ",\"control\":\"%s\"}", control_state_word((enum control_state)control));
+        (void)fprintf(out, ",\"control\":\"%s\",\"schedule\":",
+                      control_state_word((enum control_state)control));
+    put_schedule(out, view, index);
+    (void)fputc('}', out);
 }
 
 void page_put_state(FILE *out, const struct view *view)

@@ -166,7 +166,7 @@ class Page(flux.Test):
         self.assertEqual(set(state["health"]), set(health))
         for device, kind in zip(state["devices"], ("powerpack", "acuvim2")):
             self.assertEqual(list(device), ["name", "id", "type", "status", "age_ms", "state",
-                                            "lease", "control"])
+                                            "lease", "control", "schedule"])
             name = device["name"]
             self.assertEqual((device["id"], device["type"]), ("id-" + name, kind))
             self.assertEqual(device["status"], "online")

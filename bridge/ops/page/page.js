@@ -100,6 +100,7 @@
       }
       d.status = s.status;
       d.control = s.control;
+      d.schedule = s.schedule;
       d.goodAt = s.age_ms === null ? null : now - s.age_ms;
       d.lease = s.lease && { value: s.lease.value, endAt: now + s.lease.left_s * 1000, length: Math.max(d.lease?.length ?? 0, s.lease.left_s) };
       if (s.state && !(d.state && d.state.run === s.state.run && d.state.seq > s.state.seq)) d.state = s.state;
@@ -280,6 +281,7 @@
       fact("set", "Setpoint").className = "big";
       fact("lease", "Lease left");
       if (d.control) fact("control", "Control");
+      if (d.points.get("target_power")?.access === "rw") fact("schedule", "Schedule");
       fact("state", "State");
       fact("age", "Age");
       card.append(head, gauge, facts, c.errors = el("p", "errors"));
@@ -403,6 +405,13 @@
     e.dataset.value = v ?? "";
     e.classList.toggle("error", v === null && !!error);
   }
+  function schedule(s) {
+    if (!s) return "none";
+    const at = (ms) => new Date(ms).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+    if (s.reason) return words(s.reason);
+    if (!s.current) return words(s.state) + (s.next ? " until " + at(s.next.at) : "");
+    return words(s.state) + ": " + withUnit(s.current.value, "kW") + " until " + at(s.current.end);
+  }
   function showTimes(d) {
     const text = age(ageOf(d)), left = leaseLeft(d);
     if (d.row) put(d.row.age, text);
@@ -410,6 +419,8 @@
     put(d.card.age, text);
     if (d.card.control) put(d.card.control, d.control ?? "");
     d.card.control?.classList.toggle("error", d.control === "lost");
+    if (d.card.schedule) put(d.card.schedule, schedule(d.schedule));
+    d.card.schedule?.classList.toggle("error", !!d.schedule?.reason);
     put(d.card.lease, left === null ? "none" : left === 0 ? "over" : left < 120 ? Math.ceil(left) + "\u00a0s" : Math.ceil(left / 60) + "\u00a0min");
     d.card.lease.classList.toggle("error", left !== null && left < 5);
   }
