@@ -113,6 +113,21 @@ class Schedule(ScheduleTest):
         self.mqtt.publish(SET, text + " " * (61441 - len(text)))
         self.check(self.answer(since), "refused", "too_large", id=None)
 
+    def test_the_example(self):
+        """etc/day-ahead.json, of today."""
+        self.rig()
+        with open(os.path.join(flux.source_dir(), "etc", "day-ahead.json")) as file:
+            example = json.load(file)
+        ahead = utc_ms() - example["entries"][0]["start"]
+        example["valid_until"] += ahead
+        for each in example["entries"]:
+            each["start"] += ahead
+            each["end"] += ahead
+        since = self.mqtt.mark()
+        self.mqtt.publish(SET, example)
+        self.check(self.answer(since), "accepted", id="day-ahead")
+        self.server.wait(lambda: self.written() == [-50 & 0xFFFF])
+
     # ---- refused ----
 
     def test_every_refusal(self):
