@@ -6,7 +6,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-struct entry {
+struct recent_entry {
     uint64_t ticket;
     char *payload;
 };
@@ -14,8 +14,8 @@ struct entry {
 struct recent {
     int fd;
     pthread_mutex_t mutex;
-    uint64_t count;                    /* so far: the number of the newest */
-    struct entry entries[RECENT_KEPT]; /* by number, modulo */
+    uint64_t count;                           /* so far: the number of the newest */
+    struct recent_entry entries[RECENT_KEPT]; /* by number, modulo */
 };
 
 struct recent *recent_new(void)
@@ -49,9 +49,9 @@ void recent_put(struct recent *recent, uint64_t ticket, const char *payload)
     if (copy == NULL) /* who looks on gets less; the outcome itself is published */
         return;
     pthread_mutex_lock(&recent->mutex);
-    struct entry *entry = &recent->entries[++recent->count % RECENT_KEPT];
+    struct recent_entry *entry = &recent->entries[++recent->count % RECENT_KEPT];
     char *oldest = entry->payload;
-    *entry = (struct entry){.ticket = ticket, .payload = copy};
+    *entry = (struct recent_entry){.ticket = ticket, .payload = copy};
     pthread_mutex_unlock(&recent->mutex);
     free(oldest);
     (void)eventfd_write(recent->fd, 1);
@@ -72,7 +72,7 @@ char *recent_take(struct recent *recent, uint64_t *last, uint64_t *ticket)
     if (recent->count >= RECENT_KEPT && next <= recent->count - RECENT_KEPT)
         next = recent->count - RECENT_KEPT + 1;
     if (next <= recent->count) {
-        const struct entry *entry = &recent->entries[next % RECENT_KEPT];
+        const struct recent_entry *entry = &recent->entries[next % RECENT_KEPT];
         copy = strdup(entry->payload);
         *ticket = entry->ticket;
         *last = next;

@@ -246,7 +246,7 @@ static int begin_connect(struct mqtt *mqtt, const char *password)
     return code;
 }
 
-static void set_state(struct mqtt *mqtt, enum state state)
+static void set_state(struct mqtt *mqtt, enum mqtt_state state)
 {
     pthread_mutex_lock(&mqtt->mutex);
     mqtt->state = state;

@@ -18,7 +18,7 @@
 enum { MQTT_CONNECT_TIMEOUT_S = 10 };
 
 /* In IDLE the callbacks of the old handle are ignored. */
-enum state { IDLE, CONNECTING, UP };
+enum mqtt_state { IDLE, CONNECTING, UP };
 
 /* Which messages under way a session may have ended for. */
 enum blame { BLAME_NONE, BLAME_RECENT, BLAME_LATE };
@@ -42,7 +42,7 @@ struct mqtt {
 
     pthread_mutex_t mutex; /* guards what follows; never held while calling out */
     pthread_cond_t landed;
-    enum state state;
+    enum mqtt_state state;
     int64_t begun_ns; /* CONNECTING: since when */
     bool nudged;      /* since a message landed */
     /* When a message at QoS 0 was sent last that is larger than all that the broker is

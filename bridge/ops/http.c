@@ -86,14 +86,14 @@ static void on_connection(void *context, struct MHD_Connection *connection, void
 
 /* ---- what there is ---- */
 
-struct place {
+struct http_page {
     const char *path, *type;
     void (*put)(FILE *out, const struct view *view);
     bool (*is_good)(const struct view *view); /* false = 503; NULL = always good */
     bool of_page;
 };
 
-static const struct place places[] = {
+static const struct http_page places[] = {
     {"/metrics", "text/plain; version=0.0.4; charset=utf-8", metrics_put, NULL, false},
     {"/healthz", "text/plain; charset=utf-8", metrics_put_health, metrics_are_healthy, false},
     {"/", "text/html; charset=utf-8", page_put, NULL, true},
@@ -103,7 +103,7 @@ static const struct place places[] = {
 static const char events_path[] = "/api/events";
 
 static enum MHD_Result put_place(const struct http *http, struct MHD_Connection *connection,
-                                 const struct place *place)
+                                 const struct http_page *place)
 {
     const char *const headers[] = {"Content-Security-Policy", page_policy(), "Referrer-Policy",
                                    "no-referrer", NULL};

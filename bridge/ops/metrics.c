@@ -84,6 +84,35 @@ static void put_duration(FILE *out, const char *device, const struct health_devi
             device, sum, device, (double)health_get(&counters->duration_us) / 1e6, device, sum);
 }
 
+/* What is of batteries alone. */
+static void put_control(FILE *out, const struct view *view)
+{
+    const struct health_device *devices = view->health->devices;
+    const unsigned n = view->conf->devices.n_devices;
+
+    put_head(out, "control_state", "gauge", "1 for the state that the battery's control is in.");
+    for (unsigned i = 0; i < n; i++) {
+        const int state = atomic_load(&devices[i].control);
+        for (int other = CONTROL_NONE + 1; other < CONTROL_STATES && state != CONTROL_NONE; other++)
+            fprintf(out, "fluxbridge_control_state{device=\"%s\",state=\"%s\"} %d\n",
+                    name_of(view, i), control_state_word((enum control_state)other),
+                    other == state);
+    }
+    put_head(out, "beats_late_total", "counter", "Keepalives sent half a period late, or later.");
+    for (unsigned i = 0; i < n; i++) {
+        if (atomic_load(&devices[i].control) != CONTROL_NONE)
+            fprintf(out, "fluxbridge_beats_late_total{device=\"%s\"} %" PRIu64 "\n",
+                    name_of(view, i), health_get(&devices[i].beats_late));
+    }
+    put_head(out, "schedule_revision", "gauge", "Revision of the schedule, where there is one.");
+    for (unsigned i = 0; i < n; i++) {
+        const int64_t next = atomic_load(&devices[i].schedule);
+        if (next > 0)
+            fprintf(out, "fluxbridge_schedule_revision{device=\"%s\"} %" PRId64 "\n",
+                    name_of(view, i), next - 1);
+    }
+}
+
 static void put_devices(FILE *out, const struct view *view)
 {
     const struct health_device *devices = view->health->devices;
@@ -113,20 +142,6 @@ static void put_devices(FILE *out, const struct view *view)
     put_head(out, "scan_seconds", "histogram", "How long a whole scan took.");
     for (unsigned i = device_next(list, 0); i < n; i = device_next(list, i + 1))
         put_duration(out, name_of(view, i), &devices[i]);
-    put_head(out, "control_state", "gauge", "1 for the state that the battery's control is in.");
-    for (unsigned i = 0; i < n; i++) {
-        const int state = atomic_load(&devices[i].control);
-        for (int other = CONTROL_NONE + 1; other < CONTROL_STATES && state != CONTROL_NONE; other++)
-            fprintf(out, "fluxbridge_control_state{device=\"%s\",state=\"%s\"} %d\n",
-                    name_of(view, i), control_state_word((enum control_state)other),
-                    other == state);
-    }
-    put_head(out, "beats_late_total", "counter", "Keepalives sent half a period late, or later.");
-    for (unsigned i = 0; i < n; i++) {
-        if (atomic_load(&devices[i].control) != CONTROL_NONE)
-            fprintf(out, "fluxbridge_beats_late_total{device=\"%s\"} %" PRIu64 "\n",
-                    name_of(view, i), health_get(&devices[i].beats_late));
-    }
     put_head(out, "up", "gauge", "Whether the device is online.");
     for (unsigned i = device_next(list, 0); i < n; i = device_next(list, i + 1))
         fprintf(out, "fluxbridge_up{device=\"%s\"} %d\n", name_of(view, i),
@@ -135,13 +150,6 @@ static void put_devices(FILE *out, const struct view *view)
     for (unsigned i = device_next(list, 0); i < n; i = device_next(list, i + 1))
         fprintf(out, "fluxbridge_answered{device=\"%s\"} %d\n", name_of(view, i),
                 atomic_load_explicit(&devices[i].last_good_ns, memory_order_relaxed) != 0);
-    put_head(out, "schedule_revision", "gauge", "Revision of the schedule, where there is one.");
-    for (unsigned i = 0; i < n; i++) {
-        const int64_t next = atomic_load(&devices[i].schedule);
-        if (next > 0)
-            fprintf(out, "fluxbridge_schedule_revision{device=\"%s\"} %" PRId64 "\n",
-                    name_of(view, i), next - 1);
-    }
     put_head(out, "last_good_age_seconds", "gauge",
              "Age of the last sample with a value; before the first, of the bridge.");
     for (unsigned i = device_next(list, 0); i < n; i = device_next(list, i + 1)) {
@@ -157,6 +165,7 @@ void metrics_put(FILE *out, const struct view *view)
     put_bridge(out, view);
     put_commands(out, view);
     put_devices(out, view);
+    put_control(out, view);
 }
 
 bool metrics_are_healthy(const struct view *view)

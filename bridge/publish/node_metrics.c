@@ -47,7 +47,7 @@ static void unmake(struct metric *metric)
     free(metric->text);
 }
 
-static bool add(struct node_device *node, uint64_t *alias, enum kind kind, unsigned point,
+static bool add(struct node_device *node, uint64_t *alias, enum metric_kind kind, unsigned point,
                 const char *name)
 {
     const struct point *row = &node->device->points[point];

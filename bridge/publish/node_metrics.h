@@ -26,12 +26,12 @@ enum part {
     N_PARTS
 };
 
-enum kind { KIND_VALUE, KIND_CODE, KIND_CHARGED, KIND_DISCHARGED };
+enum metric_kind { KIND_VALUE, KIND_CODE, KIND_CHARGED, KIND_DISCHARGED };
 
 struct metric {
     char *name;
     uint64_t alias;
-    enum kind kind;
+    enum metric_kind kind;
     unsigned point;
     enum sparkplug_type type;
     const char *unit;

@@ -100,10 +100,10 @@ void outbox_keep_sent(struct outbox *outbox, int64_t keep_ns)
     outbox_unlock(outbox);
 }
 
-static struct flight *find_flight(struct outbox *outbox, uint64_t ticket)
+static struct outbox_flight *find_flight(struct outbox *outbox, uint64_t ticket)
 {
     for (unsigned i = 0; i < OUTBOX_WINDOW; i++) {
-        struct flight *flight = &outbox->flights[i];
+        struct outbox_flight *flight = &outbox->flights[i];
         if (flight->queue != NULL && flight->record->ticket == ticket)
             return flight;
     }
@@ -111,7 +111,7 @@ static struct flight *find_flight(struct outbox *outbox, uint64_t ticket)
 }
 
 /* Takes a record out of the window. */
-static void land(struct outbox *outbox, struct flight *flight)
+static void land(struct outbox *outbox, struct outbox_flight *flight)
 {
     outbox->in_flight--;
     if (flight->queue != &outbox->outcomes)
@@ -385,10 +385,10 @@ static void copy_out(const struct record *record, struct outbox_item *item)
 
 static void take_off(struct outbox *outbox, struct queue *queue, struct record *record)
 {
-    struct flight *flight = outbox->flights;
+    struct outbox_flight *flight = outbox->flights;
     while (flight->queue != NULL)
         flight++;
-    *flight = (struct flight){.queue = queue, .record = record};
+    *flight = (struct outbox_flight){.queue = queue, .record = record};
     record->state = IN_FLIGHT;
     outbox->in_flight++;
     if (queue != &outbox->outcomes)
@@ -496,7 +496,7 @@ static void retire(struct outbox *outbox, struct queue *queue, struct record *re
 void outbox_ack(struct outbox *outbox, uint64_t ticket, enum outbox_fate fate)
 {
     outbox_lock(outbox);
-    struct flight *flight = find_flight(outbox, ticket);
+    struct outbox_flight *flight = find_flight(outbox, ticket);
     if (flight == NULL)
         goto done;
     struct queue *queue = flight->queue;
@@ -523,7 +523,7 @@ done:
 void outbox_put_off(struct outbox *outbox, uint64_t ticket, int64_t now_ns)
 {
     outbox_lock(outbox);
-    struct flight *flight = find_flight(outbox, ticket);
+    struct outbox_flight *flight = find_flight(outbox, ticket);
     if (flight != NULL) {
         struct queue *queue = flight->queue;
         struct record *record = flight->record;
@@ -563,7 +563,7 @@ void outbox_lost(struct outbox *outbox)
     outbox->up = false;
     outbox->gate_ns = CLOCK_NEVER;
     for (unsigned i = 0; i < OUTBOX_WINDOW; i++) {
-        struct flight *flight = &outbox->flights[i];
+        struct outbox_flight *flight = &outbox->flights[i];
         if (flight->queue != NULL) {
             queue_put_back(flight->queue, flight->record);
             land(outbox, flight);

@@ -11,7 +11,7 @@
 #include "bridge/store/outbox.h"
 #include "bridge/store/queue.h"
 
-struct flight {
+struct outbox_flight {
     struct queue *queue; /* NULL = free */
     struct record *record;
 };
@@ -55,7 +55,7 @@ struct outbox {
         int64_t *delivered; /* rows to be removed; NULL = there is no spool */
     } spool;
     unsigned in_flight, samples_in_flight, backlog_in_flight;
-    struct flight flights[OUTBOX_WINDOW];
+    struct outbox_flight flights[OUTBOX_WINDOW];
     unsigned n_later;
     struct later later[OUTBOX_LATER_MAX];
     unsigned refused_in_row; /* since one was delivered */

@@ -29,7 +29,7 @@ enum { AT_ONCE = 4 };
 enum { EVENTS = 16, STACK_BYTES = 192 * 1024, BEAT_STEPS_MAX = 8 };
 
 /* A link, and the attempt at a scan that is under way on it. */
-struct line {
+struct poller_line {
     struct link *link;
     struct backoff reopen;
     int64_t reopen_ns;    /* the link is not opened before this time */
@@ -58,11 +58,11 @@ struct poller {
     bool left;    /* the batteries have, and it was said */
     struct halt halt;
     struct polled_desk desk;
-    const struct line *latest[AT_ONCE]; /* those that began last; NULL = none has */
-    unsigned turn;                      /* of the next among them */
-    int64_t patience_ns;                /* until when the others wait for these */
-    unsigned n_lines;                   /* may be none while the thread is halted */
-    struct line **lines;                /* each stays where it is: its link's descriptor knows it */
+    const struct poller_line *latest[AT_ONCE]; /* those that began last; NULL = none has */
+    unsigned turn;                             /* of the next among them */
+    int64_t patience_ns;                       /* until when the others wait for these */
+    unsigned n_lines;                          /* may be none while the thread is halted */
+    struct poller_line **lines; /* each stays where it is: its link's descriptor knows it */
     unsigned agenda_room;
     struct agenda *agenda; /* of lines: its next scan, or the end of what it waits for */
     unsigned n_batteries;
@@ -79,7 +79,7 @@ static void promise(struct poller *poller, int64_t by_ns)
 
 static struct polled *unit_of(struct poller *poller, unsigned device)
 {
-    const struct line *line = poller->lines[0];
+    const struct poller_line *line = poller->lines[0];
     for (unsigned i = 0; i < line->n_units; i++) {
         if (line->units[i]->index == device)
             return line->units[i];
@@ -103,7 +103,7 @@ static void fetch(struct poller *poller)
 /* The battery that goes first now: one that is to stop, else whose turn came first. */
 static struct polled *first_battery(struct poller *poller, int64_t now_ns, int64_t *due_ns)
 {
-    const struct line *line = poller->lines[0];
+    const struct poller_line *line = poller->lines[0];
     struct polled *first = NULL;
     *due_ns = CLOCK_NEVER;
     for (unsigned i = 0; poller->n_batteries > 0 && i < line->n_units; i++) {
@@ -125,7 +125,7 @@ static struct polled *first_battery(struct poller *poller, int64_t now_ns, int64
  * about it. */
 static void leave(struct poller *poller)
 {
-    const struct line *line = poller->lines[0];
+    const struct poller_line *line = poller->lines[0];
     const bool all = !poller->left && mailbox_is_leaving(poller->setup.mailbox);
     bool left = true;
     if (poller->left || (!all && !poller->parting))
@@ -145,7 +145,7 @@ static void leave(struct poller *poller)
 /* By when the next keepalive of a battery has to have its turn; 0 = there is none. */
 static int64_t beat_by_ns(const struct poller *poller)
 {
-    const struct line *line = poller->lines[0];
+    const struct poller_line *line = poller->lines[0];
     int64_t by_ns = CLOCK_NEVER;
     for (unsigned i = 0; i < line->n_units; i++) {
         const struct battery *battery = line->units[i]->battery;
@@ -173,7 +173,7 @@ static void step(struct poller *poller, struct polled *unit)
 /* Before something is asked that may take a while: the keepalives whose time comes soon. */
 static void serve_beats(struct poller *poller)
 {
-    const struct line *line = poller->lines[0];
+    const struct poller_line *line = poller->lines[0];
     for (unsigned i = 0; poller->n_batteries > 0 && i < line->n_units; i++) {
         struct battery *battery = line->units[i]->battery;
         /* One that looks first takes some transactions. */
@@ -221,7 +221,7 @@ static void abandon_commands(struct poller *poller)
 
 /* ---- one scan, as far as it goes without waiting ---- */
 
-static struct polled *next_unit(const struct line *line)
+static struct polled *next_unit(const struct poller_line *line)
 {
     struct polled *next = line->units[0];
     for (unsigned i = 1; i < line->n_units; i++) {
@@ -231,27 +231,27 @@ static struct polled *next_unit(const struct line *line)
     return next;
 }
 
-static void set_due(struct poller *poller, struct line *line, int64_t due_ns)
+static void set_due(struct poller *poller, struct poller_line *line, int64_t due_ns)
 {
     line->due_ns = due_ns;
     agenda_set(poller->agenda, line->at, due_ns);
 }
 
-static void rest(struct poller *poller, struct line *line)
+static void rest(struct poller *poller, struct poller_line *line)
 {
     line->polled = NULL;
     set_due(poller, line, polled_due_ns(next_unit(line)));
 }
 
 /* Every point has its value or its fault. */
-static void end_scan(struct poller *poller, struct line *line)
+static void end_scan(struct poller *poller, struct poller_line *line)
 {
     polled_end_scan(line->polled, &poller->desk, &line->scan, line->ts_ms, line->taken_ns,
                     line->link);
     rest(poller, line);
 }
 
-static void end_attempt(struct poller *poller, struct line *line, enum scan_step step,
+static void end_attempt(struct poller *poller, struct poller_line *line, enum scan_step step,
                         enum fault fault)
 {
     struct polled *unit = line->polled;
@@ -282,7 +282,7 @@ static void end_attempt(struct poller *poller, struct line *line, enum scan_step
 }
 
 /* Sees to the link. FAULT_CONNECTION while it rests after a failure. */
-static enum fault see_to_link(struct line *line)
+static enum fault see_to_link(struct poller_line *line)
 {
     struct link *link = line->link;
     if (!link->is_open && !link->is_busy && clock_mono_ns() < line->reopen_ns)
@@ -295,7 +295,7 @@ static enum fault see_to_link(struct line *line)
     return fault;
 }
 
-static enum scan_step take_step(struct line *line, enum fault *fault)
+static enum scan_step take_step(struct poller_line *line, enum fault *fault)
 {
     if (!line->opening)
         return scan_go_on(&line->scan, line->link, fault);
@@ -315,7 +315,7 @@ static enum scan_step take_step(struct line *line, enum fault *fault)
     return scan_give_up(&line->scan, fault);
 }
 
-static void go_on(struct poller *poller, struct line *line)
+static void go_on(struct poller *poller, struct poller_line *line)
 {
     enum fault fault = FAULT_NONE;
     enum scan_step step;
@@ -338,7 +338,7 @@ static void go_on(struct poller *poller, struct line *line)
 
 /* Begins an attempt at a whole scan. A value read before a failure is not kept
  * for the next attempt: what is published under one time was read at that time. */
-static void begin(struct poller *poller, struct line *line)
+static void begin(struct poller *poller, struct poller_line *line)
 {
     struct polled *unit = next_unit(line);
     int64_t now_ns = clock_mono_ns();
@@ -366,7 +366,7 @@ static void begin(struct poller *poller, struct line *line)
  * A read that only waits for its line to be in step is none yet: it begins anew. */
 static void fetch_meanwhile(struct poller *poller)
 {
-    struct line *line = poller->lines[0];
+    struct poller_line *line = poller->lines[0];
     int64_t due_ns, now_ns = clock_mono_ns();
     fetch(poller);
     if (first_battery(poller, now_ns, &due_ns) == NULL || due_ns > now_ns ||
@@ -388,9 +388,9 @@ static bool is_crowded(const struct poller *poller)
 
 /* The line that is due first, and when there is something to do for it: it may have to
  * wait its turn. */
-static struct line *first_due(const struct poller *poller, int64_t *wake_ns)
+static struct poller_line *first_due(const struct poller *poller, int64_t *wake_ns)
 {
-    struct line *line = poller->lines[agenda_first(poller->agenda, wake_ns)];
+    struct poller_line *line = poller->lines[agenda_first(poller->agenda, wake_ns)];
     if (line->polled == NULL && *wake_ns < poller->patience_ns && is_crowded(poller))
         *wake_ns = poller->patience_ns;
     return line;
@@ -400,7 +400,7 @@ static struct line *first_due(const struct poller *poller, int64_t *wake_ns)
 static int64_t work(struct poller *poller)
 {
     int64_t wake_ns;
-    struct line *line = first_due(poller, &wake_ns);
+    struct poller_line *line = first_due(poller, &wake_ns);
     if (wake_ns > clock_mono_ns())
         return wake_ns;
     if (line->polled != NULL)
@@ -456,7 +456,7 @@ static void *poller_thread(void *argument)
         promise(poller, until_ns > now_ns ? until_ns : now_ns); /* what is overdue is so no less */
         int n = clock_epoll_wait(poller->epoll_fd, events, EVENTS, until_ns);
         for (int i = 0; i < n; i++) {
-            struct line *line = events[i].data.ptr; /* NULL: the mailbox */
+            struct poller_line *line = events[i].data.ptr; /* NULL: the mailbox */
             if (line != NULL && line->link->is_busy)
                 go_on(poller, line);
         }
@@ -468,7 +468,7 @@ static void *poller_thread(void *argument)
 
 /* ---- lines and units ---- */
 
-static void free_line(struct line *line)
+static void free_line(struct poller_line *line)
 {
     for (unsigned i = 0; i < line->n_units; i++) {
         polled_destroy(line->units[i]);
@@ -509,13 +509,13 @@ static bool make_room(struct poller *poller)
 }
 
 /* A new one at the end, without units. NULL when out of memory. */
-static struct line *add_line(struct poller *poller, const struct device *device)
+static struct poller_line *add_line(struct poller *poller, const struct device *device)
 {
     const size_t n = poller->n_lines + 1;
-    struct line **lines = realloc(poller->lines, n * sizeof(struct line *));
+    struct poller_line **lines = realloc(poller->lines, n * sizeof(struct poller_line *));
     if (lines != NULL)
         poller->lines = lines;
-    struct line *line = calloc(1, sizeof(*line));
+    struct poller_line *line = calloc(1, sizeof(*line));
     if (lines == NULL || line == NULL || !make_room(poller) ||
         (line->link = link_new(&device->modbus)) == NULL) {
         free(line);
@@ -543,7 +543,7 @@ static struct due_place place_of(const struct device_list *devices, unsigned ind
     return place;
 }
 
-static struct line *line_of(const struct poller *poller, unsigned link_number)
+static struct poller_line *line_of(const struct poller *poller, unsigned link_number)
 {
     for (unsigned i = poller->n_lines; i-- > 0;) { /* mostly the last one */
         if (poller->lines[i]->link_number == link_number)
@@ -557,7 +557,7 @@ bool poller_add(struct poller *poller, unsigned index)
     const struct device_list *devices = &poller->setup.conf->devices;
     const struct device *device = &devices->devices[index];
     const struct due_place place = place_of(devices, index);
-    struct line *line = line_of(poller, device->link);
+    struct poller_line *line = line_of(poller, device->link);
     if (line == NULL && (line = add_line(poller, device)) == NULL)
         return false;
     struct polled **units = realloc(line->units, (line->n_units + 1) * sizeof(struct polled *));
@@ -608,7 +608,7 @@ static void abandon(struct poller *poller, const struct polled *unit)
     battery_abandon(unit->battery);
 }
 
-static void drop_line(struct poller *poller, struct line *line)
+static void drop_line(struct poller *poller, struct poller_line *line)
 {
     poller->n_lines--;
     for (unsigned i = line->at; i < poller->n_lines; i++) {
@@ -626,7 +626,7 @@ static void drop_line(struct poller *poller, struct line *line)
     free_line(line);
 }
 
-static void drop_unit(struct poller *poller, struct line *line, unsigned at)
+static void drop_unit(struct poller *poller, struct poller_line *line, unsigned at)
 {
     struct polled *unit = line->units[at];
     abandon(poller, unit);
@@ -650,7 +650,7 @@ static void drop_unit(struct poller *poller, struct line *line, unsigned at)
 bool poller_drop(struct poller *poller, unsigned device)
 {
     for (unsigned i = 0; i < poller->n_lines; i++) {
-        struct line *line = poller->lines[i];
+        struct poller_line *line = poller->lines[i];
         for (unsigned k = 0; k < line->n_units; k++) {
             if (line->units[k]->index != device)
                 continue;

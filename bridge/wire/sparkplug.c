@@ -14,7 +14,7 @@
 enum { PROPERTIES_MAX = 2 };
 
 /* All that one metric of a payload is made of. */
-struct parts {
+struct payload_parts {
     Sparkplug__Metric metric;
     Sparkplug__PropertySet properties;
     Sparkplug__PropertyValue values[PROPERTIES_MAX];
@@ -32,7 +32,7 @@ static char *text_of(const char *text)
     return same.taken;
 }
 
-static Sparkplug__PropertyValue *add_property(struct parts *parts, const char *key)
+static Sparkplug__PropertyValue *add_property(struct payload_parts *parts, const char *key)
 {
     size_t n = parts->properties.n_keys;
     parts->keys[n] = text_of(key);
@@ -43,7 +43,7 @@ static Sparkplug__PropertyValue *add_property(struct parts *parts, const char *k
     return &parts->values[n];
 }
 
-static void put_properties(struct parts *parts, const struct sparkplug_metric *metric)
+static void put_properties(struct payload_parts *parts, const struct sparkplug_metric *metric)
 {
     sparkplug__property_set__init(&parts->properties);
     parts->properties.keys = parts->keys;
@@ -90,7 +90,7 @@ static void put_value(Sparkplug__Metric *out, enum sparkplug_type type,
     }
 }
 
-static void put_metric(struct parts *parts, const struct sparkplug_metric *metric)
+static void put_metric(struct payload_parts *parts, const struct sparkplug_metric *metric)
 {
     Sparkplug__Metric *out = &parts->metric;
     sparkplug__metric__init(out);
@@ -112,7 +112,7 @@ void *sparkplug_encode(int64_t ts_ms, int seq, const struct sparkplug_metric *me
                        size_t *size)
 {
     Sparkplug__Payload payload = SPARKPLUG__PAYLOAD__INIT;
-    struct parts *parts = calloc(n + 1, sizeof(*parts));
+    struct payload_parts *parts = calloc(n + 1, sizeof(*parts));
     Sparkplug__Metric **list = calloc(n + 1, sizeof(Sparkplug__Metric *));
     void *bytes = NULL;
     if (parts == NULL || list == NULL)

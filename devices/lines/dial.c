@@ -19,7 +19,7 @@ enum { PORT_TEXT = sizeof "65535" };
 /* A name being resolved. The C library offers no bound on that, so it happens
  * in a thread of its own, which may outlive every call and the link itself:
  * whichever of the two leaves last frees this. */
-struct lookup {
+struct dial_lookup {
     char host[DEVICE_HOST_MAX + 1];
     char port[PORT_TEXT];
     int type;  /* SOCK_STREAM or SOCK_DGRAM */
@@ -37,14 +37,14 @@ struct dial {
     int type;
     int fd; /* connected, or connecting; -1 = none */
     int64_t deadline_ns;
-    struct lookup *lookup; /* may be late: the next attempt goes on waiting for it */
+    struct dial_lookup *lookup; /* may be late: the next attempt goes on waiting for it */
     struct addrinfo *found, *untried;
     int problem; /* of the address tried last, as errno */
 };
 
 /* ---- names ---- */
 
-static void lookup_leave(struct lookup *lookup)
+static void lookup_leave(struct dial_lookup *lookup)
 {
     if (!atomic_flag_test_and_set(&lookup->left))
         return;
@@ -56,7 +56,7 @@ static void lookup_leave(struct lookup *lookup)
 
 static void *lookup_run(void *argument)
 {
-    struct lookup *lookup = argument;
+    struct dial_lookup *lookup = argument;
     const struct addrinfo hints = {.ai_socktype = lookup->type, .ai_flags = AI_NUMERICSERV};
     lookup->result = getaddrinfo(lookup->host, lookup->port, &hints, &lookup->found);
     eventfd_write(lookup->ready, 1);
@@ -65,12 +65,12 @@ static void *lookup_run(void *argument)
 }
 
 /* NULL when there is no memory, descriptor or thread for it. */
-static struct lookup *lookup_start(const struct dial *dial)
+static struct dial_lookup *lookup_start(const struct dial *dial)
 {
-    struct lookup *lookup = calloc(1, sizeof *lookup);
+    struct dial_lookup *lookup = calloc(1, sizeof *lookup);
     if (lookup == NULL)
         return NULL;
-    *lookup = (struct lookup){.type = dial->type, .left = ATOMIC_FLAG_INIT};
+    *lookup = (struct dial_lookup){.type = dial->type, .left = ATOMIC_FLAG_INIT};
     memcpy(lookup->host, dial->host, sizeof lookup->host);
     memcpy(lookup->port, dial->port, sizeof lookup->port);
     lookup->ready = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

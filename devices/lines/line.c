@@ -70,10 +70,10 @@ bool line_hear(struct line *line, const char **why)
     }
 }
 
-enum verdict { MINE, ANOTHERS, WRONG };
+enum judgement { MINE, ANOTHERS, WRONG };
 
 /* By its number. */
-static enum verdict judge_id(const struct line *line, const struct frame *frame, const char **why)
+static enum judgement judge_id(const struct line *line, const struct frame *frame, const char **why)
 {
     if (frame->id == line->asked.id) {
         *why = "answer from another unit";
@@ -106,7 +106,7 @@ static void judge_probe(struct line *line, const struct frame *frame, bool refus
 }
 
 /* By its looks. What a read is answered by is owed by nobody else: see quiet(). */
-static enum verdict judge_looks(struct line *line, const struct frame *frame, const char **why)
+static enum judgement judge_looks(struct line *line, const struct frame *frame, const char **why)
 {
     const struct frame *asked = &line->asked;
     uint8_t function = frame->pdu[0] & FUNCTION;
@@ -140,7 +140,7 @@ static enum fault take_frames(struct line *line, uint8_t *reply, size_t *reply_s
 {
     struct frame frame;
     enum frame_state state = FRAME_WHOLE;
-    enum verdict verdict = ANOTHERS;
+    enum judgement verdict = ANOTHERS;
     const char *why = "";
     *answered = false;
     while (line->got > 0 && state == FRAME_WHOLE && verdict != WRONG) {

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum due { NAME, ASSIGNMENT, VALUE, SEPARATOR };
+enum expected { NAME, ASSIGNMENT, VALUE, SEPARATOR };
 
 static bool is_one_of(int kind, const char *kinds)
 {
@@ -24,7 +24,7 @@ static int bracket_of(const struct cfg_lexer *lexer, const struct cfg_word *word
 }
 
 /* What libconfig looks for at a word, by those before it. */
-static enum due due_at(const struct cfg_lexer *lexer, unsigned at)
+static enum expected due_at(const struct cfg_lexer *lexer, unsigned at)
 {
     const struct cfg_word *word = &lexer->words[at];
     int open = bracket_of(lexer, word), before = at > 0 ? word[-1].kind : ';';
@@ -102,7 +102,7 @@ unsigned cfg_hint(const struct cfg_lexer *lexer, unsigned at, char text[CFG_HINT
     char shown[40], open[CFG_HINT_MAX], from[320] = "";
     const struct cfg_word *word = &lexer->words[at];
     const struct cfg_source *source = word->source;
-    const enum due due = due_at(lexer, at);
+    const enum expected due = due_at(lexer, at);
     const char *what = show(word, shown), *hint;
     if (at + 1 == lexer->n_words && *lexer->error)
         what = "", hint = lexer->error;

@@ -16,29 +16,34 @@ static const char *const IDLE[] = {"hold", "release", NULL};
 enum { IDLE_HOLD, IDLE_RELEASE };
 
 /* The control group as written: with positive_is, which only turns a sign. */
-struct sheet {
+struct control_keys {
     struct device_control control;
     int positive_is, idle;
 };
 
 static const struct cfg_field CONTROL[] = {
     {.key = "ready_status", .kind = CFG_OTHER, .required = true},
-    {"min_kw", CFG_NUMBER, FIELD(sheet, control.min_kw), .required = true, .min = -1e6, .max = 1e6},
-    {"max_kw", CFG_NUMBER, FIELD(sheet, control.max_kw), .required = true, .min = -1e6, .max = 1e6},
-    {"positive_is", CFG_CHOICE, FIELD(sheet, positive_is), .required = true,
+    {"min_kw", CFG_NUMBER, FIELD(control_keys, control.min_kw), .required = true, .min = -1e6,
+     .max = 1e6},
+    {"max_kw", CFG_NUMBER, FIELD(control_keys, control.max_kw), .required = true, .min = -1e6,
+     .max = 1e6},
+    {"positive_is", CFG_CHOICE, FIELD(control_keys, positive_is), .required = true,
      .choices = POSITIVE_IS},
-    {"soe_min", CFG_NUMBER, FIELD(sheet, control.soe_min), .min = 0, .max = 100},
-    {"soe_max", CFG_NUMBER, FIELD(sheet, control.soe_max), .min = 0, .max = 100},
-    {"ttl", CFG_DURATION, FIELD(sheet, control.ttl_ns), .min = 0.1, .max = 86400},
-    {"max_clock_skew", CFG_DURATION, FIELD(sheet, control.max_clock_skew_ns), .min = 0,
+    {"soe_min", CFG_NUMBER, FIELD(control_keys, control.soe_min), .min = 0, .max = 100},
+    {"soe_max", CFG_NUMBER, FIELD(control_keys, control.soe_max), .min = 0, .max = 100},
+    {"ttl", CFG_DURATION, FIELD(control_keys, control.ttl_ns), .min = 0.1, .max = 86400},
+    {"max_clock_skew", CFG_DURATION, FIELD(control_keys, control.max_clock_skew_ns), .min = 0,
      .max = 3600},
-    {"allow_bare", CFG_BOOLEAN, FIELD(sheet, control.allow_bare)},
-    {"on_exit", CFG_CHOICE, FIELD(sheet, control.on_exit), .choices = ON_EXIT},
-    {"kw_per_block", CFG_NUMBER, FIELD(sheet, control.kw_per_block), .min = 1e-3, .max = 1e6},
-    {"max_step_kw", CFG_NUMBER, FIELD(sheet, control.max_step_kw), .min = 1e-3, .max = 1e6},
-    {"min_interval", CFG_DURATION, FIELD(sheet, control.min_interval_ns), .min = 0, .max = 86400},
-    {"command_source", CFG_INTEGER, FIELD(sheet, control.command_source), .min = 0, .max = 65535},
-    {"idle", CFG_CHOICE, FIELD(sheet, idle), .choices = IDLE},
+    {"allow_bare", CFG_BOOLEAN, FIELD(control_keys, control.allow_bare)},
+    {"on_exit", CFG_CHOICE, FIELD(control_keys, control.on_exit), .choices = ON_EXIT},
+    {"kw_per_block", CFG_NUMBER, FIELD(control_keys, control.kw_per_block), .min = 1e-3,
+     .max = 1e6},
+    {"max_step_kw", CFG_NUMBER, FIELD(control_keys, control.max_step_kw), .min = 1e-3, .max = 1e6},
+    {"min_interval", CFG_DURATION, FIELD(control_keys, control.min_interval_ns), .min = 0,
+     .max = 86400},
+    {"command_source", CFG_INTEGER, FIELD(control_keys, control.command_source), .min = 0,
+     .max = 65535},
+    {"idle", CFG_CHOICE, FIELD(control_keys, idle), .choices = IDLE},
     {.key = "status_labels", .kind = CFG_OTHER},
     {.key = "deadman", .kind = CFG_OTHER},
     CFG_END,
@@ -136,8 +141,8 @@ static void turn_setpoint(struct point *point)
 }
 
 /* Where the type says how it is commanded, it knows the sign, too. */
-static void check_sign(struct cfg *cfg, const struct cfg_setting *group, const struct sheet *sheet,
-                       const struct point *point)
+static void check_sign(struct cfg *cfg, const struct cfg_setting *group,
+                       const struct control_keys *sheet, const struct point *point)
 {
     const struct cfg_setting *key = cfg_member(group, "positive_is");
     const int own = point->made || point->scale > 0 ? POSITIVE_IS_DISCHARGE : POSITIVE_IS_CHARGE;
@@ -158,7 +163,7 @@ static enum codec_fit fits(const struct device *device, double kw)
 
 /* The setpoint's row speaks in kW, + discharging, within the site's limits. */
 static void limit_setpoint(struct cfg *cfg, const struct cfg_setting *group,
-                           const struct sheet *sheet, const struct device *device,
+                           const struct control_keys *sheet, const struct device *device,
                            struct point *point)
 {
     const double low = sheet->control.min_kw, high = sheet->control.max_kw;
@@ -210,7 +215,7 @@ static void check_soe(struct cfg *cfg, const struct cfg_setting *group, const st
 
 /* Finds the rows that the control sequence uses and fits them to the site. */
 static void bind_control(struct cfg *cfg, const struct cfg_setting *group, struct device *device,
-                         const struct sheet *sheet)
+                         const struct control_keys *sheet)
 {
     struct device_control *control = &device->control;
     uint16_t words[POINT_NUMBER_WORDS_MAX];
@@ -249,7 +254,7 @@ static void bind_control(struct cfg *cfg, const struct cfg_setting *group, struc
 /* Does so for a type that says how it is commanded. */
 static void bind_drive(struct cfg *cfg, const struct cfg_setting *group,
                        const struct cfg_setting *of_device, struct device *device,
-                       const struct sheet *sheet)
+                       const struct control_keys *sheet)
 {
     const struct drive *drive = &device->profile->drive;
     struct device_control *control = &device->control;
@@ -306,7 +311,7 @@ static void control_fields(const struct drive *drive,
             fields[n++] = (struct cfg_field){
                 .key = drive->keys[i],
                 .kind = CFG_NUMBER,
-                .offset = offsetof(struct sheet, control.drive.keys) + i * sizeof(double),
+                .offset = offsetof(struct control_keys, control.drive.keys) + i * sizeof(double),
             };
     }
     fields[n] = (struct cfg_field)CFG_END;
@@ -318,7 +323,7 @@ void device_control_read(struct cfg *cfg, const struct cfg_setting *of_device,
     const struct cfg_setting *group = cfg_member(of_device, "control");
     const struct drive *drive = &device->profile->drive;
     struct cfg_field fields[CONTROL_FIELDS + DRIVE_KEYS_MAX];
-    struct sheet sheet = {.control = device->control, .idle = -1};
+    struct control_keys sheet = {.control = device->control, .idle = -1};
     control_fields(drive, fields);
     bool good = cfg_read(cfg, group, fields, &sheet);
     const struct cfg_setting *deadman = cfg_member(group, "deadman");

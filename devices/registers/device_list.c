@@ -17,17 +17,20 @@ static const struct cfg_field LISTS[] = {
 };
 
 /* The texts and numbers of a device's own group. */
-struct head {
+struct device_keys {
     char id[DEVICE_ID_MAX + 1], name[DEVICE_NAME_MAX + 1], type[POINT_NAME_MAX + 1];
     int64_t poll_ns, longest_silence_ns;
 };
 
 static const struct cfg_field HEAD[] = {
-    {"id", CFG_TEXT, FIELD(head, id), .size = DEVICE_ID_MAX + 1, .required = true, .min = 1},
-    {"name", CFG_TEXT, FIELD(head, name), .size = DEVICE_NAME_MAX + 1, .required = true, .min = 1},
-    {"type", CFG_TEXT, FIELD(head, type), .size = POINT_NAME_MAX + 1, .required = true, .min = 1},
-    {"poll", CFG_DURATION, FIELD(head, poll_ns), .min = 0.01, .max = 3600},
-    {"longest_silence", CFG_DURATION, FIELD(head, longest_silence_ns), .min = 0.01, .max = 86400},
+    {"id", CFG_TEXT, FIELD(device_keys, id), .size = DEVICE_ID_MAX + 1, .required = true, .min = 1},
+    {"name", CFG_TEXT, FIELD(device_keys, name), .size = DEVICE_NAME_MAX + 1, .required = true,
+     .min = 1},
+    {"type", CFG_TEXT, FIELD(device_keys, type), .size = POINT_NAME_MAX + 1, .required = true,
+     .min = 1},
+    {"poll", CFG_DURATION, FIELD(device_keys, poll_ns), .min = 0.01, .max = 3600},
+    {"longest_silence", CFG_DURATION, FIELD(device_keys, longest_silence_ns), .min = 0.01,
+     .max = 86400},
     {.key = "modbus", .kind = CFG_OTHER, .required = true},
     {.key = "control", .kind = CFG_OTHER},
     {.key = "points", .kind = CFG_OTHER},
@@ -152,7 +155,7 @@ static void assign_pollers(struct device_list *list)
 static void read_device(struct cfg *cfg, const struct cfg_setting *group, bool battery,
                         const char *const *directories, struct device_list *list)
 {
-    struct head head = {.poll_ns = 1000000000};
+    struct device_keys head = {.poll_ns = 1000000000};
     struct device *device = &list->devices[list->n_devices++];
     cfg_read(cfg, group, HEAD, &head);
     if (!cfg_is_group(group))

@@ -21,7 +21,7 @@ struct plan {
     uint64_t scans;
     struct sunspec models;
     unsigned n;
-    struct place {
+    struct planned_point {
         unsigned point;   /* index of the device's point */
         uint32_t address; /* where it is on this device */
         bool missing;     /* of a model that was not found */
@@ -58,7 +58,8 @@ static bool is_due(const struct plan *plan, unsigned position, uint64_t scan)
 
 /* ---- the points in their order ---- */
 
-static bool is_before(const struct plan *plan, const struct place *a, const struct place *b)
+static bool is_before(const struct plan *plan, const struct planned_point *a,
+                      const struct planned_point *b)
 {
     enum point_table one = plan->device->points[a->point].table;
     enum point_table other = plan->device->points[b->point].table;
@@ -68,7 +69,7 @@ static bool is_before(const struct plan *plan, const struct place *a, const stru
 /* Puts the last of the first `n` places where it belongs. */
 static void insert(struct plan *plan, unsigned n)
 {
-    struct place place = plan->places[n - 1];
+    struct planned_point place = plan->places[n - 1];
     unsigned position = n - 1;
     for (; position > 0 && is_before(plan, &place, &plan->places[position - 1]); position--)
         plan->places[position] = plan->places[position - 1];
@@ -79,9 +80,9 @@ static void insert(struct plan *plan, unsigned n)
 static void settle(struct plan *plan)
 {
     for (unsigned i = 0; i < plan->n; i++) {
-        struct place *place = &plan->places[i];
+        struct planned_point *place = &plan->places[i];
         const struct point *point = at(plan, i);
-        *place = (struct place){.point = place->point, .address = point->address};
+        *place = (struct planned_point){.point = place->point, .address = point->address};
         if (!point->model)
             continue;
         const struct sunspec_model *model = sunspec_find(&plan->models, point->model);
@@ -134,7 +135,7 @@ static bool is_wanted(const struct device *device, const bool *wanted, unsigned 
 
 struct plan *plan_new(const struct device *device, const bool *wanted)
 {
-    struct plan *plan = calloc(1, sizeof *plan + device->n_points * sizeof(struct place));
+    struct plan *plan = calloc(1, sizeof *plan + device->n_points * sizeof(struct planned_point));
     if (!plan)
         return NULL;
     plan->device = device;
@@ -296,7 +297,7 @@ static bool cut(struct plan *plan, const struct plan_block *block, enum cut kind
         return false;
     doubt(plan, block->first);
     doubt(plan, block->end);
-    struct place *place = &plan->places[best];
+    struct planned_point *place = &plan->places[best];
     place->cut = kind;
     place->whole_count = block->count;
     place->silences = plan->places[block->first].silences; /* both are suspect */
@@ -326,7 +327,7 @@ static unsigned patience(const struct plan *plan)
 
 bool plan_note_silence(struct plan *plan, const struct plan_block *block)
 {
-    struct place *place = &plan->places[block->first];
+    struct planned_point *place = &plan->places[block->first];
     const unsigned enough = patience(plan);
     unsigned strikes = 0;
     for (unsigned i = block->first + 1; i < block->end; i++)
@@ -373,7 +374,7 @@ bool plan_begin(struct plan *plan, unsigned *from)
  * see whether the whole answers; or it has been seen often enough that it does not. */
 static void judge_cut(struct plan *plan, unsigned position, const struct value *values)
 {
-    struct place *place = &plan->places[position];
+    struct planned_point *place = &plan->places[position];
     const struct value *before = &values[plan->places[position - 1].point];
     const struct value *after = &values[place->point];
     if (before->state == VALUE_ABSENT || after->state == VALUE_ABSENT ||
@@ -390,7 +391,7 @@ static bool note_faults(struct plan *plan, const struct value *values)
 {
     bool any = false;
     for (unsigned i = 0; i < plan->n; i++) {
-        struct place *place = &plan->places[i];
+        struct planned_point *place = &plan->places[i];
         const struct value *value = &values[place->point];
         enum fault fault = value->state == VALUE_FAULT ? (enum fault)value->fault : FAULT_NONE;
         bool own = fault_is_exception(fault) || fault_is_silence(fault);
@@ -446,8 +447,8 @@ static const char *show_range(char text[64], enum point_table table, unsigned fr
 
 static bool explain_cut(const struct plan *plan, unsigned position, char *text)
 {
-    const struct place *place = &plan->places[position];
-    const struct place *before = &plan->places[position - 1];
+    const struct planned_point *place = &plan->places[position];
+    const struct planned_point *before = &plan->places[position - 1];
     unsigned from = end_of(plan, position - 1), to = begin_of(plan, position);
     char range[64];
     if (place->cut != CUT_FOR_GOOD || before->fault != FAULT_NONE || place->fault != FAULT_NONE)
@@ -467,7 +468,7 @@ static bool explain_cut(const struct plan *plan, unsigned position, char *text)
 }
 
 /* What will stay so, unless the configuration or the device changes. */
-static bool is_lasting(const struct place *place)
+static bool is_lasting(const struct planned_point *place)
 {
     return place->fault == FAULT_ILLEGAL_FUNCTION || place->fault == FAULT_ILLEGAL_ADDRESS ||
            place->fault == FAULT_ILLEGAL_VALUE ||
@@ -498,7 +499,7 @@ static bool explain_points(struct plan *plan, unsigned position, char *text)
 bool plan_explain(struct plan *plan, char text[PLAN_EXPLANATION_MAX])
 {
     for (unsigned i = 0; plan->learned && i < plan->n; i++) {
-        struct place *place = &plan->places[i];
+        struct planned_point *place = &plan->places[i];
         if (!place->told &&
             ((i > 0 && explain_cut(plan, i, text)) || explain_points(plan, i, text))) {
             place->told = true;

@@ -10,7 +10,7 @@
 #define FIELD(structure, member) .offset = offsetof(struct structure, member)
 
 /* The whole file's defaults for its rows, and the struct profile's numbers. */
-struct head {
+struct profile_keys {
     char manufacturer[64];
     char model[64];
     struct row_defaults rows;
@@ -18,13 +18,13 @@ struct head {
 };
 
 static const struct cfg_field HEAD[] = {
-    {"manufacturer", CFG_TEXT, FIELD(head, manufacturer), .size = 64},
-    {"model", CFG_TEXT, FIELD(head, model), .size = 64},
-    {"word_order", CFG_CHOICE, FIELD(head, rows.order), .choices = point_order_words},
-    {"function", CFG_INTEGER, FIELD(head, rows.function), .min = 1, .max = 4},
-    {"max_registers", CFG_INTEGER, FIELD(head, max_registers), .min = 1, .max = 125},
-    {"max_gap", CFG_INTEGER, FIELD(head, max_gap), .min = 0, .max = 125},
-    {"sunspec_model", CFG_INTEGER, FIELD(head, rows.sunspec_model), .min = 1, .max = 65534},
+    {"manufacturer", CFG_TEXT, FIELD(profile_keys, manufacturer), .size = 64},
+    {"model", CFG_TEXT, FIELD(profile_keys, model), .size = 64},
+    {"word_order", CFG_CHOICE, FIELD(profile_keys, rows.order), .choices = point_order_words},
+    {"function", CFG_INTEGER, FIELD(profile_keys, rows.function), .min = 1, .max = 4},
+    {"max_registers", CFG_INTEGER, FIELD(profile_keys, max_registers), .min = 1, .max = 125},
+    {"max_gap", CFG_INTEGER, FIELD(profile_keys, max_gap), .min = 0, .max = 125},
+    {"sunspec_model", CFG_INTEGER, FIELD(profile_keys, rows.sunspec_model), .min = 1, .max = 65534},
     {.key = "unreadable", .kind = CFG_OTHER},
     {"points", CFG_OTHER, .required = true},
     {.key = "control", .kind = CFG_OTHER},
@@ -81,8 +81,8 @@ static void check_name(struct cfg *cfg, const struct cfg_setting *group,
 }
 
 /* A row with a mistake is judged as far as it was understood: one run shows them all. */
-static void read_point(struct cfg *cfg, const struct cfg_setting *group, const struct head *head,
-                       struct profile *profile)
+static void read_point(struct cfg *cfg, const struct cfg_setting *group,
+                       const struct profile_keys *head, struct profile *profile)
 {
     if (!row_read(cfg, group, &head->rows, &profile->points[profile->n_points]))
         return;
@@ -129,8 +129,8 @@ static void bind_scale(struct cfg *cfg, const struct cfg_setting *group, struct 
     scale->every = (uint8_t)common_divisor(scale->every, point->every);
 }
 
-static void read_points(struct cfg *cfg, const struct cfg_setting *list, const struct head *head,
-                        struct profile *profile)
+static void read_points(struct cfg *cfg, const struct cfg_setting *list,
+                        const struct profile_keys *head, struct profile *profile)
 {
     unsigned n = cfg_is_list(list) ? cfg_length(list) : 0;
     if (n < 1 || n > PROFILE_ROWS_MAX) {
@@ -155,8 +155,8 @@ static void read_points(struct cfg *cfg, const struct cfg_setting *list, const s
     }
 }
 
-static void read_ranges(struct cfg *cfg, const struct cfg_setting *list, const struct head *head,
-                        struct profile *profile)
+static void read_ranges(struct cfg *cfg, const struct cfg_setting *list,
+                        const struct profile_keys *head, struct profile *profile)
 {
     unsigned n = cfg_is_list(list) ? cfg_length(list) : 0;
     if (!cfg_is_list(list) || n > PROFILE_RANGES_MAX) {
@@ -182,7 +182,7 @@ static void read_ranges(struct cfg *cfg, const struct cfg_setting *list, const s
 
 static void read_root(struct cfg *cfg, const struct cfg_setting *root, struct profile *profile)
 {
-    struct head head = {
+    struct profile_keys head = {
         .rows.function = POINT_HOLDING,
         .max_registers = 125,
         .max_gap = 60,

@@ -209,9 +209,9 @@ static void read_smallest(struct conf *conf)
 
 /* The structures that the fields fill, with what holds without a key. */
 static struct conf conf_defaults;
-static struct head head_defaults;
+static struct device_keys head_defaults;
 static struct device_modbus modbus_defaults;
-static struct sheet sheet_defaults;
+static struct control_keys sheet_defaults;
 
 static const struct {
     const char *heading; /* of the page */
@@ -247,9 +247,9 @@ static void test_every_key_is_described(void **state)
     read_smallest(&conf_defaults);
     const struct device *device = &conf_defaults.devices.devices[0];
     head_defaults =
-        (struct head){.poll_ns = device->poll_ns, .longest_silence_ns = device->longest_silence_ns};
+        (struct device_keys){.poll_ns = device->poll_ns, .longest_silence_ns = device->longest_silence_ns};
     modbus_defaults = device->modbus;
-    sheet_defaults = (struct sheet){.control = device->control, .idle = -1};
+    sheet_defaults = (struct control_keys){.control = device->control, .idle = -1};
     FILE *out = open_memstream(&expected, &size);
     assert_non_null(out);
     for (size_t i = 0; i < N_GROUPS; i++) {
