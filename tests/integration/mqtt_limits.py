@@ -12,6 +12,7 @@ from hostile_broker import (CLOSE, MAXIMUM_PACKET_SIZE, MAXIMUM_QOS, RECEIVE_MAX
 
 BATTERY, METER = "flux/demo/Site-BESS-01", "flux/demo/Grid-Meter"
 SMALL = 750  # bytes: the health, a battery's sample and its outcome fit, a large meter's do not
+LARGE = 450  # bytes: a battery's sample and its outcome are no larger, its info and a meter's are
 
 
 class Limits(flux.Test):
@@ -204,7 +205,7 @@ class Limits(flux.Test):
     def ends_on_large(self, ending, version):
         class Fragile(HostileBroker):
             def puback(self, session, message):
-                return ending if message.size > SMALL and session.is_bridge else 0
+                return ending if message.size > LARGE and session.is_bridge else 0
 
         self.rig(Fragile(), mqtt={"version": version})
         self.flux.wait_log("no session with the broker: the broker ends the session on a message "
