@@ -924,6 +924,9 @@ static void go_on(struct battery *battery, struct link *link)
 void battery_step(struct battery *battery, struct link *link)
 {
     tend_schedule(battery);
+    if (battery->driver != NULL)
+        driver_see_time(battery->driver, clock_mono_ns());
+    tell_lost(battery);
     /* To begin may open the link, which may take a while: no more in that step. */
     if (battery_beats(battery))
         beat(battery, link);
@@ -1121,6 +1124,12 @@ void battery_leave(struct battery *battery)
         tell(battery, &outcome);
     }
     fallback_leave(&battery->fallback, device);
+    /* A battery that is not held is not taken over to be left alone. */
+    if (battery->driver != NULL && battery->fallback.state == FALLBACK_WRITES &&
+        (driver_state(battery->driver) == CONTROL_LOST ||
+         (driver_state(battery->driver) == CONTROL_IDLE &&
+          battery->fallback.deadman.state == DEADMAN_IDLE)))
+        battery->fallback.state = FALLBACK_LEAVES;
 }
 
 bool battery_has_left(const struct battery *battery)

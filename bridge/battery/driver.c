@@ -25,6 +25,7 @@ struct driver {
     bool engages;      /* with `wanted`: the battery is taken over for it */
     struct aim next;   /* begun, and nothing of it is written yet */
     bool next_engages, writing;
+    bool begun;
     int64_t begun_ns;
     bool half;            /* something was written since it was last known where it stands */
     char why[DETAIL_MAX]; /* of LOST */
@@ -212,9 +213,10 @@ static bool has_stopped(const struct driver *driver, int64_t now_ns)
            (double)(now_ns - driver->beat_ns) >= timeout_s * 1e9;
 }
 
-static void look_at_time(struct driver *driver, int64_t now_ns)
+void driver_see_time(struct driver *driver, int64_t now_ns)
 {
-    if (driver->state != CONTROL_HELD || !has_stopped(driver, now_ns))
+    /* What has begun has looked at that. */
+    if (driver->begun || driver->state != CONTROL_HELD || !has_stopped(driver, now_ns))
         return;
     (void)snprintf(driver->why, sizeof(driver->why),
                    "no keepalive has reached it for its device_timeout of %g s: it has stopped",
@@ -225,7 +227,7 @@ static void look_at_time(struct driver *driver, int64_t now_ns)
 /* Judges what is held by values that were read. */
 static void look_at(struct driver *driver, const struct value *values, int64_t now_ns)
 {
-    look_at_time(driver, now_ns);
+    driver_see_time(driver, now_ns);
     if (driver->state != CONTROL_HELD || !script_is_read(&driver->held.proofs, values))
         return;
     const struct script_proof *proof =
@@ -255,17 +257,22 @@ const struct point *driver_begin(struct driver *driver, double kw, const struct 
     if (values != NULL)
         look_at(driver, values, now_ns);
     else
-        look_at_time(driver, now_ns);
+        driver_see_time(driver, now_ns);
     driver_beat_cancel(driver);
     choose_beat(driver, values);
     driver->next_engages = driver->state != CONTROL_HELD;
     driver->writing = false;
+    driver->begun = true;
     driver->begun_ns = now_ns;
     driver->next.known = false;
     driver->next.kw = kw;
     script_prove(driver->device, SCRIPT_SET, kw, values, &driver->next.proofs);
-    return script_make(driver->device, driver->next_engages ? SCRIPT_ENGAGE : SCRIPT_SET, kw,
-                       values, driver->beat, script);
+    const struct point *misfit =
+        script_make(driver->device, driver->next_engages ? SCRIPT_ENGAGE : SCRIPT_SET, kw, values,
+                    driver->beat, script);
+    if (values == NULL || script_is_engaged(driver->device, values))
+        script_beat_last(script);
+    return misfit;
 }
 
 void driver_begin_release(struct driver *driver, struct script *script)
@@ -341,7 +348,7 @@ void driver_owe_release(struct driver *driver, int64_t now_ns)
 void driver_end(struct driver *driver, const struct driver_end *end)
 {
     const struct command *command = &end->outcome->command;
-    driver->writing = false;
+    driver->writing = driver->begun = false;
     if (end->outcome->kind == OUTCOME_CONFIRMED) {
         hold(driver, command);
         return;
@@ -522,7 +529,7 @@ bool driver_beat(struct driver *driver, struct link *link, int64_t end_ns, int64
     const int64_t begun_ns = clock_mono_ns();
     bool late = false;
     *silence_ns = 0;
-    look_at_time(driver, begun_ns);
+    driver_see_time(driver, begun_ns);
     if (!beats(driver, end_ns)) {
         driver_beat_cancel(driver);
         return false;

@@ -69,6 +69,9 @@ void driver_end_release(struct driver *driver, bool released, int64_t retry_ns);
 /* A poll has read these values. */
 void driver_see(struct driver *driver, const struct value *values, int64_t now_ns);
 
+/* Time has gone on: without a sign of life for its timeout it has stopped by itself. */
+void driver_see_time(struct driver *driver, int64_t now_ns);
+
 /* Whether the battery has left what it was told, since the last time this was asked: then
  * *lost is to be told. */
 bool driver_take_lost(struct driver *driver, struct outcome *lost);

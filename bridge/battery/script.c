@@ -96,7 +96,8 @@ static const struct point *add_list(const struct device *device, const struct dr
             return &device->points[write->point];
         struct script_step *step = &script->steps[script->n - 1];
         step->carries = step->carries || is_power(write) || write->when != DRIVE_ALWAYS;
-        step->beats = step->beats || write->value == DRIVE_BEAT;
+        step->beats =
+            write->value == DRIVE_BEAT && step->count == point_width(&device->points[write->point]);
         begun = true;
     }
     return NULL;
@@ -128,6 +129,22 @@ const struct point *script_make(const struct device *device, enum script_list li
             return misfit;
     }
     return NULL;
+}
+
+void script_beat_last(struct script *script)
+{
+    unsigned last = script->n;
+    for (unsigned i = 0; i < script->n; i++)
+        last = script->steps[i].carries ? i : last;
+    for (unsigned i = 0; last < script->n && i < last; i++) {
+        if (!script->steps[i].beats)
+            continue;
+        const struct script_step beat = script->steps[i];
+        for (unsigned k = i; k < last; k++)
+            script->steps[k] = script->steps[k + 1];
+        script->steps[last--] = beat;
+        i--;
+    }
 }
 
 /* ---- what must read back ---- */

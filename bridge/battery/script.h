@@ -20,8 +20,9 @@ struct script_step {
     enum point_table table;
     uint16_t address, count;
     bool multiple;
-    bool carries; /* the setpoint, or what tells its direction */
-    bool beats;   /* the keepalive's value is in it */
+    bool carries;  /* the setpoint, or what tells its direction */
+    bool beats;    /* the keepalive's value, and nothing else */
+    bool prepares; /* a point that `set` writes, too: what it does from before must not go on */
     unsigned point;
     double number; /* of its first row, for people */
     uint16_t words[SCRIPT_WORDS_MAX];
@@ -52,6 +53,10 @@ struct script_proofs {
  * its list has it already. Returns NULL, or the row that cannot be written so. */
 const struct point *script_make(const struct device *device, enum script_list list, double kw,
                                 const struct value *values, unsigned beat, struct script *script);
+
+/* Moves the keepalive behind the setpoint. To a battery that may be running a keepalive is
+ * a sign to go on, which must not come before it has taken what it is told now. */
+void script_beat_last(struct script *script);
 
 /* What must read back once the setpoint is written; of a release: what it wrote. */
 void script_prove(const struct device *device, enum script_list list, double kw,

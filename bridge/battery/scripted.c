@@ -30,6 +30,7 @@ const struct point *scripted_begin(struct scripted *scripted, enum scripted_kind
     scripted->at = 0;
     scripted->state = SCRIPTED_WRITES;
     scripted->wrote = scripted->counted = scripted->carried = scripted->missed = false;
+    scripted->spoiled = false;
     scripted->refused = FAULT_NONE;
     scripted->until_ns = scripted->pause_ns = 0;
     if (kind == SCRIPTED_RELEASE)
@@ -77,6 +78,7 @@ static void go_on_after(struct scripted *scripted, unsigned at, enum fault fault
     if (!scripted->missed || (refused && scripted->refused == FAULT_NONE))
         explain(scripted, at, fault);
     scripted->missed = true;
+    scripted->spoiled = scripted->spoiled || scripted->script.steps[at].carries;
     if (refused && scripted->refused == FAULT_NONE)
         scripted->refused = fault;
     if (scripted->kind == SCRIPTED_SETPOINT && (refused || !scripted->carried)) {
@@ -84,10 +86,13 @@ static void go_on_after(struct scripted *scripted, unsigned at, enum fault fault
         end(scripted, OUTCOME_FAILED); /* of the value nothing is written, or it is refused */
     } else if (scripted->kind == SCRIPTED_SETPOINT) {
         begin_reading(scripted);
+    } else if (scripted->kind == SCRIPTED_STOP && scripted->spoiled) {
+        /* Neither is a battery taken over that would do what stands there from before, nor
+         * one kept going. */
+        scripted->at = scripted->script.n;
     } else if (scripted->kind == SCRIPTED_STOP && !refused) {
         /* Nobody answers: only what counts is tried still, and once. */
-        while (scripted->at < scripted->script.n &&
-               (scripted->carried || !scripted->script.steps[scripted->at].carries))
+        while (scripted->at < scripted->script.n && !scripted->script.steps[scripted->at].carries)
             scripted->at++;
     }
 }
@@ -111,7 +116,7 @@ static void write_next(struct scripted *scripted, struct link *link, enum fault 
         modbus->timeout_ns);
     if (scripted->kind != SCRIPTED_RELEASE)
         driver_note(scripted->driver, step, now_ns, *fault);
-    if (!is_refused(*fault) && !(step->beats && step->count == 1))
+    if (!is_refused(*fault) && !step->beats)
         scripted->counted = true;
     if (*fault != FAULT_NONE && *fault != FAULT_ACKNOWLEDGE)
         go_on_after(scripted, at, *fault);

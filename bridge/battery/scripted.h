@@ -22,6 +22,7 @@ struct scripted {
     bool counted;               /* more than the keepalive was */
     bool carried;               /* the setpoint was */
     bool missed;                /* a request got no answer, or was refused */
+    bool spoiled;               /* one of those that carry the setpoint */
     enum fault refused;         /* the first that was refused */
     int64_t until_ns, pause_ns; /* read back until then, and not before */
 };

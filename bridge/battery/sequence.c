@@ -206,6 +206,10 @@ static void begin_script(struct sequence *sequence, enum scripted_kind kind,
                        "of is not known",
                        misfit->name, outcome->command.value);
         sequence_refuse(sequence, REASON_OFF_STEP, outcome->detail);
+    } else if (driver_state(sequence->scripted.driver) == CONTROL_LOST &&
+               (outcome->command.author == AUTHOR_DEADMAN ||
+                outcome->command.author == AUTHOR_EXIT)) {
+        end(sequence, OUTCOME_SUPERSEDED); /* what it was for is held no more */
     } else if (sequence->judge_only) {
         end(sequence, OUTCOME_REFUSED);
     } else {
