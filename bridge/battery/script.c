@@ -96,6 +96,9 @@ static const struct point *add_list(const struct device *device, const struct dr
             return &device->points[write->point];
         struct script_step *step = &script->steps[script->n - 1];
         step->carries = step->carries || is_power(write) || write->when != DRIVE_ALWAYS;
+        for (unsigned k = 0; k < drive->set.n; k++)
+            step->prepares = step->prepares || (write->value != DRIVE_BEAT &&
+                                                drive->set.writes[k].point == write->point);
         step->beats =
             write->value == DRIVE_BEAT && step->count == point_width(&device->points[write->point]);
         begun = true;

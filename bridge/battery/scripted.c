@@ -78,7 +78,8 @@ static void go_on_after(struct scripted *scripted, unsigned at, enum fault fault
     if (!scripted->missed || (refused && scripted->refused == FAULT_NONE))
         explain(scripted, at, fault);
     scripted->missed = true;
-    scripted->spoiled = scripted->spoiled || scripted->script.steps[at].carries;
+    scripted->spoiled = scripted->spoiled || scripted->script.steps[at].carries ||
+                        (refused && scripted->script.steps[at].prepares);
     if (refused && scripted->refused == FAULT_NONE)
         scripted->refused = fault;
     if (scripted->kind == SCRIPTED_SETPOINT && (refused || !scripted->carried)) {

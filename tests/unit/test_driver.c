@@ -121,7 +121,7 @@ static void direction_and_size(void **state)
     bed_put(&bed, "a", -4.5);
     bed_run(&bed, 100 * MS);
     bed_assert(&bed, "a", OUTCOME_CONFIRMED);
-    assert_string_equal(writes(), "06:13049=0002 13050=00AA1194");
+    assert_string_equal(writes(), "06:13050=00CC 06:13049=0002 13050=00AA1194");
     bed_put(&bed, "b", 2);
     bed_run(&bed, 10 * S); /* it needs no keepalive */
     bed_assert(&bed, "b", OUTCOME_CONFIRMED);

@@ -232,7 +232,9 @@ static void told(void *context, const struct outcome *outcome)
     }
     if (outcome->kind == OUTCOME_CONFIRMED) {
         model.lost_at = UINT64_MAX;
-        model.stop_open = model.stop_open && outcome->command.value != 0.0;
+        if (outcome->command.value == 0.0 &&
+            (uint64_t)atoll(outcome->command.id) >= model.last_stop)
+            model.stop_open = false;
     }
     if (outcome->kind == OUTCOME_CONFIRMED && !outcome->correction) {
         if (power() != (int)lround(outcome->command.value * 1000))
