@@ -24,6 +24,7 @@ struct reload {
     int64_t slice_ns;
     bool *anew;   /* by device: it is begun or ended anew */
     bool *others; /* by device: of these, it is not what it was called before */
+    bool retells; /* bridge/info has another checksum, if nothing else */
     bool *empty;  /* by poller: halted, since it has no device now */
     /* While it is halted; NULL = it is not. */
     struct halt *subscriber, *publisher, *spooler, *http;
@@ -226,6 +227,7 @@ static void exchange_groups(struct reload *reload)
 {
     struct conf *conf = reload->parts->conf;
     const struct conf *after = reload->after;
+    memcpy(conf->sha256, after->sha256, sizeof(conf->sha256));
     if (reload->change.groups[CONF_MQTT])
         conf->mqtt = after->mqtt;
     memcpy(conf->http_listen, after->http_listen, sizeof(conf->http_listen));
@@ -282,7 +284,10 @@ static bool make_mailboxes(struct reload *reload)
 static bool renew_edge(struct reload *reload)
 {
     struct parts *parts = reload->parts;
-    if (parts->edge == NULL)
+    bool anew = reload->change.groups[CONF_MQTT];
+    for (unsigned i = 0; i < reload->change.n_devices; i++)
+        anew = anew || reload->anew[i];
+    if (parts->edge == NULL || !anew)
         return true;
     if (reload->publisher != NULL)
         edge_farewell(parts->edge, clock_mono_ns() + FAREWELL_NS);
@@ -479,7 +484,8 @@ static bool apply(struct parts *parts, struct conf *after, int64_t watchdog_ns)
         change_tell(parts->conf, after, &reload.change, say, NULL);
         memcpy(parts->conf->hashes, after->hashes, sizeof(after->hashes));
         parts->conf->log_level = after->log_level;
-        good = !change_is_any(&reload.change) || take_over(&reload);
+        reload.retells = strcmp(parts->conf->sha256, after->sha256) != 0;
+        good = !(reload.retells || change_is_any(&reload.change)) || take_over(&reload);
         log_info("reloaded level=%s", log_level_words[parts->conf->log_level]);
     }
     change_free(&reload.change);

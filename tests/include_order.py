@@ -29,7 +29,7 @@ ROOMS = {
     "bridge/commands":
         "mailbox inbox audit_file recent last_outcomes audit answered answers subscriber",
     "bridge/telemetry": "agenda due on_change energy latest polled poller",
-    "bridge/mqtt": "limits flights address credentials nap mqtt cause lookup session sessions arrival",
+    "bridge/mqtt": "limits flights address certificate credentials nap mqtt cause lookup session sessions arrival",
     "bridge/publish":
         "node_metrics births node_post node_answers node_history node_flow primary_host "
         "node_commands ha_units ha_page ha_commands ha_document documents announce edge publisher",

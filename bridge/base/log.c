@@ -1,6 +1,7 @@
 #include "bridge/base/log.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -17,6 +18,29 @@ enum { LOG_LINE_MAX = 1024 };
 const char *const log_level_words[] = {"error", "warning", "info", "debug", NULL};
 
 static atomic_int log_level = LOG_LEVEL_INFO;
+
+static struct {
+    pthread_mutex_t mutex;
+    char text[LOG_TEXT_MAX + 1];
+} last_error = {.mutex = PTHREAD_MUTEX_INITIALIZER};
+
+bool log_last_error(char text[LOG_TEXT_MAX + 1])
+{
+    pthread_mutex_lock(&last_error.mutex);
+    memcpy(text, last_error.text, sizeof(last_error.text));
+    pthread_mutex_unlock(&last_error.mutex);
+    return text[0] != '\0';
+}
+
+static void keep_error(const char *text, size_t length)
+{
+    if (length > LOG_TEXT_MAX)
+        length = LOG_TEXT_MAX;
+    pthread_mutex_lock(&last_error.mutex);
+    memcpy(last_error.text, text, length);
+    last_error.text[length] = '\0';
+    pthread_mutex_unlock(&last_error.mutex);
+}
 
 void log_set_level(enum log_level level)
 {
@@ -84,6 +108,8 @@ static void log_line(enum log_level level, const char *format, va_list arguments
     for (size_t i = 0; i < length; i++)
         if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f)
             text[i] = '?';
+    if (level == LOG_LEVEL_ERROR)
+        keep_error(text, length);
     text[length] = '\n';
     /* Nobody is left to be told when stderr is gone. */
     ssize_t written = write(STDERR_FILENO, line, prefix + length + 1);

@@ -9,9 +9,15 @@
 #ifndef BRIDGE_BASE_LOG_H
 #define BRIDGE_BASE_LOG_H
 
+#include <stdbool.h>
+
 enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
 
 extern const char *const log_level_words[]; /* "error" ... "debug", NULL */
+
+/* The last line that was logged as an error, without its time; false when none was. */
+enum { LOG_TEXT_MAX = 1023 };
+bool log_last_error(char text[LOG_TEXT_MAX + 1]);
 
 void log_set_level(enum log_level level);
 

@@ -37,4 +37,6 @@ void health_renew(struct health *health, unsigned device)
     atomic_store(&counters->duration_us, 0);
     atomic_store(&counters->last_good_ns, 0);
     atomic_store(&counters->schedule, 0);
+    atomic_store(&counters->control, CONTROL_NONE);
+    atomic_store(&counters->beats_late, 0);
 }

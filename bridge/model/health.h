@@ -42,6 +42,7 @@ struct health {
     atomic_uint_fast64_t commands;     /* messages on a command topic */
     atomic_uint_fast64_t outcomes[OUTCOME_COUNT];
     atomic_uint_fast64_t refusals[REASON_COUNT];
+    _Atomic int64_t certificate_end_ms;  /* UTC, of the one that ends first; 0 = there is none */
     atomic_bool stuck;                   /* a thread has stopped moving */
     atomic_uint_fast64_t clock_jumps;    /* of UTC against the monotonic clock */
     _Atomic int64_t unsynchronised_ns;   /* monotonic: UTC is, since then; 0 = it is not */
@@ -53,6 +54,7 @@ struct health {
 struct outbox_depth {
     uint64_t waiting;   /* samples not yet acknowledged, in flight included */
     uint64_t backlog;   /* of these: backlog */
+    int64_t oldest_ms;  /* how long the oldest of all has waited to be acknowledged */
     uint64_t outcomes;  /* not yet acknowledged, in flight included */
     uint64_t dropped;   /* samples dropped or set aside since start, all devices */
     uint64_t set_aside; /* samples and outcomes that cannot be sent, since start */

@@ -236,6 +236,12 @@ static bool unpack_values(const struct layout *layout, const unsigned char *at,
     return at == end;
 }
 
+int64_t sample_packed_ts_ms(const unsigned char *bytes, size_t size)
+{
+    const unsigned char *at = bytes + 2; /* behind version and flags */
+    return size >= HEAD && bytes[0] == VERSION ? (int64_t)take(&at, 8) : 0;
+}
+
 bool sample_unpack(const struct layout *layout, const unsigned char *bytes, size_t size,
                    struct sample *sample, struct value *values)
 {

@@ -68,6 +68,9 @@ size_t sample_packed_most(const struct device *device);
 /* Returns its length; 0 when it does not fit. */
 size_t sample_pack(const struct sample *sample, unsigned char *bytes, size_t size);
 
+/* Of a packed one, its ts_ms alone; 0 when it is none. */
+int64_t sample_packed_ts_ms(const unsigned char *bytes, size_t size);
+
 /* Takes it apart again: `values` has room for the layout's points. False when the
  * bytes are no sample of this layout: *sample is untouched then. */
 bool sample_unpack(const struct layout *layout, const unsigned char *bytes, size_t size,

@@ -49,9 +49,15 @@ static void on_disconnect_packet(void *context, MQTTProperties *properties,
     struct mqtt *mqtt = context;
     char why[MQTT_WHY_MAX], reason[MQTT_WHY_MAX];
     struct mqtt_end end = {.why = why};
-    (void)properties;
+    const MQTTProperty *told =
+        MQTTProperties_getProperty(properties, MQTTPROPERTY_CODE_REASON_STRING);
+    const int n = told != NULL ? told->value.data.len : 0;
     if (code == MQTTREASONCODE_SESSION_TAKEN_OVER) {
-        snprintf(why, sizeof(why), "another client uses the client id %.100s", mqtt->client_id);
+        char own[MQTT_OWN_MAX];
+        mqtt_own_address(mqtt, own);
+        snprintf(why, sizeof(why), "another client uses the client id %.60s (we are at %s)%s%.*s",
+                 mqtt->client_id, own, n > 0 ? ", the broker says: " : "", n,
+                 n > 0 ? told->value.data.data : "");
     } else {
         mqtt_reason_words(code, reason);
         snprintf(why, sizeof(why), "closed by the broker: %.100s", reason);

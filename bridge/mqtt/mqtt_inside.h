@@ -17,6 +17,10 @@
 
 enum { MQTT_CONNECT_TIMEOUT_S = 10 };
 
+/* Our own end of the connections to the broker, numeric. */
+enum { MQTT_OWN_MAX = 64 };
+void mqtt_own_address(const struct mqtt *mqtt, char text[MQTT_OWN_MAX]);
+
 /* In IDLE the callbacks of the old handle are ignored. */
 enum mqtt_state { IDLE, CONNECTING, UP };
 

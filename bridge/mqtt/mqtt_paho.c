@@ -1,6 +1,7 @@
 #include <arpa/inet.h>
 #include <ctype.h>
 #include <dirent.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -13,12 +14,12 @@
 
 #define NUDGE_NS (100 * CLOCK_NS_PER_MS) /* a broker far away takes half of it */
 
-void mqtt_hurry(struct mqtt *mqtt)
+/* Does it for each of our sockets to the broker's port: the library does not tell which
+ * is whose. */
+static void each_socket(const struct mqtt *mqtt, void (*act)(int fd, void *context), void *context)
 {
-    const int on = 1;
     DIR *files = opendir("/proc/self/fd");
     const struct dirent *file;
-    /* The library does not tell its socket: it is one of those to that port. */
     while (files != NULL && (file = readdir(files)) != NULL) {
         struct sockaddr_storage peer = {0};
         struct sockaddr_in port;
@@ -30,10 +31,37 @@ void mqtt_hurry(struct mqtt *mqtt)
             continue;
         memcpy(&port, &peer, sizeof(port)); /* it stands at the same place in both families */
         if (ntohs(port.sin_port) == mqtt->conf->port)
-            setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+            act(fd, context);
     }
     if (files != NULL)
         closedir(files);
+}
+
+static void hurry(int fd, void *context)
+{
+    const int on = 1;
+    (void)context;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+}
+
+void mqtt_hurry(struct mqtt *mqtt)
+{
+    each_socket(mqtt, hurry, NULL);
+}
+
+static void tell_own(int fd, void *context)
+{
+    struct sockaddr_storage own = {0};
+    socklen_t size = sizeof(own);
+    if (getsockname(fd, (struct sockaddr *)&own, &size) == 0)
+        (void)getnameinfo((const struct sockaddr *)&own, size, context, MQTT_OWN_MAX, NULL, 0,
+                          NI_NUMERICHOST);
+}
+
+void mqtt_own_address(const struct mqtt *mqtt, char text[MQTT_OWN_MAX])
+{
+    snprintf(text, MQTT_OWN_MAX, "an unknown address");
+    each_socket(mqtt, tell_own, text);
 }
 
 /* What wakes the library's sender is any further packet; this one changes

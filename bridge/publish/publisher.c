@@ -8,6 +8,7 @@
 #include "bridge/base/clock.h"
 #include "bridge/base/log.h"
 #include "bridge/mqtt/arrival.h"
+#include "bridge/mqtt/certificate.h"
 #include "bridge/mqtt/sessions.h"
 #include "bridge/publish/announce.h"
 #include "bridge/wire/sample_json.h"
@@ -279,6 +280,8 @@ static void begin_session(struct publisher *publisher, int64_t now_ns)
     if (publisher->was_up)
         health_count(&publisher->setup.health->reconnects);
     publisher->was_up = true;
+    atomic_store(&publisher->setup.health->certificate_end_ms,
+                 certificate_end_ms(&publisher->conf->mqtt));
     mqtt_hurry(publisher->sessions.bridge.mqtt);
     if (!atomic_load(&publisher->deafened))
         for_commands(publisher, subscribe);

@@ -58,6 +58,7 @@ const char *conf_group_word(enum conf_group group);
 
 struct conf {
     uint64_t hashes[CONF_GROUPS]; /* cfg_hash() of each */
+    char sha256[CFG_SHA256_MAX + 1];
     char site[CONF_NAME_MAX + 1];
     struct conf_mqtt mqtt;
     bool ha_enabled; /* false unless the group is given */

@@ -275,7 +275,8 @@ bool outbox_put_outcome(struct outbox *outbox, const char *topic, const void *co
         size > OUTBOX_PAYLOAD_MAX) {
         return false;
     }
-    const struct record header = {.topic_size = (uint16_t)topic_size,
+    const struct record header = {.taken_ns = clock_mono_ns(),
+                                  .topic_size = (uint16_t)topic_size,
                                   .correlation_size = (uint16_t)correlation_size,
                                   .payload_size = (uint32_t)size};
     outbox_lock(outbox);
@@ -650,10 +651,32 @@ bool outbox_take_control(struct outbox *outbox, unsigned *device)
     return found;
 }
 
+/* How long the first that waits to be acknowledged has waited. */
+static int64_t waited_ms(const struct queue *queue, int64_t now_ns)
+{
+    const struct record *record = ring_front(queue->ring);
+    while (record != NULL && (record->state == DONE || record->state == SENT))
+        record = ring_after(queue->ring, record);
+    return record != NULL && record->taken_ns < now_ns
+               ? (now_ns - record->taken_ns) / CLOCK_NS_PER_MS
+               : 0;
+}
+
+static int64_t oldest_ms(const struct outbox *outbox)
+{
+    const int64_t now_ns = clock_mono_ns(), since_ms = outbox->spool.since_ms;
+    const int64_t sample_ms = waited_ms(&outbox->samples, now_ns);
+    const int64_t outcome_ms = waited_ms(&outbox->outcomes, now_ns);
+    const int64_t spooled_ms = since_ms != 0 ? clock_utc_ms() - since_ms : 0;
+    const int64_t memory_ms = outcome_ms > sample_ms ? outcome_ms : sample_ms;
+    return spooled_ms > memory_ms ? spooled_ms : memory_ms;
+}
+
 struct outbox_depth outbox_depth(struct outbox *outbox)
 {
     outbox_lock(outbox);
-    const struct outbox_depth depth = {.waiting = outbox->samples.waiting,
+    const struct outbox_depth depth = {.oldest_ms = oldest_ms(outbox),
+                                       .waiting = outbox->samples.waiting,
                                        .backlog =
                                            outbox->samples.waiting_backlog + outbox->spool.count,
                                        .outcomes = outbox->outcomes.waiting,

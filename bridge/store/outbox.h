@@ -152,6 +152,10 @@ bool outbox_use_spool(struct outbox *outbox);
  * backlog is sent from memory: what is on disk is older. */
 void outbox_set_spool(struct outbox *outbox, bool good, uint64_t count, bool more);
 
+/* When the first of those on disk was taken: UTC in ms, 0 = there is none, or it is not
+ * known. */
+void outbox_set_spool_since(struct outbox *outbox, int64_t since_ms);
+
 /* A sample was given up on disk, or has been lost there. It counts as dropped when
  * it is not in memory as well; `device` is their number for one that is configured
  * no more, or not known; `row` 0 = not known. The second: what is there makes no

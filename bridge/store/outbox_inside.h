@@ -50,7 +50,8 @@ struct outbox {
         bool idle;          /* the spooler sleeps until a sample comes */
         bool fresh;         /* one has come since it looked */
         bool rewind;
-        uint64_t count; /* samples on disk */
+        uint64_t count;   /* samples on disk */
+        int64_t since_ms; /* UTC: when the first of them was taken; 0 = not known */
         unsigned n_delivered;
         int64_t *delivered; /* rows to be removed; NULL = there is no spool */
     } spool;

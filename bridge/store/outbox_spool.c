@@ -21,6 +21,13 @@ bool outbox_use_spool(struct outbox *outbox)
     return true;
 }
 
+void outbox_set_spool_since(struct outbox *outbox, int64_t since_ms)
+{
+    outbox_lock(outbox);
+    outbox->spool.since_ms = since_ms;
+    outbox_unlock(outbox);
+}
+
 void outbox_set_spool(struct outbox *outbox, bool good, uint64_t count, bool more)
 {
     outbox_lock(outbox);

@@ -237,6 +237,23 @@ static bool open_late(struct spooler *spooler)
     return false;
 }
 
+static bool take_ts(void *context, const struct spool_sample *sample)
+{
+    int64_t *ts_ms = context;
+    if (sample->layout != NULL && !sample->layout->is_text)
+        *ts_ms = sample_packed_ts_ms(sample->bytes, sample->size);
+    return false;
+}
+
+/* When the first of those on disk was taken; 0 = there is none, or it is not known. */
+static int64_t first_ms(struct spooler *spooler)
+{
+    int64_t ts_ms = 0;
+    if (spool_count(spooler->spool) > 0)
+        (void)spool_read(spooler->spool, 0, 1, take_ts, &ts_ms);
+    return ts_ms;
+}
+
 /* Returns when there is more to do. */
 static int64_t work(struct spooler *spooler, bool stopping)
 {
@@ -254,6 +271,7 @@ static int64_t work(struct spooler *spooler, bool stopping)
     }
     outbox_set_spool(spooler->outbox, spooler->failing == 0, spool_count(spooler->spool),
                      spooler->more);
+    outbox_set_spool_since(spooler->outbox, first_ms(spooler));
     return spool_count(spooler->spool) > 0 && next_ns > now_ns + GATHER_NS ? now_ns + GATHER_NS
                                                                            : next_ns;
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "bridge/base/clock.h"
+#include "bridge/base/log.h"
 #include "bridge/wire/json_text.h"
 
 char *status_json_bridge(const struct conf *conf, const char *run, int64_t started_ms)
@@ -15,6 +16,7 @@ char *status_json_bridge(const struct conf *conf, const char *run, int64_t start
     json_object_set_new(root, "site", json_string(conf->site));
     json_object_set_new(root, "run", json_string(run));
     json_object_set_new(root, "started", json_integer(started_ms));
+    json_object_set_new(root, "config_sha256", json_string(conf->sha256));
     for (unsigned i = device_next(list, 0); i < list->n_devices; i = device_next(list, i + 1)) {
         json_array_append_new(devices, json_string(list->devices[i].name));
         json_array_append_new(ids, json_string(list->devices[i].id));
@@ -145,6 +147,22 @@ static uint64_t beats_late(const struct device_list *list, const struct health *
     return sum;
 }
 
+/* Whole days until the first certificate ends; negative when it has. */
+static json_t *certificate_days(const struct health *health, int64_t ts_ms)
+{
+    const int64_t end_ms = atomic_load(&health->certificate_end_ms), day_ms = 86400000;
+    const int64_t left_ms = end_ms - ts_ms;
+    if (end_ms == 0)
+        return json_null();
+    return json_integer(left_ms / day_ms - (left_ms % day_ms < 0));
+}
+
+static json_t *last_error(void)
+{
+    char text[LOG_TEXT_MAX + 1];
+    return log_last_error(text) ? json_string_nocheck(text) : json_null();
+}
+
 char *status_json_health(const struct conf *conf, const struct health *health,
                          const struct outbox_depth *depth, const uint64_t *drops, int64_t ts_ms,
                          int64_t uptime_ms)
@@ -174,5 +192,8 @@ char *status_json_health(const struct conf *conf, const struct health *health,
     json_object_set_new(root, "control", control_states(&conf->devices, health));
     json_object_set_new(root, "beats_late",
                         json_integer((json_int_t)beats_late(&conf->devices, health)));
+    json_object_set_new(root, "oldest_unacked_s", json_integer(depth->oldest_ms / 1000));
+    json_object_set_new(root, "certificate_days", certificate_days(health, ts_ms));
+    json_object_set_new(root, "last_error", last_error());
     return json_text_dump(root);
 }

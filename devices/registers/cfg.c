@@ -4,6 +4,7 @@
 #define config_setting_t cfg_setting
 #include <libconfig.h>
 #include <math.h>
+#include <openssl/evp.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -187,6 +188,18 @@ bool cfg_is_row(const struct cfg_setting *setting)
 const char *cfg_name(const struct cfg_setting *setting)
 {
     return config_setting_name(setting);
+}
+
+void cfg_sha256(const struct cfg_setting *root, char text[CFG_SHA256_MAX + 1])
+{
+    const struct tree *tree = config_setting_get_hook(root);
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    unsigned n = 0;
+    text[0] = '\0';
+    if (EVP_Digest(tree->lexer.whole, tree->lexer.whole_size, digest, &n, EVP_sha256(), NULL) != 1)
+        return;
+    for (unsigned i = 0; i < n && 2 * i < CFG_SHA256_MAX; i++)
+        snprintf(text + 2 * (size_t)i, 3, "%02x", digest[i]);
 }
 
 static uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t size)

@@ -62,6 +62,11 @@ bool cfg_is_row(const struct cfg_setting *setting);   /* [ ], or ( ) */
 /* NULL for an element of a list or array. */
 const char *cfg_name(const struct cfg_setting *setting);
 
+/* The SHA-256 of the files as they were read, each include in its place, in lower-case
+ * hexadecimal; "" when it cannot be made. */
+enum { CFG_SHA256_MAX = 64 };
+void cfg_sha256(const struct cfg_setting *root, char text[CFG_SHA256_MAX + 1]);
+
 /* A number that two settings share if and only if they say the same, blanks and comments
  * aside (64 bits of FNV-1a: never of what somebody may have chosen to be alike). NULL: 0. */
 uint64_t cfg_hash(const struct cfg_setting *setting);

@@ -110,7 +110,7 @@ static const char *read_whole(struct cfg_lexer *lexer, struct cfg_source *source
                     ? "it is UTF-16: save it as UTF-8, without a byte order mark"
                     : "there is a NUL byte in it: it is no text file";
     lexer->n_bytes += got;
-    source->at = source->text;
+    source->at = source->kept = source->text;
     if (file >= 0)
         close(file);
     return wrong;
@@ -266,6 +266,12 @@ static bool fail_character(struct cfg_lexer *lexer, const char *at)
 
 static bool take_source(struct cfg_lexer *lexer, struct cfg_source *source);
 
+static void keep(struct cfg_lexer *lexer, struct cfg_source *source)
+{
+    fwrite(source->kept, 1, (size_t)(source->at - source->kept), lexer->keep);
+    source->kept = source->at;
+}
+
 /* `@include "path"`: the words of another file. */
 static bool take_include(struct cfg_lexer *lexer, struct cfg_source *source)
 {
@@ -278,7 +284,8 @@ static bool take_include(struct cfg_lexer *lexer, struct cfg_source *source)
     if (*path != '"' || path[1 + size] != '"')
         return fail(lexer, "@include needs a path in quotes");
     struct cfg_source *included = open_source(lexer, path + 1, size, source);
-    source->at = path + size + 2;
+    keep(lexer, source);
+    source->at = source->kept = path + size + 2;
     return included && take_source(lexer, included);
 }
 
@@ -305,6 +312,7 @@ static bool take_source(struct cfg_lexer *lexer, struct cfg_source *source)
     bool good = skip(lexer, source);
     while (good && *source->at)
         good = take_word(lexer, source) && skip(lexer, source);
+    keep(lexer, source);
     if (!good && !lexer->placed)
         push(lexer, source, CFG_WORD_END, 0, NULL);
     return good;
@@ -314,13 +322,16 @@ bool cfg_lexer_read(struct cfg_lexer *lexer, const char *path)
 {
     *lexer = (struct cfg_lexer){.path = path};
     lexer->out = open_memstream(&lexer->text, &lexer->text_size);
-    if (!lexer->out)
+    lexer->keep = open_memstream(&lexer->whole, &lexer->whole_size);
+    if (!lexer->out || !lexer->keep)
         return fail(lexer, "out of memory");
     struct cfg_source *source = open_source(lexer, path, strlen(path), NULL);
     if (source && take_source(lexer, source))
         push(lexer, source, CFG_WORD_END, 0, "");
-    bool written = !ferror(lexer->out);
+    bool written = !ferror(lexer->out) && !ferror(lexer->keep);
     written = fclose(lexer->out) == 0 && written;
+    written = fclose(lexer->keep) == 0 && written;
+    lexer->out = lexer->keep = NULL;
     return written ? lexer->n_words > 0 : fail(lexer, "out of memory");
 }
 
@@ -333,6 +344,11 @@ void cfg_lexer_free(struct cfg_lexer *lexer)
         free(source->text);
         free(source);
     }
+    if (lexer->out)
+        fclose(lexer->out);
+    if (lexer->keep)
+        fclose(lexer->keep);
     free(lexer->words);
     free(lexer->text);
+    free(lexer->whole);
 }

@@ -31,9 +31,10 @@ struct cfg_source {
     const struct cfg_source *outer; /* the one that includes it; NULL: the outermost */
     unsigned outer_line;
     char *name;
-    char *text;     /* ends with NUL */
-    const char *at; /* how far it is read */
-    unsigned line;  /* of `at` */
+    char *text;       /* ends with NUL */
+    const char *kept; /* up to here it is in `whole` */
+    const char *at;   /* how far it is read */
+    unsigned line;    /* of `at` */
 };
 
 enum { CFG_WORD_END = 0, CFG_WORD_NAME = 'a', CFG_WORD_TEXT = '"', CFG_WORD_NUMBER = '0' };
@@ -53,9 +54,12 @@ struct cfg_lexer {
     char *text;                      /* for libconfig; line n is words[n - 1] */
     bool stopped;                    /* before the end */
     char error[CFG_LEXER_ERROR_MAX]; /* why; empty when the last word says it all */
+    char *whole;                     /* the files as they were read, each include in its place */
+    size_t whole_size;
     /* private */
     const char *path;
-    FILE *out; /* becomes the text */
+    FILE *out;  /* becomes the text */
+    FILE *keep; /* becomes `whole` */
     size_t text_size;
     off_t n_bytes;
     unsigned words_room, depth, open; /* brackets, and the innermost as in a word */

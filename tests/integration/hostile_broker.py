@@ -124,10 +124,10 @@ class HostileBroker:
     """Listens on a port of its own from the start. Override connack(), puback(),
     suback() and unsuback()."""
 
-    def __init__(self):
+    def __init__(self, address=("127.0.0.1", 0)):
         self.changed = threading.Condition()
         self.sessions, self.messages = [], []
-        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.listener = socket.create_server(address)
         self.host, self.port = self.listener.getsockname()
         self.threads = []
         self._start(self._accept)

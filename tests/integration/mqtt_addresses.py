@@ -4,6 +4,7 @@ import os
 import shutil
 
 import flux
+from hostile_broker import HostileBroker
 from mqtt_faults import Certificates
 
 SOURCE = r"""
@@ -57,6 +58,21 @@ class Addresses(flux.Test):
         self.rig("mqtt")
         self.start()
         self.wait_online()
+        self.assertNotIn("no session", self.flux.log())
+
+    def test_the_broker_says_to_use_another(self):
+        """The next address is tried at once, and is said to be the one."""
+
+        class Elsewhere(HostileBroker):
+            def connack(self, session):
+                return 0x9C, b""  # use another server
+
+        self.rig("mqtt")
+        other = Elsewhere(("127.0.0.2", self.mosquitto.port))
+        self.addCleanup(other.close)
+        self.start()
+        self.wait_online()
+        self.assertEqual(len(other.sessions), 1)
         self.assertNotIn("no session", self.flux.log())
 
     def test_none_of_them(self):

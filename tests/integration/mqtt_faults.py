@@ -7,8 +7,10 @@ import selectors
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import threading
+import time
 import types
 
 import paho.mqtt.client as mqtt
@@ -424,11 +426,15 @@ class MqttFaults(flux.Test):
             with session:
                 session.recv(4096)
                 session.sendall(b"\x20\x03\x00\x00\x00")  # CONNACK
-                session.sendall(b"\xe0\x02\x8e\x00")  # DISCONNECT: session taken over
+                told = b"by 192.0.2.7:4711"
+                session.sendall(b"\xe0%c\x8e%c\x1f\x00%c%s" %  # DISCONNECT: session taken over
+                                (5 + len(told), 3 + len(told), len(told), told))
                 # Closed before it is read, the socket would fail the bridge's next
                 # write, and the library does not read what it still holds.
                 self.flux.wait_log("no session with the broker: "
-                                   "another client uses the client id fluxbridge-demo url=")
+                                   "another client uses the client id fluxbridge-demo "
+                                   r"\(we are at 127.0.0.1\), the broker says: "
+                                   "by 192.0.2.7:4711 url=")
 
     def test_a_rival_with_the_same_client_id_is_suspected(self):
         self.rig(mqtt={"device_wills": False})
@@ -436,7 +442,7 @@ class MqttFaults(flux.Test):
         self.start()
         self.wait_up(client)
         # A later mosquitto (2.0.21) says it by itself.
-        told = "|another client uses the client id fluxbridge-demo url="
+        told = "|another client uses the client id fluxbridge-demo "
         for words in ("connection lost url=" + told,
                       "does another client use the client id fluxbridge-demo[?] url=" + told):
             mark = self.flux.mark()
@@ -470,6 +476,25 @@ class MqttFaults(flux.Test):
         client = self.client(plain)
         self.start()
         self.wait_up(client)
+        health = client.wait("bridge/health", lambda m: m.json["certificate_days"] is not None)
+        self.assertEqual(health.json["certificate_days"], self.days_left(server[0]))
+
+    def test_the_certificate_that_ends_first_counts(self):
+        """The broker's is seen, too: no file here has it."""
+        authority = Certificates(self.directory, "site")
+        server = authority.sign("server", "IP:127.0.0.1", days=3)
+        plain = self.tls_rig(authority, server, None, {"tls": {"ca_file": authority.ca}})
+        client = self.client(plain)
+        self.start()
+        self.wait_up(client)
+        health = client.wait("bridge/health", lambda m: m.json["certificate_days"] is not None)
+        self.assertEqual(health.json["certificate_days"], self.days_left(server[0]))
+
+    def days_left(self, certificate):
+        end = subprocess.run(["openssl", "x509", "-enddate", "-noout", "-in", certificate],
+                             capture_output=True, text=True, check=True).stdout
+        left = ssl.cert_time_to_seconds(end.strip().split("=")[1]) - time.time()
+        return int(left // 86400)
 
     def assert_tls_refused(self, words):
         self.start()

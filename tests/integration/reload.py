@@ -1,6 +1,7 @@
 """SIGHUP takes over a whole configuration: all of it or nothing, and what it does not
 change goes on as if nothing had been."""
 
+import hashlib
 import json
 import os
 import signal
@@ -202,6 +203,26 @@ class Reload(flux.Test):
         self.assertEqual(self.mqtt.on(METER + "/status", self.since), [])
         self.reload()  # now it is good: this alone is changed
         self.mqtt.wait_text(METER + "/status", "online", since=self.since)
+
+    def test_the_checksum_is_that_of_the_files(self):
+        """Includes in their places; a comment alone changes it, and nothing else."""
+        self.rig()
+        part = os.path.join(self.directory, "part.cfg")
+        flux.write_whole(part, 'log = { level = "debug"; };')
+        level = 'log = {\n  level = "debug";\n};'
+        text = self.text()
+        self.assertIn(level, text)
+        before, after = text.split(level)
+        self.reload(before + '@include "part.cfg"' + after)
+        whole = hashlib.sha256((before + 'log = { level = "debug"; };' + after).encode())
+        self.mqtt.wait("bridge/info", lambda m: m.json["config_sha256"] == whole.hexdigest(),
+                       since=self.since)
+        self.reload("# checked\n" + text)
+        whole = hashlib.sha256(("# checked\n" + text).encode())
+        self.mqtt.wait("bridge/info", lambda m: m.json["config_sha256"] == whole.hexdigest(),
+                       since=self.since)
+        self.assert_goes_on("Site-BESS-01", METER, "Load", "PV")
+        self.assert_same_sessions("bridge", "Site-BESS-01", METER, "Load", "PV")
 
     def test_check_says_what_a_reload_would_do(self):
         self.rig()

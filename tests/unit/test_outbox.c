@@ -619,6 +619,23 @@ static void test_what_waits_of_a_device_that_is_no_more_is_backlog(void **state)
     deliver(f, OUTBOX_STATE, "as before");
 }
 
+static void test_how_long_the_oldest_has_waited(void **state)
+{
+    struct fixture *f = *state;
+    assert_int_equal(outbox_depth(f->outbox).oldest_ms, 0);
+    f->now_ns = clock_mono_ns() - 90 * S;
+    put(f, 0, "one");
+    f->now_ns += 60 * S;
+    put(f, 0, "two");
+    resume(f);
+    f->now_ns += OUTBOX_RESUME_NS;
+    assert_in_range(outbox_depth(f->outbox).oldest_ms, 90000, 100000);
+    deliver(f, OUTBOX_BACKFILL, "one");
+    assert_in_range(outbox_depth(f->outbox).oldest_ms, 30000, 40000);
+    outbox_set_spool_since(f->outbox, clock_utc_ms() - 3600000); /* since an hour on disk */
+    assert_in_range(outbox_depth(f->outbox).oldest_ms, 3600000, 3610000);
+}
+
 static void test_nothing_is_lost_without_being_counted(void **state)
 {
     struct fixture *f = *state;
@@ -754,6 +771,7 @@ int main(void)
         TEST(test_the_oldest_gives_way_even_in_flight),
         TEST(test_a_full_ring_of_outcomes_says_so),
         TEST(test_presence_is_the_latest_only),
+        TEST(test_how_long_the_oldest_has_waited),
         TEST(test_what_waits_of_a_device_that_is_no_more_is_backlog),
         TEST(test_nothing_is_lost_without_being_counted),
     };

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 #include <jansson.h>
 
+#include "bridge/base/log.h"
 #include "bridge/wire/status_json.h"
 #include "site.h"
 
@@ -33,11 +34,12 @@ static int free_site(void **state)
 static void test_documents(void **state)
 {
     (void)state;
+    strcpy(conf.sha256, "9f2c");
     char *text = status_json_bridge(&conf, "5f3a9c1e", 1763791200000);
-    assert_string_equal(text,
-                        "{\"version\":\"" FLUXBRIDGE_VERSION
-                        "\",\"site\":\"demo\",\"run\":\"5f3a9c1e\",\"started\":1763791200000,"
-                        "\"devices\":[\"Site-BESS-01\",\"Grid-Meter\"],\"ids\":[\"b1\",\"m1\"]}");
+    assert_string_equal(text, "{\"version\":\"" FLUXBRIDGE_VERSION
+                              "\",\"site\":\"demo\",\"run\":\"5f3a9c1e\",\"started\":1763791200000,"
+                              "\"config_sha256\":\"9f2c\",\"devices\":[\"Site-BESS-01\",\"Grid-"
+                              "Meter\"],\"ids\":[\"b1\",\"m1\"]}");
     free(text);
 
     text = status_json_device(&conf.devices.devices[0]);
@@ -65,7 +67,8 @@ static void test_health(void **state)
 {
     (void)state;
     struct health health = {0};
-    struct outbox_depth depth = {.backlog = 5, .dropped = 6, .set_aside = 7, .waiting = 9};
+    struct outbox_depth depth = {
+        .backlog = 5, .dropped = 6, .set_aside = 7, .waiting = 9, .oldest_ms = 61999};
     health.set_aside = 1;
     health.samples = 1000;
     health.samples_bad = 3;
@@ -103,11 +106,18 @@ static void test_health(void **state)
     assert_int_equal(json_integer_value(json_object_get(schedules, conf.devices.devices[0].name)),
                      7);
     assert_string_equal(json_string_value(json_object_get(json, "clock")), "synchronised");
+    assert_int_equal(json_integer_value(json_object_get(json, "oldest_unacked_s")), 61);
+    assert_true(json_is_null(json_object_get(json, "certificate_days")));
+    assert_true(json_is_null(json_object_get(json, "last_error")));
     json_decref(json);
     free(text);
     health.unsynchronised_ns = 1;
+    health.certificate_end_ms = 1763791200000 - 1; /* today */
+    log_error("it is %s", "broken");
     text = status_json_health(&conf, &health, &depth, drops, 1763791200000, 90061);
     assert_non_null(strstr(text, "\"clock\":\"unsynchronised\""));
+    assert_non_null(strstr(text, "\"certificate_days\":-1"));
+    assert_non_null(strstr(text, "\"last_error\":\"it is broken\""));
     free(text);
     health_free(&health);
 }
