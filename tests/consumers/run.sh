@@ -12,6 +12,7 @@
 #   protoc     Debian's protoc on every kind of Sparkplug payload
 #   tahu       Eclipse Tahu's decoder, from Maven, on every kind of Sparkplug payload
 #   jsmodbus   a battery on npm's jsmodbus
+#   asyncapi   npm's @asyncapi/parser and ajv on etc/asyncapi.yaml and on what the bridge publishes
 #   prometheus Debian's, with the configuration and the alerts of etc/
 #   home-assistant  the newest Home Assistant of PyPI that runs on the Python of Debian sid,
 #              in a root that home-assistant/root.sh makes once
@@ -20,7 +21,7 @@
 # page are kept in BUILD_DIR/page.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
-names="chromium sparkplug protoc tahu jsmodbus prometheus home-assistant"
+names="chromium sparkplug protoc tahu jsmodbus asyncapi prometheus home-assistant"
 build=build/plain
 without=
 while [ $# -gt 0 ]; do
@@ -118,6 +119,12 @@ test_jsmodbus() {
     from_npm tests/consumers/modbus "$modules/modbus" &&
         NODE_PATH=$modules/modbus/node_modules \
             /usr/bin/python3 -B tests/consumers/modbus/jsmodbus.py "$build"
+}
+
+test_asyncapi() {
+    from_npm tests/consumers/asyncapi "$modules/asyncapi" &&
+        NODE_PATH=$modules/asyncapi/node_modules \
+            /usr/bin/python3 -B tests/consumers/asyncapi/asyncapi.py "$build"
 }
 
 test_prometheus() {
