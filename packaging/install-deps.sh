@@ -10,7 +10,7 @@ set -eu
 
 demo="build-essential cmake ninja-build pkg-config libmodbus-dev libpaho-mqtt-dev libconfig-dev
     libjansson-dev libssl-dev libsqlite3-dev libmicrohttpd-dev libprotobuf-c-dev
-    protobuf-c-compiler protobuf-compiler mosquitto mosquitto-clients"
+    protobuf-c-compiler zlib1g-dev protobuf-compiler mosquitto mosquitto-clients"
 tests="clang clang-tidy clang-format cppcheck libclang-rt-dev libcmocka-dev
     mbpoll openssl socat groff fish zsh python3 python3-jinja2 python3-paho-mqtt
     python3-pymodbus python3-serial python3-serial-asyncio"

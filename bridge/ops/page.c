@@ -3,6 +3,9 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
+#ifdef PAGE_IS_PACKED
+#include <zlib.h>
+#endif
 
 #include "bridge/base/clock.h"
 #include "bridge/ops/page_text.h"
@@ -11,10 +14,33 @@
 #include "bridge/wire/schedule_json.h"
 #include "bridge/wire/status_json.h"
 
+#ifdef PAGE_IS_PACKED
+static void put_page(FILE *out)
+{
+    enum { GZIP = 16 }; /* added to the window: a gzip header is expected */
+    unsigned char piece[4096];
+    z_stream stream = {.next_in = page_text, .avail_in = (unsigned)page_text_size};
+    if (inflateInit2(&stream, GZIP + MAX_WBITS) != Z_OK)
+        return;
+    for (int code = Z_OK; code == Z_OK;) {
+        stream.next_out = piece;
+        stream.avail_out = sizeof(piece);
+        code = inflate(&stream, Z_NO_FLUSH);
+        (void)fwrite(piece, 1, sizeof(piece) - stream.avail_out, out);
+    }
+    (void)inflateEnd(&stream);
+}
+#else
+static void put_page(FILE *out)
+{
+    (void)fwrite(page_text, 1, page_text_size, out);
+}
+#endif
+
 void page_put(FILE *out, const struct view *view)
 {
     (void)view;
-    (void)fwrite(page_text, 1, page_text_size, out);
+    put_page(out);
 }
 
 const char *page_policy(void)

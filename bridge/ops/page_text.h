@@ -1,5 +1,6 @@
 /* page_text: the page, made of the files of bridge/ops/page/ when the program is
- * built (bridge/ops/page/embed.cmake).
+ * built (bridge/ops/page/embed.cmake). Compressed (gzip), a third of its size, where
+ * there is a zlib to build with: PAGE_IS_PACKED then.
  */
 #ifndef BRIDGE_OPS_PAGE_TEXT_H
 #define BRIDGE_OPS_PAGE_TEXT_H

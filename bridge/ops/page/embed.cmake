@@ -1,6 +1,7 @@
 # Makes C of the page: index.html with its style and its script put in, and the
 # policy that names both by their hashes.
-#   cmake -DFROM=<this folder> -DTO=<page_text.c> -P embed.cmake
+#   cmake -DFROM=<this folder> -DTO=<page_text.c> -DPACKED=<ON or OFF> -P embed.cmake
+# PACKED: the page is compressed, as gzip does.
 
 # SHA-256 in base64, as a Content-Security-Policy wants it; CMake gives it in hex.
 function(hash TEXT RESULT)
@@ -33,6 +34,12 @@ string(REPLACE "@STYLE@" "${style}" page "${page}")
 string(REPLACE "@SCRIPT@" "${script}" page "${page}")
 
 file(WRITE ${TO}.html "${page}")
+if(PACKED)
+  # The same bytes at each build: no time in them.
+  file(ARCHIVE_CREATE OUTPUT ${TO}.gz PATHS ${TO}.html FORMAT raw COMPRESSION GZip
+    COMPRESSION_LEVEL 9 MTIME 0)
+  file(RENAME ${TO}.gz ${TO}.html)
+endif()
 file(READ ${TO}.html hex HEX)
 file(REMOVE ${TO}.html)
 string(REGEX REPLACE "(..)" "0x\\1," bytes "${hex}")
