@@ -4,12 +4,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "bridge/base/clock.h"
 #include "bridge/base/log.h"
 #include "bridge/site/conf.h"
+#include "memory_file.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -52,13 +51,10 @@ static void check_conf(const struct conf *conf)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    if (memmem(data, size, "@include", 8)) /* not this machine's files */
+    char path[MEMORY_FILE_PATH];
+    int file = memory_file(data, size, path);
+    if (file == -1)
         return 0;
-    int file = memfd_create("conf", 0);
-    char path[64];
-    check(file >= 0 && write(file, data, size) == (ssize_t)size);
-    snprintf(path, sizeof path, "/proc/self/fd/%d", file);
-
     char *said = NULL;
     size_t length = 0;
     struct cfg cfg = {.out = open_memstream(&said, &length)};

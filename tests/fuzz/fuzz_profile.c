@@ -4,12 +4,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "devices/lines/link.h"
 #include "devices/registers/codec.h"
 #include "devices/registers/plan.h"
+#include "memory_file.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -79,13 +78,10 @@ static void read_all(struct profile *profile)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    if (memmem(data, size, "@include", 8)) /* not this machine's files */
+    char path[MEMORY_FILE_PATH];
+    int file = memory_file(data, size, path);
+    if (file == -1)
         return 0;
-    int file = memfd_create("profile", 0);
-    char path[64];
-    check(file >= 0 && write(file, data, size) == (ssize_t)size);
-    snprintf(path, sizeof path, "/proc/self/fd/%d", file);
-
     char *said = NULL;
     size_t length = 0;
     struct cfg cfg = {.file = path, .out = open_memstream(&said, &length)};

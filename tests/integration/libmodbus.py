@@ -10,10 +10,12 @@ SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "libmodbus_ser
 
 
 class Server(flux.Program):
-    def __init__(self, program, kind, where):
-        super().__init__("libmodbus", [program, kind, where], stdout=subprocess.PIPE)
+    """A program that says "ready", and "ADDRESS=WORD" for what it is written."""
+
+    def __init__(self, name, *command):
+        super().__init__(name, command, stdout=subprocess.PIPE)
         if self.said() != "ready":
-            raise flux.Timeout("libmodbus did not start: " + self.log())
+            raise flux.Timeout("%s did not start: %s" % (name, self.log()))
 
     def said(self):
         return self.process.stdout.readline().strip()
@@ -23,17 +25,9 @@ class Server(flux.Program):
         self.process.stdout.close()
 
 
-class Libmodbus(flux.Test):
-    def setUp(self):
-        super().setUp()
-        self.program = os.path.join(self.directory, "libmodbus_server")
-        flags = subprocess.run(["pkg-config", "--cflags", "--libs", "libmodbus"], check=True,
-                               capture_output=True, text=True).stdout.split()
-        subprocess.run(["cc", "-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", SOURCE,
-                        "-o", self.program, *flags], check=True)
-
-    def assert_serves(self, kind, where, place, modbus):
-        server = Server(self.program, kind, where)
+class ServedBattery(flux.Test):
+    def assert_commanded(self, server, place, modbus):
+        """Values come, and setpoints arrive: `server` says what it was written."""
         self.addCleanup(server.stop)
         mosquitto = self.broker()
         mqtt = self.client(mosquitto)
@@ -46,13 +40,24 @@ class Libmodbus(flux.Test):
             self.assertEqual((outcome["outcome"], outcome["readback"]), ("confirmed", kw))
             self.assertEqual(server.said(), "2008=%d" % (kw & 0xFFFF))
 
+
+class Libmodbus(ServedBattery):
+    def setUp(self):
+        super().setUp()
+        self.program = os.path.join(self.directory, "libmodbus_server")
+        flags = subprocess.run(["pkg-config", "--cflags", "--libs", "libmodbus"], check=True,
+                               capture_output=True, text=True).stdout.split()
+        subprocess.run(["cc", "-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", SOURCE,
+                        "-o", self.program, *flags], check=True)
+
     def test_tcp(self):
         place = self.place()
-        self.assert_serves("tcp", str(place.port), place, {})
+        self.assert_commanded(Server("libmodbus", self.program, "tcp", str(place.port)), place, {})
 
     def test_rtu_on_a_serial_line(self):
         line = self.serial_line()
-        self.assert_serves("rtu", line.ours, None, {"serial": line.theirs})
+        self.assert_commanded(Server("libmodbus", self.program, "rtu", line.ours), None,
+                              {"serial": line.theirs})
 
 
 if __name__ == "__main__":

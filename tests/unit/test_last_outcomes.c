@@ -1,24 +1,8 @@
 /* last_outcomes: who decides what a battery does, and what is known after a restart. */
 #include "bridge/commands/last_outcomes.h"
 
-#include "site.h"
 #include "tests/unit/given.h"
-
-static struct conf conf;
-
-static int read_site(void **state)
-{
-    (void)state;
-    site_read(&conf, SITE_TWO(SITE_DISCHARGE));
-    return 0;
-}
-
-static int free_site(void **state)
-{
-    (void)state;
-    conf_free(&conf);
-    return 0;
-}
+#include "two_devices.h"
 
 static enum takeover takeover(enum command_author author, enum outcome_kind kind, bool correction)
 {

@@ -13,23 +13,7 @@
 
 #include "bridge/base/log.h"
 #include "bridge/wire/status_json.h"
-#include "site.h"
-
-static struct conf conf;
-
-static int read_site(void **state)
-{
-    (void)state;
-    site_read(&conf, SITE_TWO(SITE_DISCHARGE));
-    return 0;
-}
-
-static int free_site(void **state)
-{
-    (void)state;
-    conf_free(&conf);
-    return 0;
-}
+#include "two_devices.h"
 
 static void test_documents(void **state)
 {

@@ -10,23 +10,7 @@
 #include <cmocka.h>
 
 #include "bridge/wire/topic.h"
-#include "site.h"
-
-static struct conf conf;
-
-static int read_site(void **state)
-{
-    (void)state;
-    site_read(&conf, SITE_TWO(SITE_DISCHARGE));
-    return 0;
-}
-
-static int free_site(void **state)
-{
-    (void)state;
-    conf_free(&conf);
-    return 0;
-}
+#include "two_devices.h"
 
 static void test_topics(void **state)
 {

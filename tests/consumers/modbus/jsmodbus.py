@@ -4,45 +4,21 @@
 """
 
 import os
-import subprocess
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "..", "integration"))
 
 import flux  # noqa: E402
+from libmodbus import Server, ServedBattery  # noqa: E402
 
 
-class Server(flux.Program):
-    def __init__(self, framing, place):
-        super().__init__("jsmodbus", ["node", os.path.join(HERE, "server.cjs"), framing,
-                                      str(place.port)], stdout=subprocess.PIPE)
-        if self.said() != "ready":
-            raise flux.Timeout("jsmodbus did not start: " + self.log())
-
-    def stop(self, expect=None):
-        super().stop(expect)
-        self.process.stdout.close()
-
-    def said(self):
-        return self.process.stdout.readline().strip()
-
-
-class Jsmodbus(flux.Test):
+class Jsmodbus(ServedBattery):
     def assert_serves(self, framing):
         place = self.place()
-        server = Server(framing, place)
-        self.addCleanup(server.stop)
-        mosquitto = self.broker()
-        mqtt = self.client(mosquitto)
-        self.bridge(flux.config(mosquitto, bess=[flux.battery(place, modbus={"framing": framing})]))
-        mqtt.wait("Site-BESS-01/state",
-                  lambda m: m.json["quality"] == "good" and m.json["data"]["soe"] == 61)
-        mqtt.wait_text("bridge/status", "online")
-        for i, kw in enumerate((-50, 120, 0)):
-            outcome = mqtt.ask(kw, "c%d" % i)
-            self.assertEqual((outcome["outcome"], outcome["readback"]), ("confirmed", kw))
-            self.assertEqual(server.said(), "2008=%d" % (kw & 0xFFFF))
+        server = Server("jsmodbus", "node", os.path.join(HERE, "server.cjs"), framing,
+                        str(place.port))
+        self.assert_commanded(server, place, {"framing": framing})
 
     def test_tcp(self):
         self.assert_serves("tcp")
