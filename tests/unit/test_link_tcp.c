@@ -1,3 +1,4 @@
+/* What is asked over TCP, and what is believed of what comes. */
 #include "tcp_bed.h"
 
 static void play_two_reads(struct server *server)

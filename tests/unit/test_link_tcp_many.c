@@ -1,3 +1,4 @@
+/* Many TCP links in one thread: nothing is waited for on the spot. */
 #include "tcp_bed.h"
 
 /* A link whose owner waits for it on this epoll. */

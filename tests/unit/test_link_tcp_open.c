@@ -1,3 +1,4 @@
+/* How a TCP link is opened: names, addresses, time. */
 #include "tcp_bed.h"
 
 static void test_refused(void **state)
