@@ -14,7 +14,7 @@ logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)  # exceptions a
 
 if pymodbus.__version__ < "3.8":
     from pymodbus.bit_read_message import ReadCoilsResponse
-    from pymodbus.bit_write_message import WriteSingleCoilResponse
+    from pymodbus.bit_write_message import WriteMultipleCoilsResponse, WriteSingleCoilResponse
     from pymodbus.pdu import ExceptionResponse
     from pymodbus.register_read_message import ReadHoldingRegistersResponse
     from pymodbus.register_read_message import ReadInputRegistersResponse
@@ -44,6 +44,8 @@ if pymodbus.__version__ < "3.8":
         return ReadCoilsResponse(bits)
 
     def write_coil_answer(request):
+        if request.function_code == 15:
+            return WriteMultipleCoilsResponse(request.address, len(request.values))
         return WriteSingleCoilResponse(request.address, request.value)
 
     class _Units:
@@ -119,7 +121,8 @@ if pymodbus.__version__ < "3.8":
 else:
     from pymodbus.framer import FramerType
     from pymodbus.pdu import ExceptionResponse
-    from pymodbus.pdu.bit_message import ReadCoilsResponse, WriteSingleCoilResponse
+    from pymodbus.pdu.bit_message import ReadCoilsResponse, WriteMultipleCoilsResponse
+    from pymodbus.pdu.bit_message import WriteSingleCoilResponse
     from pymodbus.pdu.register_message import ReadHoldingRegistersResponse
     from pymodbus.pdu.register_message import ReadInputRegistersResponse
     from pymodbus.pdu.register_message import WriteMultipleRegistersResponse
@@ -146,6 +149,8 @@ else:
         return ReadCoilsResponse(bits=list(bits))
 
     def write_coil_answer(request):
+        if request.function_code == 15:
+            return WriteMultipleCoilsResponse(address=request.address, count=len(request.values))
         return WriteSingleCoilResponse(address=request.address, bits=[request.value])
 
     class _Handler(ServerRequestHandler):
@@ -162,7 +167,8 @@ else:
             if request.function_code in (6, 16):
                 request.values = list(request.registers)
                 request.value = request.values[0]
-            elif request.function_code == 5:
+            elif request.function_code in (5, 15):
+                request.values = list(request.bits)
                 request.value = request.bits[0]
 
             def send(response):
