@@ -75,7 +75,7 @@ class Direct(flux.Unit):
         return answer
 
 
-class Driver(flux.Test):
+class DirectTest(flux.Test):
     def rig(self, control=None, modbus=None, meters=(), units=None, **more):
         self.unit = Direct()
         self.server = self.modbus({1: self.unit, **(units or {})})
@@ -121,6 +121,8 @@ class Driver(flux.Test):
             end = len(self.unit.beats) + n
         self.server.wait(lambda: len(self.unit.beats) >= end, what="%d beats" % n)
 
+
+class Driver(DirectTest):
     def test_what_is_written(self):
         self.rig()
         sample = self.mqtt.wait(DEVICE + "/state").json["data"]
