@@ -43,7 +43,7 @@ cbmc() {
     source=$1
     shift
     # shellcheck disable=SC2016 # "$@" is the inner shell's
-    $as_root chroot "$root" sh -c 'cd "$1" && shift && timeout "${PROVE_TIMEOUT:-600}" cbmc "$@"' sh "/$work" \
+    $as_root chroot "$root" sh -c 'cd "$1" && shift && timeout "${PROVE_TIMEOUT:-1200}" cbmc "$@"' sh "/$work" \
         "tests/proof/$source.c" tests/proof/library.c -I. -D_GNU_SOURCE --unwinding-assertions "$@"
 }
 

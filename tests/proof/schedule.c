@@ -75,13 +75,13 @@ static bool is_live(void)
 
 static void tick(void)
 {
-    const int64_t by_ns = nondet_time();
-    assume(by_ns >= 0 && by_ns < INT64_C(1) << 50);
-    now.mono_ns += by_ns;
+    const int64_t by_ms = nondet_time();
+    assume(by_ms >= 0 && by_ms < INT64_C(1) << 30);
+    now.mono_ns += by_ms * 1000000;
     if (nondet_bool())
         now.utc_ms = any_utc(); /* it was set */
     else
-        now.utc_ms += by_ns / 1000000;
+        now.utc_ms += by_ms;
     assume(now.utc_ms <= INT64_C(9000000000000));
     now.trusted = nondet_bool();
     now.lease_ns = nondet_bool() ? SCHEDULE_NEVER : nondet_time();
