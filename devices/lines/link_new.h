@@ -4,11 +4,11 @@
  * number of its own, and a device that is silent costs a shared connection nothing:
  * it stays open as long as another unit answers on it, and what comes too late is
  * known by its number. Otherwise step.h says when an answer can be believed. While it
- * cannot, a request first waits: the unit is asked for something that it has not been
- * asked for, one register of the other table, and its answer, be it a refusal, shows
- * that all before has been answered or lost. A unit that does not answer that
- * either has to be silent long enough. A write waits for neither: its answer repeats
- * what was written, and what came of it is read back.
+ * cannot, a read first waits: the unit is asked for something that no old answer looks
+ * like, one register of another table or registers in another number, and its answer
+ * shows that all before has been answered or lost. Only a unit that answers neither has
+ * to be silent for a while. A write does not wait: its answer repeats what was written,
+ * and what came of it is read back.
  */
 #ifndef DEVICES_LINES_LINK_NEW_H
 #define DEVICES_LINES_LINK_NEW_H
