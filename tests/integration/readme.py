@@ -32,7 +32,7 @@ class Readme(flux.Test):
     def test_files(self):
         """Every file that the page links to or names is there."""
         for path in re.findall(r"\]\(([^)]+)\)|^    ((?:tests|packaging)/\S+)", self.page, re.M):
-            path = path[0] or path[1]
+            path = (path[0] or path[1]).partition("#")[0]
             self.assertTrue(os.path.exists(os.path.join(flux.source_dir(), path)), path)
 
 
