@@ -35,6 +35,7 @@ static const char *const thread_words[THREADS] = {[SUBSCRIBER] = "subscriber",
 struct supervisor {
     struct parts parts;
     bool stuck[THREADS];
+    bool starving;        /* the watchdog is not fed */
     int64_t watchdog_ns;  /* how often systemd wants to hear; CLOCK_NEVER = not at all */
     int64_t utc_ahead_ms; /* of the monotonic clock, when last looked */
 };
@@ -129,14 +130,43 @@ static int64_t watch(struct supervisor *supervisor, int64_t now_ns)
     return first_ns > now_ns + WATCH_MIN_NS ? first_ns : now_ns + WATCH_MIN_NS;
 }
 
+/* Those that wait for nothing but a disk, and keep nobody from a device. */
+static bool is_of_disk(enum thread thread)
+{
+    return thread == STATE || thread == AUDIT || thread == SPOOLER;
+}
+
+static bool is_disk_silent(const struct supervisor *supervisor)
+{
+    bool silent = false;
+    for (enum thread thread = 0; thread < THREADS; thread++)
+        silent = silent || (supervisor->stuck[thread] && is_of_disk(thread));
+    return silent;
+}
+
+/* Any other. */
 static bool is_stuck(const struct supervisor *supervisor)
 {
     bool stuck = false;
     for (enum thread thread = 0; thread < THREADS; thread++)
-        stuck = stuck || supervisor->stuck[thread];
+        stuck = stuck || (supervisor->stuck[thread] && !is_of_disk(thread));
     for (unsigned i = 0; i < supervisor->parts.n_pollers; i++)
         stuck = stuck || supervisor->parts.poller_stuck[i];
     return stuck;
+}
+
+/* What /healthz, bridge/health and systemd are told. Of a disk that does not answer systemd
+ * gets the word, but is not kept from its watchdog: a start has to read that disk before
+ * anything else, and until then nobody would stop the battery or end a lease. */
+static void note_stuck(struct supervisor *supervisor)
+{
+    const bool silent = is_disk_silent(supervisor);
+    supervisor->starving = is_stuck(supervisor);
+    atomic_store(&supervisor->parts.health.stuck, supervisor->starving || silent);
+    if (silent == atomic_exchange(&supervisor->parts.health.disk_silent, silent))
+        return;
+    notify(silent ? "STATUS=The disk does not answer: of setpoints only stops are written"
+                  : "STATUS=");
 }
 
 /* Schedules of polls do not care, but whoever reads `ts` should know. */
@@ -173,11 +203,11 @@ static int serve(struct supervisor *supervisor, const sigset_t *signals, const c
         int64_t now_ns = clock_mono_ns();
         if (now_ns >= look_ns) {
             look_ns = watch(supervisor, now_ns);
-            atomic_store(&supervisor->parts.health.stuck, is_stuck(supervisor));
+            note_stuck(supervisor);
             watch_clock(supervisor, now_ns);
         }
         if (now_ns >= feed_ns) {
-            if (!atomic_load(&supervisor->parts.health.stuck))
+            if (!supervisor->starving)
                 notify("WATCHDOG=1");
             feed_ns = now_ns + supervisor->watchdog_ns;
         }

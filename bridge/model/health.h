@@ -44,6 +44,7 @@ struct health {
     atomic_uint_fast64_t refusals[REASON_COUNT];
     _Atomic int64_t certificate_end_ms;  /* UTC, of the one that ends first; 0 = there is none */
     atomic_bool stuck;                   /* a thread has stopped moving */
+    atomic_bool disk_silent;             /* one of those that wait for nothing but a disk */
     atomic_uint_fast64_t clock_jumps;    /* of UTC against the monotonic clock */
     _Atomic int64_t unsynchronised_ns;   /* monotonic: UTC is, since then; 0 = it is not */
     atomic_uint_fast64_t deadman_firing; /* batteries whose lease ran out, not yet written */

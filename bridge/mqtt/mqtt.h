@@ -123,10 +123,11 @@ bool mqtt_has_wildcards(struct mqtt *mqtt);
  * which holds every second message back for the acknowledgement of the first. */
 void mqtt_hurry(struct mqtt *mqtt);
 
-/* Begins to subscribe at QoS 1, retain as published; with the messages that are
- * retained there or without. An answer that does not come within 30 s ends the
- * session. */
-bool mqtt_subscribe(struct mqtt *mqtt, const char *filter, bool with_retained);
+/* Begins to subscribe at QoS 1, retain as published: to what is published from now on, with
+ * what is retained there too, or (version 5) to what others publish from now on. An answer
+ * that does not come within 30 s ends the session. */
+enum mqtt_hearing { MQTT_LIVE, MQTT_RETAINED, MQTT_OTHERS };
+bool mqtt_subscribe(struct mqtt *mqtt, const char *filter, enum mqtt_hearing hearing);
 
 /* Ends a subscription; answered() is called for it when nothing more will arrive. */
 bool mqtt_unsubscribe(struct mqtt *mqtt, const char *filter);

@@ -95,13 +95,15 @@ static bool await_answer(struct mqtt *mqtt, const char *filter, MQTTAsync_onSucc
     return options->context != NULL;
 }
 
-bool mqtt_subscribe(struct mqtt *mqtt, const char *filter, bool with_retained)
+bool mqtt_subscribe(struct mqtt *mqtt, const char *filter, enum mqtt_hearing hearing)
 {
     MQTTAsync_responseOptions options = MQTTAsync_responseOptions_initializer;
     if (!await_answer(mqtt, filter, on_subscribed, on_subscribed5, &options))
         return false;
     if (mqtt_is_v5(mqtt)) {
-        options.subscribeOptions.retainHandling = with_retained ? 0 : 2; /* 2: none at subscribe */
+        /* 2: none at subscribe */
+        options.subscribeOptions.retainHandling = hearing == MQTT_RETAINED ? 0 : 2;
+        options.subscribeOptions.noLocal = hearing == MQTT_OTHERS;
         options.subscribeOptions.retainAsPublished = 1;
     }
     return MQTTAsync_subscribe(mqtt->handle, filter, 1, &options) == MQTTASYNC_SUCCESS;

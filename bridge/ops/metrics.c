@@ -61,6 +61,8 @@ static void put_bridge(FILE *out, const struct view *view)
             audit_was_available(view->audit));
     put_one(out, "clock_synchronised", "gauge", "Whether the kernel calls UTC synchronised.",
             atomic_load(&health->unsynchronised_ns) == 0);
+    put_one(out, "disk_silent", "gauge", "Whether the disk does not answer.",
+            atomic_load(&health->disk_silent));
     put_one(out, "clock_jumps_total", "counter", "Jumps of UTC.", health_get(&health->clock_jumps));
 }
 

@@ -9,6 +9,7 @@
 #include "bridge/base/log.h"
 #include "bridge/publish/documents.h"
 #include "bridge/publish/ha_document.h"
+#include "bridge/wire/sample_json.h"
 #include "bridge/wire/schedule_json.h"
 #include "bridge/wire/status_json.h"
 #include "bridge/wire/topic.h"
@@ -24,6 +25,15 @@ enum { GONE_MAX = 4096, INFO_MAX = 1 << 16, JITTER_MAX_MS = 2000, BURST = 20 };
 
 static const char remembered[] = "announced/"; /* and a hash: a topic has that as its text */
 
+/* Of a sample that was put right so often, the next one is waited for. */
+enum { MENDED_MAX = 5 };
+
+/* Somebody else has changed a device's state. */
+struct mend {
+    uint64_t seq; /* of the sample that it should be */
+    unsigned n;   /* how often */
+};
+
 /* The documents by their numbers, the most urgent first. What is gone goes before discovery:
  * Home Assistant is to know nothing twice. */
 enum kind {
@@ -34,6 +44,7 @@ enum kind {
     BRIDGE_INFO,
     INFO,
     SCHEDULE,
+    STATE, /* only what somebody else has changed: the flow of samples is the publisher's */
     GONE,
     HA_BRIDGE,
     HA_DEVICE
@@ -51,7 +62,7 @@ struct announce {
     unsigned n_devices;
     struct documents *documents;
     struct place *places; /* of every document */
-    uint64_t *hashes;     /* of their topics but for what is gone, and of the states */
+    uint64_t *hashes;     /* of their topics but for what is gone */
     unsigned first[KINDS];
     int64_t *status_ns, *control_ns;   /* when that of a device was sent last */
     uint64_t schedules;                /* changes of theirs, as last looked at */
@@ -65,6 +76,7 @@ struct announce {
     atomic_bool born; /* Home Assistant has said that it is there */
 
     pthread_mutex_t mutex; /* guards what follows */
+    struct mend *mends;    /* by device */
     char *info;            /* a bridge/info of an earlier run, not yet looked at */
     unsigned n_gone;
     char *gone[GONE_MAX]; /* topics; "" = it is there again */
@@ -72,7 +84,7 @@ struct announce {
 
 /* ---- what there is ---- */
 
-/* Of all documents; the hashes of the states stand behind theirs. */
+/* Of all documents. */
 static unsigned count(const struct announce *announce)
 {
     return announce->first[HA_DEVICE] + announce->n_devices;
@@ -88,7 +100,7 @@ static void lay_out(struct announce *announce)
     unsigned number = 0;
     for (unsigned kind = BRIDGE_STATUS; kind < KINDS; kind++) {
         bool many = kind == STATUS || kind == CONTROL || kind == INFO || kind == SCHEDULE ||
-                    kind == HA_DEVICE;
+                    kind == STATE || kind == HA_DEVICE;
         unsigned n = kind == GONE ? GONE_MAX : many ? announce->n_devices : 1;
         announce->first[kind] = number;
         for (unsigned i = 0; i < n; i++)
@@ -120,6 +132,8 @@ static bool topic_of(struct announce *announce, unsigned number, char topic[TOPI
         return topic_make(topic, conf, device_of(announce, place->index)->name, "info");
     case SCHEDULE:
         return topic_make(topic, conf, device_of(announce, place->index)->name, "schedule");
+    case STATE:
+        return topic_make(topic, conf, device_of(announce, place->index)->name, "state");
     case HA_BRIDGE:
         return ha_document_topic_bridge(topic, conf);
     case HA_DEVICE:
@@ -158,6 +172,20 @@ static char *control_text(struct announce *announce, unsigned device, int64_t no
     return text;
 }
 
+static char *state_text(struct announce *announce, unsigned device)
+{
+    struct value values[PROFILE_POINTS_MAX];
+    struct sample sample;
+    int64_t taken_ns;
+    if (!latest_get(announce->setup.latest, device, &sample, values, &taken_ns))
+        return NULL;
+    const size_t room = sample_json_room(sample.layout);
+    char *text = malloc(room + 1);
+    if (text != NULL)
+        text[sample_json(&sample, text, room)] = '\0';
+    return text;
+}
+
 /* Malloc'ed. */
 static char *text_of(struct announce *announce, unsigned number, int64_t now_ns)
 {
@@ -178,6 +206,8 @@ static char *text_of(struct announce *announce, unsigned number, int64_t now_ns)
         return status_json_device(device_of(announce, place->index));
     case SCHEDULE:
         return schedule_json_status(&announce->scheduled[place->index]);
+    case STATE:
+        return state_text(announce, place->index);
     case HA_BRIDGE:
         return ha_document_bridge(setup->conf);
     case HA_DEVICE:
@@ -212,6 +242,9 @@ static bool is_announced(const struct announce *announce, unsigned number)
         return device_takes_commands(device_of(announce, place->index));
     case SCHEDULE:
         return has_schedule(announce, place->index);
+    case STATE: /* is retained in version 5 only */
+        return announce->setup.latest != NULL && announce->setup.conf->mqtt.version >= 5 &&
+               device_is_there(device_of(announce, place->index));
     case GONE:
         return false;
     default:
@@ -219,16 +252,14 @@ static bool is_announced(const struct announce *announce, unsigned number)
     }
 }
 
-/* The topic of what is announced in this run, be it a document or, by the numbers behind
- * all documents, a state; false for one that is not. */
+/* The topic of what is announced in this run; false for what is not. A state is also where
+ * it is not retained: nobody is to clear it. */
 static bool announced_topic(struct announce *announce, unsigned number, char topic[TOPIC_MAX + 1])
 {
-    const unsigned n = count(announce);
-    if (number < n)
-        return is_announced(announce, number) && topic_of(announce, number, topic);
-    const struct device *device = device_of(announce, number - n);
-    return device_is_there(device) &&
-           topic_make(topic, announce->setup.conf, device->name, "state");
+    const struct place *place = &announce->places[number];
+    const bool announced = place->kind == STATE ? device_is_there(device_of(announce, place->index))
+                                                : is_announced(announce, number);
+    return announced && topic_of(announce, number, topic);
 }
 
 /* 0 for what is not announced. */
@@ -243,14 +274,14 @@ static void hash_topic(struct announce *announce, unsigned number)
 
 static void hash_topics(struct announce *announce)
 {
-    for (unsigned number = 0; number < count(announce) + announce->n_devices; number++)
+    for (unsigned number = 0; number < count(announce); number++)
         hash_topic(announce, number);
 }
 
 static bool is_ours(const struct announce *announce, const char *topic)
 {
     uint64_t hash = limits_hash(topic, strlen(topic));
-    for (unsigned i = 0; i < count(announce) + announce->n_devices; i++)
+    for (unsigned i = 0; i < count(announce); i++)
         if (announce->hashes[i] == hash)
             return true;
     return false;
@@ -306,11 +337,11 @@ static void remember(struct announce *announce, const char *topic, bool is_there
 /* All that this run announces, before the first of it is. */
 static void remember_all(struct announce *announce)
 {
-    const struct conf *conf = announce->setup.conf;
     char topic[TOPIC_MAX + 1];
-    const unsigned n_states = conf->mqtt.version >= 5 ? announce->n_devices : 0;
-    for (unsigned number = 0; number < count(announce) + n_states; number++)
-        if (announced_topic(announce, number, topic))
+    const bool states = announce->setup.conf->mqtt.version >= 5;
+    for (unsigned number = 0; number < count(announce); number++)
+        if ((states || announce->places[number].kind != STATE) &&
+            announced_topic(announce, number, topic))
             remember(announce, topic, true);
     announce->is_remembered = true;
 }
@@ -352,7 +383,7 @@ static void look_at_info(struct announce *announce)
 struct announce *announce_new(const struct announce_setup *setup)
 {
     const unsigned n = setup->conf->devices.n_devices;
-    const unsigned most = 4 + 6 * n + GONE_MAX; /* with the hashes of states */
+    const unsigned most = 4 + 6 * n + GONE_MAX;
     struct announce *announce = calloc(1, sizeof(*announce));
     if (announce == NULL)
         return NULL;
@@ -367,10 +398,11 @@ struct announce *announce_new(const struct announce_setup *setup)
     announce->status_ns = calloc(n, sizeof(*announce->status_ns));
     announce->control_ns = calloc(n, sizeof(*announce->control_ns));
     announce->drops = calloc(n, sizeof(*announce->drops));
+    announce->mends = calloc(n, sizeof(*announce->mends));
     announce->scheduled = calloc(n, sizeof(*announce->scheduled));
     if (announce->documents == NULL || announce->places == NULL || announce->told == NULL ||
         announce->hashes == NULL || announce->status_ns == NULL || announce->control_ns == NULL ||
-        announce->drops == NULL || announce->scheduled == NULL) {
+        announce->drops == NULL || announce->scheduled == NULL || announce->mends == NULL) {
         announce_free(announce);
         return NULL;
     }
@@ -395,6 +427,7 @@ void announce_free(struct announce *announce)
     free(announce->status_ns);
     free(announce->control_ns);
     free(announce->drops);
+    free(announce->mends);
     free(announce->scheduled);
     pthread_mutex_destroy(&announce->mutex);
     free(announce);
@@ -479,20 +512,22 @@ static void listen(struct announce *announce)
     struct mqtt *mqtt = announce->setup.sessions->bridge.mqtt;
     char topic[TOPIC_MAX + 1];
     if (conf->ha_enabled)
-        mqtt_subscribe(mqtt, HA_DOCUMENT_BIRTH_TOPIC, false);
+        mqtt_subscribe(mqtt, HA_DOCUMENT_BIRTH_TOPIC, MQTT_LIVE);
     if (topic_make(topic, conf, "bridge", "health"))
-        mqtt_subscribe(mqtt, topic, false);
+        mqtt_subscribe(mqtt, topic, MQTT_LIVE);
     if (mqtt_has_wildcards(mqtt)) {
         static const char *const leaves[] = {"control", "info", "status", "schedule"};
         for (size_t i = 0; i < sizeof(leaves) / sizeof(leaves[0]); i++)
             if (topic_make(topic, conf, "+", leaves[i]))
-                mqtt_subscribe(mqtt, topic, true);
+                mqtt_subscribe(mqtt, topic, MQTT_RETAINED);
+        if (conf->mqtt.version >= 5 && topic_make(topic, conf, "+", "state"))
+            mqtt_subscribe(mqtt, topic, MQTT_OTHERS);
         return;
     }
     for (unsigned number = 0; number < announce->first[GONE]; number++) {
         enum kind kind = announce->places[number].kind;
-        if (kind != HEALTH && announced_topic(announce, number, topic))
-            mqtt_subscribe(mqtt, topic, true);
+        if (kind != HEALTH && is_announced(announce, number) && topic_of(announce, number, topic))
+            mqtt_subscribe(mqtt, topic, kind == STATE ? MQTT_OTHERS : MQTT_RETAINED);
     }
 }
 
@@ -564,15 +599,14 @@ bool announce_is_told(struct announce *announce, const struct session *session)
 
 /* ---- what a reload changes ---- */
 
-/* Does it for every document of the device at this place, its state included. */
+/* Does it for every document of the device at this place. */
 static void for_device(struct announce *announce, unsigned device,
                        void (*act)(struct announce *announce, unsigned number, int64_t now_ns),
                        int64_t now_ns)
 {
-    static const enum kind kinds[] = {STATUS, CONTROL, INFO, SCHEDULE, HA_DEVICE};
+    static const enum kind kinds[] = {STATUS, CONTROL, INFO, SCHEDULE, STATE, HA_DEVICE};
     for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
         act(announce, number_of(announce, kinds[i], device), now_ns);
-    act(announce, count(announce) + device, now_ns);
 }
 
 static void part(struct announce *announce, unsigned number, int64_t now_ns)
@@ -582,8 +616,7 @@ static void part(struct announce *announce, unsigned number, int64_t now_ns)
     if (!announced_topic(announce, number, topic))
         return;
     add_gone(announce, topic);
-    if (number < count(announce))
-        documents_reset(announce->documents, number, number + 1);
+    documents_reset(announce->documents, number, number + 1);
 }
 
 static void renew(struct announce *announce, unsigned number, int64_t now_ns)
@@ -594,7 +627,7 @@ static void renew(struct announce *announce, unsigned number, int64_t now_ns)
         return;
     forget_gone(announce, topic);
     remember(announce, topic, true);
-    if (number < count(announce))
+    if (announce->places[number].kind != STATE)
         documents_call(announce->documents, number, now_ns);
 }
 
@@ -649,6 +682,34 @@ static void keep_info(struct announce *announce, const struct mqtt_arrival *arri
     free(copy);
 }
 
+/* Somebody else's: what it should be is sent again, unless the next sample is quicker. */
+static void see_state(struct announce *announce, unsigned number, int64_t now_ns)
+{
+    struct mend *mend = &announce->mends[announce->places[number].index];
+    if (!is_announced(announce, number))
+        return;
+    const uint64_t seq = latest_seq(announce->setup.latest, announce->places[number].index);
+    pthread_mutex_lock(&announce->mutex);
+    if (mend->seq != seq)
+        *mend = (struct mend){.seq = seq};
+    const bool wanted = seq != 0 && mend->n < MENDED_MAX;
+    pthread_mutex_unlock(&announce->mutex);
+    if (wanted)
+        documents_call(announce->documents, number, now_ns + DOCUMENTS_WRONG_NS);
+}
+
+/* Whether no newer sample was taken since. */
+static bool is_mend_due(struct announce *announce, unsigned device)
+{
+    struct mend *mend = &announce->mends[device];
+    const uint64_t seq = latest_seq(announce->setup.latest, device);
+    pthread_mutex_lock(&announce->mutex);
+    const bool due = mend->seq == seq;
+    mend->n += due;
+    pthread_mutex_unlock(&announce->mutex);
+    return due;
+}
+
 bool announce_arrived(struct announce *announce, const struct mqtt_arrival *arrival)
 {
     static const char online[] = "online";
@@ -667,6 +728,10 @@ bool announce_arrived(struct announce *announce, const struct mqtt_arrival *arri
         return true; /* of a device that is no more */
     if (announce->places[number].kind == BRIDGE_INFO && arrival->retained)
         keep_info(announce, arrival);
+    if (announce->places[number].kind == STATE) {
+        see_state(announce, (unsigned)number, clock_mono_ns());
+        return true;
+    }
     documents_seen(announce->documents, (unsigned)number,
                    limits_hash(arrival->payload, arrival->payload_size), clock_mono_ns());
     return true;
@@ -723,7 +788,17 @@ static bool may_send(struct announce *announce, unsigned number, const struct se
         return false;
     bool early = place->kind == STATUS && announce->setup.sessions->n_devices > 0 &&
                  is_online(announce, place->index) && !atomic_load(&announce->hearing);
-    return session->state == SESSION_UP && !early;
+    const bool late = place->kind == STATE && !is_mend_due(announce, place->index);
+    return session->state == SESSION_UP && !early && !late;
+}
+
+/* Once for each topic. */
+static void tell_changed(struct announce *announce, unsigned number)
+{
+    char topic[TOPIC_MAX + 1];
+    if (!announce->told[number] && topic_of(announce, number, topic))
+        log_warning("somebody else has changed a topic of ours: it is put right topic=%s", topic);
+    announce->told[number] = true;
 }
 
 /* Out of memory it is tried again in a second. False when there is no room. */
@@ -739,11 +814,16 @@ static bool send(struct announce *announce, unsigned number, struct session *ses
         free(text);
         return true;
     }
-    const struct mqtt_message message = {.topic = topic,
-                                         .payload = text,
-                                         .payload_size = strlen(text),
-                                         .qos = place->kind == HEALTH ? 0 : 1,
-                                         .retained = true};
+    struct mqtt_message message = {.topic = topic,
+                                   .payload = text,
+                                   .payload_size = strlen(text),
+                                   .qos = place->kind == HEALTH ? 0 : 1,
+                                   .retained = true};
+    if (place->kind == STATE) {
+        message.qos = (int)announce->setup.conf->mqtt.qos;
+        message.expiry_s = sample_json_expiry_s(device_of(announce, place->index));
+        tell_changed(announce, number);
+    }
     documents_sent(announce->documents, number, limits_hash(text, strlen(text)));
     bool taken = mqtt_publish(session->mqtt, &message, ANNOUNCE_TICKET | number);
     if (taken && place->kind == STATUS)
@@ -786,14 +866,9 @@ static bool run_documents(struct announce *announce, int64_t now_ns)
 
 static void put_right(struct announce *announce, int64_t now_ns)
 {
-    char topic[TOPIC_MAX + 1];
     unsigned number;
-    while (documents_next_wrong(announce->documents, now_ns, &number)) {
-        if (!announce->told[number] && topic_of(announce, number, topic))
-            log_warning("somebody else has changed a topic of ours: it is put right topic=%s",
-                        topic);
-        announce->told[number] = true;
-    }
+    while (documents_next_wrong(announce->documents, now_ns, &number))
+        tell_changed(announce, number);
 }
 
 int64_t announce_run(struct announce *announce, int64_t now_ns)

@@ -104,7 +104,8 @@ static void come_up(struct edge *edge)
     edge->birth_ns = INT64_MIN;
     atomic_store(&edge->heard, 0);
     for (unsigned i = 0; i < edge->n_filters; i++)
-        (void)mqtt_subscribe(edge->session.mqtt, edge->filters[i], i >= FILTER_STATE);
+        (void)mqtt_subscribe(edge->session.mqtt, edge->filters[i],
+                             i >= FILTER_STATE ? MQTT_RETAINED : MQTT_LIVE);
 }
 
 static void go_down(struct edge *edge, const struct mqtt_end *end)

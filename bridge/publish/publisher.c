@@ -272,7 +272,7 @@ static void for_commands(struct publisher *publisher,
 
 static bool subscribe(struct mqtt *mqtt, const char *filter)
 {
-    return mqtt_subscribe(mqtt, filter, false);
+    return mqtt_subscribe(mqtt, filter, MQTT_LIVE);
 }
 
 static void begin_session(struct publisher *publisher, int64_t now_ns)

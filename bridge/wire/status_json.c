@@ -188,6 +188,8 @@ char *status_json_health(const struct conf *conf, const struct health *health,
                         json_string(atomic_load(&health->unsynchronised_ns) == 0
                                         ? "synchronised"
                                         : "unsynchronised"));
+    json_object_set_new(root, "disk",
+                        json_string(atomic_load(&health->disk_silent) ? "silent" : "good"));
     json_object_set_new(root, "schedules", schedules(&conf->devices, health));
     json_object_set_new(root, "control", control_states(&conf->devices, health));
     json_object_set_new(root, "beats_late",

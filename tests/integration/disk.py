@@ -3,6 +3,9 @@ sample, the bridge says so, and goes on by itself when it answers again."""
 
 import json
 import os
+import queue
+import socket
+import threading
 import urllib.error
 import urllib.request
 
@@ -35,7 +38,7 @@ int fsync(int fd)
 
 
 class Hanging(flux.Test):
-    def rig(self):
+    def rig(self, env=None):
         self.server = self.modbus({1: flux.battery_unit(), 2: flux.meter_unit()})
         self.mosquitto = self.broker()
         self.mqtt = self.client(self.mosquitto)
@@ -47,7 +50,7 @@ class Hanging(flux.Test):
                         audit={"path": self.audit},
                         spool={"path": os.path.join(self.directory, "spool.db")},
                         http={"listen": "127.0.0.1:%d" % self.port}),
-            {**self.preload(SOURCE), "DISK_HANGS": self.switch})
+            {**self.preload(SOURCE), "DISK_HANGS": self.switch, **(env or {})})
         self.mqtt.wait_text("Site-BESS-01/status", "online")
 
     def health(self):
@@ -82,6 +85,41 @@ class Hanging(flux.Test):
             lines = [json.loads(line) for line in file]
         self.assertEqual([line["id"] for line in lines],
                          ["before", "meanwhile", "refused", "stop", "after"])
+
+    def test_systemd_is_told_and_does_not_end_it(self):
+        """A new start would wait for the same disk, and write no stop meanwhile."""
+        path = os.path.join(self.directory, "notify")
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.addCleanup(listener.close)
+        listener.bind(path)
+        words = queue.Queue()
+
+        def listen():
+            for word in iter(lambda: listener.recv(200), b"end"):
+                words.put(word)
+
+        listening = threading.Thread(target=listen)
+        listening.start()
+        self.addCleanup(listening.join)
+        self.addCleanup(listener.sendto, b"end", path)
+        self.rig({"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "400000"})
+
+        def wait_word(word):
+            while words.get(timeout=flux.DEADLINE_S) != word:
+                pass
+
+        open(self.switch, "w").close()
+        self.mqtt.command(50, "meanwhile")
+        wait_word(b"STATUS=The disk does not answer: of setpoints only stops are written")
+        for _ in range(5):
+            wait_word(b"WATCHDOG=1")
+        self.assertEqual(self.health(), 503)
+        self.mqtt.wait("bridge/health", lambda m: m.json["disk"] == "silent")
+        os.unlink(self.switch)
+        wait_word(b"STATUS=")
+        self.assertEqual(self.health(), 200)
+        self.mqtt.wait("bridge/health", lambda m: m.json["disk"] == "good",
+                       since=self.mqtt.mark())
 
     def test_the_end_does_not_wait(self):
         """It is orderly, and the outcome of the last command is told."""

@@ -57,6 +57,30 @@ class OwnTopics(flux.Test):
             self.mqtt.publish(topic, "", retain=True)
             self.mqtt.wait(topic, lambda m: m.payload, 5, since=since)
 
+    def test_a_state_that_somebody_else_wrote(self):
+        """The last sample is there again, however slowly the device is polled."""
+        self.rig_slow()
+        sample = self.mqtt.wait(METER + "/state")
+        copy = sample.payload.replace(b'"data":{', b'"data":{"forged":1,')
+        for payload in ("", "nonsense", copy):
+            since = self.mqtt.mark()
+            self.mqtt.publish(METER + "/state", payload, retain=True)
+            again = self.mqtt.wait(METER + "/state", lambda m: m.payload == sample.payload, 5,
+                                   since=since)
+            self.assertTrue(again.retain)
+            self.assertIn("MessageExpiryInterval", str(again.properties))
+        self.flux.wait_log("somebody else has changed a topic of ours: it is put right "
+                           "topic=flux/demo/%s/state" % METER)
+
+    def rig_slow(self):
+        self.battery = flux.battery_unit()
+        self.server = self.modbus({1: self.battery, 2: flux.meter_unit()})
+        self.mosquitto = self.broker()
+        self.mqtt = self.client(self.mosquitto)
+        self.flux = self.bridge(flux.config(
+            self.mosquitto, [], [flux.meter(self.server, name=METER, poll="1h")]))
+        self.mqtt.wait_text("bridge/status", "online")
+
     def test_what_is_right_is_left_alone(self):
         self.rig()
         self.wait_up()
