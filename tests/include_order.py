@@ -15,7 +15,7 @@ ROOMS = {
     "devices/lines":
         "endpoint fault claim link bustime frame step dial tls serial channel line link_new",
     "devices/registers":
-        "point codec plausible cfg_value cfg_lexer cfg_hint cfg sunspec drive row profile place device "
+        "point codec plausible cfg_value cfg_values cfg_lexer cfg_hint cfg sunspec drive row profile place device "
         "device_points device_drive device_control device_list plan bus_share scan",
     "devices/simulator": "plant image watchdog rtu server main",
     "bridge/base": "clock log halt guard owner notify backoff ring",

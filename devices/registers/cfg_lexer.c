@@ -2,11 +2,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -210,21 +212,37 @@ static bool is_text_due(const struct cfg_lexer *lexer)
     return n > 0 && strchr("=:([\"", lexer->words[n - 1].kind);
 }
 
+/* Malloc'ed, with the values that are set; NULL after fail(). */
+static char *fill(struct cfg_lexer *lexer, const char *text, size_t size)
+{
+    const char *unknown;
+    char *filled = cfg_values_fill(lexer->values, text, size, &unknown);
+    if (!filled && unknown)
+        fail(lexer, "@%.*s@ is not set: say @let %.*s = \"...\" before it",
+             (int)cfg_values_name(unknown), unknown, (int)cfg_values_name(unknown), unknown);
+    else if (!filled)
+        fail(lexer, "out of memory");
+    return filled;
+}
+
 static bool take_text(struct cfg_lexer *lexer, struct cfg_source *source)
 {
     size_t size = measure_text(lexer, source->at);
-    if (size > 0 && !is_text_due(lexer))
+    char *line = size > 0 ? fill(lexer, source->at, size) : NULL;
+    if (line && !is_text_due(lexer))
         lexer->stopped = true;
-    return size > 0 && push(lexer, source, CFG_WORD_TEXT, size, NULL);
+    bool good = line && push(lexer, source, CFG_WORD_TEXT, size, line);
+    free(line);
+    return good;
 }
 
-static bool take_number(struct cfg_lexer *lexer, struct cfg_source *source)
+/* `text`, which stands for `size` bytes of the source. */
+static bool push_number(struct cfg_lexer *lexer, struct cfg_source *source, size_t size,
+                        const char *text)
 {
-    char text[128], line[32];
+    char line[32];
     uint64_t magnitude;
     bool negative, fits;
-    size_t size = strspn(source->at, DIGITS LETTERS "+-._");
-    snprintf(text, sizeof text, "%.*s", (int)size, source->at);
     if (cfg_value_whole(text, &magnitude, &negative, &fits)) {
         if (!fits)
             return fail(lexer, "%.100s does not fit 64 bits", text);
@@ -241,9 +259,39 @@ static bool take_number(struct cfg_lexer *lexer, struct cfg_source *source)
                     "'%.10s' stands where a setting or a number should: this looks like "
                     "YAML, and a list is ( { key = value; }, { key = value; } )",
                     text);
-    if (size >= sizeof text || !cfg_value_is_real(text))
+    if (!cfg_value_is_real(text))
         return fail(lexer, "'%.100s' is no number; a text needs quotes: \"%.100s\"", text, text);
-    return push(lexer, source, CFG_WORD_NUMBER, size, NULL);
+    return push(lexer, source, CFG_WORD_NUMBER, size, text);
+}
+
+static bool take_number(struct cfg_lexer *lexer, struct cfg_source *source)
+{
+    char text[128];
+    size_t size = strspn(source->at, DIGITS LETTERS "+-._");
+    snprintf(text, sizeof text, "%.*s", (int)size, source->at);
+    if (size >= sizeof text)
+        return fail(lexer, "'%.100s' is no number; a text needs quotes: \"%.100s\"", text, text);
+    return push_number(lexer, source, size, text);
+}
+
+/* A @name@ that stands for a number, or for true or false. */
+static bool take_value(struct cfg_lexer *lexer, struct cfg_source *source)
+{
+    const size_t size = cfg_values_name(source->at + 1) + 2;
+    char *text = fill(lexer, source->at, size);
+    bool good = false;
+    if (text && *text == '@')
+        fail(lexer, "%.*s is not set: say @let %.*s = \"...\" before it", (int)size, source->at,
+             (int)size - 2, source->at + 1);
+    else if (text && (strcasecmp(text, "true") == 0 || strcasecmp(text, "false") == 0))
+        good = push(lexer, source, CFG_WORD_NAME, size, text);
+    else if (text && *text && strchr(DIGITS "+-.", *text))
+        good = push_number(lexer, source, size, text);
+    else if (text)
+        fail(lexer, "%.*s is no number here: a text stands in quotes, \"%.*s\"", (int)size,
+             source->at, (int)size, source->at);
+    free(text);
+    return good;
 }
 
 /* What a character that begins no word was likely meant to be. */
@@ -272,28 +320,93 @@ static void keep(struct cfg_lexer *lexer, struct cfg_source *source)
     source->kept = source->at;
 }
 
-/* `@include "path"`: the words of another file. */
-static bool take_include(struct cfg_lexer *lexer, struct cfg_source *source)
+/* The files that a path with * ? or [ stands for, in the order of their names. */
+static bool take_matches(struct cfg_lexer *lexer, struct cfg_source *source, const char *path)
 {
-    static const char verb[] = "@include";
-    if (strncmp(source->at, verb, strlen(verb)) != 0)
-        return fail_character(lexer, source->at);
-    const char *path = source->at + strlen(verb);
-    path += strspn(path, " \t");
+    const char *slash = strrchr(lexer->path, '/');
+    const int directory = *path != '/' && slash ? (int)(slash - lexer->path) + 1 : 0;
+    char *pattern = NULL;
+    glob_t found = {0};
+    bool good = asprintf(&pattern, "%.*s%s", directory, lexer->path, path) >= 0;
+    if (!good)
+        return fail(lexer, "out of memory");
+    if (glob(pattern, 0, NULL, &found) != 0)
+        good = fail(lexer, "there is no file for @include \"%.300s\"", pattern);
+    for (size_t i = 0; good && i < found.gl_pathc; i++) {
+        const char *name = found.gl_pathv[i] + directory;
+        struct cfg_source *included = open_source(lexer, name, strlen(name), source);
+        good = included && take_source(lexer, included);
+    }
+    globfree(&found);
+    free(pattern);
+    return good;
+}
+
+/* `@include "path"`: the words of another file, or of several. */
+static bool take_include(struct cfg_lexer *lexer, struct cfg_source *source, const char *path)
+{
     size_t size = *path == '"' ? strcspn(path + 1, "\"\n") : 0;
     if (*path != '"' || path[1 + size] != '"')
         return fail(lexer, "@include needs a path in quotes");
-    struct cfg_source *included = open_source(lexer, path + 1, size, source);
+    char *filled = fill(lexer, path + 1, size);
+    bool good = filled != NULL;
+    if (!good)
+        return false;
     keep(lexer, source);
-    source->at = source->kept = path + size + 2;
-    return included && take_source(lexer, included);
+    source->kept = path + size + 2;
+    if (strpbrk(filled, "*?[")) {
+        good = take_matches(lexer, source, filled);
+    } else {
+        struct cfg_source *included = open_source(lexer, filled, strlen(filled), source);
+        good = included && take_source(lexer, included);
+    }
+    source->at = path + size + 2;
+    free(filled);
+    return good;
+}
+
+/* `@let name = "text"`: what stands for @name@ from here on. */
+static bool take_let(struct cfg_lexer *lexer, struct cfg_source *source, const char *name)
+{
+    const size_t name_size = cfg_values_name(name);
+    const char *at = name + name_size;
+    at += strspn(at, " \t");
+    const bool named = name_size > 0 && *at == '=';
+    at += named;
+    at += strspn(at, " \t");
+    if (!named || *at != '"')
+        return fail(lexer, "@let needs a name and a text: @let site = \"north\"");
+    const size_t size = measure_text(lexer, at);
+    if (size == 0)
+        return false;
+    source->at = at + size;
+    return cfg_values_set(&lexer->values, name, name_size, at + 1, size - 2) ||
+           fail(lexer, "out of memory");
+}
+
+static bool take_directive(struct cfg_lexer *lexer, struct cfg_source *source)
+{
+    static const char include[] = "@include", let[] = "@let";
+    const char *at = source->at;
+    const size_t size = cfg_values_name(at + 1);
+    if (size > 0 && at[1 + size] == '@')
+        return take_value(lexer, source);
+    if (strncmp(at, include, strlen(include)) == 0) {
+        at += strlen(include);
+        return take_include(lexer, source, at + strspn(at, " \t"));
+    }
+    if (size + 1 == strlen(let) && strncmp(at, let, strlen(let)) == 0) {
+        at += strlen(let);
+        return take_let(lexer, source, at + strspn(at, " \t"));
+    }
+    return fail_character(lexer, at);
 }
 
 static bool take_word(struct cfg_lexer *lexer, struct cfg_source *source)
 {
     const char *at = source->at;
     if (*at == '@')
-        return take_include(lexer, source);
+        return take_directive(lexer, source);
     if (*at == '"')
         return take_text(lexer, source);
     if (strchr(DIGITS "+-.", *at))
@@ -351,4 +464,5 @@ void cfg_lexer_free(struct cfg_lexer *lexer)
     free(lexer->words);
     free(lexer->text);
     free(lexer->whole);
+    cfg_values_free(lexer->values);
 }

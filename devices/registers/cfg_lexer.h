@@ -3,7 +3,8 @@
  * libconfig ends the process when an include is a directory, waits for ever on a
  * pipe, and, in version 1.5, cuts whole numbers to 32 bits without a word. So it is
  * not given files but one text: the words of the file and of its includes, a line
- * each, whole numbers with the L that gives them 64 bits. Its line numbers are then
+ * each, whole numbers with the L that gives them 64 bits, and in place of each @name@
+ * what @let has set for it. Its line numbers are then
  * numbers of words, and each word knows where it stands.
  *
  * What is here knows words, not grammar. It stops at the first that is none.
@@ -17,6 +18,8 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <sys/types.h>
+
+#include "devices/registers/cfg_values.h"
 
 enum {
     CFG_INCLUDE_DEPTH = 10,        /* files within each other, as libconfig has it */
@@ -58,8 +61,9 @@ struct cfg_lexer {
     size_t whole_size;
     /* private */
     const char *path;
-    FILE *out;  /* becomes the text */
-    FILE *keep; /* becomes `whole` */
+    FILE *out;                 /* becomes the text */
+    FILE *keep;                /* becomes `whole` */
+    struct cfg_values *values; /* what @let has set so far */
     size_t text_size;
     off_t n_bytes;
     unsigned words_room, depth, open; /* brackets, and the innermost as in a word */

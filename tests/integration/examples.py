@@ -1,5 +1,6 @@
 """The examples in etc/, run: only hosts, ports and paths are other ones."""
 
+import json
 import os
 import re
 import shutil
@@ -130,6 +131,32 @@ class Examples(flux.Test):
         self.mqtt.wait("bridge/health",
                        lambda m: m.json["control"] == {"Pack": "held", "Hybrid": "idle"},
                        timeout_s=30)
+
+    def test_fleet_site(self):
+        """Three small files and a template make a site; the others would differ in those."""
+        os.mkdir(os.path.join(self.directory, "fleet-north.d"))
+        for name in ("fleet-site.inc", "fleet-north.cfg", "fleet-north.d/10-grid.cfg",
+                     "fleet-north.d/20-pv.cfg"):
+            text = example(name).replace("/var/lib/fluxbridge", self.directory)
+            text = text.replace("/etc/fluxbridge", self.directory)
+            with open(os.path.join(self.directory, name), "w", encoding="utf-8") as file:
+                file.write(text)
+        with open(os.path.join(self.directory, "password"), "w", encoding="utf-8") as file:
+            file.write("secret\n")
+        os.chmod(file.name, 0o600)
+        path = os.path.join(self.directory, "fleet-north.cfg")
+        code, out, err = self.run_tool("check", "-c", path, "--json")
+        said = json.loads(out)
+        self.assertEqual((code, err, said["problems"], said["warnings"]), (0, "", [], []))
+        self.assertEqual((said["site"], said["devices"], said["links"]), ("north", 3, 3))
+        # What is wrong in a file of the site is named there.
+        with open(os.path.join(self.directory, "fleet-north.d/30-x.cfg"), "w") as file:
+            file.write("{ id = \"x\"; name = \"X\"; type = \"@kind@\"; },\n")
+        code, out, err = self.run_tool("check", "-c", path)
+        self.assertEqual((code, out), (2, "%s/fleet-north.d/30-x.cfg:1: @kind@ is not set: "
+                                          "say @let kind = \"...\" before it (included at "
+                                          "%s/fleet-site.inc:32)\n"
+                                          % (self.directory, self.directory)))
 
     def test_large_site(self):
         with open(os.path.join(self.directory, "mqtt-password"), "w", encoding="utf-8") as file:

@@ -359,6 +359,66 @@ static void a_mistake_in_an_include_names_both(void **state)
                 "bad.inc:2: ; stands where a value should (included at test.cfg:3)\n");
 }
 
+/* ---- one configuration for many sites ---- */
+
+static void values_are_filled_in(void **state)
+{
+    (void)state;
+    given_file("part.cfg", "@let port = \"1\"\n@let size = \"2\"\nport = @port@; size = @size@;\n");
+    const struct cfg_setting *root =
+        open_text("@let site = \"north\"\n@let port = \"0x10\" @let on = \"true\"\n"
+                  "@let file = \"part\"\n"
+                  "name = \"the @site@ of \\\"@site@\\\", x@y.org\"; on = @on@;\n"
+                  "row = [ @port@, 3 ];\n@include \"@file@.cfg\"\n",
+                  "");
+    int64_t number;
+    bool on;
+    assert_string_equal(cfg_text(cfg_member(root, "name")), "the north of \"north\", x@y.org");
+    assert_true(cfg_boolean(cfg_member(root, "on"), &on) && on);
+    assert_true(cfg_integer(at(root, "row/0"), &number) && number == 16);
+    assert_true(cfg_integer(at(root, "port"), &number) && number == 16); /* the first stands */
+    assert_true(cfg_integer(at(root, "size"), &number) && number == 2);
+    cfg_close(root);
+    root = open_text("name = \"@site@\";\n", ""); /* without a @let it is any text */
+    assert_string_equal(cfg_text(cfg_member(root, "name")), "@site@");
+    cfg_close(root);
+}
+
+static void values_have_their_mistakes(void **state)
+{
+    (void)state;
+    refuse_text("@let a = \"1\"\nb = \"@c@\";\n",
+                "test.cfg:2: @c@ is not set: say @let c = \"...\" before it\n");
+    refuse_text("b =\n@c@;\n", "test.cfg:2: @c@ is not set: say @let c = \"...\" before it\n");
+    refuse_text("@let a = \"x\"\nb = @a@;\n",
+                "test.cfg:2: @a@ is no number here: a text stands in quotes, \"@a@\"\n");
+    refuse_text("@let a\n", "test.cfg:1: @let needs a name and a text: @let site = \"north\"\n");
+    refuse_text("@let a = 1\n",
+                "test.cfg:1: @let needs a name and a text: @let site = \"north\"\n");
+    refuse_text("a = 1; b = 2;\n@lets = 3;\n",
+                "test.cfg:2: '@' stands where a name, a value or a sign should\n");
+}
+
+static void several_files_are_included(void **state)
+{
+    (void)state;
+    int64_t number;
+    assert_int_equal(mkdir("d", 0700), 0);
+    given_file("d/2.cfg", "{ n = 2; },");
+    given_file("d/1.cfg", "{ n = 1; },");
+    given_file("d/3.txt", "broken");
+    const struct cfg_setting *root = open_text("all = ( @include \"d/*.cfg\" );\n", "");
+    assert_int_equal(cfg_length(cfg_member(root, "all")), 2);
+    assert_true(cfg_integer(at(root, "all/0/n"), &number) && number == 1);
+    assert_true(cfg_integer(at(root, "all/1/n"), &number) && number == 2);
+    cfg_close(root);
+    given_file("d/4.cfg", "{ n = ; },");
+    refuse_text("all = ( @include \"d/*.cfg\" );\n",
+                "d/4.cfg:1: ; stands where a value should (included at test.cfg:1)\n");
+    refuse_text("a = 1;\n@include \"e/*.cfg\"\n",
+                "test.cfg:2: there is no file for @include \"e/*.cfg\"\n");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -373,6 +433,9 @@ int main(void)
         cmocka_unit_test(includes_that_cannot_be_read),
         cmocka_unit_test(includes_without_end),
         cmocka_unit_test(a_mistake_in_an_include_names_both),
+        cmocka_unit_test(values_are_filled_in),
+        cmocka_unit_test(values_have_their_mistakes),
+        cmocka_unit_test(several_files_are_included),
     };
     return cmocka_run_group_tests_name("cfg_lexer", tests, given_directory, remove_directory);
 }

@@ -1,0 +1,29 @@
+/* cfg_values: what stands for @name@ in a configuration that serves many sites.
+ *
+ * `@let site = "north"` sets one, for all that is read after it. The first that is set
+ * stands: what a template sets itself is what holds where a site says nothing. Pure but
+ * for memory; part of cfg_lexer.
+ */
+#ifndef DEVICES_REGISTERS_CFG_VALUES_H
+#define DEVICES_REGISTERS_CFG_VALUES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct cfg_values;
+
+/* Letters, digits and _ at the beginning of a text: the size of a name, 0 = there is none. */
+size_t cfg_values_name(const char *text);
+
+/* Sets one, unless it is set. `text` as it stands between quotes. False: out of memory. */
+bool cfg_values_set(struct cfg_values **values, const char *name, size_t name_size,
+                    const char *text, size_t size);
+void cfg_values_free(struct cfg_values *values);
+
+/* A malloc'ed copy of a text with each @name@ replaced. NULL: out of memory, or there is a
+ * @name@ that is not set, which `*unknown` then points to. Without any values all of it
+ * stays as it is. */
+char *cfg_values_fill(const struct cfg_values *values, const char *text, size_t size,
+                      const char **unknown);
+
+#endif
