@@ -1024,8 +1024,10 @@ static bool is_held(const struct battery *battery, const struct value *values)
     case CONTROL_LOST:
     case CONTROL_RELEASING:
         return false;
-    case CONTROL_IDLE:
-        return script_is_engaged(battery->device, values);
+    case CONTROL_IDLE: /* what stops by itself needs nobody to end it, and may be another's */
+        return !(device_drive(battery->device)->every_ns > 0 &&
+                 battery->device->control.drive.timeout_s > 0) &&
+               script_is_engaged(battery->device, values);
     default:
         return true;
     }

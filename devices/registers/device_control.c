@@ -290,6 +290,11 @@ static void bind_drive(struct cfg *cfg, const struct cfg_setting *group,
     if (control->setpoint < 0)
         return;
     check_sign(cfg, group, sheet, &device->points[control->setpoint]);
+    if (control->deadman_timeout_ns != 0 && control->deadman_value != 0 && drive->every_ns > 0)
+        cfg_warning(cfg, deadman_value(group),
+                    "the deadman's %g kW have no lease, so no keepalive: the battery ends them "
+                    "itself after %g s",
+                    control->deadman_value, control->drive.timeout_s);
     limit_setpoint(cfg, group, sheet, device, &device->points[control->setpoint]);
 }
 

@@ -261,7 +261,12 @@ static void what_a_site_says(void **state)
     for (unsigned i = 0; i < device->n_points; i++)
         assert_int_equal(device_may_write(device, i), (int)i == control->setpoint);
     device_list_free(&list);
-    /* Without the group nothing is written. */
+    /* What is allowed and may surprise. */
+    assert_true(read_device("powerpack-direct", "", "deadman: { timeout = \"9s\"; value = 2; };",
+                            "", &list,
+                            "test.cfg:3: warning: the deadman's 2 kW have no lease, so no "
+                            "keepalive: the battery ends them itself after 10 s\n"));
+    device_list_free(&list);
     assert_true(read_device("sungrow-sh", "", "positive_is = \"discharge\";",
                             "points = ( { name = \"target_power\"; low = -40; high = 40; } );",
                             &list, ""));

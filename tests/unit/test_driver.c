@@ -582,6 +582,37 @@ static void the_end_in_the_middle_of_engaging(void **state)
     bed_end(&bed);
 }
 
+/* What another program keeps going is not taken from it; what has no timeout of its own, and
+ * is nobody's, is brought to rest. */
+static void an_orphan(void **state)
+{
+    (void)state;
+    direct("deadman: { timeout = \"5s\"; };");
+    bed.fake->registers[1][MODE] = 1;
+    bed.fake->registers[1][TIMEOUT] = 10;
+    bed.fake->registers[1][POWER + 1] = 5000;
+    bed_poll(&bed);
+    bed_run(&bed, 30 * S);
+    bed_poll(&bed);
+    assert_string_equal(writes(), "");
+    assert_false(battery_lease(bed.battery).runs);
+    bed_end(&bed);
+    begin(DEVICE("sungrow-sh", "", "deadman: { timeout = \"5s\"; }; idle = \"release\";"));
+    bed.fake->registers[1][EMS] = 0; /* its own plan */
+    bed.fake->registers[1][COMMAND] = 0xAA;
+    bed.fake->registers[1][FORCED] = 5000;
+    bed_poll(&bed);
+    bed_run(&bed, 30 * S);
+    assert_string_equal(writes(), "");
+    bed.fake->registers[1][EMS] = 2;
+    bed_poll(&bed);
+    bed_run(&bed, 30 * S);
+    assert_string_equal(writes(), "06:13050=00CC 06:13049=0002 13050=00CC0000 "
+                                  "06:13050=00CC 06:13051=0000 06:13049=0000");
+    assert_state(CONTROL_IDLE);
+    bed_end(&bed);
+}
+
 /* ---- a fallback other than zero ---- */
 
 static void a_fallback_is_no_lease(void **state)
@@ -644,6 +675,7 @@ int main(void)
         cmocka_unit_test(killed_while_it_holds),
         cmocka_unit_test(the_end_of_the_bridge),
         cmocka_unit_test(the_end_in_the_middle_of_engaging),
+        cmocka_unit_test(an_orphan),
         cmocka_unit_test(a_fallback_is_no_lease),
         cmocka_unit_test(steps_and_limits),
     };
