@@ -274,6 +274,8 @@ int supervisor_run(struct conf *conf, const char *path)
 
     log_set_level((enum log_level)conf->log_level);
     mallopt(M_ARENA_MAX, 1); /* the hot path allocates nothing: one heap is enough */
+    /* And what is large is by itself: room that is not needed yet takes none. */
+    mallopt(M_MMAP_THRESHOLD, 128 << 10);
     raise_file_limit();
     signal(SIGPIPE, SIG_IGN);
     link_init_stop();
@@ -290,6 +292,7 @@ int supervisor_run(struct conf *conf, const char *path)
         if (conf->simulated)
             log_warning("every device is simulated");
         notify("READY=1");
+        malloc_trim(0); /* what reading the configuration took is given back */
         int signal = serve(&supervisor, &waited, path);
         notify_stopping(longest_stop_ns(&conf->devices));
         good = signal != 0;
