@@ -158,6 +158,37 @@ class Examples(flux.Test):
                                           "%s/fleet-site.inc:32)\n"
                                           % (self.directory, self.directory)))
 
+    def test_fleet_bridge(self):
+        """A mosquitto at the site and one at the centre, as etc/fleet.md has it."""
+        centre = self.broker()
+        text = example("fleet-bridge.conf").replace("flux/north", "flux/demo")
+        text = text.replace("centre.example.org:1883", "127.0.0.1:%d" % centre.port)
+        text = text.replace("/var/lib/mosquitto", self.directory)
+        text = re.sub("listener .*\n", "", text)
+        if os.getuid() == 0:
+            text = "user root\n" + text
+        site = self.broker(text)
+        client = self.client(centre)
+        server = self.modbus({1: flux.battery_unit(), 2: flux.meter_unit()})
+        self.bridge(flux.config(site, [flux.battery(server)], [flux.meter(server)],
+                                mqtt={"version": 4}))  # or what waits at the site expires
+        client.wait_text("Site-BESS-01/status", "online")
+        self.assertEqual(client.ask(5.0, "from-the-centre")["outcome"], "confirmed")
+        since = client.mark()
+        first = client.wait("Grid-Meter/state", since=since).json["seq"]
+        # The line to the centre is cut: the site goes on, and what waits comes afterwards.
+        centre.stop()
+        here = self.client(site)
+        self.assertEqual(here.ask(6.0, "at-the-site")["outcome"], "confirmed")
+        last = here.wait_count("Grid-Meter/state", 10)[-1].json["seq"]
+        centre.start()
+        client.wait("Grid-Meter/state", lambda m: m.json["seq"] == last, 60)
+        seqs = [m.json["seq"] for m in client.on("Grid-Meter/state", since)]
+        self.assertLessEqual(set(range(first, last + 1)), set(seqs))
+        client.wait("Site-BESS-01/result", lambda m: m.json["id"] == "at-the-site")
+        late = self.client(centre)
+        self.assertEqual(late.wait("bridge/info").json["site"], "demo")  # it is retained there
+
     def test_large_site(self):
         with open(os.path.join(self.directory, "mqtt-password"), "w", encoding="utf-8") as file:
             file.write("secret\n")
