@@ -191,6 +191,10 @@ static enum fault go_on(struct line *line, uint8_t *reply, size_t *reply_size)
         } else if (fault == FAULT_TIMEOUT && !cut && phase == LINE_PROBE && will_be_in_step(line)) {
             fault = FAULT_NONE;
             continue;
+        } else if (fault == FAULT_TIMEOUT && !cut && phase == LINE_PROBE && !line->probe_ended &&
+                   !line->missed_probe) {
+            fault = FAULT_NONE; /* it may have been asleep, or not know this question */
+            line->missed_probe = true;
         }
         if (fault == FAULT_NONE && ++line->n_probes > PROBES_MAX)
             fault = line_failure(line, FAULT_TIMEOUT, "out of step");
@@ -247,6 +251,7 @@ static enum fault line_exchange(struct link *link, uint8_t unit, const uint8_t *
     line->timeout_ns = timeout_ns;
     line->phase = LINE_QUIET;
     line->n_probes = 0;
+    line->missed_probe = false;
     line->until_ns = link->until_ns = link_now_ns() + line->gap_ns + timeout_ns / 2;
     return ended(line, go_on(line, reply, reply_size));
 }

@@ -81,6 +81,8 @@ struct unit {
     int64_t busy_until_ns;
     bool drops; /* what it is asked while it is busy; else it queues */
     enum manner manner;
+    int64_t sleeps_after_ns; /* so long unasked, it loses what it is asked then; 0 = never */
+    int64_t asked_ns;
     uint16_t setpoint;
 };
 
@@ -337,7 +339,10 @@ static void take_request(const uint8_t *bytes, size_t n)
         world.happened[mishap]++;
     if (world.kind->modbus.echo)
         return_echo(bytes, n);
-    if (mishap == LOST || (device->drops && world.now_ns < device->busy_until_ns))
+    bool asleep =
+        device->sleeps_after_ns != 0 && world.now_ns - device->asked_ns > device->sleeps_after_ns;
+    device->asked_ns = world.now_ns;
+    if (asleep || mishap == LOST || (device->drops && world.now_ns < device->busy_until_ns))
         return;
 
     uint8_t reply[LINK_PDU_MAX];
