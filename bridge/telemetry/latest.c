@@ -12,7 +12,7 @@ struct latest_slot {
     unsigned char *packed;
     size_t size;
     struct lease lease;
-    struct schedule_status schedule;
+    struct schedule_status *schedule; /* NULL: it takes no commands */
 };
 
 struct latest {
@@ -44,22 +44,32 @@ void latest_free(struct latest *latest)
     if (latest == NULL)
         return;
     pthread_mutex_destroy(&latest->mutex);
-    for (unsigned i = 0; i < latest->n; i++)
+    for (unsigned i = 0; i < latest->n; i++) {
         free(latest->slots[i].packed);
+        free(latest->slots[i].schedule);
+    }
     free(latest);
 }
 
 bool latest_renew(struct latest *latest, unsigned index, const struct device *device, uint64_t seq)
 {
-    struct latest_slot *slot = &latest->slots[index];
-    unsigned char *packed = malloc(sample_packed_most(device) + 1), *former;
-    if (packed == NULL)
+    struct latest_slot *slot = &latest->slots[index], former;
+    struct latest_slot next = {.packed = malloc(sample_packed_most(device) + 1), .seq = seq};
+    if (device_takes_commands(device))
+        next.schedule = malloc(sizeof(*next.schedule));
+    if (next.packed == NULL || (device_takes_commands(device) && next.schedule == NULL)) {
+        free(next.packed);
+        free(next.schedule);
         return false;
+    }
+    if (next.schedule != NULL)
+        *next.schedule = (struct schedule_status){.revision = -1};
     pthread_mutex_lock(&latest->mutex);
-    former = slot->packed;
-    *slot = (struct latest_slot){.packed = packed, .seq = seq, .schedule.revision = -1};
+    former = *slot;
+    *slot = next;
     pthread_mutex_unlock(&latest->mutex);
-    free(former);
+    free(former.packed);
+    free(former.schedule);
     return true;
 }
 
@@ -116,7 +126,8 @@ void latest_put_schedule(struct latest *latest, unsigned device,
                          const struct schedule_status *status)
 {
     pthread_mutex_lock(&latest->mutex);
-    latest->slots[device].schedule = *status;
+    if (latest->slots[device].schedule != NULL)
+        *latest->slots[device].schedule = *status;
     pthread_mutex_unlock(&latest->mutex);
     atomic_fetch_add(&latest->schedules, 1);
 }
@@ -124,7 +135,9 @@ void latest_put_schedule(struct latest *latest, unsigned device,
 struct schedule_status latest_schedule(struct latest *latest, unsigned device)
 {
     pthread_mutex_lock(&latest->mutex);
-    const struct schedule_status status = latest->slots[device].schedule;
+    const struct schedule_status *kept = latest->slots[device].schedule;
+    const struct schedule_status status =
+        kept != NULL ? *kept : (struct schedule_status){.revision = -1};
     pthread_mutex_unlock(&latest->mutex);
     return status;
 }

@@ -38,6 +38,8 @@ bool polled_init(struct polled *unit, const struct polled_desk *desk, const stru
         .seq = latest_seq(desk->latest, index), /* one run goes on counting */
     };
     if (commanded)
+        unit->scheduled = calloc(1, sizeof(*unit->scheduled));
+    if (unit->scheduled != NULL)
         unit->battery = battery_new(&(struct battery_setup){
             .device = device,
             .index = index,
@@ -58,6 +60,7 @@ void polled_destroy(struct polled *unit)
 {
     plan_free(unit->plan);
     battery_free(unit->battery);
+    free(unit->scheduled);
     on_change_free(unit->change);
     free(unit->plausible);
     free(unit->values);
@@ -209,9 +212,9 @@ static void tell_schedule(struct polled *unit, const struct polled_desk *desk)
 {
     struct schedule_status status;
     battery_describe_schedule(unit->battery, &status);
-    if (memcmp(&status, &unit->scheduled, sizeof(status)) == 0)
+    if (memcmp(&status, unit->scheduled, sizeof(status)) == 0)
         return;
-    unit->scheduled = status;
+    *unit->scheduled = status;
     latest_put_schedule(desk->latest, unit->index, &status);
     outbox_wake(desk->outbox);
 }

@@ -29,9 +29,9 @@ struct polled {
     struct plan *plan;
     struct battery *battery; /* NULL: takes no commands */
     struct value *values;
-    struct plausible *plausible; /* per point */
-    struct lease lease;          /* as last told; and the next */
-    struct schedule_status scheduled;
+    struct plausible *plausible;       /* per point */
+    struct lease lease;                /* as last told; and the next */
+    struct schedule_status *scheduled; /* as last told; NULL without a battery */
     struct on_change *change;
     struct due schedule;
     uint64_t scans; /* done */
