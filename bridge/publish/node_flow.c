@@ -14,8 +14,10 @@
 /* Between two marks for what is live, and two payloads of history. */
 #define MARK_NS    CLOCK_NS_PER_S
 #define HISTORY_NS (200 * CLOCK_NS_PER_MS)
-/* How often it is looked whether a device that gives nothing any more is offline. */
+/* How often it is looked whether a device that gives nothing any more is offline, and
+ * whether one that gives something is called online by now. */
 #define PRESENCE_NS CLOCK_NS_PER_S
+#define ARRIVAL_NS  (10 * CLOCK_NS_PER_MS)
 
 /* Tickets, beside those of batches: a device's birth, and what tells that births have
  * arrived. */
@@ -36,10 +38,8 @@ struct node_flow {
     unsigned next_birth; /* 0 = the node's, then each device's; BORN = all are said */
     int64_t presence_ns; /* when to look next */
     bool has_births;     /* since then there were some */
-    int64_t live_ns;     /* before it nothing of what is live */
-    int64_t mark_ns;     /* before it no mark for it */
-    int64_t history_ns;  /* before it no history */
-    bool *born, *gives;  /* by device: the second, whether its last scan gave something */
+    int64_t live_ns, mark_ns, history_ns; /* before them nothing live, no mark, no history */
+    bool *born, *gives; /* by device: the second, whether its last scan gave something */
 
     /* A session that ends before anything of it is acknowledged may have ended for a
      * birth: in the next they go one by one, each of them acknowledged by a mark. */
@@ -92,7 +92,7 @@ static bool settle(struct node_flow *flow, unsigned device)
     } else if (!alive && flow->born[device]) {
         if (!node_post_send(flow->setup.post, "DDEATH", name_of(flow, device), NULL, 0, 0))
             return false;
-        flow->born[device] = false;
+        flow->born[device] = flow->gives[device] = false;
         births_stale(flow->setup.births, device);
     }
     return true;
@@ -201,20 +201,27 @@ static void note_sample(struct node_flow *flow)
         births_take(flow->setup.births, flow->item.device, &sample);
 }
 
+/* It is about to be called online. */
+static bool is_awaited(const struct node_flow *flow, unsigned device)
+{
+    return flow->gives[device] && !flow->born[device] && !atomic_load(&flow->barred[device]);
+}
+
 static void tell_sample(struct node_flow *flow)
 {
     const unsigned device = flow->item.device;
     note_sample(flow);
     if (settle(flow, device) && flow->born[device])
         (void)send_device(flow, device, false);
-    else if (flow->gives[device] && !atomic_load(&flow->barred[device]))
-        flow->presence_ns = 0; /* it is about to be called online */
+    else if (is_awaited(flow, device))
+        flow->presence_ns = 0;
 }
 
 /* Who gives no samples any more says nothing, either; and what births left to be told as
  * data is told once they are all said. */
 static void look_at_presence(struct node_flow *flow, int64_t now_ns)
 {
+    bool waits = false;
     if (now_ns < flow->presence_ns)
         return;
     for (unsigned i = 0; i < flow->setup.conf->devices.n_devices; i++) {
@@ -222,9 +229,10 @@ static void look_at_presence(struct node_flow *flow, int64_t now_ns)
             return;
         if (flow->has_births && flow->born[i] && !send_device(flow, i, false))
             return;
+        waits = waits || is_awaited(flow, i);
     }
     flow->has_births = false;
-    flow->presence_ns = now_ns + PRESENCE_NS;
+    flow->presence_ns = now_ns + (waits ? ARRIVAL_NS : PRESENCE_NS);
 }
 
 static void tell_outcome(struct node_flow *flow)
@@ -268,10 +276,9 @@ static bool tell_live(struct node_flow *flow)
     return false;
 }
 
-static void sooner(int64_t *due_ns, int64_t time_ns, int64_t now_ns)
+static int64_t sooner(int64_t due_ns, int64_t time_ns, int64_t now_ns)
 {
-    if (time_ns > now_ns && time_ns < *due_ns)
-        *due_ns = time_ns;
+    return time_ns > now_ns && time_ns < due_ns ? time_ns : due_ns;
 }
 
 int64_t node_flow_run(struct node_flow *flow, int64_t now_ns)
@@ -293,11 +300,10 @@ int64_t node_flow_run(struct node_flow *flow, int64_t now_ns)
         flow->mark_ns = now_ns + MARK_NS;
         mark(flow);
     }
-    int64_t due_ns = flow->presence_ns > now_ns ? flow->presence_ns : now_ns + PRESENCE_NS;
-    sooner(&due_ns, flow->live_ns + LIVE_NS / 2, now_ns); /* a sample wakes us before, often */
+    int64_t due_ns = sooner(now_ns + PRESENCE_NS, flow->presence_ns, now_ns);
     if (scans_history(flow->setup.scans) > 0)
-        sooner(&due_ns, flow->history_ns, now_ns);
-    return due_ns;
+        due_ns = sooner(due_ns, flow->history_ns, now_ns);
+    return sooner(due_ns, flow->live_ns + LIVE_NS / 2, now_ns); /* a sample wakes us before */
 }
 
 void node_flow_finish(struct node_flow *flow, int64_t now_ns)

@@ -115,6 +115,9 @@ bool scans_take_live(struct scans *scans, struct scans_item *item)
 {
     pthread_mutex_lock(&scans->mutex);
     struct scan_record *record = scans->live;
+    while (record != NULL && record->done)
+        record = ring_after(scans->ring, record);
+    scans->live = record;
     if (record != NULL) {
         take(scans, record, item);
         scans->live = ring_after(scans->ring, record);
@@ -166,14 +169,13 @@ void scans_ack(struct scans *scans, uint64_t batch)
 void scans_rewind(struct scans *scans)
 {
     pthread_mutex_lock(&scans->mutex);
+    scans->mark = scans->live != NULL ? scans->live->ticket : scans->tickets + 1;
     scans->history = 0;
-    for (struct scan_record *record = ring_front(scans->ring); record != NULL;
-         record = ring_after(scans->ring, record)) {
+    for (struct scan_record *record = ring_front(scans->ring);
+         record != NULL && record->ticket < scans->mark; record = ring_after(scans->ring, record)) {
         record->batch = 0;
         scans->history += !record->done;
     }
-    scans->mark = scans->tickets + 1;
-    scans->live = NULL;
     scans->begun = false;
     pthread_mutex_unlock(&scans->mutex);
 }

@@ -55,7 +55,7 @@ uint64_t scans_end_batch(struct scans *scans);
 /* The broker has this batch and all before it. */
 void scans_ack(struct scans *scans, uint64_t batch);
 
-/* The session is gone, or births begin anew: what is not acknowledged, and what waits, is
+/* The session is gone, or births begin anew: what was taken and is not acknowledged is
  * history from now on. */
 void scans_rewind(struct scans *scans);
 

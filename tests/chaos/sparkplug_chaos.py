@@ -77,6 +77,7 @@ class SparkplugChaos(flux.Test):
         self.still = []  # (from, to, slot): when the registers were held still
         self.held_slot = None
         self.kills = []
+        self.gone = []  # when a device was given up as the daemon ran
         self.names = {"Battery-1": "Battery-1", "Meter-1": "Meter-1", "Meter-2": "Meter-2"}
         self.objections = []
 
@@ -101,17 +102,20 @@ class SparkplugChaos(flux.Test):
         self.start()
         self.settle()
 
-    def start(self):
+    def text(self):
         link = {"timeout": "%dms" % (chaos.TIMEOUT_S * 1000), "retry_count": 1}
         more = {"poll": "%dms" % (chaos.POLL_S * 1000), "modbus": link}
-        self.flux = self.bridge(flux.config(
+        return flux.config(
             self.gate, bess=[flux.battery(self.servers[0], self.names["Battery-1"], **more)],
             meters=[flux.meter(self.servers[1], self.names["Meter-%d" % i], address=1 + i, **more)
                     for i in (1, 2)],
             mqtt={"keepalive": "%ds" % (3 * chaos.P)},
             sparkplug={"enabled": True, "primary_host": "scada"},
             spool={"path": os.path.join(self.directory, "spool.db")},
-            audit={"path": os.path.join(self.directory, "audit.jsonl")}, log={"level": "info"}))
+            audit={"path": os.path.join(self.directory, "audit.jsonl")}, log={"level": "info"})
+
+    def start(self):
+        self.flux = self.bridge(self.text())
         self.flux.wait_log("fluxbridge is up")
 
     def moves(self, seconds):
@@ -150,9 +154,11 @@ class SparkplugChaos(flux.Test):
 
     def is_excused(self, at):
         """Held still, nothing changes, and nothing is told; a daemon that is killed takes
-        along what was not acknowledged."""
+        along what was not acknowledged, and what a device gave last that is given up is told
+        in JSON alone."""
         return any(begin <= at <= end for begin, end, _ in self.still) or any(
-            kill - LOST_S <= at <= kill for kill in self.kills)
+            kill - LOST_S <= at <= kill for kill in self.kills) or any(
+            begin <= at <= end for begin, end in self.gone)
 
     def settle(self):
         """The registers stand still until the host's picture is that of them, and nothing is
@@ -164,8 +170,9 @@ class SparkplugChaos(flux.Test):
                      lambda: "the picture of the registers: %s, expected %s\n%s" % (
                          self.pictured(), self.expected(), self.flux.log()[-3000:]))
         flux.wait_on(self.scada.changed, lambda: not self.missing(), 60,
-                     lambda: "what is missing at the host: %s\n%s" % (
-                         self.missing()[:20], self.flux.log()[-3000:]))
+                     lambda: "what is missing at the host: %s, objections %s, still %s\n%s" % (
+                         self.missing()[:20], self.scada.picture.objections, self.still[-1],
+                         self.flux.log()[-3000:]))
         self.still[-1] = (begin, time.time(), self.held_slot)
         self.held_slot = None
 
@@ -218,9 +225,20 @@ class SparkplugChaos(flux.Test):
         self.start()
 
     def device_renamed(self):
+        self.rename()
         self.flux.stop()
-        self.names["Meter-2"] = "Meter-2" if self.names["Meter-2"] != "Meter-2" else "Feeder"
         self.start()
+
+    def device_renamed_as_it_runs(self):
+        self.rename()
+        begin, since = time.time(), self.flux.mark()
+        flux.write_whole(self.flux.config, self.text())
+        self.flux.signal(signal.SIGHUP)
+        self.flux.wait_log("reload: ", since=since)
+        self.gone.append((begin - 2 * chaos.POLL_S, time.time()))
+
+    def rename(self):
+        self.names["Meter-2"] = "Meter-2" if self.names["Meter-2"] != "Meter-2" else "Feeder"
 
     def thirty_rebirths(self):
         with self.scada.changed:
@@ -243,7 +261,8 @@ class SparkplugChaos(flux.Test):
                           "value": float(self.random.randint(-250, 250))})))
 
     FAULTS = [broker_killed_in_the_middle_of_history, broker_killed, session_cut, marks_swallowed,
-              host_restarts, daemon_killed, device_renamed, thirty_rebirths, unit_dies, setpoint]
+              host_restarts, daemon_killed, device_renamed, device_renamed_as_it_runs, thirty_rebirths,
+              unit_dies, setpoint]
 
     # ---- judgement ----
 
