@@ -56,7 +56,7 @@ static void read_all(struct profile *profile)
     check(plan);
     find_models(plan, profile);
     struct plan_block block;
-    unsigned next = 0, points = 0;
+    unsigned next = 0, points = 0, made = 0;
     while (plan_next(plan, next, 0, &block, &next)) {
         bool bits = block.table == POINT_COIL || block.table == POINT_DISCRETE;
         check(block.count >= 1 && block.address + block.count <= 65536);
@@ -65,8 +65,11 @@ static void read_all(struct profile *profile)
         points += block.n;
     }
     points += plan_fail_missing(plan, 0, FAULT_ILLEGAL_ADDRESS, values);
-    check(points == profile->n_points);
+    for (unsigned i = 0; i < profile->n_points; i++)
+        made += profile->points[i].made;
+    check(points + made == profile->n_points);
     plan_end(plan, values, true, 0);
+    drive_make(&profile->drive, profile->points, values);
     for (unsigned i = 0; i < profile->n_points; i++) {
         char text[CODEC_TEXT_MAX];
         check(values[i].state != VALUE_ABSENT);
