@@ -2,12 +2,19 @@
  *
  *     bare_poll BROKER_PORT QOS PERIOD_MS MODBUS_PORT...
  *
- * The program anybody would write first with libmodbus and MQTTAsync: one loop
- * that reads the registers of one device after the other, publishes the same
- * JSON as the bridge and sleeps until the next period. No retries, no checks,
- * no memory of what could not be sent.
+ * The program anybody would write first with libmodbus and paho: one loop that
+ * reads the registers of one device after the other, publishes the same JSON as
+ * the bridge and sleeps until the next period. No retries, no checks, no memory
+ * of what could not be sent.
+ *
+ * Built twice: bare_poll is on MQTTAsync, as the bridge is; bare_client on
+ * MQTTClient, which writes to the socket itself, and waits when that is full.
  */
+#ifdef BARE_CLIENT
+#include <MQTTClient.h>
+#else
 #include <MQTTAsync.h>
+#endif
 #include <modbus.h>
 #include <semaphore.h>
 #include <stdio.h>
@@ -15,6 +22,53 @@
 #include <time.h>
 
 #include "tests/bench/bench.h"
+
+#ifdef BARE_CLIENT
+
+typedef MQTTClient broker;
+
+static void on_delivered(void *context, MQTTClient_deliveryToken token)
+{
+    (void)context, (void)token;
+}
+
+static int on_arrived(void *context, char *topic, int topic_size, MQTTClient_message *message)
+{
+    (void)context, (void)topic_size;
+    MQTTClient_freeMessage(&message);
+    MQTTClient_free(topic);
+    return 1;
+}
+
+/* With callbacks a thread of the library's receives; nothing waits for it. */
+static MQTTClient connect_broker(const char *port)
+{
+    MQTTClient client;
+    MQTTClient_connectOptions options = MQTTClient_connectOptions_initializer;
+    char url[64];
+    snprintf(url, sizeof(url), "tcp://127.0.0.1:%s", port);
+    options.reliable = 0;
+    options.maxInflightMessages = 1000;
+    if (MQTTClient_create(&client, url, "bare-poll", MQTTCLIENT_PERSISTENCE_NONE, NULL) != 0 ||
+        MQTTClient_setCallbacks(client, NULL, NULL, on_arrived, on_delivered) != 0 ||
+        MQTTClient_connect(client, &options) != 0)
+        bench_die("connect to the broker");
+    return client;
+}
+
+static bool send_text(MQTTClient client, const char *topic, char *text, int size, int qos)
+{
+    MQTTClient_message message = MQTTClient_message_initializer;
+    MQTTClient_deliveryToken token;
+    message.payload = text;
+    message.payloadlen = size;
+    message.qos = qos;
+    return MQTTClient_publishMessage(client, topic, &message, &token) == MQTTCLIENT_SUCCESS;
+}
+
+#else
+
+typedef MQTTAsync broker;
 
 static void on_connected(void *context, MQTTAsync_successData *data)
 {
@@ -39,6 +93,17 @@ static MQTTAsync connect_broker(const char *port)
     return client;
 }
 
+static bool send_text(MQTTAsync client, const char *topic, char *text, int size, int qos)
+{
+    MQTTAsync_message message = MQTTAsync_message_initializer;
+    message.payload = text;
+    message.payloadlen = size;
+    message.qos = qos;
+    return MQTTAsync_sendMessage(client, topic, &message, NULL) == MQTTASYNC_SUCCESS;
+}
+
+#endif
+
 static modbus_t *connect_device(const char *port)
 {
     modbus_t *device = modbus_new_tcp("127.0.0.1", atoi(port));
@@ -47,10 +112,9 @@ static modbus_t *connect_device(const char *port)
     return device;
 }
 
-static void publish(MQTTAsync client, int qos, int device, unsigned long seq, int64_t ts_ms,
+static void publish(broker client, int qos, int device, unsigned long seq, int64_t ts_ms,
                     const uint16_t *words)
 {
-    MQTTAsync_message message = MQTTAsync_message_initializer;
     char topic[64], text[1024];
     snprintf(topic, sizeof(topic), "flux/bench/d%d/state", device);
     int size = snprintf(text, sizeof(text),
@@ -61,10 +125,7 @@ static void publish(MQTTAsync client, int qos, int device, unsigned long seq, in
         size += snprintf(text + size, sizeof(text) - (size_t)size, "%s\"%c%d\":%u",
                          i > 0 ? "," : "", i < BENCH_TIME_REGISTERS ? 't' : 'r', i, words[i]);
     size += snprintf(text + size, sizeof(text) - (size_t)size, "}}");
-    message.payload = text;
-    message.payloadlen = size;
-    message.qos = qos;
-    if (MQTTAsync_sendMessage(client, topic, &message, NULL) != MQTTASYNC_SUCCESS)
+    if (!send_text(client, topic, text, size, qos))
         bench_die("publish");
 }
 
@@ -76,7 +137,7 @@ int main(int argc, char **argv)
     }
     const int qos = atoi(argv[2]), n_devices = argc - 4;
     const long period_ms = atol(argv[3]);
-    MQTTAsync client = connect_broker(argv[1]);
+    broker client = connect_broker(argv[1]);
     modbus_t **devices = bench_grow(NULL, (size_t)n_devices * sizeof(*devices));
     for (int i = 0; i < n_devices; i++)
         devices[i] = connect_device(argv[4 + i]);

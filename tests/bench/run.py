@@ -31,9 +31,11 @@ PATIENCE_S = 60  # for anything that must happen, however busy the machine
 VALUES = 20  # per sample: the registers of a bench device
 
 FULL = {"runs": 3, "period_ms": 1000, "settle_s": 1, "window_s": 10, "long_s": 60,
+        "announce_s": 0.025, "session_s": 0.05,  # what the bridge takes for each device
         "sizes": (10, 100, 500), "many": 1000, "commands": 500, "slow_commands": 60,
         "tracers": True}
 SMALL = {"runs": 1, "period_ms": 100, "settle_s": 0, "window_s": 0.3, "long_s": 0.3,
+         "announce_s": 0, "session_s": 0,
          "sizes": (4,), "many": 6, "commands": 5, "slow_commands": 2, "tracers": False}
 
 
@@ -221,8 +223,8 @@ class Bench:
                            files["bridge.cfg"]],
                           tracer=tracer, environment={"FLUXBRIDGE_PROFILES": self.directory})
 
-    def start_bare(self, devices, qos=0, tracer=()):
-        return self.start([self.tool("bare_poll"), str(self.broker_port), str(qos),
+    def start_bare(self, devices, qos=0, tracer=(), tool="bare_poll"):
+        return self.start([self.tool(tool), str(self.broker_port), str(qos),
                            str(self.period_ms), *map(str, self.ports[:devices])],
                           tracer=tracer)
 
@@ -308,9 +310,13 @@ def write_profiles(directory):
 def polling(size, devices, qos, program, seconds):
     with contextlib.ExitStack() as stack:
         bench = Bench(size, stack, devices)
-        if program == "bare":
-            running = bench.start_bare(devices, qos)
+        if program in ("bare", "client"):
+            running = bench.start_bare(devices, qos, tool="bare_poll" if program == "bare"
+                                       else "bare_client")
         else:
+            # Documents, and sessions of devices, go out one after the other.
+            bench.settle_s += devices * size["session_s" if program == "wills"
+                                             else "announce_s"]
             running = bench.start_bridge(devices, qos=qos, wills=program == "wills",
                                          sparkplug=program == "sparkplug")
         figures = bench.window(running, seconds)
@@ -432,7 +438,7 @@ def run_once(size):
     largest, middle = size["sizes"][-1], size["sizes"][len(size["sizes"]) // 2]
     for qos in (0, 1):
         for devices in size["sizes"]:
-            for program in ("bare", "bridge", "wills"):
+            for program in ("bare", "client", "bridge", "wills"):
                 measure(("poll", devices, qos, program), polling, devices, qos, program,
                         size["window_s"])
     for qos in (0, 1):
@@ -517,6 +523,11 @@ def make_table(runs, size, binary):
                 table.add("CPU per 1000 values, %d links, QoS %d%s" % (devices, qos, words), "ms",
                           ("poll", devices, qos, program), "cpu_ms",
                           ("poll", devices, qos, "bare"), goal)
+    for devices in sorted({middle, largest}):
+        for qos in (0, 1):
+            table.add("CPU per 1000 values, %d links, QoS %d, beside MQTTClient" % (devices, qos),
+                      "ms", ("poll", devices, qos, "bridge"), "cpu_ms",
+                      ("poll", devices, qos, "client"), 1.3)
     table.add("CPU per value: %d links over %d" % (largest, smallest), "ms",
               ("poll", largest, 0, "bridge"), "cpu_ms", ("poll", smallest, 0, "bridge"), 1.2)
     for qos in (0, 1):
@@ -544,7 +555,7 @@ def make_table(runs, size, binary):
     table.add("samples lost, %d links, %d s" % (largest, size["long_s"]), "", ("long", "bridge"),
               "gaps", absolute=0)
     table.add("start jitter p99, %d links" % largest, "ms", ("long", "bridge"), "late_p99_ms",
-              absolute=5)
+              ("poll", largest, 0, "bare"), absolute=5)
     table.add("start to first sample of all of %d links" % size["many"], "ms", ("many", "bridge"),
               "all_ms", absolute=5000)
     table.add("ticks lost, %d links" % size["many"], "", ("many", "bridge"), "lost_ticks",
