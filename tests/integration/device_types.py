@@ -11,6 +11,7 @@ import pymodbus_server
 GOLDEN = os.path.join(os.path.dirname(__file__), "..", "unit", "golden")
 MODEL_WORDS = {1: 66, 103: 50, 203: 105}  # as SunSpec's models have them
 SUNS = [0x5375, 0x6E53]
+BATTERIES = {"powerpack", "powerpack-direct", "sungrow-sh", "victron-ess"}
 
 
 def golden_unit(name, base=40000):
@@ -105,9 +106,11 @@ class Simulated(flux.Test):
         place = self.place()
         path = os.path.join(self.directory, "site.cfg")
         with open(path, "w") as file:
-            file.write(flux.config(place, meters=[
-                flux.meter(place, "M-" + name, name, unit)
-                for unit, name in enumerate(names, 1)]))
+            file.write(flux.config(
+                place, **{group: [flux.meter(place, "M-" + name, name, unit)
+                                  for unit, name in enumerate(names, 1)
+                                  if (name in BATTERIES) == (group == "bess")]
+                          for group in ("bess", "meters")}))
         self.addCleanup(sim_clients.Simulator(path).stop)
         for name in names:
             code, out, err = self.run_tool("read", "-c", path, "M-" + name, "--json")
