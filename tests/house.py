@@ -4,25 +4,16 @@ No two structs, unions or enums have the same name, wherever they are defined, a
 is longer than 60 lines. Exits non-zero with one line per offence.
 """
 
-import os
 import re
 import sys
+
+from include_order import report, sources
 
 LINES_MOST = 60
 
 # A definition of its own, or within another.
 DEFINED = re.compile(r"^[ \t]*(?:typedef |static |const |extern )*(struct|union|enum) (\w+) \{", re.M)
 COMMENT = re.compile(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.S)
-
-
-def sources(root):
-    for top in ("devices", "bridge"):
-        for directory, _, names in os.walk(os.path.join(root, top)):
-            for name in sorted(names):
-                if name.endswith((".c", ".h")):
-                    path = os.path.join(directory, name)
-                    with open(path, encoding="utf-8") as file:
-                        yield os.path.relpath(path, root), file.read()
 
 
 def without_comments(text):
@@ -71,12 +62,7 @@ def can_fail():
 
 
 def main():
-    found = check(sources(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
-    for line in found:
-        print(line)
-    if not can_fail():
-        print("the check itself lets an offence through")
-    return bool(found) or not can_fail()
+    return report(check(sources()), can_fail())
 
 
 if __name__ == "__main__":

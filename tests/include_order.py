@@ -63,12 +63,25 @@ def module_of(path):
                   os.path.splitext(path)[0])
 
 
-def sources(root):
+def sources():
+    """(path from the top, text) of every source of the programs."""
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     for top in ("devices", "bridge"):
         for directory, _, names in os.walk(os.path.join(root, top)):
             for name in sorted(names):
                 if name.endswith((".c", ".h")):
-                    yield os.path.relpath(os.path.join(directory, name), root)
+                    path = os.path.join(directory, name)
+                    with open(path, encoding="utf-8") as file:
+                        yield os.path.relpath(path, root), file.read()
+
+
+def report(found, check_is_good):
+    """Prints what was found; the exit code."""
+    for line in found:
+        print(line)
+    if not check_is_good:
+        print("the check itself lets an offence through")
+    return bool(found) or not check_is_good
 
 
 def offences(path, text):
@@ -116,19 +129,10 @@ def can_fail():
 
 
 def main():
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    files = []
-    for path in sources(root):
-        with open(os.path.join(root, path)) as file:
-            files.append((path, file.read()))
-    found = check(files)
+    files = list(sources())
     missing = [m for m in ORDER if not any(module_of(p) == m for p, _ in files)]
-    found += ["%s: in the order, but there is no such file" % module for module in missing]
-    for line in found:
-        print(line)
-    if not can_fail():
-        print("the check itself lets an offence through")
-    return bool(found) or not can_fail()
+    return report(check(files) + ["%s: in the order, but there is no such file" % module
+                                  for module in missing], can_fail())
 
 
 if __name__ == "__main__":
