@@ -362,9 +362,7 @@ void schedule_describe(const struct schedule *schedule, const struct schedule_no
 {
     const struct timetable *table = schedule->table;
     const struct timetable_entry *entry = schedule_entry(schedule, now);
-    memset(status, 0, sizeof(*status)); /* to be compared whole */
-    status->state = state_of(schedule, now);
-    status->revision = -1;
+    *status = (struct schedule_status){.state = state_of(schedule, now), .revision = -1};
     if (table == NULL)
         return;
     status->revision = table->revision;

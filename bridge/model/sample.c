@@ -60,11 +60,16 @@ static uint64_t take(const unsigned char **at, unsigned size)
     return number;
 }
 
-static unsigned char *put_double(unsigned char *at, double number)
+static uint64_t bits_of(double number)
 {
     uint64_t bits;
     memcpy(&bits, &number, sizeof(bits));
-    return put(at, bits, 8);
+    return bits;
+}
+
+static unsigned char *put_double(unsigned char *at, double number)
+{
+    return put(at, bits_of(number), 8);
 }
 
 static double take_double(const unsigned char **at)
@@ -79,7 +84,7 @@ static double take_double(const unsigned char **at)
 static bool is_told_by_raw(const struct point *point, const struct value *value)
 {
     const double number = codec_number(point, value->raw, 0);
-    return value->exponent == 0 && memcmp(&number, &value->number, sizeof(number)) == 0;
+    return value->exponent == 0 && bits_of(number) == bits_of(value->number);
 }
 
 static unsigned bytes_of(uint64_t raw)

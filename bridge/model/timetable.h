@@ -65,4 +65,6 @@ struct schedule_status {
     char why[COMMAND_TEXT_MAX + 1]; /* the last attempt's reason, "" = all is well */
 };
 
+bool schedule_status_same(const struct schedule_status *a, const struct schedule_status *b);
+
 #endif

@@ -466,9 +466,9 @@ static void call_schedules(struct announce *announce, bool all, unsigned *n_befo
         if (!has_schedule(announce, i))
             continue;
         const struct schedule_status status = latest_schedule(latest, i);
-        if (!all && memcmp(&status, &announce->scheduled[i], sizeof(status)) == 0)
+        if (!all && schedule_status_same(&status, &announce->scheduled[i]))
             continue;
-        memcpy(&announce->scheduled[i], &status, sizeof(status));
+        announce->scheduled[i] = status;
         const unsigned n_late = *n_before > BURST ? *n_before - BURST : 0;
         documents_call(announce->documents, number_of(announce, SCHEDULE, i),
                        now_ns + n_late * PACE_NS);

@@ -212,7 +212,7 @@ static void tell_schedule(struct polled *unit, const struct polled_desk *desk)
 {
     struct schedule_status status;
     battery_describe_schedule(unit->battery, &status);
-    if (memcmp(&status, unit->scheduled, sizeof(status)) == 0)
+    if (schedule_status_same(&status, unit->scheduled))
         return;
     *unit->scheduled = status;
     latest_put_schedule(desk->latest, unit->index, &status);
