@@ -13,6 +13,9 @@
 #   tahu       Eclipse Tahu's decoder, from Maven, on every kind of Sparkplug payload
 #   jsmodbus   a battery on npm's jsmodbus
 #   asyncapi   npm's @asyncapi/parser and ajv on etc/asyncapi.yaml and on what the bridge publishes
+#   postgresql Debian's, filled as etc/historian.md says, and the queries of the dashboard in etc/
+#   grafana    npm's @grafana/schema on the dashboard in etc/
+#   node-red   npm's, with the flow of etc/
 #   prometheus Debian's, with the configuration and the alerts of etc/
 #   home-assistant  the newest Home Assistant of PyPI that runs on the Python of Debian sid,
 #              in a root that home-assistant/root.sh makes once
@@ -21,7 +24,7 @@
 # page are kept in BUILD_DIR/page.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
-names="chromium sparkplug protoc tahu jsmodbus asyncapi prometheus home-assistant"
+names="chromium sparkplug protoc tahu jsmodbus asyncapi prometheus postgresql grafana node-red home-assistant"
 build=build/plain
 without=
 while [ $# -gt 0 ]; do
@@ -129,6 +132,28 @@ test_asyncapi() {
 
 test_prometheus() {
     need promtool prometheus && /usr/bin/python3 -B tests/consumers/prometheus.py "$build"
+}
+
+# historians NAME: one of them, as its recipe says.
+historians() {
+    need mosquitto_sub mosquitto-clients &&
+        /usr/bin/python3 -B tests/consumers/historians/historians.py "$build" "$1"
+}
+
+test_postgresql() {
+    { ls /usr/lib/postgresql/*/bin/initdb || install postgresql; } >/dev/null 2>&1 &&
+        historians postgresql
+}
+
+test_grafana() {
+    from_npm tests/consumers/grafana "$modules/grafana" &&
+        tests/consumers/grafana/check.sh "$modules/grafana"
+}
+
+test_node_red() {
+    need_module websocket python3-websocket &&
+        from_npm tests/consumers/node-red "$modules/node-red" &&
+        /usr/bin/python3 -B tests/consumers/node-red/node_red.py "$build" "$modules/node-red"
 }
 
 test_home_assistant() {
