@@ -5,13 +5,14 @@
     chaos.py BUILD_DIR --sparkplug [--seconds N] [--seed S]
 
 Everything around the daemon breaks: the broker is killed, frozen and cut off,
-the daemon itself is killed, the devices (hostile.py) lie in every way they can.
+the daemon itself is killed, the devices (hostile.py) lie in every way they can,
+the disk (faulty_disk.py) is full, read-only or hangs. Mostly three of them at once.
 An observer at the broker records what arrives, the devices record what they
 held and what was written to them, and in the end both are compared:
 
   samples     no gap in `seq` over state and backfill, but for what a killed
-              daemon had taken within its last second; none twice but around a
-              reconnect; backfill oldest first
+              daemon had taken within its last second, or since its disk took
+              nothing; none twice but around a reconnect; backfill oldest first
   values      every one was held by its register when the sample was taken
   commands    one outcome each, and no register written twice for one
   resources   memory, descriptors and threads are back where they were, and the
@@ -51,6 +52,7 @@ import unittest
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "integration"))
 sys.dont_write_bytecode = True
 
+import faulty_disk  # noqa: E402
 import flux  # noqa: E402
 import hostile  # noqa: E402
 
@@ -65,6 +67,9 @@ options = None
 
 
 PUBLISH, PUBACK = 3, 4
+# What is said of a disk that fails, and nothing of one that has lost anything.
+DISK_WORDS = re.compile("error: (the thread of the (state file|audit log)|the spooler) has stopped "
+                        "moving|error: (the spool cannot be used|cannot open the spool)")
 
 
 class Packets:
@@ -212,6 +217,7 @@ class Chaos(flux.Test):
         self.problems = []
         self.commands = []  # (id, device, value)
         self.wrong = 0
+        self.said = collections.Counter()  # of the disk
 
     def rig(self):
         self.mosquitto = self.broker()
@@ -241,8 +247,11 @@ class Chaos(flux.Test):
             spool={"path": os.path.join(self.directory, "spool.db")},
             audit={"path": os.path.join(self.directory, "audit.jsonl")},
             log={"level": "info"})
-        self.flux = self.bridge(self.text)
+        self.disk = faulty_disk.FaultyDisk(self.directory)
+        self.environment = {**self.preload(faulty_disk.SOURCE), **self.disk.environment}
+        self.flux = self.bridge(self.text, self.environment)
         self.addCleanup(lambda: self.flux.stop(expect=None))
+        self.addCleanup(self.disk.heal)
         self.wait_live()
 
     # ---- waiting: by an event, or for a while in which faults work ----
@@ -330,7 +339,9 @@ class Chaos(flux.Test):
         self.flux.wait_end()
         self.check_log()
         self.last_for(self.random.choice([0, 0.5]))
-        self.flux = self.bridge(self.text)
+        if self.disk.kind == "hanging":
+            self.disk.heal()  # a start waits for it with everything
+        self.flux = self.bridge(self.text, self.environment)
         self.flux.wait_log("fluxbridge is up")  # a SIGHUP before that would end it
 
     def daemon_reloads(self):
@@ -349,10 +360,18 @@ class Chaos(flux.Test):
     def unit_dies(self):
         self.servers[2].dead_units ^= {3}
 
+    def disk_breaks_down(self):
+        self.disk.break_down(self.random.choice(faulty_disk.KINDS))
+
+    def disk_recovers(self):
+        self.disk.heal()
+
     FAULTS = [broker_killed, broker_frozen, broker_frozen_and_killed, sessions_cut,
               sessions_cut_twice, broker_out_of_reach, acknowledgements_swallowed,
               messages_swallowed, daemon_killed, daemon_killed, daemon_reloads]
     LIES = [devices_lie, devices_lie, devices_lie, devices_behave, unit_dies]
+
+    DISK = [disk_breaks_down, disk_breaks_down, disk_recovers]
 
     def command(self):
         """At QoS 0: the observer's library shall not send it again by itself."""
@@ -373,6 +392,7 @@ class Chaos(flux.Test):
         self.random.shuffle(each)
         while each or time.monotonic() < end:
             self.inject(self.random.choice(self.LIES))
+            self.inject(self.random.choice(self.DISK))
             self.inject(each.pop() if each else self.random.choice(self.FAULTS))
             self.last_for(self.random.uniform(0.05, 0.3))
             if self.random.random() < 0.7:
@@ -381,6 +401,7 @@ class Chaos(flux.Test):
                 self.command()
                 self.last_for(self.random.uniform(0.05, 0.7))
         self.devices_behave()
+        self.disk.heal()
         self.inject(Chaos.messages_swallowed)
         self.inject(Chaos.acknowledgements_swallowed)
 
@@ -478,13 +499,17 @@ class Chaos(flux.Test):
             for number in range(1, numbers[-1] + 1):
                 if number in seen:
                     before = seen[number][0].body["ts"] / 1000
-                elif not killed or before < killed - SPOOL_S - SCAN_S - POLL_S:
+                elif not killed or before < self.stored_until(killed):
                     self.problem("%s run=%s seq=%d is missing, %s after the one of %.3f",
                                  device, run, number,
                                  "killed %.3f" % killed if killed else "not killed", before)
-            if killed and before < killed - SPOOL_S - SCAN_S - POLL_S:
+            if killed and before < self.stored_until(killed):
                 self.problem("%s run=%s ends at %.3f, long before the kill of %.3f", device, run,
                              before, killed)
+
+    def stored_until(self, killed):
+        """What was taken before then was on disk when it was killed."""
+        return self.disk.sound_since(killed, 2 * P) - SPOOL_S - SCAN_S - POLL_S
 
     def runs(self):
         """run -> when it was killed, or None."""
@@ -573,6 +598,8 @@ class Chaos(flux.Test):
                 continue
             at = line["ts"] / 1000
             killed = min((k for k in self.kills if k >= at), default=float("inf"))
+            if self.disk.ailed(at - 6 * P, at + 6 * P):
+                at += 6 * P  # its outcome may have waited for the disk that long
             i = bisect.bisect(live, at + 1.0 * P)
             if killed == float("inf") or (i < len(live) and live[i] < killed - 0.5 * P):
                 self.problem("the outcome of %s never came: %s", line["id"], line)
@@ -590,6 +617,9 @@ class Chaos(flux.Test):
 
     def check_log(self):
         for line in self.flux.lines:
+            if self.disk.times and (said := DISK_WORDS.search(line)):
+                self.said[said[0].removeprefix("error: ")] += 1
+                continue
             if "stopped moving" in line or "spool" in line and "error" in line or \
                     flux.SANITIZER_REPORT.search(line):
                 self.problem("the daemon said: %s", line)
@@ -635,10 +665,12 @@ class Chaos(flux.Test):
         print("seed               %d\nfaults injected    %d %s\nlies of devices    %d %s\n"
               "runs               %d, killed %d\nsamples taken      %d\nsamples delivered  %d, "
               "%d of them twice\nwrong values       %d\ncommands           %d %s\n"
+              "said of the disk   %s\n"
               "resources          %s -> %s" % (
                   options.seed, sum(self.injected.values()), dict(self.injected),
                   sum(lies.values()), dict(lies), len(runs), len(self.kills), taken,
                   taken + duplicates, duplicates, self.wrong, len(self.commands), dict(outcomes),
+                  dict(self.said),
                   {k: v for k, v in before.items() if k != "busy"}, {
                       k: v for k, v in after.items() if k != "busy"}), flush=True)
         self.assertEqual(self.problems[:20], [], "%d problems, seed %d" % (
