@@ -105,6 +105,8 @@ static enum change_kind kind_of(const struct device_list *before, const struct d
 static unsigned free_number(const struct device_list *before, const struct device *numbered,
                             bool of_poller)
 {
+    if (before->devices == NULL)
+        return 0;
     for (unsigned number = 0;; number++) {
         bool taken = of_poller && number == before->shared;
         for (unsigned i = 0; !taken && i < before->n_devices; i++)

@@ -222,6 +222,13 @@ static char *fill(struct cfg_lexer *lexer, const char *text, size_t size)
              (int)cfg_values_name(unknown), unknown, (int)cfg_values_name(unknown), unknown);
     else if (!filled)
         fail(lexer, "out of memory");
+    if (filled && strlen(filled) > size)
+        lexer->n_bytes += (off_t)(strlen(filled) - size);
+    if (filled && lexer->n_bytes > CFG_BYTES_MAX) {
+        fail(lexer, "it is too large for a configuration");
+        free(filled);
+        return NULL;
+    }
     return filled;
 }
 

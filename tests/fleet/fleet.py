@@ -8,9 +8,10 @@ etc/fleet.md has it. Prints how long it takes until 99 % of all sessions are the
 the most CONNECTs that came within a second, and whether every sample arrived: live or as
 backfill, each of every device, without a gap in its numbers. Exits 1 when one is missing.
 
-No part of ctest: its figures are for a machine that does nothing else. A site costs about
-10 MiB and, polled each second, half a percent of a core: two cores carry some 200 at a poll
-a second, 400 at one in two.
+No part of ctest: its figures are for a machine that does nothing else. A site takes 1.6 MiB.
+Two cores, with the broker and this program on them, have carried 1000 sites (4000 sessions)
+polled every 10 s: after a broker was away for 10 s 99 % were back after 32 s and all after
+63 s with --spread 5, 572 CONNECTs within the worst second; after 55 s with --spread 60, 359.
 """
 
 import argparse

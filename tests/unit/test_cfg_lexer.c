@@ -399,6 +399,17 @@ static void values_have_their_mistakes(void **state)
                 "test.cfg:2: '@' stands where a name, a value or a sign should\n");
 }
 
+static void values_do_not_grow_without_end(void **state)
+{
+    (void)state;
+    char *text = malloc(1 << 20), *end = text;
+    end += sprintf(end, "@let a = \"%0*d\"\n", 1 << 16, 0);
+    for (unsigned i = 0; i < 100; i++)
+        end += sprintf(end, "a%u = \"@a@\";\n", i);
+    refuse_text(text, "test.cfg:64: it is too large for a configuration\n");
+    free(text);
+}
+
 static void several_files_are_included(void **state)
 {
     (void)state;
@@ -435,6 +446,7 @@ int main(void)
         cmocka_unit_test(a_mistake_in_an_include_names_both),
         cmocka_unit_test(values_are_filled_in),
         cmocka_unit_test(values_have_their_mistakes),
+        cmocka_unit_test(values_do_not_grow_without_end),
         cmocka_unit_test(several_files_are_included),
     };
     return cmocka_run_group_tests_name("cfg_lexer", tests, given_directory, remove_directory);
