@@ -52,7 +52,9 @@ def _length(number):
             return out
 
 
-class _Reader:
+class Reader:
+    """Takes a packet apart, from its beginning on."""
+
     def __init__(self, data):
         self.data, self.at = data, 0
 
@@ -63,8 +65,11 @@ class _Reader:
     def number(self, size):
         return int.from_bytes(self.take(size), "big")
 
+    def block(self):
+        return self.take(self.number(2))
+
     def text(self):
-        return self.take(self.number(2)).decode()
+        return self.block().decode()
 
     def length(self):
         value, shift = 0, 0
@@ -230,7 +235,7 @@ class HostileBroker:
         return (data[0], data[at:at + size], at + size), data[at + size:]
 
     def _handle(self, session, first, body, size):
-        kind, reader = first >> 4, _Reader(body)
+        kind, reader = first >> 4, Reader(body)
         if kind == 1:
             return self._connect(session, reader)
         if kind == 3:

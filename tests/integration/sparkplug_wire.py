@@ -8,6 +8,7 @@ import struct
 import threading
 
 import flux
+from hostile_broker import Reader
 
 INT32, INT64, DOUBLE, BOOLEAN, STRING = 3, 4, 10, 11, 12
 KINDS = ("NBIRTH", "NDEATH", "NDATA", "DBIRTH", "DDEATH", "DDATA")
@@ -136,34 +137,16 @@ Subscribe = collections.namedtuple("Subscribe", "filters")  # filter -> QoS
 Disconnect = collections.namedtuple("Disconnect", "reason")
 
 
-class Reader:
-    def __init__(self, data):
-        self.data, self.at = data, 0
-
-    def take(self, size):
-        self.at += size
-        return self.data[self.at - size:self.at]
-
-    def number(self, size):
-        return int.from_bytes(self.take(size), "big")
-
-    def block(self):
-        return self.take(self.number(2))
-
-    def varint(self):
-        value, self.at = varint(self.data, self.at)
-        return value
-
-    def properties(self):
-        """Of CONNECT, as far as we send any: identifier -> number."""
-        end = self.varint() + self.at
-        found = {}
-        while self.at < end:
-            identifier = self.take(1)[0]
-            found[identifier] = self.number(
-                {0x11: 4, 0x27: 4, 0x21: 2, 0x22: 2, 0x19: 1, 0x17: 1, 0x18: 4, 0x01: 1,
-                 0x02: 4}[identifier])
-        return found
+def connect_properties(reader):
+    """As far as we send any: identifier -> number."""
+    end = reader.length() + reader.at
+    found = {}
+    while reader.at < end:
+        identifier = reader.take(1)[0]
+        found[identifier] = reader.number(
+            {0x11: 4, 0x27: 4, 0x21: 2, 0x22: 2, 0x19: 1, 0x17: 1, 0x18: 4, 0x01: 1,
+             0x02: 4}[identifier])
+    return found
 
 
 def parse(packet, version):
@@ -171,16 +154,16 @@ def parse(packet, version):
     kind, flags = packet[0] >> 4, packet[0] & 15
     reader = Reader(packet)
     reader.take(1)
-    reader.varint()
+    reader.length()
     if kind == CONNECT:
         reader.block()
         version, flags, _ = reader.number(1), reader.number(1), reader.number(2)
-        properties = reader.properties() if version >= 5 else {}
+        properties = connect_properties(reader) if version >= 5 else {}
         client_id = reader.block().decode()
         topic = will = None
         if flags & 4:
             if version >= 5:
-                reader.properties()
+                connect_properties(reader)
             topic, will = reader.block().decode(), reader.block()
         return Connect(version, client_id, bool(flags & 2), flags >> 3 & 3, bool(flags & 32),
                        topic, will, properties.get(0x11, 0))
@@ -189,12 +172,12 @@ def parse(packet, version):
         qos = flags >> 1 & 3
         reader.take(2 if qos else 0)
         if version >= 5:
-            reader.take(reader.varint())
+            reader.take(reader.length())
         return Publish(topic, qos, bool(flags & 1), packet[reader.at:])
     if kind == SUBSCRIBE:
         reader.take(2)
         if version >= 5:
-            reader.take(reader.varint())
+            reader.take(reader.length())
         filters = {}
         while reader.at < len(packet):
             name = reader.block().decode()
