@@ -685,6 +685,17 @@ static void beat(struct battery *battery, struct link *link)
         health_count(&health->devices[battery->setup.index].beats_late);
 }
 
+/* It goes before all but a stop. Tried again, it takes turns with live setpoints: neither
+ * puts off the other for ever. */
+static bool release_goes_first(const struct battery *battery, int64_t now_ns)
+{
+    const struct intent *intent = power(battery);
+    if (release_due_ns(battery) > now_ns || intent_stop_is_due(intent, now_ns))
+        return false;
+    return intent->setpoint == INTENT_NONE || battery->live_had_its_turn ||
+           !driver_tried_release(battery->driver);
+}
+
 /* Begins what is next, if anything is. */
 static void begin_next(struct battery *battery, struct link *link)
 {
@@ -693,7 +704,8 @@ static void begin_next(struct battery *battery, struct link *link)
     enum command_author author;
     struct schedule_wish wish;
     double value;
-    if (release_due_ns(battery) <= now_ns && !intent_stop_is_due(power(battery), now_ns)) {
+    if (release_goes_first(battery, now_ns)) {
+        battery->live_had_its_turn = false;
         begin_release(battery, link);
     } else if (schedule_goes_first(battery, point, now_ns, &wish)) {
         battery->live_had_its_turn = false;
@@ -705,8 +717,8 @@ static void begin_next(struct battery *battery, struct link *link)
             begin_own(battery, author, value, link);
     } else if (point >= 0) {
         struct intent *intent = &battery->intents[point];
-        battery->live_had_its_turn = true;
         bool stop = intent_begin(intent, now_ns) == INTENT_STOP;
+        battery->live_had_its_turn = battery->live_had_its_turn || !stop;
         const struct command command = stop && intent->current.n == 0
                                            ? retry_of(battery)
                                            : battery->commands[intent->current.tokens[0]];

@@ -24,10 +24,10 @@ swallow what either says to the other, so that messages are in flight when the
 connection breaks. Each fault comes once, then any at random. A run with the same
 seed injects the same faults, at times that the machine decides.
 
-With --control it is the control path alone, far deeper: the model of a battery
-(unit/test_model.c) over seed after seed, 1,000,000 steps unless said otherwise, and
-the real threads (unit/test_model_threads.c) over as many seeds. What fails is said
-with its seed; FLUXBRIDGE_SEED=… FLUXBRIDGE_TRACE=1 tells its story.
+With --control it is the control path alone, far deeper: the models of a battery
+(unit/test_model.c, unit/test_model_driver.c) over seed after seed, 1,000,000 steps unless
+said otherwise, and the real threads (unit/test_model_threads.c) over as many seeds. What
+fails is said with its seed; FLUXBRIDGE_SEED=… FLUXBRIDGE_TRACE=1 tells its story.
 
 With --sparkplug it is the Sparkplug node, before a host (sparkplug_chaos.py).
 """
@@ -698,6 +698,7 @@ def control():
     seeds = range(options.seed, options.seed + -(-options.steps // STEPS_PER_SEED))
     failed = [seed for seed in seeds
               if not run_model("test_model", seed, "FLUXBRIDGE_STEPS", STEPS_PER_SEED) or
+              not run_model("test_model_driver", seed, "FLUXBRIDGE_STEPS", STEPS_PER_SEED) or
               not run_model("test_model_threads", seed, "FLUXBRIDGE_BURSTS", BURSTS_PER_SEED)]
     print("seeds %d to %d: %d steps of the model, %d bursts through the threads, failed: %s" % (
         seeds[0], seeds[-1], len(seeds) * STEPS_PER_SEED, len(seeds) * BURSTS_PER_SEED,

@@ -383,6 +383,29 @@ static void a_release_that_fails(void **state)
     bed_end(&bed);
 }
 
+/* Nobody answers: neither the release nor the zero that is owed keeps a setpoint from its
+ * outcome. */
+static void a_release_puts_off_no_setpoint(void **state)
+{
+    (void)state;
+    direct("");
+    bed_put(&bed, "a", 5);
+    while (fake_count(bed.fake, FAKE_WRITES, POWER) == 0)
+        bed_step(&bed);
+    bed_kill(&bed);
+    fake_rule_add(bed.fake, (struct fake_rule){.fault = FAULT_TIMEOUT, .ignores = true});
+    fake_rule_add(bed.fake, (struct fake_rule){.function = FAKE_OPEN, .fault = FAULT_TIMEOUT});
+    bed_start(&bed);
+    assert_state(CONTROL_RELEASING);
+    bed_put(&bed, "stop", 0);
+    bed_put(&bed, "b", 6);
+    for (unsigned i = 0; i < 40; i++)
+        bed_step(&bed);
+    bed_assert(&bed, "stop", OUTCOME_UNKNOWN);
+    bed_assert_refused(&bed, "b", REASON_DEVICE_OFFLINE);
+    bed_end(&bed);
+}
+
 /* Power is refused by a battery that is held: what it held is held on. */
 static void a_setpoint_that_is_refused(void **state)
 {
@@ -665,6 +688,7 @@ int main(void)
         cmocka_unit_test(a_zero_that_is_refused_takes_nothing_over),
         cmocka_unit_test(a_step_that_is_refused),
         cmocka_unit_test(a_release_that_fails),
+        cmocka_unit_test(a_release_puts_off_no_setpoint),
         cmocka_unit_test(a_setpoint_that_is_refused),
         cmocka_unit_test(a_setpoint_in_doubt),
         cmocka_unit_test(a_battery_that_leaves_its_mode),
