@@ -246,8 +246,8 @@ static void test_every_key_is_described(void **state)
     (void)state;
     read_smallest(&conf_defaults);
     const struct device *device = &conf_defaults.devices.devices[0];
-    head_defaults =
-        (struct device_keys){.poll_ns = device->poll_ns, .longest_silence_ns = device->longest_silence_ns};
+    head_defaults = (struct device_keys){.poll_ns = device->poll_ns,
+                                         .longest_silence_ns = device->longest_silence_ns};
     modbus_defaults = device->modbus;
     sheet_defaults = (struct control_keys){.control = device->control, .idle = -1};
     FILE *out = open_memstream(&expected, &size);
