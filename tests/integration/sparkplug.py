@@ -659,6 +659,18 @@ class Assertions(unittest.TestCase):
         for story in self.stories():
             self.assertEqual(story.sessions[0].own("NDEATH"), [])
 
+    def test_payloads_ncmd_seq(self):
+        """Commands carry none, and are heard: the story's rebirth was said."""
+        self.assertIsNone(wire.Payload(REBIRTH).seq)
+        for story in self.stories():
+            self.assertEqual(len(story.sessions[0].own("NBIRTH")), 2)
+
+    def test_payloads_dcmd_seq(self):
+        """Likewise the story's setpoint."""
+        self.assertIsNone(wire.Payload(command({"name": "target_power", "value": 50.0})).seq)
+        for story in self.stories():
+            self.assertIn([50], [w.values for w in story.unit.writes if w.address == 2008])
+
     def test_a_host_has_nothing_to_object_to(self):
         for story in self.stories():
             for session in story.sessions:
@@ -703,6 +715,7 @@ class PrimaryHost(Rig):
     def test_message_flow_edge_node_birth_publish_phid_wait_online(self):
         """And is not taken for online by anything else."""
         self.scada()
+        self.flux.wait_log("sparkplug: waits for the primary host")
         for text in ("", "ONLINE", "{}", '{"online":"true","timestamp":1}', '{"online":true}',
                      '{"online":1,"timestamp":1}', '{"online":true,"timestamp":"1"}'):
             since = self.flux.mark()
@@ -715,6 +728,7 @@ class PrimaryHost(Rig):
     def test_message_flow_edge_node_birth_publish_phid_wait_timestamp(self):
         """A word older than the last is not heeded."""
         self.scada()
+        self.flux.wait_log("sparkplug: waits for the primary host")
         self.state(False, 2000)
         self.state(True, 1999)
         self.flux.wait_log("older than its last")
@@ -723,7 +737,15 @@ class PrimaryHost(Rig):
         self.births()
 
     def test_message_flow_edge_node_birth_publish_phid_offline(self):
-        """operational-behavior-edge-node-termination-host-offline"""
+        """NDEATH is said; operational-behavior-edge-node-termination-host-offline, below, is
+        that the session ends."""
+        self.scada()
+        self.state(True, 1000)
+        self.births()
+        self.state(False, 1000)  # not older
+        self.assertEqual(self.payload(NODE, "NDEATH")["bdSeq"].value, 0)
+
+    def test_operational_behavior_edge_node_termination_host_offline(self):
         self.scada()
         self.state(True, 1000)
         self.births()
@@ -773,10 +795,12 @@ class PrimaryHost(Rig):
 
     def test_a_host_of_version_2_is_warned_of_once(self):
         self.scada()
+        self.flux.wait_log("sparkplug: waits for the primary host")
         self.host.publish("/STATE/scada", "ONLINE")
         self.host.publish("/STATE/scada", "ONLINE")
         self.state(True, 1000)
         self.births()
+        self.flux.wait_log("sparkplug: the node is born")
         self.assertEqual(self.flux.log().count("as version 2.2 does"), 1)
 
 
@@ -820,14 +844,18 @@ class Names(Rig):
             self.refused("name .*is not 1 to 64|must not be empty", text=flux.config(
                 server, meters=[flux.meter(server, name)], sparkplug={"enabled": True}))
 
-    def test_topic_structure_namespace_unique_device_id(self):
-        """case-sensitivity-sparkplug-ids: without regard to case."""
+    def twice(self, name):
         server = self.modbus({1: flux.battery_unit()})
-        for name in ("Meter-1", "METER-1"):
-            self.refused("Meter-1|METER-1", text=flux.config(
-                server, meters=[flux.meter(server, "Meter-1"),
-                                {**flux.meter(server, name), "id": "other"}],
-                sparkplug={"enabled": True}))
+        self.refused(name, text=flux.config(
+            server, meters=[flux.meter(server, "Meter-1"),
+                            {**flux.meter(server, name), "id": "other"}],
+            sparkplug={"enabled": True}))
+
+    def test_topic_structure_namespace_unique_device_id(self):
+        self.twice("Meter-1")
+
+    def test_case_sensitivity_sparkplug_ids(self):
+        self.twice("METER-1")
 
     def test_topic_structure_namespace_unique_edge_node_descriptor(self):
         """A configuration has one node: a second group is refused."""
