@@ -512,6 +512,7 @@ static void a_cable_that_was_cut(void **state)
     fake_rule_add(bed.fake, (struct fake_rule){.function = FAKE_READ, .fault = FAULT_TIMEOUT});
     bed_run(&bed, 12 * S);
     bed_assert_corrected(&bed, "a", OUTCOME_LOST);
+    assert_false(battery_lease(bed.battery).runs);
     bed.fake->n_rules = 0;
     (void)writes();
     bed_poll(&bed);
