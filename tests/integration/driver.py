@@ -263,6 +263,21 @@ class Driver(DirectTest):
         self.wait_beats(2)
         self.assertTrue(self.unit.runs)
 
+    def test_a_schedule(self):
+        """An entry is its own lease; and by its default the battery is let go."""
+        self.rig(control={"deadman": {"timeout": "1s"}}, modbus={"device_timeout": "3s"})
+        now = flux.utc_ms()
+        self.mqtt.publish(DEVICE + "/schedule/set", {
+            "id": "day", "revision": 1, "valid_until": now + 3600000, "default": "release",
+            "entries": [{"start": now - 1000, "end": now + 10000, "value": 12}]})
+        outcome = self.mqtt.wait(RESULT, lambda m: m.json.get("source") == "schedule:day").json
+        self.assertEqual((outcome["outcome"], self.unit.power()), ("confirmed", 12000))
+        self.wait_beats(4)
+        self.assertEqual((self.unit.expired, self.unit.power()), (0, 12000))
+        self.server.wait(lambda: self.unit.writes[-1] == (16, MODE, [0]), what="the release")
+        self.assertEqual(self.unit.expired, 0)
+        self.wait_control("idle")
+
     def test_the_tool(self):
         """Nobody keeps up what it wrote, and it says so."""
         self.rig(modbus={"device_timeout": "3s"})
