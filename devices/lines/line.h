@@ -35,10 +35,10 @@ struct line {
     bool asked_before;       /* so that an answer may be to the last request of this function */
     struct step_probe probe; /* what was asked instead; its function is 0 once it is answered */
     bool probe_ended;        /* be it that it was refused, and shows nothing */
-    int64_t probed_ns;
-    unsigned n_probes; /* for this request, */
-    bool missed_probe; /* and whether one of them was not answered at all */
-    uint16_t lost;     /* number of the first request without an answer on this connection */
+    int64_t probed_ns;       /* the first time for this request */
+    unsigned n_probes;       /* for this request, */
+    bool missed_probe;       /* and whether one of them was not answered at all */
+    uint16_t lost;           /* number of the first request without an answer on this connection */
     bool has_lost;
     unsigned silent;    /* answers missing in a row */
     int heard_units[2]; /* the last two units that answered on this connection */

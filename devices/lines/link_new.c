@@ -126,10 +126,13 @@ static enum fault probe(struct line *line)
     const int64_t now_ns = link_now_ns();
     line->got = 0;
     line->phase = LINE_PROBE;
-    line->probed_ns = now_ns;
+    if (line->n_probes == 0)
+        line->probed_ns = now_ns;
     line->probe = step_probe(line->step, unit, line->asked.pdu[0], link_get16(line->asked.pdu + 3));
     line->probe_ended = line->probe.function == 0;
     line->until_ns = now_ns + line->timeout_ns;
+    if (line->until_ns > line->probed_ns + 2 * line->timeout_ns)
+        line->until_ns = line->probed_ns + 2 * line->timeout_ns;
     if (line->probe_ended)
         return link_await(&line->link, channel_fd(line->channel), POLLIN, line->until_ns);
     struct frame other = {.unit = unit, .size = 5, .pdu = {line->probe.function}};
@@ -157,7 +160,8 @@ static enum fault quiet(struct line *line)
     return probe(line);
 }
 
-/* Whether a little more silence will do; then it is waited for. */
+/* Whether a little more silence will do; then it is waited for. Two timeouts are what a
+ * request may take before it is asked. */
 static bool will_be_in_step(struct line *line)
 {
     int64_t step_ns = step_until_ns(line->step, line->asked.unit);
