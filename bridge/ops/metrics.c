@@ -49,12 +49,9 @@ static void put_bridge(FILE *out, const struct view *view)
             (uint64_t)(depth.oldest_ms / 1000));
     put_head(out, "config_info", "gauge", "SHA-256 of the configuration in force.");
     fprintf(out, "fluxbridge_config_info{checksum=\"%s\"} 1\n", view->conf->sha256);
-    const int64_t end_ms = atomic_load(&health->certificate_end_ms);
-    if (end_ms != 0) {
-        put_head(out, "certificate_end_seconds", "gauge",
-                 "When the first certificate of the session with the broker ends, as UTC.");
-        fprintf(out, "fluxbridge_certificate_end_seconds %" PRId64 "\n", end_ms / 1000);
-    }
+    put_one(out, "certificate_end_seconds", "gauge",
+            "When the first certificate of the session with the broker ends, as UTC; 0 = none.",
+            (uint64_t)(atomic_load(&health->certificate_end_ms) / 1000));
     put_one(out, "deadman_firing", "gauge", "Batteries whose fallback is not yet confirmed.",
             health_get(&health->deadman_firing));
     put_one(out, "audit_up", "gauge", "Whether outcomes can be written to the audit log.",
