@@ -129,6 +129,7 @@ class Limits(flux.Test):
                          self.broker.on(BATTERY + "/status")[-1].payload == b"online")
         bridge = self.broker.bridges()[0]
         self.assertIn(BATTERY + "/set/target_power", bridge.filters)
+        self.assertIn(BATTERY + "/schedule/set", bridge.filters)
         self.assertIn("flux/demo/bridge/status", bridge.filters)
         bridge.deliver(BATTERY + "/set/target_power", '{"id":"w","value":10}')
         outcome = self.wait_count(BATTERY + "/result", 1)[0]
