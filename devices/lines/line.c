@@ -94,13 +94,13 @@ static void judge_probe(struct line *line, const struct frame *frame, bool refus
         step_answer_probe(line->step, frame->unit, probe, line->heard_ns);
         line->probe.function = 0;
         line->probe_ended = true;
-    } else if (refused) {
+    } else if (refused && frame->pdu[1] <= FAULT_ILLEGAL_VALUE) {
         step_refuse_length(line->step, frame->unit, probe.function, line->heard_ns);
         line->probe_ended = true;
         int64_t step_ns = step_until_ns(line->step, frame->unit);
         if (step_ns < line->until_ns)
             line->until_ns = line->link.until_ns = step_ns;
-    } else if (probe.by_length) {
+    } else if (probe.by_length) { /* busy, or what is owed */
         step_hear(line->step, frame->unit, probe.function, line->heard_ns);
     } /* else such as an echo of the question: shows nothing */
 }

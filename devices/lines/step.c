@@ -260,6 +260,7 @@ void step_ask(struct step *step, uint8_t unit, uint8_t function, uint16_t count,
 {
     struct step_unit *of = &step->units[unit];
     ask(step, unit, kind_of(function), now_ns, timeout_ns);
+    of->refused = of->refused && !is_read(function); /* what it refused was another time */
     note_length(of, function, count);
 }
 

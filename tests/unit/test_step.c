@@ -104,10 +104,14 @@ static void test_the_silence_of_one_that_refuses(void **state)
     step_hear(&step, UNIT, READ, 540 * MS);
     assert_true(step_owes(&step, UNIT, READ, 589 * MS));
     assert_false(step_owes(&step, UNIT, READ, 590 * MS));
-    /* The next time it is asked for another length first. */
-    step_ask(&step, UNIT, READ, COUNT, 700 * MS, TIMEOUT_NS);
-    step_miss(&step, UNIT, READ, 900 * MS);
-    assert_probe(&step, READ, READ, COUNT - 2);
+    /* The next time it is asked for another length first, be it that a write is owed. */
+    step_ask(&step, UNIT, 6, 0, 700 * MS, TIMEOUT_NS);
+    step_miss(&step, UNIT, 6, 900 * MS);
+    refused(&step, 900 * MS);
+    step_ask(&step, UNIT, READ, COUNT, 900 * MS, TIMEOUT_NS);
+    step_miss(&step, UNIT, READ, 1100 * MS);
+    assert_true(step_until_ns(&step, UNIT) == INT64_MAX);
+    assert_int_equal(step_probe(&step, UNIT, READ, COUNT).function, READ);
 }
 
 /* One that was asked in vain for a minute, and then answered what it is usually asked,
