@@ -53,10 +53,11 @@ bool mailbox_make_room(struct mailbox *mailbox, unsigned devices)
     bool good = true;
     pthread_mutex_lock(&mailbox->mutex);
     if (places > mailbox->places) {
-        struct command *commands = realloc(mailbox->commands, places * sizeof(*commands));
-        good = commands != NULL;
-        if (good) {
-            mailbox->commands = commands;
+        void *grown = realloc(mailbox->commands, places * sizeof(*mailbox->commands));
+        if (grown == NULL) {
+            good = false;
+        } else {
+            mailbox->commands = grown;
             mailbox->places = places;
         }
     }
