@@ -16,6 +16,7 @@
 #   postgresql Debian's, filled as etc/historian.md says, and the queries of the dashboard in etc/
 #   grafana    npm's @grafana/schema on the dashboard in etc/
 #   node-red   npm's, with the flow of etc/
+#   telegraf   from its Go module, with etc/telegraf.conf, before Debian's VictoriaMetrics
 #   prometheus Debian's, with the configuration and the alerts of etc/
 #   home-assistant  the newest Home Assistant of PyPI that runs on the Python of Debian sid,
 #              in a root that home-assistant/root.sh makes once
@@ -24,7 +25,7 @@
 # page are kept in BUILD_DIR/page.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
-names="chromium sparkplug protoc tahu jsmodbus asyncapi prometheus postgresql grafana node-red home-assistant"
+names="chromium sparkplug protoc tahu jsmodbus asyncapi prometheus postgresql grafana node-red telegraf home-assistant"
 build=build/plain
 without=
 while [ $# -gt 0 ]; do
@@ -154,6 +155,12 @@ test_node_red() {
     need_module websocket python3-websocket &&
         from_npm tests/consumers/node-red "$modules/node-red" &&
         /usr/bin/python3 -B tests/consumers/node-red/node_red.py "$build" "$modules/node-red"
+}
+
+test_telegraf() {
+    need victoria-metrics victoria-metrics && need go golang-go &&
+        tests/consumers/historians/telegraf.sh "$modules/telegraf" &&
+        TELEGRAF=$modules/telegraf/telegraf historians telegraf
 }
 
 test_home_assistant() {

@@ -3,7 +3,7 @@ away, and nothing is there twice.
 
     historians.py BUILD_DIR NAME [unittest arguments]      ../run.sh installs and runs it
 
-NAME is postgresql.
+NAME is postgresql or telegraf. TELEGRAF names that program.
 """
 
 import json
@@ -11,9 +11,13 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
+import urllib.parse
+import urllib.request
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "..", "integration"))
@@ -26,6 +30,59 @@ ETC = os.path.join(flux.source_dir(), "etc")
 def recipes(kind, name):
     with open(os.path.join(ETC, "historian.md"), encoding="utf-8") as file:
         return re.findall(r"^```%s %s\n(.*?)^```$" % (kind, name), file.read(), re.M | re.S)
+
+
+class Way:
+    """From the bridge to the broker, which can be cut while others stay in session."""
+
+    def __init__(self, broker):
+        self.broker, self.open, self.pairs = broker, True, []
+        self.door = socket.create_server(("127.0.0.1", 0))
+        self.port = self.door.getsockname()[1]
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        while True:
+            try:
+                near, _ = self.door.accept()
+            except OSError:
+                return
+            if not self.open:
+                near.close()
+                continue
+            far = socket.create_connection((self.broker.host, self.broker.port))
+            self.pairs += [near, far]
+            for a, b in ((near, far), (far, near)):
+                threading.Thread(target=self.carry, args=(a, b), daemon=True).start()
+
+    def carry(self, a, b):
+        try:
+            while data := a.recv(65536):
+                b.sendall(data)
+        except OSError:
+            pass
+        for end in (a, b):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def cut(self):
+        self.open = False
+        for end in self.pairs:
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def mend(self):
+        self.open = True
+
+    def close(self):
+        self.cut()
+        self.door.close()
+        for end in self.pairs:
+            end.close()
 
 
 class Site(flux.Test):
@@ -41,9 +98,9 @@ class Site(flux.Test):
         self.mosquitto = self.broker("persistence true\npersistence_location %s/\n" % kept)
         self.mqtt = self.client(self.mosquitto)
 
-    def start_bridge(self):
+    def start_bridge(self, broker=None):
         self.flux = self.bridge(flux.config(
-            self.mosquitto, [flux.battery(self.server, poll="1s")],
+            broker or self.mosquitto, [flux.battery(self.server, poll="1s")],
             [flux.meter(self.server, poll="1s")],  # whose states the broker keeps for 3 s
             spool={"path": os.path.join(self.directory, "spool.db")}))
         self.mqtt.wait_text("Site-BESS-01/status", "online")
@@ -165,10 +222,69 @@ class PostgreSQL(Site):
                 self.assertTrue(self.sql(query))
 
 
+class Telegraf(Site):
+    def test_recipe(self):
+        self.rig()
+        metrics, data = self.place(), os.path.join(self.directory, "victoria")
+        victoria = flux.Program("victoria-metrics", [
+            "victoria-metrics", "-storageDataPath", data, "-httpListenAddr",
+            "127.0.0.1:%d" % metrics.port, "-dedup.minScrapeInterval=1ms",
+            "-search.latencyOffset=0s"])
+        self.addCleanup(victoria.stop, expect=None)
+        victoria.wait_log("started VictoriaMetrics")
+        with open(os.path.join(ETC, "telegraf.conf")) as file:
+            text = file.read()
+        (output,) = recipes("toml", "victoriametrics")
+        text = (text.replace("127.0.0.1:1883", "127.0.0.1:%d" % self.mosquitto.port)
+                + output.replace(":8428", ":%d" % metrics.port)
+                + '[agent]\n  flush_interval = "500ms"\n  omit_hostname = true\n')
+        path = os.path.join(self.directory, "telegraf.conf")
+        with open(path, "w") as file:
+            file.write(text)
+        telegraf = flux.Program("telegraf", [os.environ["TELEGRAF"], "--config", path])
+        self.addCleanup(telegraf.stop, expect=None)
+        telegraf.wait_log("Connected", 60)
+        self.watch = self.mqtt
+        way = Way(self.mosquitto)
+        self.addCleanup(way.close)
+        self.start_bridge(way)
+        self.mqtt.ask(50, "first")
+        meter = self.server.units[2]
+        way.cut()
+        n = meter.requests
+        self.server.wait(lambda: meter.requests >= n + 16)
+        way.mend()
+        self.mqtt.wait("Grid-Meter/backfill")
+        self.mqtt.wait("bridge/health", lambda m: m.json["spool_depth"] == 0
+                       and m.json["reconnects"] == 1)
+        run, last = self.last_seq("Grid-Meter")
+        twice = self.watch.on("Grid-Meter/backfill")[0]
+        self.watch.publish("Grid-Meter/backfill", twice.payload)
+
+        def export(match):
+            urllib.request.urlopen("http://127.0.0.1:%d/internal/force_flush" % metrics.port).read()
+            url = "http://127.0.0.1:%d/api/v1/export?%s" % (
+                metrics.port, urllib.parse.urlencode({"match[]": match, "reduce_mem_usage": 0}))
+            with urllib.request.urlopen(url) as answer:
+                return [json.loads(line) for line in answer.read().splitlines()]
+
+        def seqs():
+            rows = export('flux_seq{site="demo",device="Grid-Meter"}')
+            return sorted(int(v) for row in rows for v in row["values"] if v <= last)
+
+        self.until(lambda: seqs() == list(range(1, last + 1)),
+                   lambda: "%s and not 1 to %d, each once\n%s" % (seqs(), last, telegraf.log()))
+        (row,) = export('flux_voltage_l1_n{device="Grid-Meter"}')
+        self.assertEqual(set(row["values"]), {230.5})
+        self.assertIn(twice.json["ts"], row["timestamps"])
+        self.until(lambda: export('flux_result_value{outcome="confirmed",device="Site-BESS-01"}'),
+                   "no outcome")
+
+
 if __name__ == "__main__":
     if len(sys.argv) < 3:
         sys.exit("usage: %s BUILD_DIR NAME [unittest arguments]" % sys.argv[0])
-    name = {"postgresql": "PostgreSQL"}[sys.argv.pop(2)]
+    name = {"postgresql": "PostgreSQL", "telegraf": "Telegraf"}[sys.argv.pop(2)]
     if len(sys.argv) == 2:
         sys.argv.append(name)
     flux.main()
