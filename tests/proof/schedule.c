@@ -15,7 +15,11 @@
 #include "bridge/battery/schedule.h"
 #include "tests/proof/prove.h"
 
-enum { EVENTS = 3, ENTRIES = 2 };
+#ifndef EVENTS /* a single one finds every fault of mutants.txt, and sooner */
+#define EVENTS 3
+#endif
+
+enum { ENTRIES = 2 };
 
 static struct timetable *tables[2];
 
@@ -84,7 +88,8 @@ static void tick(void)
         now.utc_ms += by_ms;
     assume(now.utc_ms <= INT64_C(9000000000000));
     now.trusted = nondet_bool();
-    now.lease_ns = nondet_bool() ? SCHEDULE_NEVER : nondet_time();
+    /* A single event has none before it that would begin one. */
+    now.lease_ns = EVENTS > 1 || nondet_bool() ? SCHEDULE_NEVER : nondet_time();
     assume(now.lease_ns < INT64_C(1) << 60);
 }
 
@@ -170,7 +175,8 @@ static void check_what_is_left(void)
     prove(wants || due_ns <= now.mono_ns + SCHEDULE_ZERO_NS ||
               schedule.zero_ns <= now.mono_ns + SCHEDULE_ZERO_NS,
           "what is left is zero within a second");
-    reach("something is left");
+    if (EVENTS > 1)
+        reach("something is left");
 }
 
 int main(void)
@@ -181,7 +187,9 @@ int main(void)
     now.mono_ns = nondet_time();
     assume(now.mono_ns > 0 && now.mono_ns < INT64_C(1) << 50);
     now.trusted = nondet_bool();
-    now.lease_ns = live_ns = confirmed_ms = SCHEDULE_NEVER;
+    live_ns = confirmed_ms = SCHEDULE_NEVER;
+    now.lease_ns = nondet_bool() ? SCHEDULE_NEVER : nondet_time();
+    assume(now.lease_ns < INT64_C(1) << 60);
     schedule_init(&schedule);
     (void)schedule_adopt(&schedule, tables[0], &now);
     bool adopted = false;
