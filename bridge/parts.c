@@ -193,7 +193,7 @@ bool parts_start(struct parts *parts)
     if (!make_queues(parts) || !start_disks(parts) ||
         (parts->conf->sparkplug.enabled && !parts_start_edge(parts)) || !start_subscriber(parts) ||
         !parts_start_publisher(parts) || !parts_start_http(parts) ||
-        (parts->conf->ha_enabled && !(parts->energy = energy_start(parts->conf, parts->state))))
+        !(parts->energy = energy_start(parts->conf, parts->state)))
         return false;
     parts->started_ns = clock_mono_ns();
     bool good = true;

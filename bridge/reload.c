@@ -151,10 +151,13 @@ static void drop_devices(struct reload *reload)
     }
 }
 
-/* Of those that are removed the broker forgets everything. */
+/* Of those that are removed the broker forgets everything, and of discovery when it is
+ * other than before. */
 static void part_from_broker(struct reload *reload)
 {
     const struct device_list *list = &reload->parts->conf->devices;
+    if (reload->publisher != NULL && reload->change.groups[CONF_HOME_ASSISTANT])
+        publisher_part_discovery(reload->parts->publisher);
     for (unsigned i = 0; reload->publisher != NULL && i < list->n_devices; i++)
         if (reload->others[i] && device_is_there(&list->devices[i]))
             publisher_part(reload->parts->publisher, i);
@@ -232,6 +235,9 @@ static void exchange_groups(struct reload *reload)
         conf->mqtt = after->mqtt;
     memcpy(conf->http_listen, after->http_listen, sizeof(conf->http_listen));
     memcpy(conf->http_address, after->http_address, sizeof(conf->http_address));
+    conf->ha_enabled = after->ha_enabled;
+    memcpy(conf->ha_prefix, after->ha_prefix, sizeof(conf->ha_prefix));
+    energy_show(reload->parts->energy, conf->ha_enabled);
     conf->http_port = after->http_port;
     conf->http_page = after->http_page;
     memcpy(conf->http_token_file, after->http_token_file, sizeof(conf->http_token_file));
@@ -284,7 +290,7 @@ static bool make_mailboxes(struct reload *reload)
 static bool renew_edge(struct reload *reload)
 {
     struct parts *parts = reload->parts;
-    bool anew = reload->change.groups[CONF_MQTT];
+    bool anew = reload->change.groups[CONF_MQTT] || reload->change.groups[CONF_HOME_ASSISTANT];
     for (unsigned i = 0; i < reload->change.n_devices; i++)
         anew = anew || reload->anew[i];
     if (parts->edge == NULL || !anew)
@@ -302,6 +308,8 @@ static bool renew_edge(struct reload *reload)
 static bool renew_publisher(struct reload *reload)
 {
     struct parts *parts = reload->parts;
+    if (reload->publisher != NULL && reload->change.groups[CONF_HOME_ASSISTANT])
+        publisher_renew_discovery(parts->publisher);
     if (reload->publisher != NULL)
         return publisher_renew(parts->publisher, reload->anew, parts->edge);
     return parts_start_publisher(parts);

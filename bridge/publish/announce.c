@@ -631,6 +631,26 @@ static void renew(struct announce *announce, unsigned number, int64_t now_ns)
         documents_call(announce->documents, number, now_ns);
 }
 
+static void for_discovery(struct announce *announce,
+                          void (*act)(struct announce *announce, unsigned number, int64_t now_ns),
+                          int64_t now_ns)
+{
+    for (unsigned i = 0; i < 1 + announce->n_devices; i++)
+        act(announce, number_of(announce, HA_BRIDGE, 0) + i, now_ns);
+}
+
+void announce_part_discovery(struct announce *announce)
+{
+    for_discovery(announce, part, 0);
+}
+
+void announce_renew_discovery(struct announce *announce, int64_t now_ns)
+{
+    for_discovery(announce, renew, now_ns);
+    if (announce->setup.sessions->bridge.state == SESSION_UP && announce->setup.conf->ha_enabled)
+        mqtt_subscribe(announce->setup.sessions->bridge.mqtt, HA_DOCUMENT_BIRTH_TOPIC, MQTT_LIVE);
+}
+
 void announce_part(struct announce *announce, unsigned device)
 {
     for_device(announce, device, part, 0);
@@ -717,7 +737,7 @@ bool announce_arrived(struct announce *announce, const struct mqtt_arrival *arri
     char topic[TOPIC_MAX + 1], point[TOPIC_MAX + 1];
     if (topic_parse(conf, arrival->topic, topic, point))
         return false; /* a command */
-    if (conf->ha_enabled && strcmp(arrival->topic, HA_DOCUMENT_BIRTH_TOPIC) == 0) {
+    if (strcmp(arrival->topic, HA_DOCUMENT_BIRTH_TOPIC) == 0) {
         if (arrival->payload_size == strlen(online) &&
             memcmp(arrival->payload, online, strlen(online)) == 0)
             atomic_store(&announce->born, true);

@@ -57,6 +57,10 @@ void announce_ack(struct announce *announce, uint64_t ticket, enum mqtt_fate fat
 /* While the publisher is halted, and the configuration still has the device of this place:
  * all that is retained of it is to be cleared. */
 void announce_part(struct announce *announce, unsigned device);
+/* The same of the documents for Home Assistant alone, while the configuration still has
+ * what they were made from; and once it has other ones. Ends with announce_renewed(). */
+void announce_part_discovery(struct announce *announce);
+void announce_renew_discovery(struct announce *announce, int64_t now_ns);
 /* The same once it has another, or the same changed: all of it is to be sent. Ends with
  * announce_renewed(). */
 void announce_renew(struct announce *announce, unsigned device, int64_t now_ns);

@@ -503,6 +503,16 @@ void publisher_part(struct publisher *publisher, unsigned device)
     sessions_drop(&publisher->sessions, device);
 }
 
+void publisher_part_discovery(struct publisher *publisher)
+{
+    announce_part_discovery(publisher->announce);
+}
+
+void publisher_renew_discovery(struct publisher *publisher)
+{
+    announce_renew_discovery(publisher->announce, clock_mono_ns());
+}
+
 bool publisher_renew(struct publisher *publisher, const bool *anew, struct edge *edge)
 {
     const struct device_list *list = &publisher->conf->devices;

@@ -54,6 +54,11 @@ struct halt *publisher_halt(struct publisher *publisher);
  * its session; all that is retained of it is cleared soon. */
 void publisher_part(struct publisher *publisher, unsigned device);
 
+/* Before what Home Assistant is told is configured otherwise: clears it; and after that: tells
+ * it anew, with the publisher_renew() that follows. */
+void publisher_part_discovery(struct publisher *publisher);
+void publisher_renew_discovery(struct publisher *publisher);
+
 /* The configuration has other devices now at the places that are `anew`, or the same,
  * changed; and there is this Sparkplug node. False when out of memory. */
 bool publisher_renew(struct publisher *publisher, const bool *anew, struct edge *edge);

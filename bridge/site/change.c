@@ -183,8 +183,7 @@ static bool number_links(const struct device_list *before, struct device_list *a
 bool change_find(const struct conf *before, struct conf *after, struct change *change,
                  char why[CHANGE_WHY_MAX])
 {
-    static const enum conf_group fixed[] = {CONF_SITE, CONF_HOME_ASSISTANT, CONF_SPARKPLUG,
-                                            CONF_SPOOL, CONF_AUDIT};
+    static const enum conf_group fixed[] = {CONF_SITE, CONF_SPARKPLUG, CONF_SPOOL, CONF_AUDIT};
     const unsigned n = before->devices.n_devices;
     *change = (struct change){.n_devices = n, .devices = calloc(n, sizeof(*change->devices))};
     (void)snprintf(why, CHANGE_WHY_MAX, "out of memory");
@@ -207,7 +206,8 @@ void change_free(struct change *change)
 
 bool change_is_any(const struct change *change)
 {
-    bool any = change->groups[CONF_MQTT] || change->groups[CONF_HTTP];
+    bool any = change->groups[CONF_MQTT] || change->groups[CONF_HTTP] ||
+               change->groups[CONF_HOME_ASSISTANT];
     for (unsigned i = 0; i < change->n_devices; i++)
         any = any || change_is_of(change, i);
     return any;
@@ -218,7 +218,8 @@ void change_tell(const struct conf *before, const struct conf *after, const stru
 {
     static const char *const groups[CONF_GROUPS] = {
         [CONF_SITE] = "needs a restart: site",
-        [CONF_HOME_ASSISTANT] = "needs a restart: home_assistant",
+        [CONF_HOME_ASSISTANT] =
+            "home_assistant is changed: its documents are cleared, and sent anew",
         [CONF_SPARKPLUG] = "needs a restart: sparkplug",
         [CONF_SPOOL] = "needs a restart: spool",
         [CONF_AUDIT] = "needs a restart: audit",

@@ -5,6 +5,7 @@
 #include <jansson.h>
 #include <libgen.h>
 #include <math.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,6 +37,7 @@ struct integral {
 struct energy {
     struct state *state;
     bool memory_only; /* nothing is kept, so all is shown */
+    atomic_bool shows;
     unsigned n;
     struct integral batteries[];
 };
@@ -141,7 +143,7 @@ static void save(struct energy *energy, struct integral *battery, int64_t now_ns
 bool energy_note(struct energy *energy, unsigned device, int64_t taken_ns,
                  const struct value *values, struct energy_kwh *shown)
 {
-    if (energy == NULL || !energy->batteries[device].counts)
+    if (energy == NULL || !energy->batteries[device].counts || !atomic_load(&energy->shows))
         return false;
     struct integral *battery = &energy->batteries[device];
     const struct value *power = &values[battery->source.point];
@@ -217,6 +219,11 @@ static void begin(struct energy *energy, struct integral *battery, const struct 
     battery->counter.kwh = battery->shown;
 }
 
+void energy_show(struct energy *energy, bool shows)
+{
+    atomic_store(&energy->shows, shows);
+}
+
 struct energy *energy_start(const struct conf *conf, struct state *state)
 {
     const struct device_list *list = &conf->devices;
@@ -229,6 +236,7 @@ struct energy *energy_start(const struct conf *conf, struct state *state)
     energy->state = state;
     energy->memory_only = state_is_kept(state, UINT64_MAX);
     energy->n = list->n_devices;
+    energy_show(energy, conf->ha_enabled);
     take_over_file(energy, conf);
     for (unsigned i = 0; i < list->n_devices; i++)
         begin(energy, &energy->batteries[i], &list->devices[i]);

@@ -53,13 +53,16 @@ struct energy *energy_start(const struct conf *conf, struct state *state);
 /* After the pollers, before the state is closed: keeps all that was counted. */
 void energy_stop(struct energy *energy);
 
+/* Whether they are counted and shown: at the start as `home_assistant` has it. */
+void energy_show(struct energy *energy, bool shows);
+
 /* The device at this place is another one from now on: what was counted of the former is
  * kept. While no poller notes either. */
 void energy_renew(struct energy *energy, unsigned index, const struct device *device);
 
 /* Pollers: one scan of a device, values indexed as its points. True with what
- * is to be shown for it. False when nothing is: no such battery, or `energy`
- * is NULL. */
+ * is to be shown for it. False when nothing is: no such battery, `energy`
+ * is NULL, or they are not shown. */
 bool energy_note(struct energy *energy, unsigned device, int64_t taken_ns,
                  const struct value *values, struct energy_kwh *shown);
 

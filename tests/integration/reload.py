@@ -23,7 +23,7 @@ class Reload(flux.Test):
         self.gateway = self.modbus({2: self.units[2], 3: self.units[3]})
         self.lone = self.modbus({4: self.units[4], 5: flux.battery_unit()})
         self.mosquitto = self.broker()
-        self.mqtt = self.client(self.mosquitto, subscribe=("#", "/homeassistant/#"))
+        self.mqtt = self.client(self.mosquitto, subscribe=("#", "/homeassistant/#", "/ha/#"))
         self.audit = os.path.join(self.directory, "audit.jsonl")
         self.groups = {"audit": {"path": self.audit}, "home_assistant": {"enabled": True}, **more}
         self.devices = {
@@ -192,7 +192,6 @@ class Reload(flux.Test):
         self.reload('@include "/"\n', answer="the configuration is not taken over")
         self.devices["meters"][1]["type"] = "acuvim2"
         for groups, key in (({"spool": {"path": self.audit + ".db"}}, "spool"),
-                            ({"home_assistant": {"enabled": False}}, "home_assistant"),
                             ({"sparkplug": {"enabled": True}}, "sparkplug")):
             before = self.groups
             self.groups = {**self.groups, **groups}
@@ -203,6 +202,39 @@ class Reload(flux.Test):
         self.assertEqual(self.mqtt.on(METER + "/status", self.since), [])
         self.reload()  # now it is good: this alone is changed
         self.mqtt.wait_text(METER + "/status", "online", since=self.since)
+
+    def test_home_assistant_goes_and_comes(self):
+        """With another prefix too: what it was told is cleared, and nothing else is touched."""
+        self.rig()
+        documents = ["homeassistant/device/fluxbridge-demo-id-%s/config" % name
+                     for name in ("Site-BESS-01", METER)]
+        for topic in documents:
+            self.mqtt.wait("/" + topic, lambda m: m.payload)
+        counters = self.mqtt.wait("Site-BESS-01/state").json["data"]
+        self.assertIn("energy_charged_integrated", counters)
+
+        self.groups["home_assistant"] = {"enabled": False}
+        self.reload()
+        for topic in documents:
+            self.mqtt.wait("/" + topic, lambda m: not m.payload, since=self.since)
+        self.mqtt.wait("Site-BESS-01/state", lambda m: "energy_charged_integrated" not in m.json["data"],
+                       since=self.since)
+
+        self.groups["home_assistant"] = {"enabled": True, "prefix": "ha"}
+        self.reload()
+        for topic in documents:
+            self.mqtt.wait("/" + topic.replace("homeassistant", "ha"), lambda m: m.payload)
+        self.mqtt.wait("Site-BESS-01/state", lambda m: "energy_charged_integrated" in m.json["data"],
+                       since=self.since)
+
+        self.groups["home_assistant"] = {"enabled": True}
+        self.reload()
+        for topic in documents:
+            self.mqtt.wait("/" + topic.replace("homeassistant", "ha"), lambda m: not m.payload,
+                           since=self.since)
+            self.mqtt.wait("/" + topic, lambda m: m.payload, since=self.since)
+        self.assert_goes_on("Site-BESS-01", METER, "Load", "PV")
+        self.assert_same_sessions("bridge", "Site-BESS-01", METER, "Load", "PV")
 
     def test_the_checksum_is_that_of_the_files(self):
         """Includes in their places; a comment alone changes it, and nothing else."""

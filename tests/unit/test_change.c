@@ -141,14 +141,15 @@ static void test_groups(void **state)
     assert_true(
         find("meters = ( " METER("A", "a", "") " );", "meters = ( " METER("A", "a", "") ");"));
     for (unsigned group = 0; group < CONF_GROUPS; group++) {
-        const bool fixed = group == CONF_SITE || group == CONF_HOME_ASSISTANT ||
-                           group == CONF_SPARKPLUG || group == CONF_SPOOL || group == CONF_AUDIT;
+        const bool fixed = group == CONF_SITE || group == CONF_SPARKPLUG || group == CONF_SPOOL ||
+                           group == CONF_AUDIT;
         change_free(&change);
         before.hashes[group]++;
         assert_true(change_find(&before, &after, &change, why));
         assert_true(change.groups[group]);
         assert_int_equal(change.restart, fixed);
-        assert_int_equal(change_is_any(&change), group == CONF_MQTT || group == CONF_HTTP);
+        assert_int_equal(change_is_any(&change),
+                         group == CONF_MQTT || group == CONF_HTTP || group == CONF_HOME_ASSISTANT);
         n = 0;
         change_tell(&before, &after, &change, count, &n);
         assert_int_equal(n, group != CONF_DEVICES);

@@ -154,6 +154,7 @@ static struct energy *start(void)
     state_path(&conf, path);
     kept = state_open(path);
     assert_non_null(kept);
+    conf.ha_enabled = true;
     struct energy *energy = energy_start(&conf, kept);
     assert_non_null(energy);
     return energy;

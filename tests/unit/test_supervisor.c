@@ -114,6 +114,18 @@ void publisher_part(struct publisher *publisher, unsigned device)
     fail();
 }
 
+void publisher_part_discovery(struct publisher *publisher)
+{
+    (void)publisher;
+    fail();
+}
+
+void publisher_renew_discovery(struct publisher *publisher)
+{
+    (void)publisher;
+    fail();
+}
+
 bool publisher_renew(struct publisher *publisher, const bool *anew, struct edge *edge)
 {
     (void)publisher;
