@@ -1,6 +1,6 @@
 /* Bounds: every sequence of 3 events from any schedule of up to 2 entries, with any
  * values and any times of both clocks, which may be set at will; any outcome of any
- * attempt. The calls are those of battery.c in its order.
+ * attempt. The calls are those of the parts of battery, in their order.
  *
  * - No value is written outside of its entry's time, which is half-open, nor when the
  *   schedule is over, nor while the clock is not trusted or a live setpoint goes before.

@@ -1,6 +1,6 @@
 /* Bounds: every sequence of 6 events from every kind of start (nothing, a lease, a stop
  * or a lease of the run before), any values and times; one battery, whose setpoint is
- * the only point. The calls are those of battery.c in its order.
+ * the only point. The calls are those of the parts of battery, in their order.
  *
  * - After a stop, no other value is written but one that was accepted later.
  * - A stop is held until a zero is confirmed or a newer setpoint is written.
@@ -142,7 +142,7 @@ static void write_it(void)
         reach("a setpoint is written after a stop");
 }
 
-/* As battery.c's finish(). */
+/* As battery_finish(). */
 static void end(void)
 {
     struct intent_stops settled;
