@@ -9,6 +9,8 @@
  * What is in kW here is + when the battery discharges, whatever the registers hold. A
  * type that has no row `target_power`, or whose `soe` is the ratio of two points, gets
  * that row made: it has no registers of its own (point.made).
+ *
+ * drive.c has the functions; drive_read.c reads the group, by way of drive_list.
  */
 #ifndef DEVICES_REGISTERS_DRIVE_H
 #define DEVICES_REGISTERS_DRIVE_H
