@@ -76,8 +76,10 @@ void battery_step(struct battery *battery, struct link *link)
     if (battery->driver != NULL)
         driver_see_time(battery->driver, clock_mono_ns());
     battery_tell_lost(battery);
+    const bool beats = battery_beats(battery);
+    battery->beat_failed = false;
     /* To begin may open the link, which may take a while: no more in that step. */
-    if (battery_beats(battery))
+    if (beats)
         battery_beat(battery, link);
     else if (sequence_state(battery->sequence) == SEQUENCE_IDLE)
         battery_begin_next(battery, link);

@@ -60,11 +60,6 @@ int64_t battery_beat_from_ns(const struct battery *battery, bool due)
     return from_ns < battery->rest_ns ? battery->rest_ns : from_ns;
 }
 
-bool battery_beats(const struct battery *battery)
-{
-    return battery_beat_from_ns(battery, false) <= clock_mono_ns();
-}
-
 int64_t battery_beat_by_ns(const struct battery *battery)
 {
     return battery_beat_from_ns(battery, true) == CLOCK_NEVER
@@ -77,6 +72,7 @@ void battery_beat(struct battery *battery, struct link *link)
     struct health *health = battery->setup.health;
     int64_t silence_ns = 0;
     const bool late = driver_beat(battery->driver, link, hold_end_ns(battery), &silence_ns);
+    battery->beat_failed = driver_beat_failed(battery->driver);
     battery_rest_after(battery, silence_ns, clock_mono_ns());
     if (late && health != NULL && health->devices != NULL)
         health_count(&health->devices[battery->setup.index].beats_late);

@@ -40,6 +40,7 @@ struct battery {
     bool releases;           /* the sequence is no command's: it lets the battery go */
     struct outcome released; /* what came of that */
     bool release_told;       /* that it did not go well */
+    bool beat_failed;        /* the last step was a keepalive that did */
 
     struct fallback fallback;
     struct scheduled scheduled;

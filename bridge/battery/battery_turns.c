@@ -54,15 +54,14 @@ static bool own_goes_first(const struct battery *battery, int point, int64_t now
            fallback_goes_first(&battery->fallback, battery->commands[intent->setpoint].mono_ns);
 }
 
-/* It goes before all but a stop. Tried again, it takes turns with live setpoints: neither
- * puts off the other for ever. */
-static bool release_goes_first(const struct battery *battery, int64_t now_ns)
+/* It goes before all but a stop. Tried again, it takes turns with what waits at `point` (-1:
+ * nothing does): neither puts off the other for ever. */
+static bool release_goes_first(const struct battery *battery, int point, int64_t now_ns)
 {
-    const struct intent *intent = battery_power(battery);
-    if (battery_release_due_ns(battery) > now_ns || intent_stop_is_due(intent, now_ns))
+    if (battery_release_due_ns(battery) > now_ns ||
+        intent_stop_is_due(battery_power(battery), now_ns))
         return false;
-    return intent->setpoint == INTENT_NONE || battery->live_had_its_turn ||
-           !driver_tried_release(battery->driver);
+    return point < 0 || battery->live_had_its_turn || !driver_tried_release(battery->driver);
 }
 
 /* ---- what is begun ---- */
@@ -127,7 +126,7 @@ void battery_begin_next(struct battery *battery, struct link *link)
     enum command_author author;
     struct schedule_wish wish;
     double value;
-    if (release_goes_first(battery, now_ns)) {
+    if (release_goes_first(battery, point, now_ns)) {
         battery->live_had_its_turn = false;
         battery_begin_release(battery, link);
     } else if (schedule_goes_first(battery, point, now_ns, &wish)) {
@@ -170,15 +169,13 @@ bool battery_is_urgent(const struct battery *battery)
     return intent != NULL && (intent->stops.n > 0 || (intent->work == INTENT_STOP));
 }
 
-int64_t battery_due_ns(const struct battery *battery)
+/* When there is something to do but for the keepalive. */
+static int64_t other_due_ns(const struct battery *battery)
 {
     const int64_t now_ns = clock_mono_ns();
     const struct intent *intent = battery_power(battery);
-    const int64_t beat_ns = battery_beat_from_ns(battery, true);
-    if (sequence_state(battery->sequence) != SEQUENCE_IDLE) {
-        const int64_t pause_ns = sequence_pause_ns(battery->sequence);
-        return battery_is_preceded(battery) ? 0 : pause_ns < beat_ns ? pause_ns : beat_ns;
-    }
+    if (sequence_state(battery->sequence) != SEQUENCE_IDLE)
+        return battery_is_preceded(battery) ? 0 : sequence_pause_ns(battery->sequence);
     if (next_point(battery, now_ns) >= 0)
         return 0;
     struct schedule_wish wish;
@@ -189,10 +186,23 @@ int64_t battery_due_ns(const struct battery *battery)
         due_ns = schedule_ns;
     if (scheduled_tend_ns(&battery->scheduled) < due_ns)
         due_ns = scheduled_tend_ns(&battery->scheduled);
-    if (beat_ns < due_ns)
-        due_ns = beat_ns;
     if (battery_release_due_ns(battery) < due_ns)
         due_ns = battery_release_due_ns(battery);
     return intent != NULL && intent->is_owed && intent->retry_ns < due_ns ? intent->retry_ns
                                                                           : due_ns;
+}
+
+/* After one that has failed what else is to be done has a step: on a line that is dead,
+ * attempts at a keepalive would put it off for ever. */
+bool battery_beats(const struct battery *battery)
+{
+    const int64_t now_ns = clock_mono_ns();
+    return battery_beat_from_ns(battery, false) <= now_ns &&
+           !(battery->beat_failed && other_due_ns(battery) <= now_ns);
+}
+
+int64_t battery_due_ns(const struct battery *battery)
+{
+    const int64_t other_ns = other_due_ns(battery), beat_ns = battery_beat_from_ns(battery, true);
+    return beat_ns < other_ns ? beat_ns : other_ns;
 }

@@ -453,10 +453,17 @@ int64_t driver_beat_ns(const struct driver *driver, int64_t end_ns)
     return driver->beating != BEAT_NONE ? 0 : driver->due_ns;
 }
 
+bool driver_beat_failed(const struct driver *driver)
+{
+    return driver->beating == BEAT_NONE && driver->due_ns != driver->expected_ns;
+}
+
 int64_t driver_beat_early_ns(const struct driver *driver, int64_t end_ns)
 {
     if (!beats(driver, end_ns))
         return CLOCK_NEVER;
+    if (driver_beat_failed(driver))
+        return driver->due_ns; /* a device that is ill is not asked again at once */
     return driver->beating != BEAT_NONE ? 0 : driver->due_ns - driver->drive->every_ns / 2;
 }
 

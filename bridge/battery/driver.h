@@ -103,6 +103,8 @@ int64_t driver_beat_by_ns(const struct driver *driver, int64_t end_ns);
 
 /* One transaction of it. Returns whether it was late. */
 bool driver_beat(struct driver *driver, struct link *link, int64_t end_ns, int64_t *silence_ns);
+/* Whether the last one was not sent or not answered, and none is under way. */
+bool driver_beat_failed(const struct driver *driver);
 /* Something else is written first: the one under way is not sent. */
 void driver_beat_cancel(struct driver *driver);
 

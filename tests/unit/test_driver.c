@@ -135,6 +135,13 @@ static void direction_and_size(void **state)
     bed_end(&bed);
 }
 
+/* Nobody answers from now on, to be opened neither. */
+static void cut_the_line(void)
+{
+    fake_rule_add(bed.fake, (struct fake_rule){.fault = FAULT_TIMEOUT, .ignores = true});
+    fake_rule_add(bed.fake, (struct fake_rule){.function = FAKE_OPEN, .fault = FAULT_TIMEOUT});
+}
+
 /* ---- the keepalive ---- */
 
 static void it_beats_while_a_lease_lasts(void **state)
@@ -200,6 +207,60 @@ static void a_lost_beat_is_made_up_for(void **state)
     assert_string_equal(writes(), "1022=55AA! 1022=AA55 1022=55AA");
     bed_assert(&bed, "a", OUTCOME_CONFIRMED);
     assert_null(bed_outcome(&bed, "a", 1));
+    bed_end(&bed);
+}
+
+/* Nobody answers any more: what has begun is not put off by attempts at a keepalive. */
+static void a_beat_puts_off_no_read_back(void **state)
+{
+    (void)state;
+    direct("");
+    held("stop", 0);
+    bed_put(&bed, "a", 5);
+    while (bed.fake->registers[1][POWER + 1] == 0)
+        bed_step(&bed);
+    cut_the_line();
+    for (unsigned i = 0; i < 20; i++)
+        bed_step(&bed);
+    bed_assert(&bed, "a", OUTCOME_UNKNOWN);
+    bed_end(&bed);
+}
+
+/* Nor is what waits: they take turns. */
+static void a_beat_puts_off_no_setpoint(void **state)
+{
+    (void)state;
+    direct("");
+    held("stop", 0);
+    fake_now_ns += S;
+    cut_the_line();
+    bed_put(&bed, "a", 5);
+    bed_step(&bed); /* the keepalive, whose time it is */
+    assert_null(bed_outcome(&bed, "a", 0));
+    bed_step(&bed);
+    bed_assert_refused(&bed, "a", REASON_DEVICE_OFFLINE);
+    bed_end(&bed);
+}
+
+/* Where it is refused it is tried again half a period later: before each poll it may be early,
+ * and that is not. */
+static void a_beat_that_is_refused_waits(void **state)
+{
+    (void)state;
+    direct("");
+    held("a", 5);
+    fake_now_ns += S;
+    fake_rule_add(bed.fake, (struct fake_rule){.function = FAKE_WRITES,
+                                               .address = BEAT,
+                                               .fault = FAULT_DEVICE_FAILURE,
+                                               .ignores = true});
+    assert_true(battery_beats(bed.battery));
+    bed_step(&bed);
+    assert_string_equal(writes(), "1022=55AA!");
+    fake_now_ns += 400 * MS;
+    assert_false(battery_beats(bed.battery));
+    fake_now_ns += 100 * MS;
+    assert_true(battery_beats(bed.battery));
     bed_end(&bed);
 }
 
@@ -393,8 +454,7 @@ static void a_release_puts_off_no_setpoint(void **state)
     while (fake_count(bed.fake, FAKE_WRITES, POWER) == 0)
         bed_step(&bed);
     bed_kill(&bed);
-    fake_rule_add(bed.fake, (struct fake_rule){.fault = FAULT_TIMEOUT, .ignores = true});
-    fake_rule_add(bed.fake, (struct fake_rule){.function = FAKE_OPEN, .fault = FAULT_TIMEOUT});
+    cut_the_line();
     bed_start(&bed);
     assert_state(CONTROL_RELEASING);
     bed_put(&bed, "stop", 0);
@@ -403,6 +463,30 @@ static void a_release_puts_off_no_setpoint(void **state)
         bed_step(&bed);
     bed_assert(&bed, "stop", OUTCOME_UNKNOWN);
     bed_assert_refused(&bed, "b", REASON_DEVICE_OFFLINE);
+    bed_end(&bed);
+}
+
+/* Nor a command for another row, as a type of one's own may have. */
+static void a_release_puts_off_no_other_point(void **state)
+{
+    (void)state;
+    direct("");
+    bed_put(&bed, "a", 5);
+    while (fake_count(bed.fake, FAKE_WRITES, POWER) == 0)
+        bed_step(&bed);
+    bed_kill(&bed);
+    cut_the_line();
+    bed_start(&bed);
+    assert_state(CONTROL_RELEASING);
+    bed_put(&bed, "stop", 0);
+    struct command command = bed_command(&bed, "other", 5, 60 * S);
+    command.point = (unsigned)device_find_point(bed.device, "always_active");
+    command.value = 1;
+    assert_true(battery_put(bed.battery, &command));
+    for (unsigned i = 0; i < 40; i++)
+        bed_step(&bed);
+    bed_assert(&bed, "stop", OUTCOME_UNKNOWN);
+    bed_assert_refused(&bed, "other", REASON_DEVICE_OFFLINE);
     bed_end(&bed);
 }
 
@@ -680,6 +764,9 @@ int main(void)
         cmocka_unit_test(it_does_not_beat_beyond_a_lease),
         cmocka_unit_test(a_late_beat_is_counted),
         cmocka_unit_test(a_lost_beat_is_made_up_for),
+        cmocka_unit_test(a_beat_puts_off_no_read_back),
+        cmocka_unit_test(a_beat_puts_off_no_setpoint),
+        cmocka_unit_test(a_beat_that_is_refused_waits),
         cmocka_unit_test(a_rewrite_looks_first),
         cmocka_unit_test(a_stop_of_an_idle_battery),
         cmocka_unit_test(a_stop_that_is_released),
@@ -690,6 +777,7 @@ int main(void)
         cmocka_unit_test(a_step_that_is_refused),
         cmocka_unit_test(a_release_that_fails),
         cmocka_unit_test(a_release_puts_off_no_setpoint),
+        cmocka_unit_test(a_release_puts_off_no_other_point),
         cmocka_unit_test(a_setpoint_that_is_refused),
         cmocka_unit_test(a_setpoint_in_doubt),
         cmocka_unit_test(a_battery_that_leaves_its_mode),
