@@ -104,6 +104,20 @@ static bool take_own(struct battery *battery, const struct outcome *outcome)
                : fallback_take(&battery->fallback, outcome, battery->rest_ns);
 }
 
+/* A live setpoint has ended so. One that failed may be held: what followed it was refused. */
+static void follow(struct battery *battery, const struct outcome *outcome)
+{
+    const bool failed = outcome->kind == OUTCOME_FAILED;
+    const bool took = sequence_end(battery->sequence).took;
+    fallback_follow(&battery->fallback, outcome);
+    if (failed && took)
+        deadman_doubt(&battery->fallback.deadman, outcome->command.value, outcome->written_ns);
+    if (outcome->kind == OUTCOME_CONFIRMED)
+        battery->held_kw = outcome->command.value;
+    if (outcome->written_ns != 0 && (!failed || took))
+        scheduled_give_way(&battery->scheduled, battery_lease_end_ns(battery, outcome->written_ns));
+}
+
 void battery_finish(struct battery *battery)
 {
     struct outcome *outcome = &battery->outcome;
@@ -132,14 +146,8 @@ void battery_finish(struct battery *battery)
     const bool own_told = work == INTENT_OWN && take_own(battery, outcome);
     if (work == INTENT_STOP) /* what it cut off may have begun a lease */
         deadman_stop(&battery->fallback.deadman);
-    if (work == INTENT_SETPOINT && intent == battery_power(battery)) {
-        fallback_follow(&battery->fallback, outcome);
-        if (outcome->kind == OUTCOME_CONFIRMED)
-            battery->held_kw = outcome->command.value;
-        if (outcome->written_ns != 0 && outcome->kind != OUTCOME_FAILED)
-            scheduled_give_way(&battery->scheduled,
-                               battery_lease_end_ns(battery, outcome->written_ns));
-    }
+    if (work == INTENT_SETPOINT && intent == battery_power(battery))
+        follow(battery, outcome);
     battery_remember(battery);
     if (work == INTENT_STOP)
         battery_tell_stops(battery, outcome, &stops, false);

@@ -56,6 +56,7 @@ bool driver_readback(const struct driver *driver, double *kw);
 struct driver_end {
     const struct outcome *outcome;
     bool wrote;   /* a register was */
+    bool took;    /* the value was not refused, whatever came of the rest */
     bool whole;   /* all requests went out, and none was refused */
     bool nothing; /* the only request that counts was refused: all is as before */
     bool stop_waits;

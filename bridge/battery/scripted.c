@@ -29,8 +29,8 @@ const struct point *scripted_begin(struct scripted *scripted, enum scripted_kind
     scripted->outcome = outcome;
     scripted->at = 0;
     scripted->state = SCRIPTED_WRITES;
-    scripted->wrote = scripted->counted = scripted->carried = scripted->missed = false;
-    scripted->spoiled = false;
+    scripted->wrote = scripted->counted = scripted->carried = scripted->took = false;
+    scripted->missed = scripted->spoiled = false;
     scripted->refused = FAULT_NONE;
     scripted->until_ns = scripted->pause_ns = 0;
     if (kind == SCRIPTED_RELEASE)
@@ -119,6 +119,8 @@ static void write_next(struct scripted *scripted, struct link *link, enum fault 
         driver_note(scripted->driver, step, now_ns, *fault);
     if (!is_refused(*fault) && !step->beats)
         scripted->counted = true;
+    if (!is_refused(*fault) && step->carries)
+        scripted->took = true;
     if (*fault != FAULT_NONE && *fault != FAULT_ACKNOWLEDGE)
         go_on_after(scripted, at, *fault);
     if (scripted->state == SCRIPTED_WRITES && scripted->at >= scripted->script.n)
@@ -198,6 +200,7 @@ struct driver_end scripted_end(const struct scripted *scripted)
     return (struct driver_end){
         .outcome = scripted->outcome,
         .wrote = scripted->wrote,
+        .took = scripted->took,
         .whole = scripted->at >= scripted->script.n && scripted->refused == FAULT_NONE,
         .nothing = scripted->script.list == SCRIPT_SET && !scripted->counted,
     };

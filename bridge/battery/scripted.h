@@ -21,6 +21,7 @@ struct scripted {
     bool wrote;                 /* a register was, or may be */
     bool counted;               /* more than the keepalive was */
     bool carried;               /* the setpoint was */
+    bool took;                  /* and not refused: it may be held */
     bool missed;                /* a request got no answer, or was refused */
     bool spoiled;               /* one of those that carry the setpoint */
     enum fault refused;         /* the first that was refused */

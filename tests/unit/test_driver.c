@@ -490,6 +490,31 @@ static void a_release_puts_off_no_other_point(void **state)
     bed_end(&bed);
 }
 
+/* Power is taken, and what follows it is refused: a lease runs from the write all the same. */
+static void a_setpoint_that_fails_behind_its_power(void **state)
+{
+    (void)state;
+    direct("deadman: { timeout = \"10s\"; };");
+    held("stop", 0);
+    fake_rule_add(bed.fake, (struct fake_rule){.function = FAKE_WRITES,
+                                               .address = BEAT,
+                                               .from = 1,
+                                               .to = 1,
+                                               .fault = FAULT_DEVICE_FAILURE,
+                                               .ignores = true});
+    bed_put(&bed, "a", 5);
+    const int64_t end_ns = fake_now_ns + 10 * S;
+    bed_run(&bed, 100 * MS);
+    bed_assert(&bed, "a", OUTCOME_FAILED);
+    bed_run(&bed, 2 * S);
+    bed_poll(&bed); /* shows that it does what it was told */
+    assert_state(CONTROL_HELD);
+    const struct lease lease = battery_lease(bed.battery);
+    assert_true(lease.runs);
+    assert_in_range(lease.end_ns, end_ns, end_ns + 100 * MS);
+    bed_end(&bed);
+}
+
 /* Power is refused by a battery that is held: what it held is held on. */
 static void a_setpoint_that_is_refused(void **state)
 {
@@ -778,6 +803,7 @@ int main(void)
         cmocka_unit_test(a_release_that_fails),
         cmocka_unit_test(a_release_puts_off_no_setpoint),
         cmocka_unit_test(a_release_puts_off_no_other_point),
+        cmocka_unit_test(a_setpoint_that_fails_behind_its_power),
         cmocka_unit_test(a_setpoint_that_is_refused),
         cmocka_unit_test(a_setpoint_in_doubt),
         cmocka_unit_test(a_battery_that_leaves_its_mode),
