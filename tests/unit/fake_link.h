@@ -97,8 +97,12 @@ static inline const struct fake_rule *fake_rule_for(struct fake_link *fake,
 static inline const struct fake_rule *fake_call(struct fake_link *fake, struct fake_call *call,
                                                 int64_t timeout_ns)
 {
-    if (fake->n_calls == FAKE_CALLS)
-        abort(); /* a test that runs away */
+    if (fake->n_calls == FAKE_CALLS) {
+        fprintf(stderr,
+                "fake_link: %u calls, this one is %u at %u: what is tested goes on for ever\n",
+                fake->n_calls, call->function, call->address);
+        abort();
+    }
     if (fake->before != NULL)
         fake->before(fake, call);
     const struct fake_rule *rule = fake_rule_for(fake, call);

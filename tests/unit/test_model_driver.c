@@ -11,7 +11,8 @@
  *     of the bridge that was not told so: so it never holds power longer than lease and
  *     timeout after the last sign of life of what commands it;
  *   - what is lost is told once, and nothing is written before a newer command;
- *   - with a sound line, a stop and the end of a lease bring it to rest.
+ *   - with a sound line, a stop and the end of a lease bring it to rest;
+ *   - a setpoint has its outcome, however dead the line is: nothing puts it off for ever.
  *
  * FLUXBRIDGE_SEED and FLUXBRIDGE_STEPS override the seed, which is printed, and the length.
  */
@@ -26,6 +27,8 @@
 enum { STEPS = 100000, STEPS_PER_SITE = 1000 };
 enum { FULL = 205, REMAINING = 207, MODE = 1000, POWER = 1020, BEAT = 1022, TIMEOUT = 1023 };
 enum { GRID = 37 };
+/* More than any setpoint takes, with all that may go before it. */
+enum { CALLS_MOST = 2000 };
 
 #define S        CLOCK_NS_PER_S
 #define MS       CLOCK_NS_PER_MS
@@ -81,7 +84,8 @@ static struct model {
         int64_t expires_ns;
         uint64_t number;
         bool open;
-    } last; /* the last setpoint: one before it is replaced by it, or under way */
+        unsigned calls; /* what was asked since */
+    } last;             /* the last setpoint: one before it is replaced by it, or under way */
     bool stop_open;
     unsigned run;
     uint64_t lost_at; /* the number of commands when it was lost; UINT64_MAX = it is not */
@@ -205,6 +209,8 @@ static void before_call(struct fake_link *fake, const struct fake_call *call)
 {
     (void)fake;
     (void)power();
+    if (model.last.open && ++model.last.calls > CALLS_MOST)
+        wrong("no outcome of setpoint", (long long)model.last.number, model.last.calls);
     if (call->function != FAKE_WRITE && call->function != FAKE_WRITES)
         return;
     trace("write", "", call->address, call->words[call->count - 1]);
@@ -280,6 +286,7 @@ static void put(bool stop)
         model.last.number = model.number;
         model.last.expires_ns = fake_now_ns + ttl_ns;
         model.last.open = true;
+        model.last.calls = 0;
     }
     trace("put", id, value, ttl_ns / S);
     if (!battery_put(bed.battery, &command))
