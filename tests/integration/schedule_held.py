@@ -49,6 +49,7 @@ class Held(driver.DirectTest):
         now = utc_ms()
         self.offer(entry(-1, 12, 50, now), entry(12, 3600, -30, now))
         self.runs_at(50000)
+        self.mqtt.wait(RESULT, lambda m: m.json["outcome"] == "confirmed")  # it is read back
         with self.server.changed:
             self.unit.registers[driver.MODE] = 0
             self.unit.runs = False
