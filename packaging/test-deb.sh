@@ -1,7 +1,7 @@
 #!/bin/bash
 # Builds the packages for amd64 and arm64 and tests them:
 #
-#   lintian has nothing to say; units are sound and their exposure is 1.5 at most
+#   lintian has nothing to say; units are sound and their exposure is 1.7 at most
 #   in a fresh Debian: install, upgrade, remove, purge; configuration that was
 #   changed or added stays until the purge, and the purge leaves nothing
 #   the installed programs find their files and the daemon starts as its user
@@ -239,7 +239,8 @@ expect "the library that is loaded later is there" \
 step "units"
 for unit in fluxbridge.service fluxbridge@site.service; do
     expect "$unit is sound" systemd-analyze --man=no --root="$root" verify "$unit"
-    systemd-analyze --no-pager --offline=true --root="$root" --threshold=15 security "$unit" \
+    # 0.2 of it is the question whether the clock is synchronised, which schedules go by.
+    systemd-analyze --no-pager --offline=true --root="$root" --threshold=17 security "$unit" \
         >"$directory/security" || {
         grep -v '✓' "$directory/security"
         die "the exposure of $unit is too high"
