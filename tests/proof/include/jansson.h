@@ -1,4 +1,4 @@
-/* jansson.h as command_json.c sees it, for its proof: documents that are made by hand. */
+/* jansson.h as command_json.c and json_text.c see it, for a proof: documents made by hand. */
 #ifndef TESTS_PROOF_JANSSON_H
 #define TESTS_PROOF_JANSSON_H
 
@@ -9,6 +9,8 @@
 
 enum { MEMBERS = 2, TEXT_BYTES = 5 };
 enum { JSON_DECODE_ANY = 1, JSON_DECODE_INT_AS_REAL = 2, JSON_REJECT_DUPLICATES = 4 };
+enum { JSON_COMPACT = 8 };
+#define JSON_REAL_PRECISION(n) (n)
 
 typedef struct json {
     enum { JSON_AN_OBJECT, JSON_A_NUMBER, JSON_A_TEXT } kind;
@@ -25,6 +27,9 @@ typedef struct {
 } json_error_t;
 
 json_t *json_loadb(const char *payload, size_t size, size_t flags, json_error_t *error);
+json_t *json_stringn(const char *text, size_t size);
+json_t *json_null(void);
+char *json_dumps(const json_t *value, size_t flags);
 
 static inline const char *json_string_value(const json_t *value)
 {
