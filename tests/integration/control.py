@@ -90,7 +90,8 @@ class Control(flux.BatteryTest):
             self.mqtt.ask(50 + n, "n-%d" % n)
         self.control(lambda c: c["last"] and c["last"]["id"] == "n-19")
         times = [m.time for m in self.mqtt.on(CONTROL)]
-        self.assertEqual([b - a for a, b in zip(times, times[1:]) if b - a < 0.9], [])
+        # The first at once; one may come late and be followed closely by the next.
+        self.assertLessEqual(len(times), 3 + (times[-1] - times[0]))
 
 
 if __name__ == "__main__":
