@@ -38,8 +38,11 @@ static struct point points[N_POINTS] = {
                 .max = NAN},
 };
 
+static struct profile profile; /* without a control group */
+
 static const struct device battery = {
     .name = "Site-BESS-01",
+    .profile = &profile,
     .n_points = N_POINTS,
     .points = points,
     .controllable = true,
