@@ -9,16 +9,16 @@ from homeassistant import bootstrap
 
 COMPONENTS = pathlib.Path(homeassistant.__file__).parent / "components"
 # mqtt imports a part of hassio.
-todo = {"mqtt", "hassio", "energy", "config", "recorder", "onboarding", "isal",
-        *bootstrap.CORE_INTEGRATIONS, *bootstrap.DEFAULT_INTEGRATIONS,
-        *bootstrap.CRITICAL_INTEGRATIONS}
+ahead = {"mqtt", "hassio", "energy", "config", "recorder", "onboarding", "isal",
+         *bootstrap.CORE_INTEGRATIONS, *bootstrap.DEFAULT_INTEGRATIONS,
+         *bootstrap.CRITICAL_INTEGRATIONS}
 done, wanted = set(), set()
-while todo:
-    name = todo.pop()
+while ahead:
+    name = ahead.pop()
     done.add(name)
     path = COMPONENTS / name / "manifest.json"
     if path.exists():
         manifest = json.loads(path.read_text())
         wanted.update(manifest.get("requirements", []))
-        todo.update(set(manifest.get("dependencies", [])) - done)
+        ahead.update(set(manifest.get("dependencies", [])) - done)
 print("\n".join(sorted(wanted)))
