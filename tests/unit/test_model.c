@@ -22,6 +22,7 @@
  * the length (tests/chaos/chaos.py --control).
  */
 #include "tests/unit/battery_bed.h"
+#include "tests/unit/seeded.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -42,27 +43,6 @@ enum { STEPS = 50000, STEPS_PER_SITE = 2000, COMMANDS_MOST = 64 };
 enum { NO_BLOCKS = 65535 };
 
 /* ---- the generator ---- */
-
-static uint64_t random_state;
-
-/* splitmix64 */
-static uint64_t draw(void)
-{
-    uint64_t z = (random_state += 0x9e3779b97f4a7c15U);
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9U;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebU;
-    return z ^ (z >> 31);
-}
-
-static int between(int low, int high)
-{
-    return low + (int)(draw() % (uint64_t)(high - low + 1));
-}
-
-static bool one_in(int n)
-{
-    return between(1, n) == 1;
-}
 
 /* ---- the model ---- */
 
