@@ -1,12 +1,9 @@
-/* announce: all that the bridge keeps retained at the broker, but for the states.
+/* announce: when what the bridge keeps retained at the broker is sent.
  *
- * The bridge's and the devices' status, health and info, schedules, how each device is
- * controlled, and the documents for Home Assistant: published at every connect and when they
- * change (documents says when), put right when somebody else has changed them, such as the
- * Will of an old session. A status that flaps, and a lease that is renewed, is published at
- * once and then once a second at most. What the bridge has announced is remembered in the
- * state file; what it announces no more (a
- * device that was removed or renamed, another site or prefix) is cleared.
+ * What that is, retained says: published at every connect and when it changes (documents
+ * keeps the books), put right when somebody else has changed it, such as the Will of an old
+ * session. A status that flaps, and a lease that is renewed, is published at once and then
+ * once a second at most. What the bridge has announced and has no more is cleared (gone).
  *
  * Part of the publisher; announce_arrived() and announce_ack() are called by the MQTT
  * library's threads, copy and return.
@@ -14,24 +11,16 @@
 #ifndef BRIDGE_PUBLISH_ANNOUNCE_H
 #define BRIDGE_PUBLISH_ANNOUNCE_H
 
-#include "bridge/commands/last_outcomes.h"
-#include "bridge/model/health.h"
 #include "bridge/mqtt/sessions.h"
+#include "bridge/publish/retained.h"
 #include "bridge/store/state.h"
-#include "bridge/telemetry/latest.h"
 
 struct announce;
 
 struct announce_setup {
-    const struct conf *conf;
-    struct outbox *outbox; /* knows who is online */
+    struct retained_setup retained;
     struct sessions *sessions;
-    struct state *state;        /* NULL: nothing is remembered */
-    struct latest *latest;      /* leases, and where schedules stand; NULL: none is told */
-    struct last_outcomes *last; /* what came of commands */
-    const struct health *health;
-    const char *run;
-    int64_t started_ms, started_ns;
+    struct state *state; /* NULL: nothing is remembered */
 };
 
 /* Its tickets in the sessions are those of the outbox with this bit. */

@@ -447,16 +447,16 @@ struct publisher *publisher_start(const struct publisher_setup *setup)
     bool good = sessions_init(&publisher->sessions, setup->conf, setup->outbox, &callbacks,
                               publisher, seed);
     publisher->announce = announce_new(&(struct announce_setup){
-        .conf = setup->conf,
-        .outbox = setup->outbox,
+        .retained = {.conf = setup->conf,
+                     .outbox = setup->outbox,
+                     .latest = setup->latest,
+                     .last = setup->last,
+                     .health = setup->health,
+                     .run = setup->run,
+                     .started_ms = setup->started_ms,
+                     .started_ns = clock_mono_ns()},
         .sessions = &publisher->sessions,
         .state = setup->state,
-        .latest = setup->latest,
-        .last = setup->last,
-        .health = setup->health,
-        .run = setup->run,
-        .started_ms = setup->started_ms,
-        .started_ns = clock_mono_ns(),
     });
     if (publisher->item == NULL || publisher->text == NULL || publisher->announce == NULL ||
         !good || pthread_create(&publisher->thread, NULL, publisher_main, publisher) != 0) {
