@@ -1,15 +1,10 @@
 /* battery, with a schedule: it passes the one door, and gives way to all that goes before. */
-#include "tests/unit/battery_bed.h"
+#include "tests/unit/battery_acts.h"
 
 #include "bridge/base/log.h"
 #include "bridge/wire/schedule_json.h"
 
-#define S      CLOCK_NS_PER_S
 #define MINUTE (60 * S)
-
-#define DEADMAN "deadman: { timeout = \"60s\"; value = -20.0; };"
-
-static struct bed bed;
 
 /* Minutes after the beginning, and kW. */
 struct row {
@@ -43,11 +38,6 @@ static void at(int minute)
     bed_run_until(&bed, FAKE_MONO_NS + minute * MINUTE);
 }
 
-static unsigned writes(void)
-{
-    return fake_count(bed.fake, FAKE_WRITE, TARGET);
-}
-
 static const struct outcome *last(void)
 {
     assert_true(bed.n_outcomes > 0);
@@ -59,13 +49,6 @@ static enum schedule_state state_now(void)
     struct schedule_status status;
     battery_describe_schedule(bed.battery, &status);
     return status.state;
-}
-
-static void be_silent(void)
-{
-    fake_rule_add(bed.fake, (struct fake_rule){.function = FAKE_READ, .fault = FAULT_TIMEOUT});
-    fake_rule_add(bed.fake, (struct fake_rule){
-                                .function = FAKE_WRITE, .fault = FAULT_TIMEOUT, .ignores = true});
 }
 
 /* ---- accepted, and carried out ---- */
@@ -291,11 +274,6 @@ static void test_refused_live_setpoints_do_not_put_off_the_end(void **state)
 }
 
 /* ---- stops ---- */
-
-static void put_stop(void)
-{
-    bed_put(&bed, "stop", 0);
-}
 
 static void test_a_live_stop_ends_it(void **state)
 {
