@@ -20,8 +20,8 @@ static const double LEAST_FLOAT = 1e-9, MOST_FLOAT = 1e12;
 
 bool recognise_is_believable(const struct point *point, double number)
 {
-    const bool is_float = point->type == POINT_FLOAT32 || point->type == POINT_FLOAT64;
-    if (is_float && number != 0 && (fabs(number) < LEAST_FLOAT || fabs(number) > MOST_FLOAT))
+    if (point_is_float(point->type) && number != 0 &&
+        (fabs(number) < LEAST_FLOAT || fabs(number) > MOST_FLOAT))
         return false;
     for (size_t i = 0; i < sizeof(ranges) / sizeof(*ranges); i++)
         if (strcmp(ranges[i].unit, point->unit) == 0)

@@ -81,8 +81,11 @@ static bool look_up(const struct metric *metric, const struct point *row,
     if (value->is_null)
         return true;
     value->integer = (int64_t)read->raw;
-    if (metric->type == SPARKPLUG_DOUBLE)
-        value->number = codec_decimal(row, read->number);
+    if (metric->type == SPARKPLUG_DOUBLE) {
+        char digits[CODEC_TEXT_MAX];
+        codec_print(row, read, digits); /* as in JSON: 0.95, and not the float32 next to it */
+        value->number = strtod(digits, NULL);
+    }
     if (metric->type != SPARKPLUG_STRING)
         return true;
     value->text = row->enumerated ? point_label(row, value->integer) : NULL;

@@ -73,15 +73,30 @@ static uint64_t cut(const struct point *point, uint64_t raw)
     return point_is_signed(point->type) ? (uint64_t)((int64_t)top >> spare) : top >> spare;
 }
 
-static double raw_to_double(enum point_type type, uint64_t raw)
+static float single_of(uint64_t raw)
 {
     uint32_t half = (uint32_t)raw;
     float single;
+    memcpy(&single, &half, sizeof single);
+    return single;
+}
+
+/* Schneider's power factor (user manuals of the iEM3000 series, DOCA0005EN, and of the
+ * PM5500 series, "Power factor register format"): beyond 1 the register is 2 minus it,
+ * below -1 it is -2 minus it, by which two of the four quadrants are told from the others. */
+static float unfold(float single)
+{
+    return fabsf(single) > 1 ? copysignf(2, single) - single : single;
+}
+
+static double raw_to_double(enum point_type type, uint64_t raw)
+{
     double number;
     switch (type) {
     case POINT_FLOAT32:
-        memcpy(&single, &half, sizeof single);
-        return (double)single;
+        return (double)single_of(raw);
+    case POINT_4Q_FP_PF:
+        return (double)unfold(single_of(raw));
     case POINT_FLOAT64:
         memcpy(&number, &raw, sizeof number);
         return number;
@@ -155,6 +170,8 @@ void codec_decode_into(const struct point *point, const uint16_t *words, struct 
     value->number = codec_number(point, value->raw, 0);
     if (value->state == VALUE_READ && !isfinite(value->number))
         set_fault(value, FAULT_NOT_FINITE);
+    else if (point->type == POINT_4Q_FP_PF && fabsf(single_of(value->raw)) > 2)
+        set_fault(value, FAULT_IMPLAUSIBLE);
 }
 
 struct value codec_decode(const struct point *point, const uint16_t *words)
@@ -246,7 +263,8 @@ static enum codec_fit fit(const struct point *point, double scale, double number
 bool codec_is_writable(const struct point *point)
 {
     return point->bits == 0 && point->scale_row == 0 && point->type != POINT_STRING &&
-           point->type != POINT_INT8 && point->type != POINT_UINT8 && point->type != POINT_UINT24;
+           point->type != POINT_INT8 && point->type != POINT_UINT8 && point->type != POINT_UINT24 &&
+           point->type != POINT_4Q_FP_PF;
 }
 
 enum codec_fit codec_encode(const struct point *point, double number, uint16_t *words)
@@ -310,21 +328,32 @@ static size_t to_json(const char *printed, char text[CODEC_TEXT_MAX])
     return length;
 }
 
-/* The fewest digits that lead back to the register's own content. An integer
- * with a scale has its exact decimal in the first 15 digits nearly always. */
+/* Whether this number leads back to the register's own content. */
+static bool leads_back(const struct point *point, double scale, double number,
+                       const struct value *value)
+{
+    uint64_t raw;
+    if (point->type == POINT_4Q_FP_PF) {
+        const double exact = (number - point->offset) / scale;
+        const float held = single_of(value->raw);
+        return (float)(fabsf(held) > 1 ? copysign(2, (double)held) - exact : exact) == held;
+    }
+    return fit(point, scale, number, &raw) == CODEC_FITS && raw == value->raw;
+}
+
+/* The fewest digits that do so. An integer with a scale has its exact decimal in the
+ * first 15 digits nearly always. */
 static size_t print_real(const struct point *point, const struct value *value,
                          char text[CODEC_TEXT_MAX])
 {
-    bool single = point->type == POINT_FLOAT32;
+    bool single = point->type == POINT_FLOAT32 || point->type == POINT_4Q_FP_PF;
     double scale = shift(point->scale, value->exponent);
     int digits = single ? FLT_DIG + 1 : DBL_DIG;
     int most = single ? FLT_DECIMAL_DIG : DBL_DECIMAL_DIG;
     char printed[2 * CODEC_NUMBER_MAX];
-    uint64_t raw;
     do {
         snprintf(printed, sizeof printed, "%.*g", digits, value->number);
-    } while (digits++ < most &&
-             !(fit(point, scale, strtod(printed, NULL), &raw) == CODEC_FITS && raw == value->raw));
+    } while (digits++ < most && !leads_back(point, scale, strtod(printed, NULL), value));
     return to_json(printed, text);
 }
 

@@ -14,7 +14,8 @@
 /* Decodes a point from `words`, point_width() registers as read (host order of
  * each 16-bit word), or one element 0/1 for a coil or discrete input. The
  * result is VALUE_READ, or VALUE_FAULT with FAULT_NOT_FINITE, or FAULT_IMPLAUSIBLE
- * when the registers of a decimal type hold no digits. */
+ * when the registers of a decimal type hold no digits, or those of a quadrant's power
+ * factor no number from -2 to 2. */
 struct value codec_decode(const struct point *point, const uint16_t *words);
 void codec_decode_into(const struct point *point, const uint16_t *words, struct value *value);
 
@@ -32,7 +33,8 @@ bool codec_holds(const struct point *point, double whole);
 
 /* Whether a row of this kind can be written at all: not what shares its registers with
  * something else (a bit field, a byte, 24 bits), as another master may write that in
- * between; not a text; not what a scale register moves. */
+ * between; not a text; not what a scale register moves; not a power factor with its
+ * quadrant, which the number alone does not tell. */
 bool codec_is_writable(const struct point *point);
 
 enum codec_fit {

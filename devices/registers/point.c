@@ -16,13 +16,22 @@ static const struct {
     [POINT_INT48] = {3, 48, true},    [POINT_UINT48] = {3, 48, false},
     [POINT_BCD16] = {1, 16, false},   [POINT_BCD32] = {2, 32, false},
     [POINT_M10K32] = {2, 32, true},   [POINT_M10K48] = {3, 48, true},
-    [POINT_M10K64] = {4, 64, true},   [POINT_STRING] = {0, 0, false},
+    [POINT_M10K64] = {4, 64, true},   [POINT_4Q_FP_PF] = {2, 32, false},
+    [POINT_STRING] = {0, 0, false},
 };
 
 const char *const point_type_words[] = {
-    "int16",   "uint16", "int32",  "uint32", "int64",  "uint64", "float32",
-    "float64", "bool",   "int8",   "uint8",  "uint24", "int48",  "uint48",
-    "bcd16",   "bcd32",  "m10k32", "m10k48", "m10k64", "string", [POINT_TYPES] = NULL,
+    "int16",   "uint16",
+    "int32",   "uint32",
+    "int64",   "uint64",
+    "float32", "float64",
+    "bool",    "int8",
+    "uint8",   "uint24",
+    "int48",   "uint48",
+    "bcd16",   "bcd32",
+    "m10k32",  "m10k48",
+    "m10k64",  "4q_fp_pf",
+    "string",  [POINT_TYPES] = NULL,
 };
 
 const char *const point_order_words[] = {
@@ -53,7 +62,7 @@ bool point_is_signed(enum point_type type)
 
 bool point_is_float(enum point_type type)
 {
-    return type == POINT_FLOAT32 || type == POINT_FLOAT64;
+    return type == POINT_FLOAT32 || type == POINT_FLOAT64 || type == POINT_4Q_FP_PF;
 }
 
 bool point_is_binary(const struct point *point)

@@ -44,7 +44,8 @@ enum point_type {
     POINT_M10K32, /* base 10,000: each register -9999..9999, the high one first */
     POINT_M10K48,
     POINT_M10K64,
-    POINT_STRING, /* two characters a register, as many registers as the row says */
+    POINT_4Q_FP_PF, /* a power factor and its quadrant in one float32, as Schneider codes it */
+    POINT_STRING,   /* two characters a register, as many registers as the row says */
     POINT_TYPES
 };
 

@@ -409,6 +409,8 @@ void image_put(struct image *image, unsigned index, double number)
     } else if (point.type == POINT_UINT24) {
         point.bits = 24;
     }
+    if (point.type == POINT_4Q_FP_PF)
+        point.type = POINT_FLOAT32; /* of the quadrants that are not folded */
     if (table_is_bits(point.table))
         *words = number != 0;
     else if (point.type == POINT_STRING)

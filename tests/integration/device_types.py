@@ -133,6 +133,7 @@ class Simulated(flux.Test):
                 { name = "high"; address = 20; type = "uint8"; byte = "high"; unit = "V"; },
                 { name = "low"; address = 20; type = "uint8"; byte = "low"; unit = "%"; },
                 { name = "three"; address = 22; type = "uint24"; unit = "W"; },
+                { name = "factor"; address = 29; type = "4q_fp_pf"; },
                 { name = "digits"; address = 24; type = "bcd32"; unit = "W"; },
                 { name = "modulo"; address = 26; type = "m10k48"; unit = "W"; } );""")
         os.environ["FLUXBRIDGE_PROFILES"] = self.directory
@@ -146,7 +147,7 @@ class Simulated(flux.Test):
         self.assertEqual((data["manufacturer"], data["name"], data["scale"]),
                          ("Maker", "Model 1", -1))
         for key, low, high in (("voltage", 200, 260), ("high", 200, 255), ("low", 1, 100),
-                               ("three", 1, 1e6), ("digits", 1, 1e6), ("modulo", 1, 1e6)):
+                               ("factor", -1, 1), ("three", 1, 1e6), ("digits", 1, 1e6), ("modulo", 1, 1e6)):
             self.assertTrue(low <= data[key] <= high, (key, data))
 
 
@@ -214,7 +215,8 @@ class Bridge(flux.Test):
             30: 0x12FE,  # two bytes
             40: 1234, 41: 5678,  # modulo 10000
             50: 0xFFFF, 51: 0xFFFF, 52: 0xFFFF,
-            60: 7, 61: 20})  # 10^20 is no scale
+            60: 7, 61: 20,  # 10^20 is no scale
+            70: 0xBF86, 71: 0x6666})  # -1.05: the quadrant below -0.95's
         self.start(unit, [
             'name = "name"; address = 0; type = "string"; registers = 2',
             'name = "count"; address = 10; type = "bcd32"; unit = "kWh"',
@@ -227,11 +229,13 @@ class Bridge(flux.Test):
             'name = "debt"; address = 50; type = "int48"',
             'name = "current"; address = 60; type = "uint16"; unit = "A"; '
             'scale_register = "current_scale"',
-            'name = "current_scale"; address = 61; type = "int16"'])
+            'name = "current_scale"; address = 61; type = "int16"',
+            'name = "power_factor"; address = 70; type = "4q_fp_pf"'])
         state = self.state()
         self.assertEqual(state["data"], {
             "name": "ABC", "count": 1234567, "voltage": 230.5, "voltage_scale": -1, "upper": 0x12,
-            "lower": -2, "energy": 12345678, "debt": -1, "current": None, "current_scale": 20})
+            "lower": -2, "energy": 12345678, "debt": -1, "current": None, "current_scale": 20,
+            "power_factor": -0.95})
         self.assertEqual(state["errors"], {"current": "implausible"})
         # The scale counts in the scan it was read in.
         with self.server.changed:

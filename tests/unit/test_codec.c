@@ -18,11 +18,12 @@ static void every_type_has_its_width(void **state)
 {
     (void)state;
     static const unsigned widths[] = {
-        [POINT_INT16] = 1,  [POINT_UINT16] = 1, [POINT_INT32] = 2,   [POINT_UINT32] = 2,
-        [POINT_INT64] = 4,  [POINT_UINT64] = 4, [POINT_FLOAT32] = 2, [POINT_FLOAT64] = 4,
-        [POINT_BOOL] = 1,   [POINT_INT8] = 1,   [POINT_UINT8] = 1,   [POINT_UINT24] = 2,
-        [POINT_INT48] = 3,  [POINT_UINT48] = 3, [POINT_BCD16] = 1,   [POINT_BCD32] = 2,
-        [POINT_M10K32] = 2, [POINT_M10K48] = 3, [POINT_M10K64] = 4,  [POINT_STRING] = 20,
+        [POINT_INT16] = 1,   [POINT_UINT16] = 1, [POINT_INT32] = 2,   [POINT_UINT32] = 2,
+        [POINT_INT64] = 4,   [POINT_UINT64] = 4, [POINT_FLOAT32] = 2, [POINT_FLOAT64] = 4,
+        [POINT_BOOL] = 1,    [POINT_INT8] = 1,   [POINT_UINT8] = 1,   [POINT_UINT24] = 2,
+        [POINT_INT48] = 3,   [POINT_UINT48] = 3, [POINT_BCD16] = 1,   [POINT_BCD32] = 2,
+        [POINT_M10K32] = 2,  [POINT_M10K48] = 3, [POINT_M10K64] = 4,  [POINT_4Q_FP_PF] = 2,
+        [POINT_STRING] = 20,
     };
     assert_int_equal(COUNT(widths), POINT_TYPES);
     for (unsigned type = 0; type < COUNT(widths); type++) {
@@ -199,6 +200,58 @@ static void the_uncommon_types(void **state)
         struct value value = codec_decode(&point, rows[i].words);
         assert_int_equal(value.state, VALUE_FAULT);
         assert_int_equal(value.fault, FAULT_IMPLAUSIBLE);
+    }
+}
+
+static uint32_t bits_of(float single)
+{
+    uint32_t bits;
+    memcpy(&bits, &single, sizeof bits);
+    return bits;
+}
+
+/* Schneider's own table: quadrants 1 to 4, each from end to end. */
+static void power_factors_of_four_quadrants(void **state)
+{
+    (void)state;
+    static const struct {
+        float held;
+        const char *text;
+        enum fault fault;
+    } rows[] = {
+        {0, "0", FAULT_NONE},
+        {0.95F, "0.95", FAULT_NONE},
+        {1, "1", FAULT_NONE},
+        {0x1.000002p0F, "0.9999999", FAULT_NONE},
+        {1.05F, "0.95", FAULT_NONE},
+        {1.001F, "0.999", FAULT_NONE},
+        {0x1.fffffep0F, "0.0000001", FAULT_NONE},
+        {2, "0", FAULT_NONE},
+        {0x1.000002p1F, NULL, FAULT_IMPLAUSIBLE},
+        {3, NULL, FAULT_IMPLAUSIBLE},
+        {3.4e38F, NULL, FAULT_IMPLAUSIBLE},
+        {-0.0F, "0", FAULT_NONE},
+        {-0.95F, "-0.95", FAULT_NONE},
+        {-1, "-1", FAULT_NONE},
+        {-1.05F, "-0.95", FAULT_NONE},
+        {-2, "0", FAULT_NONE},
+        {-0x1.000002p1F, NULL, FAULT_IMPLAUSIBLE},
+        {NAN, NULL, FAULT_NOT_FINITE}, /* the meter has none */
+        {INFINITY, NULL, FAULT_NOT_FINITE},
+        {-INFINITY, NULL, FAULT_NOT_FINITE},
+    };
+    const struct point point = a_point(POINT_4Q_FP_PF);
+    for (unsigned i = 0; i < COUNT(rows); i++) {
+        const uint32_t bits = bits_of(rows[i].held);
+        const uint16_t words[] = {(uint16_t)(bits >> 16), (uint16_t)bits};
+        const struct value value = codec_decode(&point, words);
+        assert_int_equal(value.fault, rows[i].fault);
+        assert_int_equal(value.state, rows[i].text != NULL ? VALUE_READ : VALUE_FAULT);
+        if (rows[i].text != NULL)
+            assert_true(fabs(strtod(printed(&point, words), NULL) - strtod(rows[i].text, NULL)) <
+                        2e-8);
+        if (rows[i].text != NULL && strlen(rows[i].text) < 7)
+            assert_string_equal(printed(&point, words), rows[i].text);
     }
 }
 
@@ -429,6 +482,7 @@ int main(void)
         cmocka_unit_test(faults_have_words),
         cmocka_unit_test(registers_become_numbers),
         cmocka_unit_test(the_uncommon_types),
+        cmocka_unit_test(power_factors_of_four_quadrants),
         cmocka_unit_test(texts),
         cmocka_unit_test(a_scale_register_moves_the_point),
         cmocka_unit_test(the_documented_energy_is_exact),

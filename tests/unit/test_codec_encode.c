@@ -18,6 +18,7 @@ static void decimal_types_are_written(void **state)
         {POINT_BCD16, -1, CODEC_OUT_OF_RANGE, {0}},
         {POINT_BCD32, 99999999, CODEC_FITS, {0x9999, 0x9999}},
         {POINT_M10K32, -123456, CODEC_FITS, {0xfff4, 0xf280}},
+        {POINT_4Q_FP_PF, 0.95, CODEC_OUT_OF_RANGE, {0}},
         {POINT_M10K32, 99999999, CODEC_FITS, {9999, 9999}},
         {POINT_M10K32, 100000000, CODEC_OUT_OF_RANGE, {0}},
         {POINT_M10K32, -99999999, CODEC_FITS, {0xd8f1, 0xd8f1}},

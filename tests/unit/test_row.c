@@ -125,6 +125,7 @@ static void limits_inside(void **state)
         "address = 0; type = \"int16\"; sentinels = [ 0xFFFF, -32768 ];",
         "address = 0; type = \"uint16\"; bits = [0, 4]; sentinels = [ 15 ];",
         "address = 0; type = \"float32\"; sentinels = [ 0x7FC00000 ];",
+        "address = 0; type = \"4q_fp_pf\"; sentinels = [ 0x40000000 ]; low = -1; high = 1;",
         "address = 0; type = \"int64\"; labels = ( { value = -9223372036854775808; label = \"x\"; "
         "} );",
         "address = 0; type = \"uint16\"; labels = ( { value = \"0xFFFF\"; label = \"x\"; } );",
@@ -176,7 +177,8 @@ static void faulty_rows(void **state)
         {"name = \"b\"; address = 0; type = \"real\";",
          "type must be \"int16\", \"uint16\", \"int32\", \"uint32\", \"int64\", \"uint64\", "
          "\"float32\", \"float64\", \"bool\", \"int8\", \"uint8\", \"uint24\", \"int48\", "
-         "\"uint48\", \"bcd16\", \"bcd32\", \"m10k32\", \"m10k48\", \"m10k64\" or \"string\""},
+         "\"uint48\", \"bcd16\", \"bcd32\", \"m10k32\", \"m10k48\", \"m10k64\", \"4q_fp_pf\" or "
+         "\"string\""},
         {"name = \"b\"; address = 0; type = \"int8\";", "b: int8 needs byte = \"high\" or \"low\""},
         {"name = \"b\"; address = 0; type = \"int16\"; byte = \"low\";",
          "b: byte is for int8 and uint8"},
@@ -192,6 +194,12 @@ static void faulty_rows(void **state)
          "b: a text has no unit"},
         {"name = \"b\"; address = 0; type = \"string\"; registers = 2; access = \"rw\";",
          "b: string cannot be written"},
+        {"name = \"b\"; address = 0; type = \"4q_fp_pf\"; access = \"rw\";",
+         "b: 4q_fp_pf cannot be written"},
+        {"name = \"b\"; address = 0; type = \"4q_fp_pf\"; enumerated = true;",
+         "b: only integers and bools can be enumerated"},
+        {"name = \"b\"; address = 0; type = \"4q_fp_pf\"; bits = [0, 4];",
+         "bits are taken from integer registers only"},
         {"name = \"b\"; address = 0; type = \"uint24\"; access = \"rw\";",
          "b: uint24 cannot be written"},
         {"name = \"b\"; address = 0; type = \"uint8\"; byte = \"low\"; word_order = \"badc\";",
