@@ -49,6 +49,7 @@ static struct stage {
     /* The end of the script. */
     unsigned until_samples, of_device;
     int64_t until_ns;
+    bool until_left; /* it has said that it has, too */
     pthread_mutex_t mutex;
     pthread_cond_t cond;
     bool ended;
@@ -115,7 +116,8 @@ void outbox_set_online(struct outbox *outbox, unsigned device, bool online)
         if (stage.samples[i].device == device && i + 1 == stage.n_samples)
             stage.samples[i].online = online;
     }
-    if (of_device >= stage.until_samples || fake_now_ns - FAKE_MONO_NS >= stage.until_ns)
+    if (of_device >= stage.until_samples || fake_now_ns - FAKE_MONO_NS >= stage.until_ns ||
+        (stage.until_left && mailbox_wait_left(stage.mailbox, 0)))
         end_script();
 }
 
@@ -170,6 +172,7 @@ static void stage_begin(const char *devices)
                          .point = (unsigned)stage.conf.devices.devices[0].control.setpoint};
     stage.put_ns = -1;
     stage.until_ns = INT64_MAX;
+    stage.until_left = false;
     stage.of_device = 0;
     stage.ended = false;
 }
@@ -644,27 +647,18 @@ static void test_what_waits_at_the_end_is_told(void **state)
     }
 }
 
-static void *stop_when_left(void *mailbox)
-{
-    (void)mailbox_wait_left(mailbox, CLOCK_NEVER);
-    end_script();
-    return NULL;
-}
-
 /* Asked to leave, it carries out what waits of stops, and says when it has. */
 static void test_asked_to_leave_it_carries_out_a_stop(void **state)
 {
     (void)state;
     struct command replaced;
-    pthread_t thread;
     stage_begin(BOTH);
+    stage.until_left = true;
     stage.command.stop = true;
     stage.command.value = 0;
     mailbox_put(stage.mailbox, &stage.command, &replaced);
     mailbox_leave(stage.mailbox);
-    pthread_create(&thread, NULL, stop_when_left, stage.mailbox);
     stage_run(0, UINT32_MAX);
-    pthread_join(thread, NULL);
     assert_int_equal(only_outcome()->kind, OUTCOME_CONFIRMED);
     assert_int_equal(stage.fake->registers[1][TARGET], 0);
     stage_end();
