@@ -384,17 +384,15 @@ static void test_hanging_disk(void **state)
     const int64_t begun_ns = clock_mono_ns();
     put(audit, "one");
     wait_for_sync();
-    assert_true(audit_available(audit));
     assert_in_range(audit_promise_ns(audit), begun_ns, clock_mono_ns());
     put(audit, "two"); /* behind the one that hangs */
     while (audit_available(audit))
         clock_pause(20 * CLOCK_NS_PER_MS);
-    assert_true(clock_mono_ns() - begun_ns >= AUDIT_SILENCE_NS);
+    assert_true(clock_mono_ns() - begun_ns >= AUDIT_SILENCE_NS); /* not before */
     assert_false(audit_was_available(audit));
-    assert_false(outbox_take(outbox, 0, &item));
     assert_unaudited("one");
+    assert_true(clock_mono_ns() - begun_ns >= AUDIT_PATIENCE_NS); /* likewise */
     assert_unaudited("two");
-    assert_true(clock_mono_ns() - begun_ns >= AUDIT_PATIENCE_NS);
     assert_false(audit_available(audit));
     SET(held, false);
     put(audit, "three");
@@ -437,13 +435,16 @@ static void test_lines_that_find_no_room(void **state)
     struct audit *audit = audit_start(path, outbox, NULL);
     SET(held, true);
     unsigned taken = 1;
+    const int64_t begun_ns = clock_mono_ns();
     audit_put(audit, &entry);
     wait_for_sync();
     while (audit_available(audit)) {
         audit_put(audit, &entry);
         taken++;
     }
-    assert_in_range(taken, 6, 10);
+    /* Or the disk was silent for too long before. */
+    assert_true(taken >= 6 || clock_mono_ns() - begun_ns >= AUDIT_SILENCE_NS);
+    assert_true(taken <= 10);
     while (!outbox_take(outbox, 0, &item)) {
         audit_put(audit, &entry);
         taken++;
