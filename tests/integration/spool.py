@@ -164,8 +164,9 @@ class Test(flux.Test):
 
     def lose_broker(self):
         """It is away for a while."""
+        line = self.flux.mark()
         self.relay.cut()
-        self.flux.wait_log("no session with the broker", since=len(self.flux.lines))
+        self.flux.wait_log("no session with the broker", since=line)
         self.poll(8)
         since = self.mqtt.mark()
         self.relay.restore()
@@ -225,8 +226,9 @@ class Unacknowledged(Test):
         self.rig(qos=0, keepalive="2s")
         self.start()
         self.wait_up()
+        line = self.flux.mark()
         self.relay.swallows = True
-        self.flux.wait_log("no session with the broker", since=len(self.flux.lines))
+        self.flux.wait_log("no session with the broker", since=line)
         since = self.mqtt.mark()
         self.relay.cut()
         self.relay.swallows = False
@@ -286,8 +288,9 @@ class Full(Test):
 
     def lose_disk_and_broker(self):
         """Some samples are on disk then, and some can go nowhere."""
+        line = self.flux.mark()
         self.relay.cut()
-        self.flux.wait_log("no session with the broker", since=len(self.flux.lines))
+        self.flux.wait_log("no session with the broker", since=line)
         self.poll(8)
         open(self.switch[self.how], "w").close()
         self.flux.wait_log("error: the spool cannot be used, samples stay in memory .* "
