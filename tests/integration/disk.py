@@ -115,11 +115,11 @@ class Hanging(flux.Test):
             wait_word(b"WATCHDOG=1")
         self.assertEqual(self.health(), 503)
         self.mqtt.wait("bridge/health", lambda m: m.json["disk"] == "silent")
+        since = self.mqtt.mark()
         os.unlink(self.switch)
         wait_word(b"STATUS=")
         self.assertEqual(self.health(), 200)
-        self.mqtt.wait("bridge/health", lambda m: m.json["disk"] == "good",
-                       since=self.mqtt.mark())
+        self.mqtt.wait("bridge/health", lambda m: m.json["disk"] == "good", since=since)
 
     def test_the_end_does_not_wait(self):
         """It is orderly, and the outcome of the last command is told."""
