@@ -25,7 +25,7 @@ ROOMS = {
     "bridge/store": "database state peek layouts queue outbox scans spool spooler",
     "bridge/battery":
         "admit own interlock intent deadman fallback remembered unsettled schedule scheduled "
-        "trust script driver scripted sequence battery",
+        "trust script driver written scripted sequence battery",
     "bridge/commands":
         "mailbox inbox audit_file recent last_outcomes audit answered answers subscriber",
     "bridge/telemetry": "agenda due on_change energy latest polled poller",

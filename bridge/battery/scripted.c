@@ -4,10 +4,7 @@
 #include <string.h>
 
 #include "bridge/base/clock.h"
-
-/* As for a single write: read back until it agrees or this long, with pauses. */
-#define READ_BACK_NS       CLOCK_NS_PER_S
-#define READ_BACK_PAUSE_NS (20 * CLOCK_NS_PER_MS)
+#include "bridge/battery/written.h"
 
 static const char *list_word(enum script_list list)
 {
@@ -61,7 +58,7 @@ static void explain(const struct scripted *scripted, unsigned at, enum fault fau
 static void begin_reading(struct scripted *scripted)
 {
     scripted->state = SCRIPTED_READS;
-    scripted->until_ns = clock_mono_ns() + READ_BACK_NS;
+    scripted->until_ns = clock_mono_ns() + WRITTEN_READ_BACK_NS;
     scripted->pause_ns = 0;
 }
 
@@ -156,7 +153,7 @@ static void read_back(struct scripted *scripted, struct link *link, enum fault *
     }
     if (clock_mono_ns() >= scripted->until_ns)
         end_unsettled(scripted);
-    scripted->pause_ns = clock_mono_ns() + READ_BACK_PAUSE_NS;
+    scripted->pause_ns = clock_mono_ns() + WRITTEN_PAUSE_NS;
 }
 
 void scripted_step(struct scripted *scripted, struct link *link, enum fault *fault)

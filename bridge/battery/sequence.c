@@ -7,14 +7,10 @@
 #include "bridge/base/clock.h"
 #include "bridge/battery/interlock.h"
 #include "bridge/battery/scripted.h"
+#include "bridge/battery/written.h"
 #include "devices/registers/codec.h"
 #include "devices/registers/plausible.h"
 #include "devices/registers/scan.h"
-
-/* The contract with the dispatcher: read back until it agrees or this long. */
-#define READ_BACK_NS INT64_C(1000000000)
-/* Between two read-backs that disagree: a device may take a moment. */
-#define READ_BACK_PAUSE_NS INT64_C(20000000)
 
 enum stage {
     STAGE_NONE,
@@ -27,17 +23,6 @@ enum stage {
     STAGE_BACK,
     STAGE_SCRIPT, /* what takes more than one write, and its reading back */
     STAGE_ENDED
-};
-
-/* A register being written and read back. */
-struct written {
-    const struct point *row;
-    uint16_t words[OUTCOME_WORDS_MAX];
-    int64_t until_ns; /* read back until then */
-    int64_t pause_ns; /* not before this time */
-    enum fault fault; /* of the write */
-    bool is_read;
-    struct value value; /* the last that was read */
 };
 
 struct sequence {
@@ -288,29 +273,11 @@ static void read_state(struct sequence *sequence, struct link *link)
 
 /* ---- writing and reading back ---- */
 
-static uint8_t unit_of(const struct sequence *sequence)
-{
-    return (uint8_t)sequence->device->modbus.address;
-}
-
 /* Opens the link unless it is open and sound. */
 static bool is_reached(struct sequence *sequence, struct link *link)
 {
     sequence->fault = link_open(link, sequence->device->modbus.timeout_ns);
     return sequence->fault == FAULT_NONE;
-}
-
-static void write_words(struct sequence *sequence, struct link *link, struct written *written)
-{
-    const int64_t timeout_ns = sequence->device->modbus.timeout_ns;
-    const struct point *row = written->row;
-    written->fault = (row->write_multiple ? link_write_many : link_write)(
-        link, unit_of(sequence), row->table, row->address, (uint16_t)point_width(row),
-        written->words, timeout_ns);
-    written->until_ns = clock_mono_ns() + READ_BACK_NS;
-    written->pause_ns = 0;
-    written->is_read = false;
-    sequence->fault = written->fault;
 }
 
 /* Whether the device plainly says no. Of all else the register tells. */
@@ -319,27 +286,10 @@ static bool is_refused(enum fault fault)
     return fault != FAULT_NONE && !fault_is_silence(fault) && fault != FAULT_ACKNOWLEDGE;
 }
 
-/* One read-back. True when it agrees; *over when there will be no other. */
 static bool read_back(struct sequence *sequence, struct link *link, struct written *written,
                       bool *over)
 {
-    const int64_t timeout_ns = sequence->device->modbus.timeout_ns;
-    const struct point *row = written->row;
-    const uint16_t width = (uint16_t)point_width(row);
-    uint16_t now[OUTCOME_WORDS_MAX] = {0};
-    bool agrees = false;
-    if (is_reached(sequence, link))
-        sequence->fault =
-            link_read(link, unit_of(sequence), row->table, row->address, width, now, timeout_ns);
-    if (sequence->fault == FAULT_NONE) {
-        written->value = codec_decode(row, now);
-        written->is_read = written->value.state == VALUE_READ;
-        agrees = memcmp(now, written->words, width * sizeof(now[0])) == 0;
-    }
-    written->pause_ns = clock_mono_ns();
-    *over = agrees || written->pause_ns >= written->until_ns;
-    written->pause_ns += READ_BACK_PAUSE_NS;
-    return agrees;
+    return written_read_back(written, sequence->device, link, &sequence->fault, over);
 }
 
 static void note_readback(struct outcome *outcome, const struct written *written)
@@ -382,7 +332,7 @@ static void write_target(struct sequence *sequence, struct link *link)
     outcome->n_words = point_width(target->row);
     memcpy(outcome->words, target->words, outcome->n_words * sizeof(target->words[0]));
     outcome->written_ns = clock_mono_ns();
-    write_words(sequence, link, target);
+    sequence->fault = written_write(target, sequence->device, link);
     outcome->fault = target->fault;
     if (is_refused(target->fault))
         end(sequence, OUTCOME_FAILED);
@@ -404,7 +354,7 @@ static void write_source(struct sequence *sequence, struct link *link)
     if (!was_open)
         return;
     sequence->source_written = true;
-    write_words(sequence, link, &sequence->source);
+    sequence->fault = written_write(&sequence->source, sequence->device, link);
     /* A stop does not wait to see that it is taken: it goes ahead either way. */
     if (stop)
         sequence->stage = STAGE_WRITE;
@@ -463,12 +413,6 @@ static void step_script(struct sequence *sequence, struct link *link)
 
 /* ---- the sequence ---- */
 
-static bool encode(struct written *written, const struct point *row, double value)
-{
-    *written = (struct written){.row = row};
-    return codec_encode(row, value, written->words) == CODEC_FITS;
-}
-
 void sequence_begin(struct sequence *sequence, struct outcome *outcome, bool look_first,
                     bool judge_only)
 {
@@ -491,9 +435,9 @@ void sequence_begin(struct sequence *sequence, struct outcome *outcome, bool loo
             begin_script(sequence, SCRIPTED_STOP, NULL);
         return;
     }
-    if (!encode(&sequence->target, &points[command->point], command->value) ||
-        (source &&
-         !encode(&sequence->source, &points[control->source], (double)control->command_source))) {
+    if (!written_begin(&sequence->target, &points[command->point], command->value) ||
+        (source && !written_begin(&sequence->source, &points[control->source],
+                                  (double)control->command_source))) {
         sequence_refuse(sequence, REASON_OFF_STEP, ""); /* not after admit() and check */
         return;
     }
