@@ -239,7 +239,7 @@ static void tell_outcome(struct node_flow *flow)
 {
     const unsigned device = flow->outcome.command.device;
     births_take_outcome(flow->setup.births, &flow->outcome, clock_utc_ms());
-    if (flow->born[device] && settle(flow, device))
+    if (settle(flow, device) && flow->born[device])
         (void)send_device(flow, device, false);
 }
 

@@ -234,6 +234,24 @@ static void test_a_device_that_says_nothing_dies_within_a_second(void **state)
     assert_said("spBv1.0/flux/DBIRTH/site/A", 1, 5100);
 }
 
+/* Which is seen when there is something else to tell of it. */
+static void test_nothing_is_told_of_a_device_after_its_death(void **state)
+{
+    (void)state;
+    begin();
+    outbox_set_online(outbox, 1, false);
+    node_flow_put_outcome(
+        flow, &(struct outcome){.command = {.placed = true, .device = 1}, .kind = OUTCOME_FAILED});
+    run_at(2000);
+    assert_said("spBv1.0/flux/DDEATH/site/B", 0, 0);
+    assert_silent();
+    outbox_set_online(outbox, 1, true);
+    put(1, 2100, 7);
+    run_at(2100);
+    assert_said("spBv1.0/flux/DBIRTH/site/B", 8, 2100);
+    assert_said("spBv1.0/flux/DDATA/site/B", 7, 0);
+}
+
 static void test_a_birth_that_is_refused_bars_its_device(void **state)
 {
     (void)state;
@@ -273,6 +291,8 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_a_device_that_says_nothing_dies_within_a_second,
                                         set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_nothing_is_told_of_a_device_after_its_death, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(test_a_birth_that_is_refused_bars_its_device, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_nothing_is_told_without_room, set_up, tear_down),
