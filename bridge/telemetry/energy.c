@@ -24,6 +24,7 @@ enum { GAP_POLLS = 3, KEY_MAX = DEVICE_ID_MAX + 16, TEXT_MAX = 64 };
 /* Touched by its poller alone. */
 struct integral {
     bool counts;
+    bool known;        /* what earlier runs have kept is in both of what follows */
     char key[KEY_MAX]; /* in the state */
     struct energy_source source;
     int64_t most_ns; /* the longest gap that is counted over */
@@ -123,6 +124,28 @@ static void keep(struct energy *energy, const char *key, const struct energy_kwh
     (void)state_put(energy->state, key, text);
 }
 
+/* Adds what earlier runs have kept, as soon as that can be read: a counter that began
+ * without it would take its place. */
+static bool is_known(struct energy *energy, struct integral *battery)
+{
+    char text[TEXT_MAX];
+    if (battery->known || !state_is_loaded(energy->state))
+        return battery->known;
+    if (state_get(energy->state, battery->key, text, sizeof(text)))
+        (void)parse(text, &battery->shown);
+    battery->counter.kwh.charged += battery->shown.charged;
+    battery->counter.kwh.discharged += battery->shown.discharged;
+    battery->known = true;
+    return true;
+}
+
+/* At the end of a battery's time here. */
+static void finish(struct energy *energy, struct integral *battery)
+{
+    if (battery->counts && is_known(energy, battery))
+        keep(energy, battery->key, &battery->counter.kwh, &battery->saving);
+}
+
 /* Once a minute, when there is more to show. */
 static void save(struct energy *energy, struct integral *battery, int64_t now_ns)
 {
@@ -150,6 +173,8 @@ bool energy_note(struct energy *energy, unsigned device, int64_t taken_ns,
     if (power->state == VALUE_READ)
         energy_count(&battery->counter, taken_ns, power->number * battery->source.kw,
                      battery->source.commanded, battery->most_ns);
+    if (!is_known(energy, battery))
+        return false;
     if (energy->memory_only)
         battery->shown = battery->counter.kwh;
     else
@@ -189,7 +214,7 @@ static void take_over_file(struct energy *energy, const struct conf *conf)
     char path[CONF_PATH_MAX + 1], name[CONF_PATH_MAX + CONF_NAME_MAX + 32];
     json_error_t error;
     state_path(conf, path);
-    if (path[0] == '\0')
+    if (path[0] == '\0' || !state_is_loaded(energy->state))
         return;
     snprintf(name, sizeof(name), "%s/energy-%s.json", dirname(path), conf->site);
     if (access(name, F_OK) != 0)
@@ -208,15 +233,12 @@ static void take_over_file(struct energy *energy, const struct conf *conf)
 
 static void begin(struct energy *energy, struct integral *battery, const struct device *device)
 {
-    char text[TEXT_MAX];
     battery->counts = energy_source(device, &battery->source);
     if (!battery->counts)
         return;
     battery->most_ns = GAP_POLLS * device->poll_ns * device->points[battery->source.point].every;
     snprintf(battery->key, sizeof(battery->key), "energy/%s", device->id);
-    if (state_get(energy->state, battery->key, text, sizeof(text)))
-        (void)parse(text, &battery->shown);
-    battery->counter.kwh = battery->shown;
+    (void)is_known(energy, battery);
 }
 
 void energy_show(struct energy *energy, bool shows)
@@ -248,8 +270,7 @@ void energy_renew(struct energy *energy, unsigned index, const struct device *de
     if (energy == NULL)
         return;
     struct integral *battery = &energy->batteries[index];
-    if (battery->counts)
-        keep(energy, battery->key, &battery->counter.kwh, &battery->saving);
+    finish(energy, battery);
     *battery = (struct integral){.counts = false};
     begin(energy, battery, device);
 }
@@ -258,10 +279,7 @@ void energy_stop(struct energy *energy)
 {
     if (energy == NULL)
         return;
-    for (unsigned i = 0; i < energy->n; i++) {
-        struct integral *battery = &energy->batteries[i];
-        if (battery->counts)
-            keep(energy, battery->key, &battery->counter.kwh, &battery->saving);
-    }
+    for (unsigned i = 0; i < energy->n; i++)
+        finish(energy, &energy->batteries[i]);
     free(energy);
 }

@@ -5,8 +5,10 @@
  * where the type has one, else from the commanded. What is shown never falls:
  * once a minute the counters go to the state (bridge/store/state.h), and only what
  * is on disk there is shown. So whatever ends the program, its next run begins no
- * lower. Without a file they begin at zero in every run. Nobody here waits for the
- * disk; the counters of a battery belong to its poller.
+ * lower; while what the last one kept cannot be read, nothing is shown or kept, and
+ * what is counted meanwhile comes on top of it. Without a file they begin at zero in
+ * every run. Nobody here waits for the disk; the counters of a battery belong to its
+ * poller.
  */
 #ifndef BRIDGE_TELEMETRY_ENERGY_H
 #define BRIDGE_TELEMETRY_ENERGY_H
@@ -62,7 +64,7 @@ void energy_renew(struct energy *energy, unsigned index, const struct device *de
 
 /* Pollers: one scan of a device, values indexed as its points. True with what
  * is to be shown for it. False when nothing is: no such battery, `energy`
- * is NULL, or they are not shown. */
+ * is NULL, they are not shown, or not known yet. */
 bool energy_note(struct energy *energy, unsigned device, int64_t taken_ns,
                  const struct value *values, struct energy_kwh *shown);
 

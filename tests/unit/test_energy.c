@@ -1,6 +1,8 @@
 /* energy: what is counted, over which gaps, and that no counter ever falls. */
 #include <inttypes.h>
 #include <math.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "bridge/base/clock.h"
@@ -167,14 +169,20 @@ static void stop(struct energy *energy)
 }
 
 /* One scan of the battery at `second`, with its setpoint or without. */
-static struct energy_kwh scan(struct energy *energy, int second, double target_kw, bool read)
+static bool note(struct energy *energy, int second, double target_kw, bool read,
+                 struct energy_kwh *shown)
 {
     struct value values[8] = {{.state = VALUE_ABSENT}};
-    struct energy_kwh shown;
     int point = device_find_point(&conf.devices.devices[0], "target_power");
     values[point].state = read ? VALUE_READ : VALUE_FAULT;
     values[point].number = target_kw;
-    assert_true(energy_note(energy, 0, second * SECOND, values, &shown));
+    return energy_note(energy, 0, second * SECOND, values, shown);
+}
+
+static struct energy_kwh scan(struct energy *energy, int second, double target_kw, bool read)
+{
+    struct energy_kwh shown;
+    assert_true(note(energy, second, target_kw, read, &shown));
     return shown;
 }
 
@@ -282,21 +290,51 @@ static void test_a_damaged_file_ends_nothing(void **state)
     }
 }
 
+static void count(struct energy *energy, int from, int to)
+{
+    for (int second = from; second <= to; second++)
+        scan(energy, second, 3600, true);
+}
+
 static void test_they_stand_still_while_the_disk_says_no(void **state)
 {
+    const struct rlimit nothing = {0, RLIM_INFINITY}, all = {RLIM_INFINITY, RLIM_INFINITY};
     (void)state;
-    assert_int_equal(mkdir("state-demo.db", 0700), 0); /* no file can be there */
     struct energy *energy = start();
-    struct energy_kwh shown = {0};
-    for (int second = 0; second < 180; second++)
-        shown = scan(energy, second, 3600, true);
-    assert_true(shown.discharged == 0);
-    assert_int_equal(rmdir("state-demo.db"), 0);
+    count(energy, 0, 1);
+    assert_true(state_sync(kept, CLOCK_NEVER));
+    const double shown = scan(energy, 2, 3600, true).discharged;
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &nothing), 0);
+    count(energy, 3, 180);
+    assert_near(scan(energy, 181, 3600, true).discharged, shown);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &all), 0);
     while (!state_sync(kept, clock_mono_ns() + SECOND))
         ;
-    shown = scan(energy, 180, 3600, true);
-    assert_true(shown.discharged > 0);
+    assert_true(scan(energy, 182, 3600, true).discharged > shown);
     stop(energy);
+}
+
+/* Such as on a disk that is mounted late. */
+static void test_they_wait_for_what_was_kept(void **state)
+{
+    struct energy_kwh shown;
+    (void)state;
+    struct energy *energy = start();
+    count(energy, 0, 10);
+    stop(energy);
+    assert_int_equal(rename("state-demo.db", "elsewhere"), 0);
+    assert_int_equal(mkdir("state-demo.db", 0700), 0); /* no file can be there */
+    energy = start();
+    for (int second = 100; second <= 105; second++)
+        assert_false(note(energy, second, 3600, true, &shown));
+    assert_int_equal(rmdir("state-demo.db"), 0);
+    assert_int_equal(rename("elsewhere", "state-demo.db"), 0);
+    while (!state_is_loaded(kept))
+        (void)state_sync(kept, clock_mono_ns() + SECOND);
+    assert_near(scan(energy, 106, 3600, true).discharged, 10);
+    stop(energy);
+    assert_near(on_disk("b1", "discharged_kwh"), 16);
 }
 
 static void assert_memory_only(void)
@@ -357,6 +395,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_batteries_not_configured_are_kept, given_site,
                                         remove_site),
         cmocka_unit_test_setup_teardown(test_a_damaged_file_ends_nothing, given_site, remove_site),
+        cmocka_unit_test_setup_teardown(test_they_wait_for_what_was_kept, given_site, remove_site),
         cmocka_unit_test_setup_teardown(test_they_stand_still_while_the_disk_says_no, given_site,
                                         remove_site),
         cmocka_unit_test_setup_teardown(test_without_a_directory_they_live_in_memory, given_site,
