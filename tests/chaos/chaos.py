@@ -3,6 +3,7 @@
     chaos.py BUILD_DIR [--seconds N] [--seed S]
     chaos.py BUILD_DIR --control [--steps N] [--seed S]
     chaos.py BUILD_DIR --sparkplug [--seconds N] [--seed S]
+    chaos.py BUILD_DIR --everything [--seconds N] [--seed S] [--logs DIRECTORY]
 
 Everything around the daemon breaks: the broker is killed, frozen and cut off,
 the daemon itself is killed, the devices (hostile.py) lie in every way they can,
@@ -29,7 +30,8 @@ With --control it is the control path alone, far deeper: the models of a battery
 said otherwise, and the real threads (unit/test_model_threads.c) over as many seeds. What
 fails is said with its seed; FLUXBRIDGE_SEED=… FLUXBRIDGE_TRACE=1 tells its story.
 
-With --sparkplug it is the Sparkplug node, before a host (sparkplug_chaos.py).
+With --sparkplug it is the Sparkplug node, before a host (sparkplug_chaos.py). With
+--everything it is all that the daemon can do, on a small disk, for hours (everything.py).
 """
 
 import argparse
@@ -208,6 +210,10 @@ class Observer(flux.Client):
 
 
 class Chaos(flux.Test):
+    batteries = BATTERIES
+    sessions = 1 + len(BATTERIES) + len(METERS)  # the bridge's, and those of the devices
+    observer_class = Observer
+
     def setUp(self):
         super().setUp()
         self.random = random.Random(options.seed)
@@ -223,36 +229,48 @@ class Chaos(flux.Test):
         self.mosquitto = self.broker()
         self.gate = Gate(self.mosquitto.port)
         self.addCleanup(self.gate.close)
-        self.observer = Observer(self.mosquitto)
+        self.observer = self.observer_class(self.mosquitto)
         self.addCleanup(self.observer.close)
         self.gate.is_open = True
-        self.units = {
-            name: hostile.Unit(hostile.battery_registers, writable=[2008]) for name in BATTERIES}
-        self.units.update({name: hostile.Unit(hostile.meter_registers) for name in METERS})
-        layout = [{1: "Battery-1"}, {1: "Battery-2"}, {2: "Meter-1", 3: "Meter-2"}]
-        self.servers = []
-        for i, ids in enumerate(layout):
-            server = hostile.Server({n: self.units[name] for n, name in ids.items()}, TIMEOUT_S,
-                                    options.seed + i)
-            self.addCleanup(server.close)
-            self.servers.append(server)
-        link = {"timeout": "%dms" % (TIMEOUT_S * 1000), "retry_count": 1}
-        poll = "%dms" % (POLL_S * 1000)
-        bess = [flux.battery(self.servers[i], BATTERIES[i], poll=poll, modbus=link,
-                             control={"ttl": "10s"}) for i in range(2)]
-        meters = [flux.meter(self.servers[2], name, address=2 + i, poll=poll, modbus=link)
-                  for i, name in enumerate(METERS)]
-        self.text = flux.config(
-            self.gate, bess=bess, meters=meters, mqtt={"keepalive": "%ds" % (3 * P)},
-            spool={"path": os.path.join(self.directory, "spool.db")},
-            audit={"path": os.path.join(self.directory, "audit.jsonl")},
-            log={"level": "info"})
-        self.disk = faulty_disk.FaultyDisk(self.directory)
+        self.units, self.servers = {}, []
+        for name in BATTERIES:
+            self.serve({1: name}, [hostile.Unit(hostile.battery_registers, hostile.BATTERY_VALUES,
+                                                writable=[2008])])
+        self.serve({2: "Meter-1", 3: "Meter-2"},
+                   [hostile.Unit(hostile.meter_registers, hostile.METER_VALUES) for _ in METERS])
+        self.disk = self.make_disk()
+        self.text = self.configuration()
         self.environment = {**self.preload(faulty_disk.SOURCE), **self.disk.environment}
         self.flux = self.bridge(self.text, self.environment)
         self.addCleanup(lambda: self.flux.stop(expect=None))
         self.addCleanup(self.disk.heal)
         self.wait_live()
+
+    def serve(self, names, units):
+        """A server of its own: unit id -> the device's name."""
+        self.units.update(zip(names.values(), units))
+        server = hostile.Server(dict(zip(names, units)), TIMEOUT_S,
+                                options.seed + len(self.servers))
+        self.addCleanup(server.close)
+        self.servers.append(server)
+        return server
+
+    def make_disk(self):
+        return faulty_disk.FaultyDisk(self.directory)
+
+    def configuration(self, bess=(), control=None, **more):
+        """Of the whole; `bess` are further batteries, `control` is of the usual ones."""
+        link = {"timeout": "%dms" % (TIMEOUT_S * 1000), "retry_count": 1}
+        poll = "%dms" % (POLL_S * 1000)
+        usual = [flux.battery(self.servers[i], BATTERIES[i], poll=poll, modbus=link,
+                              control={"ttl": "10s", **(control or {})}) for i in range(2)]
+        meters = [flux.meter(self.servers[2], name, address=2 + i, poll=poll, modbus=link)
+                  for i, name in enumerate(METERS)]
+        return flux.config(
+            self.gate, bess=usual + list(bess), meters=meters, mqtt={"keepalive": "%ds" % (3 * P)},
+            spool={"path": os.path.join(self.disk.directory, "spool.db")},
+            audit={"path": os.path.join(self.disk.directory, "audit.jsonl")},
+            log={"level": "info"}, **more)
 
     # ---- waiting: by an event, or for a while in which faults work ----
 
@@ -271,7 +289,7 @@ class Chaos(flux.Test):
                     break
                 if topic.endswith("/state") and b'"quality":"good"' in payload:
                     good.add(topic)
-            return len(good) == 4
+            return len(good) == len(self.units)
 
         flux.wait_on(self.observer.changed, all_good, timeout_s,
                      lambda: "good samples of every device\n" + self.flux.log()[-3000:])
@@ -361,7 +379,7 @@ class Chaos(flux.Test):
         self.servers[2].dead_units ^= {3}
 
     def disk_breaks_down(self):
-        self.disk.break_down(self.random.choice(faulty_disk.KINDS))
+        self.disk.break_down(self.random.choice(self.disk.kinds))
 
     def disk_recovers(self):
         self.disk.heal()
@@ -377,7 +395,7 @@ class Chaos(flux.Test):
         """At QoS 0: the observer's library shall not send it again by itself."""
         number = len(self.commands)
         value = number % 500 - 250 or 250
-        device = self.random.choice(BATTERIES)
+        device = self.random.choice(self.batteries)
         id = "c-%d" % number
         self.commands.append((id, device, value))
         self.observer.client.publish(self.observer.topic(device + "/set/target_power"),
@@ -440,16 +458,15 @@ class Chaos(flux.Test):
             self.problem("the spool does not become empty")
         late = flux.Client(self.mosquitto, subscribe=("+/status",))
         try:
-            for node in ["bridge", *BATTERIES, *METERS]:
+            for node in ["bridge", *self.units]:
                 late.wait_text(node + "/status", "online")
         finally:
             late.close()
 
     def resources(self):
         """With the sessions of the bridge and of each device up: they follow one another."""
-        sessions = 1 + len(BATTERIES) + len(METERS)
-        flux.wait_on(self.gate.changed, lambda: len(self.gate.writers) == 2 * sessions, 60,
-                     "%d sessions" % sessions)
+        flux.wait_on(self.gate.changed, lambda: len(self.gate.writers) == 2 * self.sessions, 60,
+                     "%d sessions" % self.sessions)
         pid = self.flux.process.pid
         with open("/proc/%d/status" % pid) as file:
             status = file.read()
@@ -464,7 +481,7 @@ class Chaos(flux.Test):
                 "kilobytes": int(re.search(r"VmRSS:\s+(\d+)", status)[1])}
 
     def left_on_disk(self):
-        file = sqlite3.connect(os.path.join(self.directory, "spool.db"))
+        file = sqlite3.connect(os.path.join(self.disk.directory, "spool.db"))
         rows = file.execute("SELECT device, payload FROM sample").fetchall()
         file.close()
         return rows
@@ -557,23 +574,22 @@ class Chaos(flux.Test):
     def check_sample(self, device, body):
         start = body["ts"] / 1000 - 0.002
         slots = range(hostile.slot_at(start), hostile.slot_at(start + SCAN_S) + 1)
-        table = hostile.BATTERY_VALUES if device in BATTERIES else hostile.METER_VALUES
         for name, value in body.get("data", {}).items():
-            held = None
-            if value is None:
-                continue
-            if name in table:
-                held = any(table[name](slot) == value for slot in slots)
-            elif name == "target_power":
-                held = self.held_target(device, value, start, start + SCAN_S)
-            elif name == "status_code":
-                held = value == 1
-            elif name == "command_source":
-                held = value == 0
-            if held is False:
+            if value is not None and self.was_held(device, name, value, slots, start) is False:
                 self.wrong += 1
                 self.problem("%s ts=%s: %s was never %s then: %s", device, body["ts"], name,
                              value, body)
+
+    def was_held(self, device, name, value, slots, start):
+        """None: nobody knows."""
+        table = self.units[device].values
+        if name in table:
+            return any(table[name](slot) == value for slot in slots)
+        if name == "target_power":
+            return self.held_target(device, value, start, start + SCAN_S)
+        if name in ("status_code", "command_source"):
+            return value == (name == "status_code")
+        return None
 
     def held_target(self, device, value, start, end):
         writes = self.units[device].held[2008]
@@ -583,9 +599,12 @@ class Chaos(flux.Test):
                 return True
         return False
 
+    def audit_lines(self):
+        with open(os.path.join(self.disk.directory, "audit.jsonl")) as file:
+            return [json.loads(line) for line in file if line.endswith("\n")]
+
     def check_commands(self):
-        with open(os.path.join(self.directory, "audit.jsonl")) as file:
-            lines = [json.loads(line) for line in file if line.endswith("\n")]
+        lines = self.audit_lines()
         audited = collections.Counter(line["id"] for line in lines if not line.get("correction"))
         live = sorted(at for at, topic, _ in self.observer.messages if topic.endswith("/state"))
         for id, device, value in self.commands:
@@ -603,6 +622,13 @@ class Chaos(flux.Test):
             i = bisect.bisect(live, at + 1.0 * P)
             if killed == float("inf") or (i < len(live) and live[i] < killed - 0.5 * P):
                 self.problem("the outcome of %s never came: %s", line["id"], line)
+        for id, _ in self.calm_commands:
+            if [s.body["outcome"] for s in self.outcomes[id]] not in (["confirmed"],
+                                                                      ["superseded"]):
+                self.problem("%s, in a calm: %s", id, self.outcomes[id])
+
+    def check_writes(self):
+        """None was written twice for one command."""
         for device in BATTERIES:
             asked = collections.Counter(v & 0xFFFF for _, d, v in self.commands if d == device)
             written = collections.Counter(w.value for w in self.units[device].writes)
@@ -610,10 +636,6 @@ class Chaos(flux.Test):
                 if count > asked[value]:
                     self.problem("%s: %d was asked for %d times and written %d times", device,
                                  value, asked[value], count)
-        for id, _ in self.calm_commands:
-            if [s.body["outcome"] for s in self.outcomes[id]] not in (["confirmed"],
-                                                                      ["superseded"]):
-                self.problem("%s, in a calm: %s", id, self.outcomes[id])
 
     def check_log(self):
         for line in self.flux.lines:
@@ -654,6 +676,7 @@ class Chaos(flux.Test):
         self.check_order()
         taken = self.check_values()
         self.check_commands()
+        self.check_writes()
         self.check_resources(before, after)
         if self.drops():
             self.problem("samples were dropped: %d", self.drops())
@@ -673,8 +696,8 @@ class Chaos(flux.Test):
                   dict(self.said),
                   {k: v for k, v in before.items() if k != "busy"}, {
                       k: v for k, v in after.items() if k != "busy"}), flush=True)
-        self.assertEqual(self.problems[:20], [], "%d problems, seed %d" % (
-            len(self.problems), options.seed))
+        self.assertFalse(self.problems, "%d problems, seed %d:\n%s" % (
+            len(self.problems), options.seed, "\n".join(self.problems[:40])))
 
 
 STEPS_PER_SEED = 100000
@@ -714,6 +737,8 @@ def main():
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(3), "big"))
     parser.add_argument("--control", action="store_true", help="the control path alone")
     parser.add_argument("--sparkplug", action="store_true", help="the Sparkplug node")
+    parser.add_argument("--everything", action="store_true", help="all that it can do; needs root")
+    parser.add_argument("--logs", help="where to leave what the daemon said")
     parser.add_argument("--steps", type=int, default=1000000, help="with --control, over all seeds")
     options = parser.parse_args()
     flux.build_dir = os.path.abspath(options.build_dir)
@@ -722,8 +747,8 @@ def main():
     if options.control:
         sys.exit(control())
     module = "__main__"
-    if options.sparkplug:
-        module = "sparkplug_chaos"
+    if options.sparkplug or options.everything:
+        module = "sparkplug_chaos" if options.sparkplug else "everything"
         sys.modules["chaos"] = sys.modules["__main__"]
     unittest.main(module, argv=sys.argv[:1], verbosity=2)
 

@@ -1,6 +1,7 @@
 """A disk below the daemon's files that is full, read-only or hanging when it is told to be."""
 
 import os
+import subprocess
 import time
 
 KINDS = ("full", "read-only", "hanging")
@@ -131,7 +132,10 @@ int fsync(int fd)
 
 
 class FaultyDisk:
+    kinds = KINDS
+
     def __init__(self, directory):
+        self.directory = directory
         self.switch = os.path.join(directory, "disk-fault")
         self.environment = {"DISK_FAULT": self.switch}
         self.times = []  # (kind, begin, end) of each fault; the last one's end may be None
@@ -143,15 +147,21 @@ class FaultyDisk:
 
     def break_down(self, kind):
         self.heal()
+        self.begin(kind)
+        self.times.append((kind, time.time(), None))
+
+    def begin(self, kind):
         with open(self.switch + ".new", "w") as file:
             file.write(kind)
         os.rename(self.switch + ".new", self.switch)
-        self.times.append((kind, time.time(), None))
 
     def heal(self):
         if self.kind:
-            os.unlink(self.switch)
+            self.end(self.kind)
             self.times[-1] = (*self.times[-1][:2], time.time())
+
+    def end(self, kind):
+        os.unlink(self.switch)
 
     def ailed(self, begin, end):
         """Whether there was a fault between these moments."""
@@ -165,3 +175,38 @@ class FaultyDisk:
             if begin < moment and (end is None or end + patience > moment):
                 moment = begin
         return moment
+
+
+class SmallDisk(FaultyDisk):
+    """One of some MiB, for the daemon's files alone, that others fill as well: to the last
+    byte, or almost. Needs root."""
+
+    kinds = KINDS + ("filled", "filled")
+
+    def __init__(self, directory, mebibytes, chances):
+        super().__init__(directory)
+        self.directory = os.path.join(directory, "disk")
+        self.random = chances
+        os.mkdir(self.directory)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=%dm" % mebibytes, "none",
+                        self.directory], check=True)
+        self.ballast = os.path.join(self.directory, "ballast")
+
+    def begin(self, kind):
+        if kind != "filled":
+            return super().begin(kind)
+        with open(self.ballast, "wb", buffering=0) as file:
+            try:
+                while file.write(bytes(4096)):
+                    pass
+            except OSError:
+                pass
+            file.truncate(max(0, file.tell() - 4096 * self.random.randint(0, 12)))
+
+    def end(self, kind):
+        if kind != "filled":
+            return super().end(kind)
+        os.unlink(self.ballast)
+
+    def close(self):
+        subprocess.run(["umount", "-l", self.directory], check=True)

@@ -42,17 +42,33 @@ def meter_registers(slot):
     return words
 
 
+def direct_registers(slot):
+    """Of a PowerPack's direct interface, written down here and nowhere read."""
+    words = dict.fromkeys([*range(139, 219), *range(1000, 1028)], 0)
+    for address, value in ((139, 250000), (141, 250000), (145, 500000), (201, slot % 30000),
+                           (205, 1000000), (207, 200000 + slot % 600000)):
+        words[address], words[address + 1] = value >> 16, value & 0xFFFF
+    return {**words, 218: slot % 60000}
+
+
 # What a sample shows of a slot, in the units of the profiles.
 BATTERY_VALUES = {"soe": lambda s: 20 + s // 50 % 60, "available_blocks": lambda s: s % 60000}
 METER_VALUES = {"voltage_l1_n": lambda s: s, "current_l1": lambda s: s % 1000,
                 "active_power_total": lambda s: s % 5000 * 1000, "energy_import": lambda s: s}
 
+DIRECT_VALUES = {"accepted_power": lambda s: s % 30000,
+                 "energy_remaining": lambda s: 200000 + s % 600000,
+                 "available_blocks": lambda s: s % 60000}
+
 Write = collections.namedtuple("Write", "time address value")
 
 
 class Unit:
-    def __init__(self, registers, writable=()):
+    """`values`: what a sample shows of a slot, by the names of the points."""
+
+    def __init__(self, registers, values=None, writable=()):
         self.registers = registers
+        self.values = values or {}
         self.writes = []
         self.held = {address: [Write(0.0, address, 0)] for address in writable}
 
@@ -65,10 +81,11 @@ class Unit:
         except KeyError:
             return None
 
-    def write(self, address, value):
-        write = Write(time.time(), address, value)
-        self.writes.append(write)
-        self.held[address].append(write)
+    def write(self, address, values):
+        for i, value in enumerate(values):
+            write = Write(time.time(), address + i, value)
+            self.writes.append(write)
+            self.held[address + i].append(write)
 
 
 class Server:
@@ -131,8 +148,8 @@ class Server:
         """The response to a request as it would have been at a time."""
         function = pdu[0]
         address, value = struct.unpack(">HH", pdu[1:5])
-        if function == 6:
-            return pdu
+        if function in (6, 16):
+            return pdu[:5]
         words = unit.words(address, value, at) if function in (3, 4) else None
         if words is None:
             return bytes([function | 0x80, 2])
@@ -152,8 +169,8 @@ class Server:
             return True
         now = time.time()
         # A request that is not answered in order was carried out, or was not.
-        if pdu[0] == 6 and unit and not (fault == "drop" and self.random.random() < 0.5):
-            unit.write(*struct.unpack(">HH", pdu[1:5]))
+        if pdu[0] in (6, 16) and unit and not (fault == "drop" and self.random.random() < 0.5):
+            unit.write(*written(pdu))
         good = frame(tid, unit_id, self._pdu(unit, pdu, now)) if unit else \
             frame(tid, unit_id, bytes([pdu[0] | 0x80, 0x0B]))
         if not fault:
@@ -190,6 +207,15 @@ class Server:
         elif fault == "double":
             writer.write(good + lie)
         return fault != "close"
+
+
+def written(pdu):
+    """The address and the values of a request that writes."""
+    if pdu[0] == 6:
+        address, value = struct.unpack(">HH", pdu[1:])
+        return address, [value]
+    address, count, _ = struct.unpack(">HHB", pdu[1:6])
+    return address, struct.unpack(">%dH" % count, pdu[6:])
 
 
 def frame(tid, unit, pdu):
