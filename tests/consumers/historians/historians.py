@@ -88,14 +88,15 @@ class Way:
 class Site(flux.Test):
     """A bridge with a spool before a broker that goes away."""
 
-    def rig(self):
+    def rig(self, settings=""):
         self.server = self.modbus({1: flux.battery_unit(), 2: flux.meter_unit()})
         kept = os.path.join(self.directory, "mosquitto")  # so that sessions outlive it
         os.mkdir(kept)
         os.chmod(self.directory, 0o755)
         if os.geteuid() == 0:
             shutil.chown(kept, "mosquitto")
-        self.mosquitto = self.broker("persistence true\npersistence_location %s/\n" % kept)
+        self.mosquitto = self.broker(
+            "persistence true\npersistence_location %s/\n%s" % (kept, settings))
         self.mqtt = self.client(self.mosquitto)
 
     def start_bridge(self, broker=None):
@@ -223,12 +224,12 @@ class PostgreSQL(Site):
 
 
 class Telegraf(Site):
-    def test_recipe(self):
-        self.rig()
-        metrics, data = self.place(), os.path.join(self.directory, "victoria")
+    def start_telegraf(self):
+        """Into a VictoriaMetrics, as the recipe says."""
+        self.metrics, data = self.place(), os.path.join(self.directory, "victoria")
         victoria = flux.Program("victoria-metrics", [
             "victoria-metrics", "-storageDataPath", data, "-httpListenAddr",
-            "127.0.0.1:%d" % metrics.port, "-dedup.minScrapeInterval=1ms",
+            "127.0.0.1:%d" % self.metrics.port, "-dedup.minScrapeInterval=1ms",
             "-search.latencyOffset=0s"])
         self.addCleanup(victoria.stop, expect=None)
         victoria.wait_log("started VictoriaMetrics")
@@ -236,14 +237,36 @@ class Telegraf(Site):
             text = file.read()
         (output,) = recipes("toml", "victoriametrics")
         text = (text.replace("127.0.0.1:1883", "127.0.0.1:%d" % self.mosquitto.port)
-                + output.replace(":8428", ":%d" % metrics.port)
+                + output.replace(":8428", ":%d" % self.metrics.port)
                 + '[agent]\n  flush_interval = "500ms"\n  omit_hostname = true\n')
         path = os.path.join(self.directory, "telegraf.conf")
         with open(path, "w") as file:
             file.write(text)
-        telegraf = flux.Program("telegraf", [os.environ["TELEGRAF"], "--config", path])
-        self.addCleanup(telegraf.stop, expect=None)
-        telegraf.wait_log("Connected", 60)
+        self.telegraf = flux.Program("telegraf", [os.environ["TELEGRAF"], "--config", path])
+        self.addCleanup(self.telegraf.stop, expect=None)
+
+    def says_thrice(self, what, since=0):
+        """Once of each of its sessions."""
+        flux.wait_on(self.telegraf.changed, lambda: sum(
+            what in line for line in self.telegraf.lines[since:]) >= 3, 60, lambda: "%r from %s" % (
+                what, "\n".join(self.telegraf.lines)))
+
+    def export(self, match):
+        host = "http://127.0.0.1:%d" % self.metrics.port
+        urllib.request.urlopen(host + "/internal/force_flush").read()
+        url = "%s/api/v1/export?%s" % (
+            host, urllib.parse.urlencode({"match[]": match, "reduce_mem_usage": 0}))
+        with urllib.request.urlopen(url) as answer:
+            return [json.loads(line) for line in answer.read().splitlines()]
+
+    def seqs(self):
+        rows = self.export('flux_seq{site="demo",device="Grid-Meter"}')
+        return sorted(int(v) for row in rows for v in row["values"])
+
+    def test_recipe(self):
+        self.rig()
+        self.start_telegraf()
+        self.says_thrice("Connected")
         self.watch = self.mqtt
         way = Way(self.mosquitto)
         self.addCleanup(way.close)
@@ -260,25 +283,51 @@ class Telegraf(Site):
         run, last = self.last_seq("Grid-Meter")
         twice = self.watch.on("Grid-Meter/backfill")[0]
         self.watch.publish("Grid-Meter/backfill", twice.payload)
-
-        def export(match):
-            urllib.request.urlopen("http://127.0.0.1:%d/internal/force_flush" % metrics.port).read()
-            url = "http://127.0.0.1:%d/api/v1/export?%s" % (
-                metrics.port, urllib.parse.urlencode({"match[]": match, "reduce_mem_usage": 0}))
-            with urllib.request.urlopen(url) as answer:
-                return [json.loads(line) for line in answer.read().splitlines()]
-
-        def seqs():
-            rows = export('flux_seq{site="demo",device="Grid-Meter"}')
-            return sorted(int(v) for row in rows for v in row["values"] if v <= last)
-
-        self.until(lambda: seqs() == list(range(1, last + 1)),
-                   lambda: "%s and not 1 to %d, each once\n%s" % (seqs(), last, telegraf.log()))
-        (row,) = export('flux_voltage_l1_n{device="Grid-Meter"}')
+        self.until(lambda: [v for v in self.seqs() if v <= last] == list(range(1, last + 1)),
+                   lambda: "%s and not 1 to %d, each once\n%s" % (
+                       self.seqs(), last, self.telegraf.log()))
+        (row,) = self.export('flux_voltage_l1_n{device="Grid-Meter"}')
         self.assertEqual(set(row["values"]), {230.5})
         self.assertIn(twice.json["ts"], row["timestamps"])
-        self.until(lambda: export('flux_result_value{outcome="confirmed",device="Site-BESS-01"}'),
-                   "no outcome")
+        self.until(lambda: self.export('flux_result_value{outcome="confirmed",'
+                                       'device="Site-BESS-01"}'), "no outcome")
+
+    def test_outages(self):
+        """After each way in which a broker goes, Telegraf takes all that comes then. It may
+        start before the broker, too."""
+        self.rig("max_inflight_messages 4\n")
+        self.mosquitto.stop()
+        self.start_telegraf()
+        self.telegraf.wait_log("connection refused", 60)
+        self.mosquitto.start()
+        self.says_thrice("Connected")
+        self.mqtt = self.client(self.mosquitto)
+        self.start_bridge()
+        meter = self.server.units[2]
+        for number, end in enumerate(("stop", "kill", "freeze", "stop")):
+            with self.subTest(end=end, number=number):
+                since = self.telegraf.mark()
+                if end == "freeze":
+                    self.mosquitto.freeze()
+                    self.says_thrice("pingresp not received", since)
+                    self.mosquitto.thaw()
+                else:
+                    (self.mosquitto.stop if end == "stop" else self.mosquitto.program.kill)()
+                    self.says_thrice("connection lost", since)
+                    n = meter.requests  # long enough that it fails to connect
+                    self.server.wait(lambda: meter.requests >= n + 16)
+                    self.mosquitto.start()
+                self.says_thrice("Connected", since)
+                self.watch = self.client(self.mosquitto)
+                # More than a broker sends to one who acknowledges none.
+                run, first = self.last_seq("Grid-Meter")
+                for _ in range(6):
+                    self.watch.wait("Grid-Meter/state", since=self.watch.mark())
+                run, last = self.last_seq("Grid-Meter")
+                whole = list(range(first, last + 1))
+                self.until(lambda: [v for v in self.seqs() if first <= v <= last] == whole,
+                           lambda: "%s and not %d to %d\n%s" % (
+                               self.seqs(), first, last, self.telegraf.log()))
 
 
 if __name__ == "__main__":
