@@ -67,16 +67,6 @@ class Dispatch(flux.BatteryTest):
 
     # ---- the deadman ----
 
-    def with_the_write(self, happens):
-        """With the next write that the device gets: before the lease it begins can end."""
-        def write_first(request, values, write=self.unit._write):
-            self.unit._write = write
-            answer = write(request, values)
-            happens()
-            return answer
-
-        self.unit._write = write_first
-
     def test_silence_ends_the_lease(self):
         self.rig(control={"deadman": {"timeout": flux.patient(1), "value": 5.0}})
         self.mqtt.ask(50, "l-1")

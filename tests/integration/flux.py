@@ -51,6 +51,7 @@ SANITIZER_REPORT = re.compile(r"(ERROR|WARNING): \w*Sanitizer|runtime error:")
 
 RESULT = "Site-BESS-01/result"  # of battery()
 TARGET = 2008  # its setpoint
+HOUR_S = 3600
 build_dir = None  # set by main()
 
 
@@ -791,6 +792,16 @@ class BatteryTest(Test):
         self.mqtt.wait_text("Site-BESS-01/status", "online", since=since)
         self.mqtt.wait_text("bridge/status", "online", since=since)
 
+    def clocked(self, **rig):
+        """A rig without polls, whose clocks the test sets: what the machine has slept, and UTC."""
+        self.slept = os.path.join(self.directory, "slept")
+        self.wrong_by = os.path.join(self.directory, "wrong-by")
+        self.rig(poll="1h", env={**self.preload(SET_CLOCK), "CLOCK_SLEPT": self.slept,
+                                 "CLOCK_WRONG_BY": self.wrong_by}, **rig)
+
+    def sleep(self, hours):
+        write_whole(self.slept, int(hours * HOUR_S))
+
     def lines(self):
         """Of the audit log."""
         with open(self.audit) as file:
@@ -803,6 +814,16 @@ class BatteryTest(Test):
                 if text.encode() in file.read():
                     return True
         return False
+
+    def with_the_write(self, happens):
+        """With the next write that the device gets: before the lease it begins can end."""
+        def write_first(request, values, write=self.unit._write):
+            self.unit._write = write
+            answer = write(request, values)
+            happens()
+            return answer
+
+        self.unit._write = write_first
 
     def fence(self):
         """What was sent before has been taken up when this returns."""

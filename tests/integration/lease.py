@@ -1,28 +1,14 @@
 """Leases and the fallback: nothing but a fresh setpoint makes one longer."""
 
-import os
-
 import flux
 from flux import RESULT, TARGET
 
-HOUR_S = 3600
-
 
 class Lease(flux.BatteryTest):
-    def clocked(self, **rig):
-        """A rig whose clocks the test sets: what the machine has slept, and UTC."""
-        self.slept = os.path.join(self.directory, "slept")
-        self.wrong_by = os.path.join(self.directory, "wrong-by")
-        self.rig(poll="1h", env={**self.preload(flux.SET_CLOCK), "CLOCK_SLEPT": self.slept,
-                                 "CLOCK_WRONG_BY": self.wrong_by}, **rig)
-
     def leased(self):
         self.clocked(control={"deadman": {"timeout": "2h", "value": 0.0}},
                      modbus={"timeout": flux.patient(0.3)})
         self.check(self.mqtt.ask(50, "first"), "confirmed")
-
-    def sleep(self, hours):
-        flux.write_whole(self.slept, int(hours * HOUR_S))
 
     def ended(self, since=0):
         """The lease has."""
@@ -84,16 +70,16 @@ class Lease(flux.BatteryTest):
     def test_zero_when_the_rules_of_the_fallback_cannot_be_read(self):
         """SOE answers with exception 2: the fallback may never be allowed again."""
         self.rig(control={"deadman": {"timeout": flux.patient(1), "value": 20.0}})
+        self.with_the_write(lambda: self.unit.read_exceptions.update({2026: 2}))
         self.check(self.mqtt.ask(50, "first"), "confirmed")
-        self.unit.read_exceptions[2026] = 2
         self.server.wait(lambda: 0 in self.written(), what="zero")
         self.assertEqual(self.written(), [50, 0])
 
     def test_a_newer_setpoint_is_not_written_over(self):
         """What the deadman decided on a slow device is out of date when a command comes."""
-        self.rig(poll="1h", control={"deadman": {"timeout": flux.patient(1), "value": 20.0}})
+        self.clocked(control={"deadman": {"timeout": "2h", "value": 20.0}})
         self.check(self.mqtt.ask(50, "first"), "confirmed")
-        self.server.hold()  # the deadman asks for the state
+        self.server.hold(lambda: self.sleep(2.1))  # the deadman asks for the state
         self.mqtt.command(60, "newer")
         self.fence()
         self.server.release()
@@ -104,7 +90,7 @@ class Lease(flux.BatteryTest):
     def test_a_clock_that_is_set_back_limits_no_rate(self):
         self.clocked(control={"min_interval": "1h"})
         self.check(self.mqtt.ask(50, "r-1"), "confirmed")
-        flux.write_whole(self.wrong_by, -5 * HOUR_S)
+        flux.write_whole(self.wrong_by, -5 * flux.HOUR_S)
         self.check(self.mqtt.ask(60, "r-2"), "refused", "rate_limited")
         self.sleep(1.1)
         self.check(self.mqtt.ask(60, "r-3"), "confirmed")

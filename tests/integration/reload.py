@@ -128,6 +128,7 @@ class Reload(flux.Test):
         self.rig()
         self.devices["bess"][0]["control"]["deadman"] = {"timeout": flux.patient(3), "value": 0.0}
         self.devices["bess"][0]["control"]["on_exit"] = "fallback"
+        self.devices["bess"][0]["modbus"]["timeout"] = "1m"  # a reload is quicker
         self.reload()
         self.mqtt.wait_text("Site-BESS-01/status", "online", since=self.since)
         self.assertEqual(self.mqtt.ask(50.0, "held")["outcome"], "confirmed")
@@ -383,7 +384,9 @@ class Reload(flux.Test):
         self.devices["meters"].append(extra)
         self.reload()
         self.mqtt.wait_text("Extra/status", "online", since=self.since)
-        self.assertEqual(count(), before)
+        flux.wait_on(self.mqtt.changed,
+                     lambda: all(now <= then for now, then in zip(count(), before)), None,
+                     lambda: "descriptors and threads %s, now %s" % (before, count()))
         self.assert_goes_on("Site-BESS-01", METER, "Load", "PV")
 
 

@@ -270,9 +270,9 @@ class Stop(flux.BatteryTest):
     # ---- nothing decided before it is written after it ----
 
     def test_the_deadman_writes_nothing_after_it(self):
-        self.rig(poll="1h", control={"deadman": {"timeout": "1s", "value": 20.0}})
+        self.clocked(control={"deadman": {"timeout": "2h", "value": 20.0}})
         self.check(self.mqtt.ask(50, "first"), "confirmed")
-        self.server.hold()  # the deadman reads the state for its 20 kW
+        self.server.hold(lambda: self.sleep(2.1))  # the deadman reads the state for its 20 kW
         self.mqtt.command(0, "stop")
         self.fence()
         self.server.release()
