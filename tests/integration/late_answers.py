@@ -160,7 +160,11 @@ class LateInterlocks(flux.Test):
         self.assertIn(outcome["reason"], ("soe_low", "state_unknown", "device_offline"))
         self.assertEqual(battery.writes, [])
         mqtt.wait("Site-BESS-01/state", lambda m: m.json["data"]["soe"] == 5)
-        self.assertEqual(mqtt.ask(100, "c2")["reason"], "soe_low")
+        for n in range(20):  # on a busy machine it may miss a timeout as short as that
+            reason = mqtt.ask(100, "c2-%d" % n)["reason"]
+            if reason not in ("state_unknown", "device_offline"):
+                break
+        self.assertEqual(reason, "soe_low")
         self.assertEqual(battery.writes, [])
 
     def test_on_a_serial_line(self):
