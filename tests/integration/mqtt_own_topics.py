@@ -1,5 +1,6 @@
 """What the bridge keeps retained: put right, damped, and cleared when it is no more."""
 
+import datetime
 import os
 import re
 
@@ -104,15 +105,17 @@ class OwnTopics(flux.Test):
             self.server.wait(lambda n=self.battery.requests: self.battery.requests >= n + 6)
         self.mqtt.wait_text(BATTERY + "/status", "offline", since=since)
         self.mqtt.wait_count(BATTERY + "/status", 3, since=since)
-        times = [m.time for m in self.mqtt.on(BATTERY + "/status", since=since)]
-        pauses = [b - a for a, b in zip(times, times[1:])]
-        self.assertEqual([p for p in pauses if p < 0.9], [])
+        self.assert_once_a_second([m.time for m in self.mqtt.on(BATTERY + "/status", since=since)])
         # The log, too; with the count of those that it has left out.
         said = [line for line in self.flux.log().splitlines()
                 if re.search("device (offline|online again) .*" + BATTERY, line)]
         self.assertRegex("\n".join(said), r" changes=\d+")
-        moments = [float(re.search(r":(\d\d\.\d+)Z", line)[1]) for line in said]
-        self.assertEqual([b - a for a, b in zip(moments, moments[1:]) if (b - a) % 60 < 0.9], [])
+        self.assert_once_a_second([datetime.datetime.fromisoformat(line.split("Z ")[0]).timestamp()
+                                   for line in said])
+
+    def assert_once_a_second(self, times):
+        """One may come late, and be followed closely by the next."""
+        self.assertLessEqual(len(times), 2 + times[-1] - times[0], times)
 
     # ---- cleared ----
 

@@ -13,6 +13,7 @@ import flux
 from mqtt_faults import Relay
 
 DEVICES = ("Site-BESS-01", "Grid-Meter")
+BACKLOG_S = 100  # for thousands of samples, through a relay that is a test's
 SOURCE = r"""
 #include <dlfcn.h>
 #include <errno.h>
@@ -141,7 +142,7 @@ class Test(flux.Test):
 
     def wait_metric(self, name, value):
         """Looked at whenever there is a new sample."""
-        flux.wait_on(self.mqtt.changed, lambda: self.metric(name) == value, None,
+        flux.wait_on(self.mqtt.changed, lambda: self.metric(name) == value, BACKLOG_S,
                      lambda: "%s %d, it is %d" % (name, value, self.metric(name)))
 
     def told(self, device, run, leaves=("state", "backfill")):
@@ -156,7 +157,7 @@ class Test(flux.Test):
             live = self.mqtt.wait(device + "/state", since=since).json
             wanted = set(range(missing + 1, live["seq"] + 1))
             flux.wait_on(self.mqtt.changed,
-                         lambda d=device, w=wanted: w <= set(self.told(d, live["run"])), None,
+                         lambda d=device, w=wanted: w <= set(self.told(d, live["run"])), BACKLOG_S,
                          lambda d=device, w=wanted: "%s %s" % (
                              d, sorted(w - set(self.told(d, live["run"])))))
             backfill = self.told(device, live["run"], ["backfill"])
@@ -352,7 +353,7 @@ class Full(Test):
         self.relay.restore()  # a session begins with its health
         health = self.mqtt.wait("bridge/health", lambda m: m.json["drops"] == dropped).json
         self.assertEqual(health["drops_by_device"], {"Grid-Meter": dropped})
-        flux.wait_on(self.mqtt.changed, lambda: 6000 in self.told("Grid-Meter", "earlier"), None,
+        flux.wait_on(self.mqtt.changed, lambda: 6000 in self.told("Grid-Meter", "earlier"), BACKLOG_S,
                      "the last sample")
         self.assertEqual(self.told("Grid-Meter", "earlier"), list(range(dropped + 1, 6001)))
 
