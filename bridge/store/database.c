@@ -84,6 +84,35 @@ static bool has_trace(const char *path, const char *trace)
     return got > 0 && memmem(part, (size_t)got, trace, size) != NULL;
 }
 
+/* What its header says by itself, where SQLite does not get as far. */
+static bool has_mark(const char *path, const struct database_kind *kind)
+{
+    enum { AT = 68, HEAD = AT + 4 };
+    unsigned char head[HEAD];
+    int file = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    const ssize_t got = file >= 0 ? read(file, head, HEAD) : -1;
+    if (file >= 0)
+        close(file);
+    return got == HEAD &&
+           ((uint32_t)head[AT] << 24 | (uint32_t)head[AT + 1] << 16 | (uint32_t)head[AT + 2] << 8 |
+            head[AT + 3]) == (uint32_t)kind->application;
+}
+
+/* Whether a file that was looked at with this result can only be judged together with its
+ * log: all that it has is still there, or a power cut came as its pages were being taken
+ * over from there, and any of them are missing. */
+static bool is_in_log(const char *path, const char *log, const struct database_kind *kind,
+                      int result, int version)
+{
+    struct stat status;
+    if (stat(log, &status) != 0 || status.st_size == 0)
+        return false;
+    if (result == SQLITE_OK)
+        return version < 0;
+    return (result == SQLITE_CORRUPT || result == SQLITE_NOTADB) &&
+           (has_mark(path, kind) || (is_blank(path) && has_trace(log, kind->trace)));
+}
+
 /* A file that cannot be read as a database: damaged, if anything says that it is ours. */
 static int judge_unreadable(const char *path, const char *log, const struct database_kind *kind)
 {
@@ -153,8 +182,7 @@ static int identify(const char *path, const struct database_kind *kind, int *ver
         result = look(file, kind, version);
     sqlite3_close(file);
     (void)snprintf(log, sizeof(log), "%s-wal", path);
-    if (result == SQLITE_OK && *version < 0 && stat(log, &status) == 0 && status.st_size > 0) {
-        /* All that it has is still in its log. */
+    if (is_in_log(path, log, kind, result, *version)) {
         result = sqlite3_open_v2(path, &file, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX, NULL);
         if (result == SQLITE_OK)
             result = look(file, kind, version);

@@ -254,6 +254,40 @@ static void test_a_damaged_header_is_still_ours(void **unused)
     assert_int_equal(count_files("state.db.damaged-*"), 1);
 }
 
+static void copy_file(const char *from, const char *to)
+{
+    char command[128];
+    (void)snprintf(command, sizeof command, "cp '%s' '%s'", from, to);
+    assert_int_equal(system(command), 0);
+}
+
+/* The disk had not got all pages of the log into the file: its first page says that there
+ * are more than there are, or is still to come. */
+static void test_a_power_cut_on_the_way_from_the_log_costs_nothing(void **unused)
+{
+    static char text[STATE_TEXT_MAX + 1], found[STATE_TEXT_MAX + 1];
+    (void)unused;
+    memset(text, 'x', STATE_TEXT_MAX);
+    for (int is_blank = 0; is_blank < 2; is_blank++) {
+        struct state *state = open_state("state.db");
+        assert_true(state_put(state, "a", "1"));
+        assert_true(state_put(state, "long", text));
+        assert_true(state_sync(state, CLOCK_NEVER));
+        copy_file("state.db-wal", "wal");
+        state_close(state);
+        copy_file("wal", "state.db-wal");
+        assert_int_equal(truncate("state.db", is_blank ? 0 : 8192), 0);
+        assert_int_equal(truncate("state.db", 8192), 0);
+        state = open_state("state.db");
+        assert_text(state, "a", "1");
+        assert_true(state_get(state, "long", found, sizeof found));
+        assert_string_equal(found, text);
+        state_close(state);
+        assert_int_equal(count_files("state.db.damaged-*"), 0);
+        assert_int_equal(system("rm state.db*"), 0);
+    }
+}
+
 /* The bytes of a file; of nothing beside it. */
 static void read_file(char bytes[1 << 16], size_t *size)
 {
@@ -365,6 +399,7 @@ int main(void)
         TEST(test_a_file_that_is_taken_away_is_written_anew),
         TEST(test_a_damaged_file_is_set_aside),
         TEST(test_a_damaged_header_is_still_ours),
+        TEST(test_a_power_cut_on_the_way_from_the_log_costs_nothing),
         TEST(test_another_programs_file_is_left_alone),
         TEST(test_another_programs_database_is_left_alone),
         TEST(test_a_newer_releases_file_is_left_alone),
