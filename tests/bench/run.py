@@ -245,6 +245,7 @@ class Bench:
             program.fail("publishes nothing")
         return {
             "cpu_ms": cpu_s * 1e6 / (VALUES * seen["samples"]),
+            "cpu_polls_ms": cpu_s * 1e6 / seen["samples"],
             "wakeups_s": wakeups / took_s,
             "wakeups_sample": wakeups / seen["samples"],
             "resident_mib": program.resident_mib(),
@@ -418,6 +419,14 @@ def instructions(size, devices, program, seconds):
     return {"instructions": (counted[1][0] - counted[0][0]) / (counted[1][1] - counted[0][1])}
 
 
+def out_of_step(size):
+    """How long a line without numbers is out of step after a missing answer, in timeouts of
+    its device: the longest of every framing and mishap, by the test's own clock."""
+    out = subprocess.run([os.path.join(size["build_dir"], "tests", "test_line_back")],
+                         check=True, capture_output=True, text=True)
+    return {"back_timeouts": float(re.search(r"back after at most ([\d.]+)", out.stdout).group(1))}
+
+
 def binary_kib(build_dir):
     with tempfile.TemporaryDirectory() as directory:
         stripped = os.path.join(directory, "fluxbridge")
@@ -448,6 +457,11 @@ def run_once(size):
     measure(("many", "bridge"), polling, size["many"], 0, "bridge", size["window_s"])
     measure(("few", "bare"), polling, 3, 0, "bare", size["window_s"])
     measure(("few", "bridge"), polling, 3, 1, "wills", size["window_s"])
+    often = {**size, "period_ms": min(size["period_ms"], 100)}
+    for program in ("bare", "bridge"):
+        measure(("one", program), lambda _, which: polling(often, 1, 0, which, size["window_s"]),
+                program)
+    measure(("step", "bridge"), out_of_step)
     for load in (0, middle):
         for program in ("bare", "bridge"):
             measure(("command", "loaded" if load else "idle", program), commanding, load,
@@ -523,6 +537,13 @@ def make_table(runs, size, binary):
                 table.add("CPU per 1000 values, %d links, QoS %d%s" % (devices, qos, words), "ms",
                           ("poll", devices, qos, program), "cpu_ms",
                           ("poll", devices, qos, "bare"), goal)
+    table.add("CPU per 1000 polls of 20 registers, one device", "ms", ("one", "bridge"),
+              "cpu_polls_ms", ("one", "bare"))
+    for part in ("p50", "p99"):
+        table.add("response to arrival of 20 registers, one device, %s" % part, "ms",
+                  ("one", "bridge"), "latency_%s_ms" % part, ("one", "bare"))
+    table.add("line out of step: back after", "timeouts", ("step", "bridge"), "back_timeouts",
+              absolute=2)
     for devices in sorted({middle, largest}):
         for qos in (0, 1):
             table.add("CPU per 1000 values, %d links, QoS %d, beside MQTTClient" % (devices, qos),
