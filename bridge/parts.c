@@ -27,14 +27,17 @@ static bool make_queues(struct parts *parts)
     parts->layouts = layouts_new();
     parts->latest = latest_new(list);
     parts->recent = recent_new();
+    parts->scans = scans_new(SCANS_BYTES);
     parts->outbox = outbox_new(list->n_devices, SAMPLE_BYTES, OUTCOME_BYTES);
     parts->origins = calloc(list->n_devices, sizeof *parts->origins);
     parts->mailboxes = calloc(2 * list->n_devices, sizeof *parts->mailboxes);
     parts->pollers = calloc(2 * list->n_devices, sizeof *parts->pollers);
     parts->poller_stuck = calloc(2 * list->n_devices, sizeof *parts->poller_stuck);
     bool good = health_init(&parts->health, list->n_devices) && parts->inbox && parts->layouts &&
-                parts->latest && parts->recent && parts->outbox && parts->mailboxes &&
-                parts->pollers && parts->poller_stuck && parts->origins;
+                parts->latest && parts->recent && parts->scans && parts->outbox &&
+                parts->mailboxes && parts->pollers && parts->poller_stuck && parts->origins;
+    if (good)
+        scans_serve(parts->scans, parts->conf->sparkplug.enabled);
     for (unsigned poller = 0; good && poller < list->n_pollers; poller++) {
         parts->mailboxes[poller] = mailbox_new(parts_count_commanded(list, poller));
         good = parts->mailboxes[poller];
@@ -72,18 +75,15 @@ void parts_tell_edge(void *edge, const struct outcome *outcome)
 
 bool parts_start_edge(struct parts *parts)
 {
-    if (!parts->scans)
-        parts->scans = scans_new(SCANS_BYTES);
-    if (parts->scans)
-        parts->edge = edge_new(&(struct edge_setup){
-            .conf = parts->conf,
-            .outbox = parts->outbox,
-            .scans = parts->scans,
-            .health = &parts->health,
-            .state = parts->state,
-            .inbox = parts->inbox,
-            .seed = (uint32_t)strtoul(parts->run, NULL, 16),
-        });
+    parts->edge = edge_new(&(struct edge_setup){
+        .conf = parts->conf,
+        .outbox = parts->outbox,
+        .scans = parts->scans,
+        .health = &parts->health,
+        .state = parts->state,
+        .inbox = parts->inbox,
+        .seed = (uint32_t)strtoul(parts->run, NULL, 16),
+    });
     if (!parts->edge)
         log_error("cannot make the Sparkplug node: out of memory");
     return parts->edge;

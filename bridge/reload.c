@@ -165,6 +165,33 @@ static void part_from_broker(struct reload *reload)
 
 /* ---- while all are halted ---- */
 
+/* Its metrics, its name or its session are others: it dies, and is born anew. */
+static bool changes_edge(const struct reload *reload)
+{
+    bool changes = reload->change.groups[CONF_MQTT] || reload->change.groups[CONF_SPARKPLUG] ||
+                   reload->change.groups[CONF_HOME_ASSISTANT];
+    for (unsigned i = 0; i < reload->change.n_devices; i++)
+        changes = changes || reload->anew[i];
+    return changes;
+}
+
+/* Under the name that it has, so before the configuration is exchanged. A publisher that
+ * is stopped has seen to its farewell. */
+static void end_edge(struct reload *reload)
+{
+    struct parts *parts = reload->parts;
+    if (parts->edge == NULL || !changes_edge(reload))
+        return;
+    if (reload->publisher != NULL) {
+        edge_farewell(parts->edge, clock_mono_ns() + FAREWELL_NS);
+        publisher_renew_edge(parts->publisher, NULL);
+    }
+    subscriber_tell(parts->subscriber, NULL, NULL);
+    edge_free(parts->edge);
+    parts->edge = NULL;
+    scans_rewind(parts->scans);
+}
+
 static void halt_all(struct reload *reload)
 {
     struct parts *parts = reload->parts;
@@ -235,6 +262,8 @@ static void exchange_groups(struct reload *reload)
         conf->mqtt = after->mqtt;
     memcpy(conf->http_listen, after->http_listen, sizeof(conf->http_listen));
     memcpy(conf->http_address, after->http_address, sizeof(conf->http_address));
+    conf->sparkplug = after->sparkplug;
+    conf->spool_max_size = after->spool_max_size;
     conf->ha_enabled = after->ha_enabled;
     memcpy(conf->ha_prefix, after->ha_prefix, sizeof(conf->ha_prefix));
     energy_show(reload->parts->energy, conf->ha_enabled);
@@ -286,23 +315,22 @@ static bool make_mailboxes(struct reload *reload)
     return good;
 }
 
-/* Its metrics are others: it is born anew, in a session of its own. */
+/* In a session of its own. What waits for a host goes to the node that there is now. */
 static bool renew_edge(struct reload *reload)
 {
     struct parts *parts = reload->parts;
-    bool anew = reload->change.groups[CONF_MQTT] || reload->change.groups[CONF_HOME_ASSISTANT];
-    for (unsigned i = 0; i < reload->change.n_devices; i++)
-        anew = anew || reload->anew[i];
-    if (parts->edge == NULL || !anew)
+    const bool wanted = parts->conf->sparkplug.enabled;
+    if (!changes_edge(reload))
         return true;
+    scans_serve(parts->scans, wanted);
+    if (!wanted)
+        return true;
+    if (!parts_start_edge(parts))
+        return false;
+    subscriber_tell(parts->subscriber, parts_tell_edge, parts->edge);
     if (reload->publisher != NULL)
-        edge_farewell(parts->edge, clock_mono_ns() + FAREWELL_NS);
-    edge_free(parts->edge);
-    parts->edge = NULL;
-    scans_rewind(parts->scans);
-    const bool good = parts_start_edge(parts);
-    subscriber_tell(parts->subscriber, parts->edge != NULL ? parts_tell_edge : NULL, parts->edge);
-    return good;
+        publisher_renew_edge(parts->publisher, parts->edge);
+    return true;
 }
 
 static bool renew_publisher(struct reload *reload)
@@ -311,7 +339,7 @@ static bool renew_publisher(struct reload *reload)
     if (reload->publisher != NULL && reload->change.groups[CONF_HOME_ASSISTANT])
         publisher_renew_discovery(parts->publisher);
     if (reload->publisher != NULL)
-        return publisher_renew(parts->publisher, reload->anew, parts->edge);
+        return publisher_renew(parts->publisher, reload->anew);
     return parts_start_publisher(parts);
 }
 
@@ -327,6 +355,17 @@ static void renew_http(struct reload *reload)
     (void)parts_start_http(parts);
 }
 
+/* Before the subscriber reads in it what devices that come have answered. */
+static bool move_audit(struct reload *reload)
+{
+    struct conf *conf = reload->parts->conf;
+    const char *path = reload->after->audit_path;
+    if (strcmp(conf->audit_path, path) == 0)
+        return true;
+    memcpy(conf->audit_path, path, sizeof(conf->audit_path));
+    return audit_move(reload->parts->audit, path);
+}
+
 static bool exchange(struct reload *reload)
 {
     struct parts *parts = reload->parts;
@@ -337,13 +376,15 @@ static bool exchange(struct reload *reload)
         parts->publisher = NULL;
         outbox_lost(parts->outbox);
     }
+    end_edge(reload);
     part_from_broker(reload);
     for (unsigned i = 0; i < reload->change.n_devices; i++)
         if (reload->change.devices[i] == CHANGE_GONE)
             good = note_departed(parts, i) && good;
     good = good && exchange_lists(reload);
     exchange_groups(reload);
-    good = good && renew_devices(reload) && make_mailboxes(reload) && renew_edge(reload) &&
+    good = good && move_audit(reload) && renew_devices(reload) && make_mailboxes(reload) &&
+           renew_edge(reload) &&
            subscriber_renew(parts->subscriber, reload->anew, reload->others) &&
            renew_publisher(reload);
     if (good)

@@ -92,7 +92,7 @@ static void take_line(void *context, const char *line)
 static void read_earlier_runs(struct answers *answers)
 {
     struct replay replay = {.answers = answers};
-    audit_file_replay(answers->conf->audit_path, take_line, &replay);
+    audit_replay(answers->audit, take_line, &replay);
     add_later(&replay, 0);
     free(replay.later);
 }

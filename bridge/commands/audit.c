@@ -14,7 +14,11 @@
 #include "bridge/base/log.h"
 #include "bridge/commands/audit_file.h"
 
+#define FORMERS_KEY "audit/formers"
+
 enum {
+    FORMERS_MAX = 8,
+    FORMERS_SIZE = FORMERS_MAX * (CONF_PATH_MAX + 1),
     HELD_MAX = 1 << 20, /* bytes of records in memory; beyond that a line is lost */
     AT_ONCE = 256       /* lines in one write */
 };
@@ -40,7 +44,8 @@ struct audit {
     struct state *state;        /* NULL: nothing of it is waited for */
     struct recent *recent;      /* NULL: nobody looks on */
     struct last_outcomes *last; /* likewise */
-    char *path;                 /* "" = no file, and no writer */
+    bool has_file;              /* else there is no writer */
+    char *path;                 /* the writer's own while it runs; "" = no file */
     bool has_teller;
     pthread_t writer, teller;
     atomic_bool outbox_full; /* as last told */
@@ -56,6 +61,7 @@ struct audit {
     struct audit_record *first, **end;
     size_t held;       /* bytes of these */
     uint64_t lost;     /* lines since the file was last good */
+    char *next;        /* the path that the writer is to take over; NULL = none */
     int64_t looked_ns; /* when the writer last was at the file */
     bool wanted;       /* somebody asks how the file is */
     bool reopen, stopping, ended;
@@ -214,6 +220,7 @@ static void audit_free(struct audit *audit)
     pthread_cond_destroy(&audit->waits);
     pthread_mutex_destroy(&audit->mutex);
     free(audit->path);
+    free(audit->next);
     free(audit);
 }
 
@@ -254,6 +261,11 @@ static bool visit(struct audit *audit)
     const int n = gather(audit, records, lines), before = audit->status;
     const bool anew = audit->reopen || before != 0;
     audit->reopen = audit->wanted = false;
+    if (audit->next != NULL) {
+        free(audit->path);
+        audit->path = audit->next;
+        audit->next = NULL;
+    }
     audit->busy_ns = clock_mono_ns();
     pthread_mutex_unlock(&audit->mutex);
     const int error = write_lines(audit, anew, lines, n);
@@ -343,6 +355,76 @@ static void *teller_run(void *argument)
     return NULL;
 }
 
+/* ---- where it is, and where it was ---- */
+
+/* Locked. */
+static const char *path_of(const struct audit *audit)
+{
+    return audit->next != NULL ? audit->next : audit->path;
+}
+
+/* The paths that it had before, oldest first, a line each; or none. */
+static void get_formers(struct audit *audit, char formers[FORMERS_SIZE])
+{
+    formers[0] = '\0';
+    if (audit->state != NULL)
+        (void)state_get(audit->state, FORMERS_KEY, formers, FORMERS_SIZE);
+}
+
+/* One more is the last of them, also where it already was; too many, and the oldest gives
+ * way. */
+static void add_former(char formers[FORMERS_SIZE], const char *path)
+{
+    const char *lines[FORMERS_MAX];
+    char old[FORMERS_SIZE], *rest = NULL, *end = formers;
+    unsigned n = 0;
+    strcpy(old, formers);
+    for (char *line = strtok_r(old, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+        if (strcmp(line, path) == 0)
+            continue;
+        if (n == FORMERS_MAX - 1)
+            memmove(lines, lines + 1, --n * sizeof *lines);
+        lines[n++] = line;
+    }
+    for (unsigned i = 0; i < n; i++)
+        end = stpcpy(stpcpy(end, lines[i]), "\n");
+    strcpy(end, path);
+}
+
+bool audit_move(struct audit *audit, const char *path)
+{
+    char formers[FORMERS_SIZE];
+    char *next = strdup(path);
+    if (next == NULL)
+        return false;
+    pthread_mutex_lock(&audit->mutex);
+    get_formers(audit, formers);
+    add_former(formers, path_of(audit));
+    if (audit->state != NULL)
+        (void)state_put(audit->state, FORMERS_KEY, formers);
+    free(audit->next);
+    audit->next = next;
+    audit->reopen = true;
+    audit->looked_ns = 0; /* what is known is of the other file */
+    pthread_cond_signal(&audit->called);
+    pthread_mutex_unlock(&audit->mutex);
+    return true;
+}
+
+void audit_replay(struct audit *audit, void (*line)(void *context, const char *text), void *context)
+{
+    char formers[FORMERS_SIZE], path[CONF_PATH_MAX + 1], *rest = NULL;
+    pthread_mutex_lock(&audit->mutex);
+    get_formers(audit, formers);
+    (void)snprintf(path, sizeof path, "%s", path_of(audit));
+    pthread_mutex_unlock(&audit->mutex);
+    for (char *former = strtok_r(formers, "\n", &rest); former;
+         former = strtok_r(NULL, "\n", &rest))
+        if (strcmp(former, path) != 0)
+            audit_file_replay(former, line, context);
+    audit_file_replay(path, line, context);
+}
+
 /* ---- everybody's side ---- */
 
 static void stop_writer(struct audit *audit)
@@ -357,7 +439,7 @@ static void stop_writer(struct audit *audit)
 /* All that are needed, or none. */
 static bool start_threads(struct audit *audit)
 {
-    const bool has_writer = *audit->path != '\0';
+    const bool has_writer = audit->has_file;
     /* What is in memory only is waited for by nobody. */
     const bool waits = audit->state != NULL && !state_is_kept(audit->state, UINT64_MAX);
     if (has_writer && pthread_create(&audit->writer, NULL, audit_run, audit) != 0)
@@ -378,13 +460,14 @@ struct audit *audit_start(const char *path, struct outbox *outbox, struct state 
     audit->outbox = outbox;
     audit->state = state;
     audit->path = strdup(path);
+    audit->has_file = *path != '\0';
     audit->end = &audit->first;
     audit->file = -1;
     pthread_mutex_init(&audit->mutex, NULL);
     clock_cond_init(&audit->called);
     clock_cond_init(&audit->looked);
     clock_cond_init(&audit->waits);
-    if (audit->path && *path) {
+    if (audit->path && audit->has_file) {
         /* Here and not in the thread, so that the first command finds the truth. */
         audit->status = audit_file_open(path, &audit->file);
         tell(audit, 0, audit->status, 0);
@@ -406,7 +489,7 @@ static void wait_for_end(struct audit *audit)
 {
     const int64_t end_ns = clock_mono_ns() + AUDIT_PATIENCE_NS;
     audit->stopping = true;
-    audit->ended = audit->ended || *audit->path == '\0';
+    audit->ended = audit->ended || !audit->has_file;
     pthread_cond_signal(&audit->called);
     while ((!audit->ended || first_unpublished(audit) != NULL) && clock_mono_ns() < end_ns)
         clock_cond_wait(&audit->looked, &audit->mutex, end_ns);
@@ -436,12 +519,12 @@ void audit_stop(struct audit *audit)
         wait_for_end(audit);
         const bool left = has_unwritten(audit, &untried);
         settle(audit, false);
-        pthread_mutex_unlock(&audit->mutex);
         if (left)
-            log_error("the last outcomes are not in the audit log file=%s", audit->path);
+            log_error("the last outcomes are not in the audit log file=%s", path_of(audit));
+        pthread_mutex_unlock(&audit->mutex);
         pthread_join(audit->teller, NULL);
     }
-    if (*audit->path) {
+    if (audit->has_file) {
         if (abandon(audit))
             return;
         pthread_join(audit->writer, NULL);
@@ -469,7 +552,7 @@ static void ask(struct audit *audit)
 
 bool audit_available(struct audit *audit)
 {
-    if (!*audit->path)
+    if (!audit->has_file)
         return true;
     pthread_mutex_lock(&audit->mutex);
     ask(audit);
@@ -486,7 +569,7 @@ bool audit_was_available(const struct audit *audit)
 /* Locked. Takes the record over. */
 static void append(struct audit *audit, struct audit_record *record)
 {
-    record->tried = record->written = *audit->path == '\0';
+    record->tried = record->written = !audit->has_file;
     audit->held += record->size;
     *audit->end = record;
     audit->end = &record->next;
@@ -502,14 +585,13 @@ void audit_put(struct audit *audit, const struct audit_entry *entry)
     struct audit_record *record = audit->has_teller ? record_new(entry) : NULL;
     pthread_mutex_lock(&audit->mutex);
     const bool taken = record && audit->held + record->size <= HELD_MAX;
-    const bool begins = !taken && *audit->path && audit->lost++ == 0;
+    if (!taken && audit->has_file && audit->lost++ == 0)
+        log_error("the audit log loses lines file=%s", path_of(audit));
     if (taken)
         append(audit, record);
     pthread_mutex_unlock(&audit->mutex);
-    if (begins)
-        log_error("the audit log loses lines file=%s", audit->path);
     if (!taken) {
-        publish(audit, entry, !*audit->path);
+        publish(audit, entry, !audit->has_file);
         free(record);
     }
 }

@@ -69,6 +69,16 @@ void audit_put(struct audit *audit, const struct audit_entry *entry);
 /* SIGHUP: the file was rotated; opens it anew. Any thread. */
 void audit_reopen(struct audit *audit);
 
+/* Lines that are not yet written, and all that follow, go into this file instead, which
+ * is judged as at the start; neither path is "". What it was before is noted in the state,
+ * for audit_replay(). Any thread. False when out of memory: nothing has changed. */
+bool audit_move(struct audit *audit, const char *path);
+
+/* Calls `line` for every line of the log as audit_file_replay() does, first for those of
+ * the files that it was before. Waits for the disk. Any thread. */
+void audit_replay(struct audit *audit, void (*line)(void *context, const char *text),
+                  void *context);
+
 /* By when the thread promised to be back (monotonic); for the supervisor. */
 int64_t audit_promise_ns(const struct audit *audit);
 

@@ -513,13 +513,17 @@ void publisher_renew_discovery(struct publisher *publisher)
     announce_renew_discovery(publisher->announce, clock_mono_ns());
 }
 
-bool publisher_renew(struct publisher *publisher, const bool *anew, struct edge *edge)
+void publisher_renew_edge(struct publisher *publisher, struct edge *edge)
+{
+    publisher->setup.edge = edge;
+}
+
+bool publisher_renew(struct publisher *publisher, const bool *anew)
 {
     const struct device_list *list = &publisher->conf->devices;
     const struct session *bridge = &publisher->sessions.bridge;
     const int64_t now_ns = clock_mono_ns();
     bool good = true;
-    publisher->setup.edge = edge;
     for (unsigned i = 0; i < list->n_devices; i++) {
         if (!anew[i])
             continue;

@@ -59,9 +59,12 @@ void publisher_part(struct publisher *publisher, unsigned device);
 void publisher_part_discovery(struct publisher *publisher);
 void publisher_renew_discovery(struct publisher *publisher);
 
+/* There is this Sparkplug node from now on; NULL: none. */
+void publisher_renew_edge(struct publisher *publisher, struct edge *edge);
+
 /* The configuration has other devices now at the places that are `anew`, or the same,
- * changed; and there is this Sparkplug node. False when out of memory. */
-bool publisher_renew(struct publisher *publisher, const bool *anew, struct edge *edge);
+ * changed. False when out of memory. */
+bool publisher_renew(struct publisher *publisher, const bool *anew);
 
 /* By when the thread promised to be back (monotonic); for the supervisor. */
 int64_t publisher_promise_ns(const struct publisher *publisher);

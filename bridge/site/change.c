@@ -178,19 +178,54 @@ static bool number_links(const struct device_list *before, struct device_list *a
     return true;
 }
 
+/* ---- what cannot be changed while the bridge runs ---- */
+
+static bool is_same_directory(const char *a, const char *b)
+{
+    const char *end_a = strrchr(a, '/'), *end_b = strrchr(b, '/');
+    const size_t size_a = end_a != NULL ? (size_t)(end_a - a) : 0;
+    const size_t size_b = end_b != NULL ? (size_t)(end_b - b) : 0;
+    return (end_a == NULL) == (end_b == NULL) && size_a == size_b && memcmp(a, b, size_a) == 0;
+}
+
+/* Why this group needs a restart, or NULL. Topics, node and keys are the site's; what waits
+ * is in the spool; and leases, stops and schedules are beside the spool, or, where there is
+ * none, beside the audit log. */
+static const char *find_fixed(const struct conf *before, const struct conf *after,
+                              enum conf_group group)
+{
+    const char *old = before->audit_path, *new = after->audit_path;
+    switch (group) {
+    case CONF_SITE:
+        return "needs a restart: site";
+    case CONF_SPOOL:
+        return strcmp(before->spool_path, after->spool_path) != 0 ? "needs a restart: spool.path"
+                                                                  : NULL;
+    case CONF_AUDIT:
+        if (old[0] == '\0' || new[0] == '\0')
+            return "needs a restart: audit comes or goes";
+        return after->spool_path[0] == '\0' && !is_same_directory(old, new)
+                   ? "needs a restart: audit.path in another directory, without a spool"
+                   : NULL;
+    default:
+        return NULL;
+    }
+}
+
 /* ---- all of it ---- */
 
 bool change_find(const struct conf *before, struct conf *after, struct change *change,
                  char why[CHANGE_WHY_MAX])
 {
-    static const enum conf_group fixed[] = {CONF_SITE, CONF_SPARKPLUG, CONF_SPOOL, CONF_AUDIT};
     const unsigned n = before->devices.n_devices;
     *change = (struct change){.n_devices = n, .devices = calloc(n, sizeof(*change->devices))};
     (void)snprintf(why, CHANGE_WHY_MAX, "out of memory");
     for (unsigned group = 0; group < CONF_GROUPS; group++)
         change->groups[group] = before->hashes[group] != after->hashes[group];
-    for (size_t i = 0; i < sizeof(fixed) / sizeof(*fixed); i++)
-        change->restart = change->restart || change->groups[fixed[i]];
+    for (unsigned group = 0; group < CONF_GROUPS; group++)
+        change->restart =
+            change->restart ||
+            (change->groups[group] && find_fixed(before, after, (enum conf_group)group) != NULL);
     if (change->devices == NULL || !put_in_places(&before->devices, &after->devices, why))
         return false;
     for (unsigned i = 0; i < n; i++)
@@ -206,23 +241,33 @@ void change_free(struct change *change)
 
 bool change_is_any(const struct change *change)
 {
-    bool any = change->groups[CONF_MQTT] || change->groups[CONF_HTTP] ||
-               change->groups[CONF_HOME_ASSISTANT];
+    bool any = false;
+    for (unsigned group = 0; group < CONF_DEVICES; group++)
+        any = any || (change->groups[group] && group != CONF_LOG);
     for (unsigned i = 0; i < change->n_devices; i++)
         any = any || change_is_of(change, i);
     return any;
 }
 
+static const char *tell_of_sparkplug(const struct conf_sparkplug *before,
+                                     const struct conf_sparkplug *after)
+{
+    if (before->enabled && after->enabled)
+        return "sparkplug is changed: the node dies, and is born anew";
+    if (before->enabled)
+        return "sparkplug is off: the node dies";
+    return after->enabled ? "sparkplug is on: the node is born" : "sparkplug is changed";
+}
+
 void change_tell(const struct conf *before, const struct conf *after, const struct change *change,
                  void (*tell)(void *context, const char *sentence), void *context)
 {
-    static const char *const groups[CONF_GROUPS] = {
-        [CONF_SITE] = "needs a restart: site",
+    const char *const groups[CONF_GROUPS] = {
         [CONF_HOME_ASSISTANT] =
             "home_assistant is changed: its documents are cleared, and sent anew",
-        [CONF_SPARKPLUG] = "needs a restart: sparkplug",
-        [CONF_SPOOL] = "needs a restart: spool",
-        [CONF_AUDIT] = "needs a restart: audit",
+        [CONF_SPARKPLUG] = tell_of_sparkplug(&before->sparkplug, &after->sparkplug),
+        [CONF_SPOOL] = "spool is changed: beyond its size the oldest samples are dropped",
+        [CONF_AUDIT] = "audit is changed: what follows is written to the new file",
         [CONF_MQTT] = "mqtt is changed: the sessions with the broker end and begin anew",
         [CONF_HTTP] = "http is changed: it listens anew",
         [CONF_LOG] = "log is changed",
@@ -234,9 +279,11 @@ void change_tell(const struct conf *before, const struct conf *after, const stru
         [CHANGE_MOVED] = "gets a thread of its own: it begins anew",
     };
     char sentence[SENTENCE_MAX];
-    for (unsigned group = 0; group < CONF_GROUPS; group++)
-        if (change->groups[group] && groups[group] != NULL)
-            tell(context, groups[group]);
+    for (unsigned group = 0; group < CONF_GROUPS; group++) {
+        const char *fixed = find_fixed(before, after, (enum conf_group)group);
+        if (change->groups[group] && (fixed != NULL || groups[group] != NULL))
+            tell(context, fixed != NULL ? fixed : groups[group]);
+    }
     for (unsigned i = 0; i < change->n_devices; i++) {
         if (!change_is_of(change, i))
             continue;

@@ -1,6 +1,7 @@
 #include "bridge/store/scans.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,7 +18,8 @@ struct scan_record {
 };
 
 struct scans {
-    pthread_mutex_t mutex;
+    atomic_bool serves;
+    pthread_mutex_t mutex; /* for all that follows */
     struct ring *ring;
     uint64_t tickets, mark;   /* those below it are history */
     uint64_t batch;           /* the present one's number */
@@ -32,6 +34,7 @@ struct scans *scans_new(size_t bytes)
     if (scans == NULL)
         return NULL;
     scans->batch = 1;
+    atomic_init(&scans->serves, true);
     scans->ring = ring_new(bytes);
     pthread_mutex_init(&scans->mutex, NULL);
     if (scans->ring == NULL) {
@@ -70,9 +73,24 @@ static bool drop_oldest(struct scans *scans)
     return true;
 }
 
+void scans_serve(struct scans *scans, bool serves)
+{
+    pthread_mutex_lock(&scans->mutex);
+    atomic_store(&scans->serves, serves);
+    while (!serves && ring_front(scans->ring) != NULL)
+        ring_pop(scans->ring);
+    if (!serves) {
+        scans->live = NULL;
+        scans->history = 0;
+    }
+    pthread_mutex_unlock(&scans->mutex);
+}
+
 void scans_put(struct scans *scans, unsigned device, const struct layout *layout,
                const void *packed, size_t size)
 {
+    if (!atomic_load(&scans->serves))
+        return;
     pthread_mutex_lock(&scans->mutex);
     struct scan_record *record = ring_push(scans->ring, sizeof(*record) + size);
     while (record == NULL && drop_oldest(scans))

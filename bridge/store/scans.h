@@ -32,6 +32,10 @@ struct scans;
 struct scans *scans_new(size_t bytes);
 void scans_free(struct scans *scans);
 
+/* Whether there is an edge node, as there is at first. Without one nothing is kept, and
+ * what waits is forgotten. While no edge node takes. */
+void scans_serve(struct scans *scans, bool serves);
+
 void scans_put(struct scans *scans, unsigned device, const struct layout *layout,
                const void *packed, size_t size);
 

@@ -158,6 +158,11 @@ static size_t give_up(struct spool *spool,
     return oldest.n;
 }
 
+void spool_bound(struct spool *spool, int64_t max_bytes)
+{
+    spool->max_bytes = max_bytes;
+}
+
 bool spool_trim(struct spool *spool,
                 void (*dropped)(void *context, const struct spool_sample *sample), void *context)
 {

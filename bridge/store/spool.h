@@ -69,6 +69,9 @@ bool spool_read(struct spool *spool, int64_t row, size_t most,
 /* Forgets samples. */
 bool spool_remove(struct spool *spool, const int64_t *rows, size_t n);
 
+/* It may have so many bytes from now on, instead of those of the setup. */
+void spool_bound(struct spool *spool, int64_t max_bytes);
+
 /* Makes room when the file is too large: calls `dropped` for each sample given up. */
 bool spool_trim(struct spool *spool,
                 void (*dropped)(void *context, const struct spool_sample *sample), void *context);

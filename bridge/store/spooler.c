@@ -263,6 +263,7 @@ static int64_t work(struct spooler *spooler, bool stopping)
     int64_t next_ns = spill(spooler, stopping ? CLOCK_NEVER : now_ns - PATIENCE_NS);
     if (!remove_delivered(spooler))
         next_ns = now_ns + RETRY_NS;
+    spool_bound(spooler->spool, spooler->conf->spool_max_size);
     if (spool_count(spooler->spool) > 0) {
         (void)check(spooler, TRIM, spool_trim(spooler->spool, count_dropped, spooler));
         refill(spooler);

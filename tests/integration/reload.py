@@ -192,8 +192,10 @@ class Reload(flux.Test):
         self.reload("site = ", answer="the configuration is not taken over")
         self.reload('@include "/"\n', answer="the configuration is not taken over")
         self.devices["meters"][1]["type"] = "acuvim2"
-        for groups, key in (({"spool": {"path": self.audit + ".db"}}, "spool"),
-                            ({"sparkplug": {"enabled": True}}, "sparkplug")):
+        for groups, key in (
+                ({"spool": {"path": self.audit + ".db"}}, "spool.path"),
+                ({"audit": {"path": "/dev/null"}},
+                 "audit.path in another directory, without a spool")):
             before = self.groups
             self.groups = {**self.groups, **groups}
             self.reload(answer="the configuration is not taken over: it needs a restart")
@@ -270,7 +272,7 @@ class Reload(flux.Test):
         self.assertEqual((code, err), (0, ""))
         said = [line for line in out.splitlines() if line.startswith("reload: ")]
         self.assertEqual(said, [
-            "reload: needs a restart: spool", "reload: log is changed",
+            "reload: needs a restart: spool.path", "reload: log is changed",
             "reload: device Grid-Meter is changed: on_exit is carried out, and it begins anew",
             "reload: device Load is removed: on_exit is carried out, and its topics are cleared",
             "reload: device Lord is added"])
@@ -364,6 +366,72 @@ class Reload(flux.Test):
         self.reload()
         urllib.request.urlopen("http://127.0.0.1:%d/healthz" % other.port).close()
         self.assert_goes_on("Site-BESS-01", METER, "Load", "PV", "New")
+
+    def test_the_sparkplug_node_comes_is_renamed_and_goes(self):
+        """Each time its own session alone ends and begins; JSON and the devices do not notice."""
+        self.rig()
+        host = self.client(self.mosquitto, subscribe=("/spBv1.0/#",))
+        self.groups["sparkplug"] = {"enabled": True}
+        self.reload(answer="info: reload: sparkplug is on: the node is born$")
+        host.wait("/spBv1.0/flux/NBIRTH/demo")
+        for name in ("Site-BESS-01", METER, "Load", "PV"):
+            host.wait("/spBv1.0/flux/DBIRTH/demo/" + name)
+        host.wait("/spBv1.0/flux/DDATA/demo/" + METER)
+        self.assertEqual(self.mqtt.ask(20.0, "told")["outcome"], "confirmed")
+        host.wait("/spBv1.0/flux/DDATA/demo/Site-BESS-01", lambda m: b"told" in m.payload)
+
+        # Under its old name it dies before it is born under the new one.
+        since = host.mark()
+        self.groups["sparkplug"] = {"enabled": True, "group": "plant", "node": "site-7"}
+        self.reload(answer="info: reload: sparkplug is changed: the node dies, and is born anew$")
+        host.wait("/spBv1.0/plant/DBIRTH/site-7/" + METER, since=since)
+        topics = [m.topic for m in host.messages[since:]]
+        self.assertLess(topics.index("spBv1.0/flux/NDEATH/demo"),
+                        topics.index("spBv1.0/plant/NBIRTH/site-7"))
+        host.wait("/spBv1.0/plant/DDATA/site-7/" + METER, since=since)
+
+        since = host.mark()
+        del self.groups["sparkplug"]
+        self.reload(answer="info: reload: sparkplug is off: the node dies$")
+        host.wait("/spBv1.0/plant/NDEATH/site-7", since=since)
+        dead = host.mark()
+        self.assert_goes_on("Site-BESS-01", METER, "Load", "PV")
+        self.assert_same_sessions("bridge", "Site-BESS-01", METER, "Load", "PV")
+        self.assertLessEqual({m.topic for m in host.messages[dead:]},
+                             {"spBv1.0/plant/NDEATH/site-7"})  # its Will
+        self.assertEqual(self.mqtt.ask(10.0, "after")["outcome"], "confirmed")
+
+    def assert_answered_before(self, *names):
+        for name in names:
+            since = self.mqtt.mark()
+            self.mqtt.command(40.0, name)
+            self.assertTrue(self.mqtt.outcome(name, since=since).get("duplicate"), name)
+
+    def test_another_audit_log(self):
+        """What follows is in the new file, and no id is forgotten: not even by the next run."""
+        self.rig()
+        self.assertEqual(self.mqtt.ask(20.0, "before")["outcome"], "confirmed")
+        other = os.path.join(self.directory, "other.jsonl")
+        self.groups["audit"] = {"path": other}
+        self.reload(answer="info: reload: audit is changed: what follows is written to the new file$")
+        self.assertEqual(self.mqtt.ask(30.0, "after")["outcome"], "confirmed")
+        writes = self.bess.n_writes()
+
+        def ids(path):
+            with open(path) as file:
+                return [json.loads(line)["id"] for line in file]
+
+        self.assertEqual((ids(self.audit), ids(other)), (["before"], ["after"]))
+        self.assert_answered_before("before", "after")
+        self.assert_goes_on("Site-BESS-01", METER, "Load", "PV")
+        self.assert_same_sessions("bridge", "Site-BESS-01", METER, "Load", "PV")
+
+        self.flux.stop()
+        since = self.mqtt.mark()
+        self.flux = self.bridge(self.text())
+        self.mqtt.wait_text("Site-BESS-01/status", "online", since=since)
+        self.assert_answered_before("before", "after")
+        self.assertEqual(self.bess.n_writes(), writes)
 
     def test_many_reloads_leave_nothing_behind(self):
         self.rig(http={"listen": "127.0.0.1:%d" % self.place().port})

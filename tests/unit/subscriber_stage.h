@@ -84,10 +84,9 @@ void audit_put(struct audit *audit, const struct audit_entry *entry)
     pthread_mutex_unlock(&stage.mutex);
 }
 
-void audit_file_replay(const char *path, void (*line)(void *context, const char *text),
-                       void *context)
+void audit_replay(struct audit *audit, void (*line)(void *context, const char *text), void *context)
 {
-    (void)path;
+    (void)audit;
     for (const char *const *text = stage.replayed; text != NULL && *text != NULL; text++)
         line(context, *text);
 }

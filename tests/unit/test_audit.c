@@ -569,6 +569,93 @@ static void test_replay(void **state)
     assert_int_equal(lines, 2);
 }
 
+/* ---- another file ---- */
+
+static char replayed[8192];
+
+static void keep_line(void *context, const char *text)
+{
+    (void)context;
+    strcat(replayed, text);
+}
+
+static void assert_replayed(struct audit *audit, const char *expected)
+{
+    replayed[0] = '\0';
+    audit_replay(audit, keep_line, NULL);
+    assert_string_equal(replayed, expected);
+}
+
+/* What it was before is read, too, by the next run as well. */
+static void test_another_file(void **unused)
+{
+    (void)unused;
+    struct state *state = state_open("state.db");
+    struct audit *audit = audit_start(path, outbox, state);
+    put(audit, "one");
+    assert_audited("one");
+    assert_true(audit_move(audit, "second"));
+    assert_true(audit_available(audit));
+    put(audit, "two");
+    assert_audited("two");
+    assert_file(path, LINE("one"));
+    assert_file("second", LINE("two"));
+    assert_replayed(audit, LINE("one") LINE("two"));
+    audit_stop(audit);
+    audit = audit_start("second", outbox, state);
+    assert_replayed(audit, LINE("one") LINE("two"));
+    /* Back again: no line comes twice, and the latest file last. */
+    assert_true(audit_move(audit, path));
+    put(audit, "three");
+    assert_audited("three");
+    assert_replayed(audit, LINE("two") LINE("one") LINE("three"));
+    audit_stop(audit);
+    state_close(state);
+}
+
+/* What the one file does not take goes into the other. */
+static void test_another_file_than_one_that_fails(void **unused)
+{
+    (void)unused;
+    struct state *state = state_open("state.db");
+    struct audit *audit = audit_start("/dev/full", outbox, state);
+    put(audit, "one");
+    assert_unaudited("one");
+    wait_until_available(audit, false);
+    assert_true(audit_move(audit, path));
+    wait_until_available(audit, true);
+    wait_for_lines(LINE("one"));
+    assert_true(audit_move(audit, "not/there"));
+    wait_until_available(audit, false);
+    audit_stop(audit);
+    assert_logged("the audit log cannot be written", "file=not/there");
+    state_close(state);
+}
+
+/* Of many the oldest are forgotten. */
+static void test_many_files(void **unused)
+{
+    (void)unused;
+    enum { N = 20 };
+    char expected[1024] = "";
+    struct state *state = state_open("");
+    struct audit *audit = audit_start("0", outbox, state);
+    for (int i = 0; i <= N; i++) {
+        char name[16], line[100];
+        snprintf(name, sizeof name, "%d", i);
+        snprintf(line, sizeof line, "%s\n", line_of(name));
+        if (i > 0)
+            assert_true(audit_move(audit, name));
+        put(audit, name);
+        assert_audited(name);
+        if (i >= N - 8)
+            strcat(expected, line);
+    }
+    assert_replayed(audit, expected);
+    audit_stop(audit);
+    state_close(state);
+}
+
 /* ---- what is owed is on disk first ---- */
 
 static void put_owed(struct audit *audit, struct state *state, const char *name)
@@ -669,6 +756,9 @@ int main(void)
         TEST(test_rotation),
         TEST(test_stop_writes_what_waits),
         TEST(test_replay),
+        TEST(test_another_file),
+        TEST(test_another_file_than_one_that_fails),
+        TEST(test_many_files),
         TEST(test_the_state_first),
         TEST(test_the_state_first_without_a_file),
         TEST(test_a_state_that_is_not_kept),

@@ -141,15 +141,13 @@ static void test_groups(void **state)
     assert_true(
         find("meters = ( " METER("A", "a", "") " );", "meters = ( " METER("A", "a", "") ");"));
     for (unsigned group = 0; group < CONF_GROUPS; group++) {
-        const bool fixed = group == CONF_SITE || group == CONF_SPARKPLUG || group == CONF_SPOOL ||
-                           group == CONF_AUDIT;
+        const bool fixed = group == CONF_SITE; /* the paths are the same */
         change_free(&change);
         before.hashes[group]++;
         assert_true(change_find(&before, &after, &change, why));
         assert_true(change.groups[group]);
         assert_int_equal(change.restart, fixed);
-        assert_int_equal(change_is_any(&change),
-                         group == CONF_MQTT || group == CONF_HTTP || group == CONF_HOME_ASSISTANT);
+        assert_int_equal(change_is_any(&change), group != CONF_LOG && group != CONF_DEVICES);
         n = 0;
         change_tell(&before, &after, &change, count, &n);
         assert_int_equal(n, group != CONF_DEVICES);
@@ -158,12 +156,62 @@ static void test_groups(void **state)
     end();
 }
 
+static const char *told;
+
+static void keep(void *context, const char *sentence)
+{
+    (void)context;
+    told = sentence;
+}
+
+/* What is kept on disk goes on where it is: the spool, and the state beside it. */
+static void test_files(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *spool, *audit, *new_spool, *new_audit, *said;
+        int64_t size;
+    } rows[] = {
+        {"a/s.db", "a/l", "a/s.db", "a/l", "spool is changed: ", 1 << 20},
+        {"a/s.db", "a/l", "a/t.db", "a/l", "needs a restart: spool.path", 0},
+        {"", "a/l", "a/s.db", "a/l", "needs a restart: spool.path", 1 << 20},
+        {"a/s.db", "a/l", "", "a/l", "needs a restart: spool.path", 0},
+        {"a/s.db", "a/l", "a/s.db", "b/m", "audit is changed: ", 0},
+        {"", "a/l", "", "a/m", "audit is changed: ", 0},
+        {"", "/l", "", "/m", "audit is changed: ", 0},
+        {"", "l", "", "m", "audit is changed: ", 0},
+        {"", "a/l", "", "b/l", "needs a restart: audit.path in another directory, ", 0},
+        {"", "a/l", "", "ab/l", "needs a restart: audit.path in another directory, ", 0},
+        {"", "l", "", "/l", "needs a restart: audit.path in another directory, ", 0},
+        {"a/s.db", "", "a/s.db", "a/l", "needs a restart: audit comes or goes", 0},
+        {"a/s.db", "a/l", "a/s.db", "", "needs a restart: audit comes or goes", 0},
+    };
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+        const bool fixed = strstr(rows[i].said, "restart") != NULL;
+        assert_true(
+            find("meters = ( " METER("A", "a", "") " );", "meters = ( " METER("A", "a", "") ");"));
+        strcpy(before.spool_path, rows[i].spool);
+        strcpy(before.audit_path, rows[i].audit);
+        strcpy(after.spool_path, rows[i].new_spool);
+        strcpy(after.audit_path, rows[i].new_audit);
+        after.hashes[CONF_SPOOL] +=
+            rows[i].size != 0 || strcmp(rows[i].spool, rows[i].new_spool) != 0;
+        after.hashes[CONF_AUDIT] += strcmp(rows[i].audit, rows[i].new_audit) != 0;
+        change_free(&change);
+        assert_true(change_find(&before, &after, &change, why));
+        assert_int_equal(change.restart, fixed);
+        change_tell(&before, &after, &change, keep, NULL);
+        assert_memory_equal(told, rows[i].said, strlen(rows[i].said));
+        end();
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_nothing), cmocka_unit_test(test_places_stay),
         cmocka_unit_test(test_pollers), cmocka_unit_test(test_no_room),
-        cmocka_unit_test(test_groups),
+        cmocka_unit_test(test_groups),  cmocka_unit_test(test_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

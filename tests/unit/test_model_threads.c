@@ -181,10 +181,9 @@ void audit_put(struct audit *audit, const struct audit_entry *entry)
     json_decref(json);
 }
 
-void audit_file_replay(const char *path, void (*line)(void *context, const char *text),
-                       void *context)
+void audit_replay(struct audit *audit, void (*line)(void *context, const char *text), void *context)
 {
-    (void)path;
+    (void)audit;
     for (unsigned i = 0; i < stage.n_lines; i++)
         line(context, stage.lines[i]);
 }

@@ -45,6 +45,27 @@ static void assert_history(unsigned of, unsigned device, char name)
     assert_int_equal(item.packed[0], name);
 }
 
+static void test_without_a_node_nothing_is_kept(void **state)
+{
+    (void)state;
+    unsigned any = SCANS_ANY;
+    put(0, 'a');
+    put(0, 'b');
+    assert_live('a');
+    scans_rewind(scans);
+    scans_serve(scans, false);
+    put(0, 'c');
+    assert_int_equal(scans_history(scans), 0);
+    assert_false(scans_take_live(scans, &item));
+    assert_false(scans_take_history(scans, all, &any, &item));
+    scans_ack(scans, scans_end_batch(scans));
+    scans_serve(scans, true);
+    put(0, 'd');
+    assert_live('d');
+    assert_false(scans_take_history(scans, all, &any, &item));
+    assert_int_equal(scans_dropped(scans), 0);
+}
+
 static void test_live_ones_come_in_order_once(void **state)
 {
     (void)state;
@@ -174,6 +195,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_a_device_is_forgotten, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_without_a_node_nothing_is_kept, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_live_ones_come_in_order_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_is_acknowledged_is_forgotten, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_history_comes_by_device_oldest_first, set_up,

@@ -233,6 +233,16 @@ static void test_what_does_not_fit_is_counted(void **state)
     assert_true(depth.dropped > 20);
     assert_int_equal(outbox_dropped(f->outbox, 1), depth.dropped);
     assert_int_equal(outbox_dropped(f->outbox, 0), 0);
+
+    /* As a reload does: it shrinks at once, and what gives way is counted. */
+    const uint64_t backlog = depth.backlog, dropped = depth.dropped;
+    struct halt *halt = spooler_halt(f->spooler);
+    assert_true(halt_wait(halt, CLOCK_NEVER));
+    f->conf.spool_max_size = MIB / 2;
+    halt_release(halt);
+    while (depth = outbox_depth(f->outbox), depth.backlog > backlog / 2 + 2)
+        outbox_wait(f->outbox, clock_mono_ns() + 5 * CLOCK_NS_PER_MS);
+    assert_int_equal(depth.dropped + depth.backlog, backlog + dropped);
     stop(f);
 }
 

@@ -129,11 +129,17 @@ void publisher_renew_discovery(struct publisher *publisher)
     fail();
 }
 
-bool publisher_renew(struct publisher *publisher, const bool *anew, struct edge *edge)
+void publisher_renew_edge(struct publisher *publisher, struct edge *edge)
+{
+    (void)publisher;
+    (void)edge;
+    fail();
+}
+
+bool publisher_renew(struct publisher *publisher, const bool *anew)
 {
     (void)publisher;
     (void)anew;
-    (void)edge;
     fail();
     return false;
 }
