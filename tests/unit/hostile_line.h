@@ -474,6 +474,8 @@ int connect(int fd, const struct sockaddr *address, socklen_t size)
 #define SOCKET .host = "127.0.0.1", .port = 502, .baud = 9600, .data_bits = 8, .stop_bits = 1
 #define SERIAL .serial = "a pseudo terminal", .baud = 9600, .data_bits = 8, .stop_bits = 1
 
+#define PAUSES .request_gap_ns = 7 * MS, .connect_delay_ns = 25 * MS
+
 static struct kind kinds[] = {
     {"RTU", {SERIAL, .framing = DEVICE_RTU}},
     {"ASCII", {SERIAL, .framing = DEVICE_ASCII}},
@@ -487,9 +489,13 @@ static struct kind kinds[] = {
     {"TCP without ids", {SOCKET, .loose_transaction_id = true}},
     {"UDP", {SOCKET, .transport = DEVICE_DATAGRAM}},
     {"UDP without ids", {SOCKET, .transport = DEVICE_DATAGRAM, .loose_transaction_id = true}},
+    {"RTU with pauses", {SERIAL, .framing = DEVICE_RTU, PAUSES}},
+    {"ASCII over TCP with pauses", {SOCKET, .framing = DEVICE_ASCII, PAUSES}},
+    {"TCP with pauses", {SOCKET, PAUSES}},
+    {"TCP without ids, with pauses", {SOCKET, .loose_transaction_id = true, PAUSES}},
 };
 
-enum { RTU_OVER_TCP = 5, KINDS = sizeof kinds / sizeof *kinds };
+enum { RTU_OVER_TCP = 5, WITHOUT_PAUSES = 12, KINDS = sizeof kinds / sizeof *kinds };
 
 /* A new line, with two devices of that manner. The system's calls are caught from here
  * on: set world.caught to false for the system's own. */

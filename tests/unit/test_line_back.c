@@ -55,11 +55,11 @@ static int64_t back_after_ns(struct link *link, enum mishap mishap)
 
 typedef void body(struct link *link);
 
-/* Runs it on every kind of line with devices of every manner but one that answers nothing
- * else, of which the line knows nothing yet. */
+/* Runs it on every kind of line without pauses that somebody wants, with devices of every manner
+ * but one that answers nothing else, of which the line knows nothing yet. */
 static void on_every_line(body *run)
 {
-    for (unsigned k = 0; k < KINDS; k++)
+    for (unsigned k = 0; k < WITHOUT_PAUSES; k++) /* those come on top */
         for (unsigned manner = ANSWERS; manner < DEAF; manner++)
             for (unsigned drops = 0; drops < 2; drops++) {
                 struct kind placed = kinds[k];
