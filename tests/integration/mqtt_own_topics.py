@@ -66,7 +66,7 @@ class OwnTopics(flux.Test):
         for payload in ("", "nonsense", copy):
             since = self.mqtt.mark()
             self.mqtt.publish(METER + "/state", payload, retain=True)
-            again = self.mqtt.wait(METER + "/state", lambda m: m.payload == sample.payload, 5,
+            again = self.mqtt.wait(METER + "/state", lambda m: m.payload == sample.payload,
                                    since=since)
             self.assertTrue(again.retain)
             self.assertIn("MessageExpiryInterval", str(again.properties))
