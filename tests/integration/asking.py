@@ -12,8 +12,10 @@ class Asking(flux.Test):
     def site(self, broker, **more):
         path = os.path.join(self.directory, "site.cfg")
         with open(path, "w", encoding="utf-8") as file:
+            # Seldom: that a busy machine cannot poll so often would be a warning.
             file.write(flux.config(
-                broker, [flux.battery(self.server)], [flux.meter(self.server)],
+                broker, [flux.battery(self.server, poll="5s")],
+                [flux.meter(self.server, poll="5s")],
                 audit={"path": os.path.join(self.directory, "audit.jsonl")}, **more))
         return path
 

@@ -728,7 +728,7 @@ class Test(unittest.TestCase):
     def run_tool(self, *arguments):
         """`fluxbridge ARGUMENTS` to its end: (exit code, stdout, stderr)."""
         done = subprocess.run([program("fluxbridge"), *arguments], stdin=subprocess.DEVNULL,
-                              capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+                              capture_output=True, text=True, timeout=4 * DEADLINE_S, check=False)
         self.assertNotRegex(done.stderr, SANITIZER_REPORT)
         return done.returncode, done.stdout, done.stderr
 

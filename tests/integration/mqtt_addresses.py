@@ -51,7 +51,8 @@ class Addresses(flux.Test):
     def wait_online(self):
         """Both sessions, as the broker's log has it."""
         for session in ("fluxbridge-demo ", "fluxbridge-demo-Site-BESS-01 "):
-            self.mosquitto.program.wait_log("New client connected from .* as " + session)
+            # The pauses between attempts grow to a minute.
+            self.mosquitto.program.wait_log("New client connected from .* as " + session, 100)
         self.flux.wait_log("(connected to the broker|the broker is back) .* address=127.0.0.1$")
 
     def test_each_in_turn(self):

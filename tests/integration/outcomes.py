@@ -192,7 +192,8 @@ class Outcomes(flux.BatteryTest):
                 self.mqtt.command(50 + n, "g-%d" % n, response_topic=topic)
                 answer = everything.wait("/" + topic).json
                 self.check(answer, "confirmed", id="g-%d" % n)
-        answered = [m.topic for m in everything.messages if b'"outcome"' in m.payload]
+        answered = [m.topic for m in everything.messages if b'"outcome"' in m.payload
+                    and m.topic != "flux/demo/Site-BESS-01/control"]  # has it, once a second
         self.assertEqual(set(answered) - set(good), {"flux/demo/" + RESULT})
         self.assertNotIn("no session with the broker", self.flux.log())
         self.flux.stop()

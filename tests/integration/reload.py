@@ -11,6 +11,7 @@ import flux
 from flux import RESULT
 
 METER = "Grid-Meter"
+PATIENT = {"timeout": "20s"}  # nothing is silent here: a connection is kept
 
 
 class Reload(flux.Test):
@@ -27,9 +28,10 @@ class Reload(flux.Test):
         self.audit = os.path.join(self.directory, "audit.jsonl")
         self.groups = {"audit": {"path": self.audit}, "home_assistant": {"enabled": True}, **more}
         self.devices = {
-            "bess": [flux.battery(self.bess)],
-            "meters": [flux.meter(self.gateway), flux.meter(self.gateway, "Load", address=3),
-                       flux.meter(self.lone, "PV", address=4)]}
+            "bess": [flux.battery(self.bess, modbus=PATIENT)],
+            "meters": [flux.meter(self.gateway, modbus=PATIENT),
+                       flux.meter(self.gateway, "Load", address=3, modbus=PATIENT),
+                       flux.meter(self.lone, "PV", address=4, modbus=PATIENT)]}
         self.flux = self.bridge(self.text())
         for name in ("Site-BESS-01", METER, "Load", "PV"):
             self.mqtt.wait_text(name + "/status", "online")
