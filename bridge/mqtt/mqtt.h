@@ -87,8 +87,10 @@ struct mqtt_callbacks {
      * known that it would. */
     void (*refused)(void *context, const char *topic, const char *why);
     /* The broker has answered a subscription to this filter: by taking it or,
-     * after refused(), by not taking it. */
+     * after refused(), by not taking it. Once for each that was asked for. */
     void (*answered)(void *context, const char *filter);
+    /* It takes one now that it has refused before in this session. */
+    void (*relented)(void *context, const char *filter);
     /* False: not taken, offer it again. Both are NULL for sessions without
      * subscriptions. */
     bool (*arrived)(void *context, const struct mqtt_arrival *arrival);
@@ -125,7 +127,8 @@ void mqtt_hurry(struct mqtt *mqtt);
 
 /* Begins to subscribe at QoS 1, retain as published: to what is published from now on, with
  * what is retained there too, or (version 5) to what others publish from now on. An answer
- * that does not come within 30 s ends the session. */
+ * that does not come within 30 s ends the session. A no that may be a yes later, as of a
+ * cluster that has lost a node, is asked for again after 2, 4, 8 ... 60 s. */
 enum mqtt_hearing { MQTT_LIVE, MQTT_RETAINED, MQTT_OTHERS };
 bool mqtt_subscribe(struct mqtt *mqtt, const char *filter, enum mqtt_hearing hearing);
 
@@ -144,11 +147,12 @@ bool mqtt_publish(struct mqtt *mqtt, const struct mqtt_message *message, uint64_
 
 /* To be called after publishing, and again at the time that it returns. Ends a
  * session in which an answer is overdue: to CONNECT, to SUBSCRIBE, or to a message
- * for 30 s. And wakes the library's sender, which does not notice what it is handed
- * in the moment before it falls asleep, and then sleeps for a second
- * (MQTTAsync_sendThread() looks at its queue and waits under two different locks);
- * with the whole window handed over in such a moment nothing more would be. One
- * packet of no consequence is sent when for 100 ms no message has been acknowledged. */
+ * for 30 s. Subscribes again where that is due. And wakes the library's sender, which
+ * does not notice what it is handed in the moment before it falls asleep, and then
+ * sleeps for a second (MQTTAsync_sendThread() looks at its queue and waits under two
+ * different locks); with the whole window handed over in such a moment nothing more
+ * would be. One packet of no consequence is sent when for 100 ms no message has been
+ * acknowledged. */
 int64_t mqtt_tend(struct mqtt *mqtt, int64_t now_ns);
 
 /* Ends the session in order, waiting for what is in flight until about `until_ns`.

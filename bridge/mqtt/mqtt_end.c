@@ -55,7 +55,7 @@ void mqtt_set_down(struct mqtt *mqtt, struct mqtt_end end, enum blame blame)
     mqtt->limits.is_wary = mqtt->limits.is_wary || end.faulted;
     mqtt->unproved_ns = 0;
     for (struct subscription *s = mqtt->subscriptions; s != NULL; s = s->next)
-        s->asked_ns = 0;
+        s->asked_ns = s->again_ns = s->pause_ns = 0;
     pthread_mutex_unlock(&mqtt->mutex);
     for (unsigned i = 0; i < MQTT_WINDOW; i++)
         end.faulted = settle(&mqtt->flights.list[i], blame, why) || end.faulted;
@@ -124,6 +124,8 @@ static const char *find_overdue(struct mqtt *mqtt, int64_t now_ns, int64_t *due_
         if (late_ns <= now_ns)
             return "no answer to a subscription within 30 s";
         *due_ns = late_ns < *due_ns ? late_ns : *due_ns;
+        if (s->again_ns != 0 && s->again_ns < *due_ns)
+            *due_ns = s->again_ns;
     }
     late_ns = flights_late_ns(&mqtt->flights, now_ns);
     if (late_ns <= now_ns) {
@@ -138,6 +140,7 @@ int64_t mqtt_tend(struct mqtt *mqtt, int64_t now_ns)
 {
     int64_t due_ns = CLOCK_NEVER;
     enum blame blame = BLAME_NONE;
+    mqtt_subscribe_again(mqtt, now_ns);
     pthread_mutex_lock(&mqtt->mutex);
     const char *why = find_overdue(mqtt, now_ns, &due_ns, &blame);
     pthread_mutex_unlock(&mqtt->mutex);

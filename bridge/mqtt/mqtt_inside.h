@@ -31,7 +31,11 @@ enum blame { BLAME_NONE, BLAME_RECENT, BLAME_LATE };
 struct subscription {
     struct mqtt *mqtt;
     char *filter;
+    enum mqtt_hearing hearing;
+    bool is_wanted;   /* else it is ended */
     int64_t asked_ns; /* 0 = answered */
+    int64_t again_ns; /* refused for now: when it is asked for again; 0 = it is not */
+    int64_t pause_ns; /* before that; 0 = it was not refused in this session */
     struct subscription *next;
 };
 
@@ -83,6 +87,9 @@ void mqtt_set_down(struct mqtt *mqtt, struct mqtt_end end, enum blame blame);
 /* Ends the connection of a session that is IDLE here already. With its Will: who is
  * cut off in the middle of something is not to be thought well. */
 void mqtt_leave(struct mqtt *mqtt);
+
+/* Asks again for what the broker has refused for now, when that is due. */
+void mqtt_subscribe_again(struct mqtt *mqtt, int64_t now_ns);
 
 /* The library's callback for a message. */
 int mqtt_on_arrived(void *context, char *topic, int topic_size, MQTTAsync_message *message);

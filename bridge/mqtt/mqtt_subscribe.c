@@ -4,30 +4,61 @@
 #include "bridge/base/clock.h"
 #include "bridge/mqtt/mqtt_inside.h"
 
+/* Of a broker that refuses what it may take later. */
+#define AGAIN_MIN_NS (2 * CLOCK_NS_PER_S)
+#define AGAIN_MAX_NS (60 * CLOCK_NS_PER_S)
+
+/* Takes down the answer; whether it is the first in this session. */
+static bool take_answer(struct subscription *subscription, int code)
+{
+    struct mqtt *mqtt = subscription->mqtt;
+    pthread_mutex_lock(&mqtt->mutex);
+    const int64_t before_ns = subscription->pause_ns;
+    subscription->asked_ns = subscription->again_ns = subscription->pause_ns = 0;
+    if (subscription->is_wanted && limits_is_transient(code)) {
+        const int64_t longer_ns = before_ns == 0 ? AGAIN_MIN_NS : 2 * before_ns;
+        subscription->pause_ns = longer_ns < AGAIN_MAX_NS ? longer_ns : AGAIN_MAX_NS;
+        subscription->again_ns = clock_mono_ns() + subscription->pause_ns;
+    }
+    pthread_mutex_unlock(&mqtt->mutex);
+    return before_ns == 0;
+}
+
 static void subscription_answered(struct subscription *subscription, int code)
 {
     const struct mqtt_callbacks *callbacks = &subscription->mqtt->callbacks;
     char why[MQTT_WHY_MAX];
     if (code < 0) /* by the library: the connection has ended */
         return;
-    pthread_mutex_lock(&subscription->mqtt->mutex);
-    subscription->asked_ns = 0;
-    pthread_mutex_unlock(&subscription->mqtt->mutex);
-    if (code >= MQTTREASONCODE_UNSPECIFIED_ERROR) {
+    const bool is_first = take_answer(subscription, code);
+    if (is_first && code >= MQTTREASONCODE_UNSPECIFIED_ERROR) {
         mqtt_reason_words((enum MQTTReasonCodes)code, why);
         callbacks->refused(callbacks->context, subscription->filter, why);
     }
-    callbacks->answered(callbacks->context, subscription->filter);
+    if (is_first)
+        callbacks->answered(callbacks->context, subscription->filter);
+    else if (code < MQTTREASONCODE_UNSPECIFIED_ERROR && callbacks->relented != NULL)
+        callbacks->relented(callbacks->context, subscription->filter);
+}
+
+/* Of one that is to end nothing is waited for but that. */
+static void subscribe_answered(struct subscription *subscription, int code)
+{
+    pthread_mutex_lock(&subscription->mqtt->mutex);
+    const bool is_wanted = subscription->is_wanted;
+    pthread_mutex_unlock(&subscription->mqtt->mutex);
+    if (is_wanted)
+        subscription_answered(subscription, code);
 }
 
 static void on_subscribed(void *context, MQTTAsync_successData *data)
 {
-    subscription_answered(context, data->alt.qos);
+    subscribe_answered(context, data->alt.qos);
 }
 
 static void on_subscribed5(void *context, MQTTAsync_successData5 *data)
 {
-    subscription_answered(context, (int)data->reasonCode);
+    subscribe_answered(context, (int)data->reasonCode);
 }
 
 static void on_unsubscribed(void *context, MQTTAsync_successData *data)
@@ -44,17 +75,28 @@ static void on_unsubscribed5(void *context, MQTTAsync_successData5 *data)
 
 static void on_not_subscribed(void *context, MQTTAsync_failureData *data)
 {
-    subscription_answered(context, data->code);
+    subscribe_answered(context, data->code);
 }
 
 static void on_not_subscribed5(void *context, MQTTAsync_failureData5 *data)
+{
+    if (mqtt_is_refusal(data))
+        subscribe_answered(context, (int)data->reasonCode);
+}
+
+static void on_not_unsubscribed(void *context, MQTTAsync_failureData *data)
+{
+    subscription_answered(context, data->code);
+}
+
+static void on_not_unsubscribed5(void *context, MQTTAsync_failureData5 *data)
 {
     if (mqtt_is_refusal(data))
         subscription_answered(context, (int)data->reasonCode);
 }
 
 /* The one for this filter, new or as before; its answer is waited for from now on. */
-static struct subscription *ask_subscription(struct mqtt *mqtt, const char *filter)
+static struct subscription *ask_subscription(struct mqtt *mqtt, const char *filter, bool is_wanted)
 {
     struct subscription *subscription = mqtt->subscriptions;
     while (subscription != NULL && strcmp(subscription->filter, filter) != 0)
@@ -75,45 +117,71 @@ static struct subscription *ask_subscription(struct mqtt *mqtt, const char *filt
         subscription->next = mqtt->subscriptions;
         mqtt->subscriptions = subscription;
     }
+    subscription->is_wanted = is_wanted;
     subscription->asked_ns = clock_mono_ns();
+    subscription->again_ns = subscription->pause_ns = 0;
     pthread_mutex_unlock(&mqtt->mutex);
     return subscription;
 }
 
-/* What is called when the broker has answered; false when there is no memory. */
-static bool await_answer(struct mqtt *mqtt, const char *filter, MQTTAsync_onSuccess *done,
-                         MQTTAsync_onSuccess5 *done5, MQTTAsync_responseOptions *options)
+static bool send_subscribe(struct subscription *subscription)
 {
-    options->context = ask_subscription(mqtt, filter);
-    if (mqtt_is_v5(mqtt)) {
-        options->onSuccess5 = done5;
-        options->onFailure5 = on_not_subscribed5;
+    MQTTAsync_responseOptions options = MQTTAsync_responseOptions_initializer;
+    options.context = subscription;
+    if (mqtt_is_v5(subscription->mqtt)) {
+        options.onSuccess5 = on_subscribed5;
+        options.onFailure5 = on_not_subscribed5;
+        /* 2: none at subscribe */
+        options.subscribeOptions.retainHandling = subscription->hearing == MQTT_RETAINED ? 0 : 2;
+        options.subscribeOptions.noLocal = subscription->hearing == MQTT_OTHERS;
+        options.subscribeOptions.retainAsPublished = 1;
     } else {
-        options->onSuccess = done;
-        options->onFailure = on_not_subscribed;
+        options.onSuccess = on_subscribed;
+        options.onFailure = on_not_subscribed;
     }
-    return options->context != NULL;
+    return MQTTAsync_subscribe(subscription->mqtt->handle, subscription->filter, 1, &options) ==
+           MQTTASYNC_SUCCESS;
 }
 
 bool mqtt_subscribe(struct mqtt *mqtt, const char *filter, enum mqtt_hearing hearing)
 {
-    MQTTAsync_responseOptions options = MQTTAsync_responseOptions_initializer;
-    if (!await_answer(mqtt, filter, on_subscribed, on_subscribed5, &options))
+    struct subscription *subscription = ask_subscription(mqtt, filter, true);
+    if (subscription == NULL)
         return false;
-    if (mqtt_is_v5(mqtt)) {
-        /* 2: none at subscribe */
-        options.subscribeOptions.retainHandling = hearing == MQTT_RETAINED ? 0 : 2;
-        options.subscribeOptions.noLocal = hearing == MQTT_OTHERS;
-        options.subscribeOptions.retainAsPublished = 1;
+    subscription->hearing = hearing;
+    return send_subscribe(subscription);
+}
+
+void mqtt_subscribe_again(struct mqtt *mqtt, int64_t now_ns)
+{
+    for (struct subscription *s = mqtt->subscriptions; s != NULL; s = s->next) {
+        pthread_mutex_lock(&mqtt->mutex);
+        const bool is_due = mqtt->state == UP && s->again_ns != 0 && s->again_ns <= now_ns;
+        if (is_due) {
+            s->again_ns = 0;
+            s->asked_ns = now_ns;
+        }
+        pthread_mutex_unlock(&mqtt->mutex);
+        if (is_due)
+            (void)send_subscribe(s); /* fails when the session has ended */
     }
-    return MQTTAsync_subscribe(mqtt->handle, filter, 1, &options) == MQTTASYNC_SUCCESS;
 }
 
 bool mqtt_unsubscribe(struct mqtt *mqtt, const char *filter)
 {
     MQTTAsync_responseOptions options = MQTTAsync_responseOptions_initializer;
-    return await_answer(mqtt, filter, on_unsubscribed, on_unsubscribed5, &options) &&
-           MQTTAsync_unsubscribe(mqtt->handle, filter, &options) == MQTTASYNC_SUCCESS;
+    struct subscription *subscription = ask_subscription(mqtt, filter, false);
+    if (subscription == NULL)
+        return false;
+    options.context = subscription;
+    if (mqtt_is_v5(mqtt)) {
+        options.onSuccess5 = on_unsubscribed5;
+        options.onFailure5 = on_not_unsubscribed5;
+    } else {
+        options.onSuccess = on_unsubscribed;
+        options.onFailure = on_not_unsubscribed;
+    }
+    return MQTTAsync_unsubscribe(mqtt->handle, filter, &options) == MQTTASYNC_SUCCESS;
 }
 
 /* ---- what arrives ------------------------------------------------------ */

@@ -25,6 +25,7 @@ enum { REFUSALS_MAX = 64, RESERVE_MAX = 8 };
 struct refusal {
     char topic[TOPIC_MAX + 1];
     char why[MQTT_WHY_MAX];
+    bool is_over; /* the broker takes a subscription to it now */
 };
 
 struct publisher {
@@ -95,6 +96,19 @@ static void on_refused(void *context, const char *topic, const char *why)
         snprintf(refusal->why, sizeof(refusal->why), "%s", why);
     }
     pthread_mutex_unlock(&publisher->mutex);
+    outbox_wake(publisher->setup.outbox); /* it may be asked for again soon */
+}
+
+static void on_relented(void *context, const char *topic)
+{
+    const struct session *session = context;
+    struct publisher *publisher = session->setup.owner;
+    pthread_mutex_lock(&publisher->mutex);
+    for (unsigned i = 0; i < publisher->n_refusals; i++)
+        if (strcmp(publisher->refusals[i].topic, topic) == 0)
+            publisher->refusals[i].is_over = true;
+    pthread_mutex_unlock(&publisher->mutex);
+    outbox_wake(publisher->setup.outbox);
 }
 
 static void set_deaf(struct publisher *publisher)
@@ -210,17 +224,34 @@ static void publish_records(struct publisher *publisher)
     }
 }
 
+/* The next that is to be said: a refusal, or its end, after which it is forgotten. */
+static struct refusal next_refusal(struct publisher *publisher)
+{
+    struct refusal refusal = {.topic = ""};
+    pthread_mutex_lock(&publisher->mutex);
+    if (publisher->n_logged < publisher->n_refusals) {
+        refusal = publisher->refusals[publisher->n_logged++];
+        refusal.is_over = false;
+    }
+    for (unsigned i = 0; refusal.topic[0] == '\0' && i < publisher->n_refusals; i++) {
+        if (!publisher->refusals[i].is_over)
+            continue;
+        refusal = publisher->refusals[i];
+        publisher->refusals[i] = publisher->refusals[--publisher->n_refusals];
+        publisher->n_logged--;
+    }
+    pthread_mutex_unlock(&publisher->mutex);
+    return refusal;
+}
+
 static void log_refusals(struct publisher *publisher)
 {
-    for (;;) {
-        struct refusal refusal = {.topic = ""};
-        pthread_mutex_lock(&publisher->mutex);
-        if (publisher->n_logged < publisher->n_refusals)
-            refusal = publisher->refusals[publisher->n_logged++];
-        pthread_mutex_unlock(&publisher->mutex);
-        if (refusal.topic[0] == '\0')
-            return;
-        log_warning("the broker refuses a topic: %s topic=%s", refusal.why, refusal.topic);
+    struct refusal refusal;
+    while ((refusal = next_refusal(publisher)).topic[0] != '\0') {
+        if (refusal.is_over)
+            log_info("the broker takes the subscription now topic=%s", refusal.topic);
+        else
+            log_warning("the broker refuses a topic: %s topic=%s", refusal.why, refusal.topic);
     }
 }
 
@@ -429,6 +460,7 @@ struct publisher *publisher_start(const struct publisher_setup *setup)
     const struct mqtt_callbacks callbacks = {.delivered = on_delivered,
                                              .refused = on_refused,
                                              .answered = on_answered,
+                                             .relented = on_relented,
                                              .arrived = on_arrived};
     const uint32_t seed = (uint32_t)strtoul(setup->run, NULL, 16);
     struct publisher *publisher = calloc(1, sizeof(*publisher));

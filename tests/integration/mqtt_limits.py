@@ -135,6 +135,29 @@ class Limits(flux.Test):
         outcome = self.wait_count(BATTERY + "/result", 1)[0]
         self.assertEqual(json.loads(outcome.payload)["outcome"], "confirmed")
 
+    def test_a_subscription_that_is_refused_for_now(self):
+        """As by a cluster of which a node is gone: commands are heard once it takes it."""
+        class Limping(HostileBroker):
+            asked = 0
+
+            def suback(self, session, topic_filter):
+                if topic_filter == "flux/demo/+/set/#":
+                    self.asked += 1
+                    return 0x80 if self.asked == 1 else 1
+                return 1
+
+        for version in (4, 5):
+            with self.subTest(version=version):
+                broker = Limping()
+                self.rig(broker, meter=None, mqtt={"version": version})
+                broker.wait(lambda b=broker: b.asked == 2)
+                self.flux.wait_log("the broker refuses a topic: .* topic=flux/demo/./set/#")
+                self.flux.wait_log("takes the subscription now topic=flux/demo/./set/#")
+                broker.bridges()[0].deliver(BATTERY + "/set/target_power", '{"id":"w","value":10}')
+                outcome = self.wait_count(BATTERY + "/result", 1)[0]
+                self.assertEqual(json.loads(outcome.payload)["outcome"], "confirmed")
+                self.assertEqual(len(broker.bridges()), 1)
+
     def test_a_shorter_keepalive(self):
         class Nervous(HostileBroker):
             def connack(self, session):
