@@ -10,6 +10,10 @@
 
 enum { CONNECTING_MAX = 16 }; /* devices at once */
 
+/* All bridges have lost the broker together, and each has several devices: behind a bridge
+ * that is back these come within so many times reconnect_spread. */
+enum { DEVICE_SPREADS = 2 };
+
 #define SLOT_NS  (50 * CLOCK_NS_PER_MS) /* 20 of them a second */
 #define LOOK_NS  (10 * CLOCK_NS_PER_S)  /* whether one of them waits in vain */
 #define FILE_NS  (2 * CLOCK_NS_PER_S)   /* a missing file is looked for so often */
@@ -161,15 +165,17 @@ static void run_lookup(struct sessions *sessions, int64_t now_ns)
     bridge->retry_ns = backoff_down(&bridge->backoff, now_ns);
 }
 
-/* Or their topics would be wrong for as long as a pause, which can be a minute. */
-static void retry_devices(struct sessions *sessions, int64_t now_ns)
+/* Or their topics would be wrong for as long as a pause, which can be a minute. Each
+ * within `below_ns`. */
+static void retry_devices(struct sessions *sessions, int64_t now_ns, int64_t below_ns)
 {
     for (unsigned i = 0; i < sessions->n_devices; i++) {
         if (sessions->devices[i].mqtt == NULL)
             continue;
-        session_retry(&sessions->devices[i], now_ns);
-        if (sessions->devices[i].state == SESSION_DOWN)
-            mqtt_forget(sessions->devices[i].mqtt);
+        struct session *session = &sessions->devices[i];
+        session_retry(session, now_ns + backoff_random_ns(&session->backoff, below_ns));
+        if (session->state == SESSION_DOWN)
+            mqtt_forget(session->mqtt);
     }
     sessions->devices_due_ns = now_ns;
 }
@@ -182,8 +188,10 @@ enum session_event sessions_run_bridge(struct sessions *sessions, int64_t now_ns
     run_lookup(sessions, now_ns);
     enum session_event event = session_step(bridge, now_ns, NULL, why, &end);
     if (event == SESSION_CAME_UP) {
+        const bool was_up = sessions->up_since_ns != 0;
         bridge_up(sessions, now_ns);
-        retry_devices(sessions, now_ns);
+        retry_devices(sessions, now_ns,
+                      was_up ? DEVICE_SPREADS * sessions->conf->mqtt.reconnect_spread_ns : 0);
     } else if (event == SESSION_LOST) {
         bridge_lost(sessions, &end, now_ns, why);
     } else if (event == SESSION_FAILED) {
@@ -306,7 +314,7 @@ void sessions_retry(struct sessions *sessions, int64_t now_ns)
 {
     mqtt_forget(sessions->bridge.mqtt);
     session_retry(&sessions->bridge, now_ns);
-    retry_devices(sessions, now_ns);
+    retry_devices(sessions, now_ns, 0);
 }
 
 static bool make_session(struct session *session, const struct session_setup *setup,

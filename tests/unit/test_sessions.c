@@ -1,0 +1,222 @@
+/* sessions: when the devices' follow the bridge's. MQTT and the lookup are the test's own. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "bridge/mqtt/sessions.h"
+#include "fake_clock.h"
+
+#define S CLOCK_NS_PER_S
+
+enum { DEVICES = 50 };
+
+struct mqtt {
+    struct mqtt_callbacks callbacks;
+    unsigned connects;
+};
+
+struct mqtt *mqtt_new(const struct conf_mqtt *conf, const char *client_id, const char *will_topic,
+                      const struct mqtt_callbacks *callbacks)
+{
+    (void)conf, (void)client_id, (void)will_topic;
+    struct mqtt *mqtt = calloc(1, sizeof(*mqtt));
+    assert_non_null(mqtt);
+    mqtt->callbacks = *callbacks;
+    return mqtt;
+}
+
+void mqtt_free(struct mqtt *mqtt)
+{
+    free(mqtt);
+}
+
+bool mqtt_connect(struct mqtt *mqtt, const char *address, char why[MQTT_WHY_MAX])
+{
+    (void)address, (void)why;
+    mqtt->connects++;
+    return true;
+}
+
+void mqtt_disconnect(struct mqtt *mqtt, int64_t until_ns, bool with_will)
+{
+    (void)mqtt, (void)until_ns, (void)with_will;
+}
+
+int64_t mqtt_tend(struct mqtt *mqtt, int64_t now_ns)
+{
+    (void)mqtt, (void)now_ns;
+    return CLOCK_NEVER;
+}
+
+void mqtt_forget(struct mqtt *mqtt)
+{
+    (void)mqtt;
+}
+
+void mqtt_limits_words(struct mqtt *mqtt, char words[MQTT_WHY_MAX])
+{
+    (void)mqtt;
+    words[0] = '\0';
+}
+
+unsigned mqtt_room(struct mqtt *mqtt)
+{
+    (void)mqtt;
+    return 1;
+}
+
+struct lookup *lookup_ask(const struct conf_mqtt *conf, const char *address,
+                          void (*wake)(void *context), void *context)
+{
+    (void)conf, (void)address, (void)wake;
+    return context;
+}
+
+bool lookup_take(struct lookup *lookup, struct lookup_result *result)
+{
+    (void)lookup;
+    *result = (struct lookup_result){.good = true, .addresses.n = 1};
+    snprintf(result->addresses.list[0].text, ADDRESS_TEXT_MAX, "192.0.2.1");
+    return true;
+}
+
+void lookup_drop(struct lookup *lookup)
+{
+    (void)lookup;
+}
+
+static struct conf conf;
+static struct device devices[DEVICES];
+static struct outbox *outbox;
+static struct sessions sessions;
+
+static int setup(void **state)
+{
+    (void)state;
+    fake_clock_reset();
+    memset(devices, 0, sizeof(devices));
+    for (unsigned i = 0; i < DEVICES; i++)
+        snprintf(devices[i].name, sizeof(devices[i].name), "d%u", i);
+    conf = (struct conf){.site = "demo",
+                         .mqtt = {.host = "broker",
+                                  .prefix = "flux",
+                                  .version = 5,
+                                  .device_wills = true,
+                                  .reconnect_spread_ns = 5 * S},
+                         .devices = {.n_devices = DEVICES, .devices = devices}};
+    outbox = outbox_new(DEVICES, 1, 1);
+    const struct mqtt_callbacks callbacks = {.context = NULL};
+    return sessions_init(&sessions, &conf, outbox, &callbacks, NULL, 7) ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    sessions.lookup = NULL;
+    sessions_destroy(&sessions);
+    outbox_free(outbox);
+    return 0;
+}
+
+static void run(void)
+{
+    while (sessions_run_bridge(&sessions, clock_mono_ns()) != SESSION_NOTHING)
+        ;
+    sessions_run_devices(&sessions, clock_mono_ns());
+}
+
+static unsigned connects(const struct session *session)
+{
+    return session->mqtt->connects;
+}
+
+static void take(struct session *session)
+{
+    session->mqtt->callbacks.connected(session->mqtt->callbacks.context);
+}
+
+static void lose(struct session *session)
+{
+    const struct mqtt_end end = {.why = "gone"};
+    session->mqtt->callbacks.down(session->mqtt->callbacks.context, &end);
+}
+
+/* Runs until the bridge session is up, and all the devices' are; how long after it the last
+ * one began to connect. */
+static int64_t bring_up(void)
+{
+    const unsigned before = connects(&sessions.bridge);
+    while (connects(&sessions.bridge) == before) {
+        run();
+        clock_pause(S / 100);
+    }
+    take(&sessions.bridge);
+    const int64_t up_ns = clock_mono_ns();
+    int64_t last_ns = up_ns;
+    for (unsigned n_up = 0; n_up < DEVICES;) {
+        run();
+        n_up = 0;
+        for (unsigned i = 0; i < DEVICES; i++) {
+            if (sessions.devices[i].state == SESSION_CONNECTING) {
+                take(&sessions.devices[i]);
+                last_ns = clock_mono_ns();
+            }
+            n_up += sessions.devices[i].state == SESSION_UP;
+        }
+        assert_true(clock_mono_ns() - up_ns < 60 * S);
+        clock_pause(S / 100);
+    }
+    return last_ns - up_ns;
+}
+
+static void lose_all(void)
+{
+    clock_pause(60 * S);
+    lose(&sessions.bridge);
+    for (unsigned i = 0; i < DEVICES; i++)
+        lose(&sessions.devices[i]);
+    run();
+}
+
+/* 20 a second, and of 50 the last after 2.5 s. */
+static void test_at_the_start_they_follow_at_once(void **state)
+{
+    (void)state;
+    assert_in_range(bring_up(), 5 * S / 2 - S / 10, 3 * S);
+}
+
+static void test_after_a_loss_they_follow_within_twice_the_spread(void **state)
+{
+    (void)state;
+    bring_up();
+    for (int i = 0; i < 3; i++) {
+        lose_all();
+        assert_in_range(bring_up(), 8 * S, 10 * S + S / 2);
+    }
+}
+
+static void test_without_a_spread_they_follow_at_once(void **state)
+{
+    (void)state;
+    conf.mqtt.reconnect_spread_ns = 0;
+    bring_up();
+    lose_all();
+    assert_in_range(bring_up(), 5 * S / 2 - S / 10, 3 * S);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_at_the_start_they_follow_at_once, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_after_a_loss_they_follow_within_twice_the_spread,
+                                        setup, teardown),
+        cmocka_unit_test_setup_teardown(test_without_a_spread_they_follow_at_once, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
