@@ -103,8 +103,10 @@ static void tell_fate(struct flight *flight, enum mqtt_fate fate, bool is_proved
     char *topic = flights_land(&mqtt->flights, flight, clock_mono_ns());
     const struct limits_packet packet = {topic, copy.size, copy.foreign, copy.plain};
     mqtt->nudged = false;
-    if (topic != NULL && is_proved)
+    if (topic != NULL && is_proved) {
         limits_delivered(&mqtt->limits, &packet);
+        mqtt->is_proved = true;
+    }
     if (topic != NULL && mqtt->flights.n == 0)
         pthread_cond_signal(&mqtt->landed);
     pthread_mutex_unlock(&mqtt->mutex);

@@ -3,8 +3,9 @@
 #include "bridge/base/clock.h"
 #include "bridge/mqtt/mqtt_inside.h"
 
-/* A broker that ends the session for a message does so at once. */
-#define BLAME_NS   (5 * CLOCK_NS_PER_S)
+/* A broker that ends the session for a message does so at once. One that cannot store it
+ * just now may, too, but later: a node of NATS waits 4 s for the others. */
+#define BLAME_NS   (3 * CLOCK_NS_PER_S)
 #define GOODBYE_NS (100 * CLOCK_NS_PER_MS)
 /* The library looks every 3 s whether the time for CONNECT is over. */
 #define CONNECT_LATE_NS ((MQTT_CONNECT_TIMEOUT_S + 5) * CLOCK_NS_PER_S)
@@ -18,7 +19,9 @@ static bool is_blamed(const struct flight *flight, enum blame blame, int64_t now
 }
 
 /* The fate of a message when the session has ended, and whether it may be why. When it
- * was under way alone, for an earlier session had ended so, it is. */
+ * was under way alone, for an earlier session had ended so, it is; but not in a session in
+ * which the broker has taken nothing at all, as one does whose cluster is broken: then all
+ * that is known is that it takes nothing, and what it does not take now must not be lost. */
 static bool settle(struct flight *flight, enum blame blame, char why[MQTT_WHY_MAX])
 {
     struct mqtt *mqtt = flight->owner;
@@ -27,6 +30,7 @@ static bool settle(struct flight *flight, enum blame blame, char why[MQTT_WHY_MA
                                          flight->plain};
     bool blamed =
         flight->topic != NULL && !flight->plain && is_blamed(flight, blame, clock_mono_ns());
+    blamed = blamed && (mqtt->is_proved || !flight->alone);
     bool convicted = blamed && flight->alone;
     if (convicted) {
         limits_ended(&mqtt->limits, &packet);

@@ -53,6 +53,7 @@ struct mqtt {
     enum mqtt_state state;
     int64_t begun_ns; /* CONNECTING: since when */
     bool nudged;      /* since a message landed */
+    bool is_proved;   /* UP: the broker has acknowledged a message in this session */
     /* When a message at QoS 0 was sent last that is larger than all that the broker is
      * known to take: it may end the session, and nothing acknowledges it. */
     int64_t unproved_ns;

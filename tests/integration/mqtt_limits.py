@@ -253,6 +253,37 @@ class Limits(flux.Test):
     def test_a_session_that_ends_on_large_messages_5(self):
         self.ends_on_large(Disconnect(0x95), 5)
 
+    def test_a_broker_that_takes_nothing_costs_nothing(self):
+        """As a node whose cluster is broken: each session ends on the first message, whichever
+        it is. Once it is well again it gets all of them."""
+        class Ailing(HostileBroker):
+            is_well = False
+
+            def puback(self, session, message):
+                if not self.is_well:
+                    return CLOSE
+                if message.topic.startswith(BATTERY + "/"):
+                    taken.append(message)
+                return 0
+
+        for version in (4, 5):
+            with self.subTest(version=version):
+                taken, broker = [], Ailing()
+                self.rig(broker, meter=None, mqtt={"version": version, "device_wills": False})
+                broker.wait(lambda b=broker: len(b.bridges()) >= 4, 60)
+                broker.is_well = True
+                broker.wait(lambda t=taken: self.seqs(t, "state"), 60)
+                first = min(self.seqs(taken, "state"))
+                broker.wait(lambda t=taken, n=first:
+                            set(range(1, n)) <= self.seqs(t, "state") | self.seqs(t, "backfill"))
+                self.assertEqual(self.set_aside(), 0)
+                self.assertEqual(self.count_log("refuses a topic"), 0)
+
+    @staticmethod
+    def seqs(messages, leaf):
+        return {json.loads(m.payload)["seq"] for m in list(messages)
+                if m.topic == "%s/%s" % (BATTERY, leaf)}
+
     def test_a_response_topic_that_ends_sessions(self):
         class Picky(HostileBroker):
             def puback(self, session, message):

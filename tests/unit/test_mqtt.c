@@ -371,11 +371,32 @@ static void test_a_message_at_qos_0_that_ends_sessions_is_found(void **state)
     library.lost(library.context, NULL);
     assert_true(told.end.faulted);
     reconnect(mqtt);
+    assert_true(send(mqtt, "small", 10, 1, 1));
+    acknowledge_all(1);
     assert_true(send(mqtt, "large", 500, 0, 2));
     assert_int_equal(library.qos, 1);
     library.lost(library.context, NULL);
     assert_true(told.end.convicted);
     assert_int_equal(told.fates[2], MQTT_REFUSED);
+    mqtt_free(mqtt);
+}
+
+/* A cluster that is broken ends sessions on whatever it is sent: that convicts no message, and
+ * the next attempt pauses as long as after any other loss. */
+static void test_where_nothing_is_taken_nobody_is_to_blame(void **state)
+{
+    (void)state;
+    struct mqtt *mqtt = connected();
+    assert_true(send(mqtt, "state", 500, 1, 1));
+    library.lost(library.context, NULL);
+    for (int i = 0; i < 5; i++) {
+        reconnect(mqtt);
+        assert_true(send(mqtt, "state", 500, 1, 1));
+        library.lost(library.context, NULL);
+        assert_false(told.end.faulted);
+        assert_int_equal(told.fates[1], MQTT_LOST);
+    }
+    assert_int_equal(told.n_refused, 0);
     mqtt_free(mqtt);
 }
 
@@ -405,6 +426,7 @@ int main(void)
         cmocka_unit_test(test_an_answer_to_subscribe_that_never_comes),
         cmocka_unit_test(test_the_message_that_ends_sessions_is_found),
         cmocka_unit_test(test_a_message_at_qos_0_that_ends_sessions_is_found),
+        cmocka_unit_test(test_where_nothing_is_taken_nobody_is_to_blame),
         cmocka_unit_test(test_a_late_loss_blames_nobody),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
