@@ -688,6 +688,9 @@ class Check(Test):
         """A site whose broker is there."""
         if not hasattr(self, "mosquitto"):
             self.mosquitto = self.broker()
+        for device in (*bess, *meters):
+            if device["poll"] == "200ms":  # too often for a busy machine, which is a warning
+                device["poll"] = "10s"
         return self.site(bess, meters, self.mosquitto)
 
     def test_online_points_that_are_refused(self):
