@@ -19,6 +19,7 @@ struct scan_record {
 
 struct scans {
     atomic_bool serves;
+    atomic_uint nodes; /* there have been */
     pthread_mutex_t mutex; /* for all that follows */
     struct ring *ring;
     uint64_t tickets, mark;   /* those below it are history */
@@ -77,6 +78,8 @@ void scans_serve(struct scans *scans, bool serves)
 {
     pthread_mutex_lock(&scans->mutex);
     atomic_store(&scans->serves, serves);
+    if (serves)
+        atomic_fetch_add(&scans->nodes, 1);
     while (!serves && ring_front(scans->ring) != NULL)
         ring_pop(scans->ring);
     if (!serves) {
@@ -84,6 +87,11 @@ void scans_serve(struct scans *scans, bool serves)
         scans->history = 0;
     }
     pthread_mutex_unlock(&scans->mutex);
+}
+
+unsigned scans_nodes(const struct scans *scans)
+{
+    return atomic_load(&scans->nodes);
 }
 
 void scans_put(struct scans *scans, unsigned device, const struct layout *layout,

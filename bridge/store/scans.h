@@ -33,8 +33,10 @@ struct scans *scans_new(size_t bytes);
 void scans_free(struct scans *scans);
 
 /* Whether there is an edge node, as there is at first. Without one nothing is kept, and
- * what waits is forgotten. While no edge node takes. */
+ * what waits is forgotten. While no edge node takes. With one it is a new one, which knows of
+ * no device yet: the number of those so far tells pollers, who may ask at any time. */
 void scans_serve(struct scans *scans, bool serves);
+unsigned scans_nodes(const struct scans *scans);
 
 void scans_put(struct scans *scans, unsigned device, const struct layout *layout,
                const void *packed, size_t size);

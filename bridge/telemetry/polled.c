@@ -114,8 +114,11 @@ static void publish(struct polled *unit, const struct polled_desk *desk, int64_t
     sample.charged_kwh = energy.charged;
     sample.discharged_kwh = energy.discharged;
     count_values(unit, desk, taken_ns);
-    if (!on_change_is_news(unit->change, unit->values, taken_ns))
+    const bool news = on_change_is_news(unit->change, unit->values, taken_ns);
+    const unsigned node = desk->scans != NULL ? scans_nodes(desk->scans) : 0;
+    if (!news && node == unit->node)
         return;
+    unit->node = node;
     sample.seq = ++unit->seq;
     const size_t size = sample_pack(&sample, packed, sizeof(packed));
     latest_put(desk->latest, unit->index, taken_ns, &sample, packed, size);

@@ -33,6 +33,7 @@ struct polled {
     struct lease lease;                /* as last told; and the next */
     struct schedule_status *scheduled; /* as last told; NULL without a battery */
     struct on_change *change;
+    unsigned node; /* the Sparkplug node that has heard of it: scans_nodes() */
     struct due schedule;
     uint64_t scans; /* done */
     uint64_t seq;

@@ -59,7 +59,9 @@ static void test_without_a_node_nothing_is_kept(void **state)
     assert_false(scans_take_live(scans, &item));
     assert_false(scans_take_history(scans, all, &any, &item));
     scans_ack(scans, scans_end_batch(scans));
+    const unsigned nodes = scans_nodes(scans);
     scans_serve(scans, true);
+    assert_int_equal(scans_nodes(scans), nodes + 1);
     put(0, 'd');
     assert_live('d');
     assert_false(scans_take_history(scans, all, &any, &item));
