@@ -187,6 +187,27 @@ static void check_tls(const struct check *check, const struct cfg_setting *group
 
 /* ---- serial lines ---- */
 
+/* Two names of one line, such as udev's below /dev/serial/by-id, would be two links, of
+ * which only one gets it. */
+static void check_serial_names(const struct check *check, unsigned device,
+                               const struct stat *status, const struct cfg_setting *where)
+{
+    const struct device_list *list = &check->conf->devices;
+    const char *path = list->devices[device].modbus.serial;
+    bool found = false;
+    for (unsigned i = 0; i < device && !found; i++) {
+        const struct device *other = &list->devices[i];
+        struct stat others;
+        found = other->modbus.serial[0] != '\0' && strcmp(other->modbus.serial, path) != 0 &&
+                stat(other->modbus.serial, &others) == 0 && S_ISCHR(others.st_mode) &&
+                others.st_rdev == status->st_rdev;
+        if (found)
+            cfg_problem(check->cfg, where,
+                        "%s is the line of device '%s', %s: a line has to have one name", path,
+                        other->name, other->modbus.serial);
+    }
+}
+
 static void check_serial(const struct check *check, unsigned device)
 {
     const char *path = check->conf->devices.devices[device].modbus.serial;
@@ -198,6 +219,8 @@ static void check_serial(const struct check *check, unsigned device)
         cfg_problem(check->cfg, where, "%s: %s: is the adapter plugged in?", path, strerror(errno));
     else if (!S_ISCHR(status.st_mode))
         cfg_problem(check->cfg, where, "%s is no serial device", path);
+    else
+        check_serial_names(check, device, &status, where);
 }
 
 void check_files(const struct check *check)

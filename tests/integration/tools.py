@@ -604,6 +604,19 @@ class Check(Test):
             pass
         self.told(path, "serial", device + " is no serial device")
 
+    def test_two_names_of_one_serial_line(self):
+        ours, theirs = pty.openpty()
+        self.addCleanup(os.close, ours)
+        self.addCleanup(os.close, theirs)
+        device, link = os.ttyname(theirs), os.path.join(self.directory, "by-id")
+        os.symlink(device, link)
+        path = self.site(meters=[flux.meter(NOWHERE, name, address=address, poll="1s",
+                                            modbus={"serial": line})
+                                 for name, address, line in (("A", 1, device), ("B", 2, link),
+                                                             ("C", 3, device))])
+        self.told(path, 'serial = "%s"' % link, "%s is the line of device 'A', %s: a line has to "
+                  "have one name" % (link, device))
+
     def test_certificates_and_keys(self):
         authority = Certificates(self.directory, "one")
         cert, key = authority.sign("bridge", "IP:127.0.0.1", days=400)
