@@ -326,6 +326,13 @@ static void return_echo(const uint8_t *bytes, size_t n)
         put_event(world.now_ns + between(0, 300 * US), noise, 1 + roll() % sizeof noise);
 }
 
+/* Within what an answer that came in time comes again: before the next question. */
+static int64_t again_ns(void)
+{
+    const int64_t gap_ns = world.kind->modbus.request_gap_ns;
+    return gap_ns > 2 * MS ? gap_ns - MS : MS;
+}
+
 /* The device gets a request. */
 static void take_request(const uint8_t *bytes, size_t n)
 {
@@ -362,7 +369,7 @@ static void take_request(const uint8_t *bytes, size_t n)
     if (mishap == CUT && world.kind->modbus.framing == DEVICE_TCP)
         put_event(at_ns, reply, 0); /* nothing comes behind it in a stream */
     if (mishap == DOUBLED)
-        say(at_ns + between(0, MS), id, asked.unit, reply, size, 0);
+        say(at_ns + between(0, again_ns()), id, asked.unit, reply, size, 0);
     if (mishap == LATE_AND_DOUBLED && at_ns > world.now_ns + TIMEOUT_NS) {
         /* Long after it, and before anything else. */
         device->busy_until_ns += device->manner < STRICT ? between(0, LATE_NS) : 0;

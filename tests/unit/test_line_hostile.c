@@ -9,8 +9,8 @@
  * without it:
  *  - a device answers what it is asked one after the other, or not at all. Answers of
  *    several devices may come in any order;
- *  - an answer that came in time comes again within a millisecond, or never; one that
- *    came late at any time before the device's next;
+ *  - an answer that came in time comes again within a millisecond, or before request_gap
+ *    is over, or never; one that came late at any time before the device's next;
  *  - a device is late by a second, 25 times the timeout, at most: it may be a minute;
  *  - one that neither answers for another table nor gives registers in another number
  *    than it always does is late by no more than 2.4 times the timeout. If it refuses
