@@ -19,7 +19,7 @@ struct scan_record {
 
 struct scans {
     atomic_bool serves;
-    atomic_uint nodes; /* there have been */
+    atomic_uint nodes;     /* there have been */
     pthread_mutex_t mutex; /* for all that follows */
     struct ring *ring;
     uint64_t tickets, mark;   /* those below it are history */
