@@ -113,6 +113,16 @@ static bool is_in_log(const char *path, const char *log, const struct database_k
            (has_mark(path, kind) || (is_blank(path) && has_trace(log, kind->trace)));
 }
 
+/* Whether the power was cut as the file was made: its first page is still to come, and
+ * beside it is what SQLite takes that back with. */
+static bool is_half_made(const char *path)
+{
+    char journal[4096];
+    struct stat status;
+    (void)snprintf(journal, sizeof(journal), "%s-journal", path);
+    return is_blank(path) && stat(journal, &status) == 0 && status.st_size > 0;
+}
+
 /* A file that cannot be read as a database: damaged, if anything says that it is ours. */
 static int judge_unreadable(const char *path, const char *log, const struct database_kind *kind)
 {
@@ -188,6 +198,8 @@ static int identify(const char *path, const struct database_kind *kind, int *ver
             result = look(file, kind, version);
         sqlite3_close(file);
     }
+    if (result == SQLITE_NOTADB && is_half_made(path))
+        return SQLITE_OK;
     return result == SQLITE_NOTADB ? judge_unreadable(path, log, kind) : result;
 }
 

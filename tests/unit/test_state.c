@@ -288,6 +288,24 @@ static void test_a_power_cut_on_the_way_from_the_log_costs_nothing(void **unused
     }
 }
 
+/* In what SQLite has beside a file before there is a log: that it had no page. */
+static void test_a_power_cut_as_it_is_made_costs_nothing(void **unused)
+{
+    static const unsigned char journal[512] = {0xd9, 0xd5, 0x05, 0xf9,     0x20,
+                                               0xa1, 0x63, 0xd7, [22] = 2, [26] = 0x10};
+    (void)unused;
+    FILE *file = fopen("state.db-journal", "w");
+    assert_int_equal(fwrite(journal, 1, sizeof journal, file), sizeof journal);
+    assert_int_equal(fclose(file), 0);
+    given_file("state.db", "");
+    assert_int_equal(truncate("state.db", 4096), 0);
+    struct state *state = open_state("state.db");
+    assert_true(state_put(state, "a", "1"));
+    state_close(state);
+    assert_kept("state.db", "a", "1");
+    assert_int_equal(count_files("state.db.damaged-*"), 0);
+}
+
 /* The bytes of a file; of nothing beside it. */
 static void read_file(char bytes[1 << 16], size_t *size)
 {
@@ -400,6 +418,7 @@ int main(void)
         TEST(test_a_damaged_file_is_set_aside),
         TEST(test_a_damaged_header_is_still_ours),
         TEST(test_a_power_cut_on_the_way_from_the_log_costs_nothing),
+        TEST(test_a_power_cut_as_it_is_made_costs_nothing),
         TEST(test_another_programs_file_is_left_alone),
         TEST(test_another_programs_database_is_left_alone),
         TEST(test_a_newer_releases_file_is_left_alone),
