@@ -189,6 +189,75 @@ class Examples(flux.Test):
         late = self.client(centre)
         self.assertEqual(late.wait("bridge/info").json["site"], "demo")  # it is retained there
 
+    def test_fleet_rights(self):
+        """The rights by pattern in etc/fleet.md: all that a bridge needs, and none of others'."""
+        rights = re.search(r"```\n(pattern .*?)```", example("fleet.md"), re.S)[1]
+        names = ("demo", "other", "test")
+        users = os.path.join(self.directory, "users")
+        with open(users, "w", encoding="utf-8") as file:
+            file.writelines("%s:secret\n" % name for name in names)
+        subprocess.run(["mosquitto_passwd", "-U", users], check=True, capture_output=True)
+        rules = os.path.join(self.directory, "acl")
+        with open(rules, "w", encoding="utf-8") as file:
+            file.write(rights + "user test\ntopic readwrite #\n")
+        self.mosquitto = self.broker(
+            "allow_anonymous false\npassword_file %s\nacl_file %s\n%s"
+            % (users, rules, "user root\n" if os.getuid() == 0 else ""))
+        password = os.path.join(self.directory, "password")
+        with open(password, "w", encoding="utf-8") as file:
+            file.write("secret\n")
+        os.chmod(password, 0o600)
+        watch = self.user("test")
+        server = self.modbus({1: flux.battery_unit()})
+        bridge = self.bridge(flux.config(
+            self.mosquitto, [flux.battery(server)],
+            mqtt={"username": "demo", "password_file": password},
+            home_assistant={"enabled": True}))
+        for topic in ("bridge/status", "bridge/info", "Site-BESS-01/status", "Site-BESS-01/info",
+                      "Site-BESS-01/state"):
+            watch.wait("/flux/demo/" + topic)
+        watch.wait_text("/flux/demo/Site-BESS-01/status", "online")
+        watch.publish("/flux/demo/Site-BESS-01/set/target_power", {"id": "r", "value": 5.0})
+        watch.wait("/flux/demo/Site-BESS-01/result", lambda m: m.json["outcome"] == "confirmed")
+        flux.wait_on(watch.changed, lambda: len(self.documents(watch, 0)) == 2, None, "discovery")
+        since = watch.mark()
+        watch.publish("/homeassistant/status", "online")
+        flux.wait_on(watch.changed, lambda: self.documents(watch, since), None, "discovery again")
+        self.assertNotIn("refuses a topic", bridge.log())
+        # Another site's bridge, or whoever has its password.
+        rival = self.user("other", ("flux/demo/#",))
+        since = watch.mark()
+        rival.publish_all(["flux/demo/Site-BESS-01/set/target_power", "flux/demo/bridge/status",
+                           "flux/demo/Site-BESS-01/state", "flux/other/bridge/status"], "x")
+        watch.wait("/flux/other/bridge/status", since=since)
+        self.assertFalse([m for m in watch.messages[since:] if m.payload == b"x" and
+                          m.topic != "flux/other/bridge/status"])
+        self.assertEqual(rival.messages, [])
+
+    @staticmethod
+    def documents(watch, since):
+        return [m for m in watch.messages[since:]
+                if re.match("homeassistant/device/.*/config$", m.topic)]
+
+    def test_fleet_shared_subscriptions(self):
+        """Two historians divide the samples: each comes to one of them."""
+        mosquitto = self.broker()
+        pair = [self.client(mosquitto, subscribe=("/$share/historian/flux/+/+/state",))
+                for _ in range(2)]
+        whole = self.client(mosquitto, subscribe=("/flux/+/+/state",))
+        server = self.modbus({2: flux.meter_unit()})
+        self.bridge(flux.config(mosquitto, meters=[flux.meter(server)]))
+        last = whole.wait_count("Grid-Meter/state", 20)[-1].json["seq"]
+        for client in (whole, *pair):
+            flux.wait_on(client.changed, lambda c=client: c.on("Grid-Meter/state"), None, "a share")
+
+        def shares():
+            return [{m.json["seq"] for m in client.on("Grid-Meter/state")} for client in pair]
+
+        flux.wait_on(whole.changed, lambda: set(range(1, last)) <= set.union(*shares()), None,
+                     "all samples at one of the two")
+        self.assertEqual(set.intersection(*shares()), set())
+
     def test_large_site(self):
         with open(os.path.join(self.directory, "mqtt-password"), "w", encoding="utf-8") as file:
             file.write("secret\n")
