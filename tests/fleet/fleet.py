@@ -1,6 +1,7 @@
 """Many bridges at one broker that is restarted.
 
     tests/fleet/fleet.py BUILD_DIR [--sites N] [--spread SECONDS] [--down SECONDS] [--poll MS]
+                             [--bridge PROGRAM]
 
 Every site is a bridge process of its own with a battery and two meters, device Wills, and a
 spool in memory; the devices are tests/bench/fleet. Reads configuration by a template, as
@@ -8,10 +9,8 @@ etc/fleet.md has it. Prints how long it takes until 99 % of all sessions are the
 the most CONNECTs that came within a second, and whether every sample arrived: live or as
 backfill, each of every device, without a gap in its numbers. Exits 1 when one is missing.
 
-No part of ctest: its figures are for a machine that does nothing else. A site takes 1.6 MiB.
-Two cores, with the broker and this program on them, have carried 1000 sites (4000 sessions)
-polled every 10 s: after a broker was away for 10 s 99 % were back after 32 s and all after
-63 s with --spread 5, 572 CONNECTs within the worst second; after 55 s with --spread 60, 359.
+No part of ctest: its figures are for a machine that does nothing else; README.md has them. With
+--bridge the sites run the fluxbridge of an older release, for comparison.
 """
 
 import argparse
@@ -35,21 +34,7 @@ from paho.mqtt.packettypes import PacketTypes  # noqa: E402
 from paho.mqtt.properties import Properties  # noqa: E402
 
 import flux  # noqa: E402
-
-TEMPLATE = """
-site = "@site@";
-mqtt: { url = "mqtt://127.0.0.1:@broker@"; reconnect_spread = "@spread@"; };
-log: { level = "warning"; };
-devices: {
-  bess = ( { id = "b-@site@"; name = "Battery"; type = "powerpack"; poll = "@poll@";
-             modbus: { host = "127.0.0.1"; port = @port1@; address = 1; timeout = "5s"; }; } );
-  meters = ( { id = "m-@site@"; name = "Grid"; type = "powerpack"; poll = "@poll@";
-               modbus: { host = "127.0.0.1"; port = @port2@; address = 1; timeout = "5s"; }; },
-             { id = "n-@site@"; name = "PV"; type = "powerpack"; poll = "@poll@";
-               modbus: { host = "127.0.0.1"; port = @port3@; address = 1; timeout = "5s"; }; } );
-};
-"""
-PER_SITE = 4  # statuses, and sessions: the bridge's and its three devices'
+from sites import PER_SITE, Devices, Sites, rest  # noqa: E402
 
 
 class Watcher:
@@ -95,12 +80,9 @@ class Fleet:
     def __init__(self, options):
         self.options = options
         self.directory = tempfile.mkdtemp(prefix="fluxbridge-fleet-")
-        self.programs = []
-        self.devices = subprocess.Popen(
-            [os.path.join(options.build_dir, "tests", "bench", "fleet"),
-             str(3 * options.sites), "0"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        ports = re.findall(rb"\d+", self.devices.stdout.readline())
-        self.ports = [int(port) for port in ports]
+        self.devices = Devices(options.build_dir, options.sites)
+        bridge = options.bridge or os.path.join(options.build_dir, "fluxbridge")
+        self.sites = Sites(self.directory, bridge, plain=options.bridge is not None)
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.log = os.path.join(self.directory, "mosquitto.log")
@@ -135,21 +117,9 @@ class Fleet:
         self.broker.wait()
 
     def start_bridges(self):
-        with open(os.path.join(self.directory, "fleet.inc"), "w", encoding="utf-8") as file:
-            file.write(TEMPLATE)
-        errors = open(os.path.join(self.directory, "bridges.log"), "ab")
-        for i in range(self.options.sites):
-            path = os.path.join(self.directory, "site%d.cfg" % i)
-            values = {"site": "s%d" % i, "broker": self.port, "poll": "%dms" % self.options.poll,
-                      "spread": "%gs" % self.options.spread}
-            values.update(("port%d" % (k + 1), self.ports[3 * i + k]) for k in range(3))
-            with open(path, "w", encoding="utf-8") as file:
-                file.writelines('@let %s = "%s"\n' % value for value in values.items())
-                file.write('@include "fleet.inc"\n')
-            self.programs.append(subprocess.Popen(
-                [os.path.join(self.options.build_dir, "fluxbridge"), "run", "-c", path],
-                stderr=errors, stdin=subprocess.DEVNULL))
-        errors.close()
+        self.sites.start(self.devices, self.options.sites, lambda i: {
+            "broker": "127.0.0.1:%d" % self.port, "version": 5,
+            "poll": "%dms" % self.options.poll, "spread": "%gs" % self.options.spread})
 
     def sessions(self, start):
         """(second, client id) of all that connected, from that byte of the log on."""
@@ -168,22 +138,11 @@ class Fleet:
             rest(0.1)  # a file tells nobody
 
     def close(self):
-        for program in self.programs:
-            program.send_signal(signal.SIGTERM)
-        bad = sum(program.wait() != 0 for program in self.programs)
+        bad = self.sites.stop()
         self.stop_broker()
-        self.devices.kill()
-        self.devices.wait()
+        self.devices.close()
         shutil.rmtree(self.directory)
         return bad
-
-
-def memory_mib(pids):
-    total = 0
-    for pid in pids:
-        with open("/proc/%d/smaps_rollup" % pid, encoding="ascii") as file:
-            total += int(re.search(r"Pss:\s+(\d+)", file.read()).group(1))
-    return total / 1024
 
 
 def run(options):
@@ -196,7 +155,7 @@ def run(options):
         watcher.wait_online(all_of_them, 300)
         print("sites %d, statuses %d, online after %.1f s, %.1f MiB a site" % (
             options.sites, all_of_them, time.monotonic() - begun,
-            memory_mib(p.pid for p in fleet.programs) / options.sites))
+            fleet.sites.memory_mib() / options.sites))
         fleet.stop_broker()
         ended = time.monotonic()
         rest(options.down - (time.monotonic() - ended))
@@ -225,10 +184,6 @@ def run(options):
     return bad == 0
 
 
-def rest(seconds):
-    threading.Event().wait(max(0, seconds))
-
-
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("build_dir", type=os.path.abspath)
@@ -236,6 +191,7 @@ def main():
     parser.add_argument("--spread", type=float, default=5)
     parser.add_argument("--down", type=float, default=10)
     parser.add_argument("--poll", type=int, default=2000)
+    parser.add_argument("--bridge", type=os.path.abspath, help="of an older release")
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     options = parser.parse_args()
