@@ -480,6 +480,18 @@ class Chaos(flux.Test):
                 "threads": int(re.search(r"Threads:\s+(\d+)", status)[1]),
                 "kilobytes": int(re.search(r"VmRSS:\s+(\d+)", status)[1])}
 
+    def resources_after(self, before):
+        """Looked at with each message until what is on its way, a connection or a file, is over."""
+        def same():
+            after = self.resources()
+            return all(before[what] == after[what] for what in ("descriptors", "threads"))
+
+        try:
+            flux.wait_on(self.observer.changed, same, 60, "")
+        except flux.Timeout:
+            pass  # the last word is the check's
+        return self.resources()
+
     def left_on_disk(self):
         file = sqlite3.connect(os.path.join(self.disk.directory, "spool.db"))
         rows = file.execute("SELECT device, payload FROM sample").fetchall()
@@ -666,7 +678,7 @@ class Chaos(flux.Test):
         before = self.resources()
         self.storm()
         self.heal()
-        after = self.resources()
+        after = self.resources_after(before)
         self.flux.stop()
         self.check_log()
         self.collect()

@@ -99,7 +99,8 @@ class Tls(LinesTest):
     def read(self, server, modbus):
         path = os.path.join(self.directory, "read.cfg")
         with open(path, "w", encoding="utf-8") as file:
-            file.write(flux.config(self.broker(), bess=[flux.battery(server, modbus=modbus)]))
+            file.write(flux.config(self.broker(), bess=[
+                flux.battery(server, modbus={"timeout": "20s", **modbus})]))
         return self.run_tool("read", "-c", path, "Site-BESS-01", "soe")
 
     def test_another_device(self):

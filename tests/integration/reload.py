@@ -123,7 +123,8 @@ class Reload(flux.Test):
         self.mqtt.wait_text("Load/status", "online", since=self.since)
         self.assert_goes_on("Site-BESS-01", METER, "Load", "PV")
         self.assert_same_sessions("bridge", "Site-BESS-01", METER, "PV")
-        self.assertEqual(self.gateway.connections, connections)
+        # One that is asked at this very moment is hung up on.
+        self.assertLessEqual(self.gateway.connections, connections + 1)
 
     def test_a_lease_and_a_command_under_way(self):
         """The battery is not touched: what it holds it holds, and for as long."""
