@@ -23,6 +23,7 @@ import sparkplug_wire as wire
 NODE = "spBv1.0/flux/%s/demo"
 REBIRTH = wire.command({"name": "Node Control/Rebirth", "value": True})
 LOST_S = 2.0 + chaos.SCAN_S  # of a daemon that is killed: a mark each second, and its answer
+HURRIED_MS = 50  # between two scans: the registers change each 10 ms, and are read a little later
 
 
 class Scada(chaos.Observer):
@@ -147,8 +148,11 @@ class SparkplugChaos(flux.Test):
         for (device, _), rows in self.scada.picture.history.items():
             seen[device].update(ts for ts, _ in rows)
         for (device, run), samples in self.scada.samples.items():
-            found += [(device, run, ts) for ts in samples.values()
-                      if ts not in seen[device] and ts not in self.scada.bad
+            times = sorted(samples.values())
+            # A scan that was late and the one behind it may find the registers as they were.
+            hurried = {b for a, b in zip(times, times[1:]) if b - a < HURRIED_MS}
+            found += [(device, run, ts) for ts in times
+                      if ts not in seen[device] | hurried and ts not in self.scada.bad
                       and not self.is_excused(ts / 1000)]
         return found
 
