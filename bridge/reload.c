@@ -4,10 +4,12 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "bridge/base/clock.h"
 #include "bridge/base/log.h"
 #include "bridge/base/notify.h"
+#include "bridge/commands/audit_file.h"
 #include "bridge/site/change.h"
 
 /* For a thread to halt before anything has been changed. */
@@ -495,6 +497,23 @@ static void refuse(void *context, const char *sentence)
     log_warning("reload: %s", sentence);
 }
 
+/* A log that works is not left for one that cannot be written: setpoints would be refused. */
+static bool can_move_audit(const struct reload *reload)
+{
+    const char *path = reload->after->audit_path;
+    int file = -1;
+    if (strcmp(reload->parts->conf->audit_path, path) == 0)
+        return true;
+    const int error = audit_file_open(path, &file);
+    if (error == 0)
+        (void)close(file);
+    else
+        log_warning("the configuration is not taken over: audit.path cannot be written: %s: %s "
+                    "file=%s",
+                    strerror(error), audit_file_remedy(error), path);
+    return error == 0;
+}
+
 /* Whether it was found to be good; else why is logged. */
 static bool find_change(struct reload *reload)
 {
@@ -505,7 +524,7 @@ static bool find_change(struct reload *reload)
         return false;
     }
     if (!reload->change.restart)
-        return true;
+        return can_move_audit(reload);
     change_tell(before, reload->after, &reload->change, refuse, NULL);
     log_warning("the configuration is not taken over: it needs a restart");
     return false;

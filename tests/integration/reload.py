@@ -418,6 +418,10 @@ class Reload(flux.Test):
         """What follows is in the new file, and no id is forgotten: not even by the next run."""
         self.rig()
         self.assertEqual(self.mqtt.ask(20.0, "before")["outcome"], "confirmed")
+        flux.write_whole(os.path.join(self.directory, "theirs"), "mine")
+        self.groups["audit"] = {"path": os.path.join(self.directory, "theirs")}
+        self.reload(answer="the configuration is not taken over: audit.path cannot be written: ")
+        self.assertEqual(self.mqtt.ask(25.0, "still")["outcome"], "confirmed")
         other = os.path.join(self.directory, "other.jsonl")
         self.groups["audit"] = {"path": other}
         self.reload(answer="info: reload: audit is changed: what follows is written to the new file$")
@@ -428,8 +432,8 @@ class Reload(flux.Test):
             with open(path) as file:
                 return [json.loads(line)["id"] for line in file]
 
-        self.assertEqual((ids(self.audit), ids(other)), (["before"], ["after"]))
-        self.assert_answered_before("before", "after")
+        self.assertEqual((ids(self.audit), ids(other)), (["before", "still"], ["after"]))
+        self.assert_answered_before("before", "still", "after")
         self.assert_goes_on("Site-BESS-01", METER, "Load", "PV")
         self.assert_same_sessions("bridge", "Site-BESS-01", METER, "Load", "PV")
 
