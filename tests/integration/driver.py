@@ -1,6 +1,7 @@
 """A PowerPack's direct interface, written from what is known of it and not from the
 bridge's own simulator: the battery stops by itself when its heartbeat stays away."""
 
+import itertools
 import json
 import os
 import signal
@@ -140,8 +141,11 @@ class Driver(DirectTest):
         self.assertEqual(self.but_beats(since), [(POWER, [0, 12000])])
         self.wait_beats(4)
         # Every one is the complement of the one before: none is lost on the device.
-        beats = [values[0] for address, values in self.writes() if address == BEAT]
+        # One whose answer came too late is sent again as it was.
+        sent = [values[0] for address, values in self.writes() if address == BEAT]
+        beats = [word for word, _ in itertools.groupby(sent)]
         self.assertEqual(beats, [WORDS[i % 2] for i in range(len(beats))])
+        self.assertLess(len(sent), 2 * len(beats))
         self.assertEqual(self.but_beats(since), [(POWER, [0, 12000])])
         self.wait_control("held")
         self.assertEqual(self.unit.expired, 0)
