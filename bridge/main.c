@@ -107,8 +107,9 @@ static bool open_conf(const char *verb, const struct options *options, struct co
     return sim == NULL || simulated_take_over(verb, sim, &conf->devices);
 }
 
-/* Whoever is root for once should know whose files these are. */
-static void tell_root(const char *verb, const struct conf *conf)
+/* Whoever is root for once should know whose files these are. Of `run` it is not said: that
+ * would wait for their disk. */
+static void tell_root(const struct conf *conf)
 {
     const char *const paths[] = {conf->audit_path, conf->spool_path};
     char owner[OWNER_NAME_MAX + 1];
@@ -116,9 +117,9 @@ static void tell_root(const char *verb, const struct conf *conf)
         if (!owner_is_other(paths[i], owner))
             continue;
         fprintf(stderr,
-                "fluxbridge %s: this is root: what is new beside %s is given to %s, whose "
+                "fluxbridge write: this is root: what is new beside %s is given to %s, whose "
                 "directory it is; better run as that user\n",
-                verb, paths[i], owner);
+                paths[i], owner);
         return;
     }
 }
@@ -128,7 +129,6 @@ static int run_run(const struct options *options)
     struct conf conf;
     int code = EXIT_USAGE;
     if (open_conf("run", options, &conf)) {
-        tell_root("run", &conf);
         if (conf.mqtt.password_file[0] != '\0' || conf.mqtt.key_file[0] != '\0')
             guard_secrets();
         code = supervisor_run(&conf, options->values[OPTION_CONFIG]);
@@ -180,7 +180,7 @@ static int run_write(const struct options *options)
     char *const *arguments = options->arguments;
     int code = EXIT_USAGE;
     if (open_conf("write", options, &conf)) {
-        tell_root("write", &conf);
+        tell_root(&conf);
         log_set_level(LOG_LEVEL_WARNING); /* the outcome is printed */
         code = cli_write(&conf, arguments[0], arguments[1], arguments[2],
                          options->values[OPTION_DRY_RUN] != NULL);

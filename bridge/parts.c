@@ -165,7 +165,7 @@ static bool start_disks(struct parts *parts)
 {
     char path[CONF_PATH_MAX + 1];
     state_path(parts->conf, path);
-    if (!(parts->state = state_open(path))) {
+    if (!(parts->state = state_open(path, energy_inherit))) {
         log_error("cannot start the thread of the state file");
         return false;
     }

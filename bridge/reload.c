@@ -14,6 +14,8 @@
 
 /* For a thread to halt before anything has been changed. */
 #define PATIENCE_NS (30 * CLOCK_NS_PER_S)
+/* For one that may be at a disk that does not answer. */
+#define DISK_PATIENCE_NS (5 * CLOCK_NS_PER_S)
 /* Until the next word to systemd. */
 #define SLICE_NS      CLOCK_NS_PER_S
 #define FAREWELL_NS   (250 * CLOCK_NS_PER_MS)
@@ -92,6 +94,21 @@ static bool has_ending(const struct reload *reload, unsigned poller, bool comman
         has = has || (ends(reload, i) && list->devices[i].poller == poller &&
                       (!commanded || device_takes_commands(&list->devices[i])));
     return has;
+}
+
+/* While the others are halted nobody is to wait for a disk. False: nothing has been changed. */
+static bool disk_answers(const struct reload *reload)
+{
+    struct spooler *spooler = reload->parts->spooler;
+    if (spooler == NULL)
+        return true;
+    struct halt *halt = spooler_halt(spooler);
+    const bool there = wait_for(reload, halt, clock_mono_ns() + DISK_PATIENCE_NS);
+    halt_release(halt);
+    if (!there)
+        log_warning("the configuration is not taken over: the disk of the spool does not answer: "
+                    "reload again when it does");
+    return there;
 }
 
 /* No command is put into their mailboxes any more. False: nothing has been changed. */
@@ -197,13 +214,13 @@ static void end_edge(struct reload *reload)
 static void halt_all(struct reload *reload)
 {
     struct parts *parts = reload->parts;
+    if (parts->spooler != NULL) /* first: should it be at its disk, the others go on */
+        reload->spooler = halt_it(reload, spooler_halt(parts->spooler));
     if (parts->http != NULL)
         reload->http = halt_it(reload, http_halt(parts->http));
     if (!reload->change.groups[CONF_MQTT])
         reload->publisher = halt_it(reload, publisher_halt(parts->publisher));
     reload->subscriber = halt_it(reload, subscriber_halt(parts->subscriber));
-    if (parts->spooler != NULL)
-        reload->spooler = halt_it(reload, spooler_halt(parts->spooler));
 }
 
 /* A device that comes back in this run goes on counting. False when out of memory. */
@@ -530,6 +547,13 @@ static bool find_change(struct reload *reload)
     return false;
 }
 
+/* Whether there is anything to be taken over but the level of the log. */
+static bool is_wanted(struct reload *reload)
+{
+    reload->retells = strcmp(reload->parts->conf->sha256, reload->after->sha256) != 0;
+    return reload->retells || change_is_any(&reload->change);
+}
+
 static bool apply(struct parts *parts, struct conf *after, int64_t watchdog_ns)
 {
     struct reload reload = {.parts = parts, .after = after, .slice_ns = SLICE_NS};
@@ -542,7 +566,7 @@ static bool apply(struct parts *parts, struct conf *after, int64_t watchdog_ns)
         reload.slice_ns = watchdog_ns / 2;
     if (reload.anew == NULL || reload.others == NULL || reload.empty == NULL) {
         log_warning("the configuration is not taken over: out of memory");
-    } else if (find_change(&reload)) {
+    } else if (find_change(&reload) && (!is_wanted(&reload) || disk_answers(&reload))) {
         for (unsigned i = 0; i < n; i++) {
             const enum change_kind kind = reload.change.devices[i];
             reload.anew[i] = kind != CHANGE_NONE;
@@ -552,8 +576,7 @@ static bool apply(struct parts *parts, struct conf *after, int64_t watchdog_ns)
         change_tell(parts->conf, after, &reload.change, say, NULL);
         memcpy(parts->conf->hashes, after->hashes, sizeof(after->hashes));
         parts->conf->log_level = after->log_level;
-        reload.retells = strcmp(parts->conf->sha256, after->sha256) != 0;
-        good = !(reload.retells || change_is_any(&reload.change)) || take_over(&reload);
+        good = !is_wanted(&reload) || take_over(&reload);
         log_info("reloaded level=%s", log_level_words[parts->conf->log_level]);
     }
     change_free(&reload.change);

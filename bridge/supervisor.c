@@ -156,8 +156,8 @@ static bool is_stuck(const struct supervisor *supervisor)
 }
 
 /* What /healthz, bridge/health and systemd are told. Of a disk that does not answer systemd
- * gets the word, but is not kept from its watchdog: a start has to read that disk before
- * anything else, and until then nobody would stop the battery or end a lease. */
+ * gets the word, but is not kept from its watchdog: a new start would find the same disk, and
+ * what only this run knows of stops and leases would be gone. */
 static void note_stuck(struct supervisor *supervisor)
 {
     const bool silent = is_disk_silent(supervisor);

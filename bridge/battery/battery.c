@@ -137,31 +137,10 @@ static void guard(struct battery *battery, const struct link *link, const struct
     battery_remember(battery);
 }
 
-/* The file of earlier runs may come late. A stop of this run ends a schedule of theirs, and
- * it and a setpoint are newer than whatever else they left. */
-static void recall_late(struct battery *battery)
-{
-    struct scheduled *scheduled = &battery->scheduled;
-    if (battery->recalled || !state_is_loaded(battery->setup.state))
-        return;
-    battery->recalled = true;
-    if (scheduled->schedule.table == NULL && !scheduled_is_pending(scheduled)) {
-        battery_begin_schedule(battery);
-        if (battery->stopped)
-            battery_end_schedule(battery);
-        else if (battery->written)
-            scheduled_give_way(scheduled, battery_lease_end_ns(battery, clock_mono_ns()));
-    }
-    if (battery->stopped || battery->written)
-        battery_remember(battery);
-    else
-        battery_recall(battery);
-}
-
 void battery_see(struct battery *battery, const struct link *link, const struct value *values,
                  int64_t taken_ns)
 {
-    recall_late(battery);
+    battery_recall_late(battery);
     /* A scan that a command came between may have read what was there before. */
     if (taken_ns < battery->ended_ns || sequence_state(battery->sequence) != SEQUENCE_IDLE)
         return;

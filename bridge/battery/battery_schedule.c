@@ -23,6 +23,25 @@ void battery_end_schedule(struct battery *battery)
     battery_tell(battery, &outcome);
 }
 
+void battery_recall_late(struct battery *battery)
+{
+    struct scheduled *scheduled = &battery->scheduled;
+    if (battery->recalled || !state_is_loaded(battery->setup.state))
+        return;
+    battery->recalled = true;
+    if (scheduled->schedule.table == NULL && !scheduled_is_pending(scheduled)) {
+        battery_begin_schedule(battery);
+        if (battery->stopped)
+            battery_end_schedule(battery);
+        else if (battery->written)
+            scheduled_give_way(scheduled, battery_lease_end_ns(battery, clock_mono_ns()));
+    }
+    if (battery->stopped || battery->written)
+        battery_remember(battery);
+    else
+        battery_recall(battery);
+}
+
 /* A newer schedule goes before one that waits for the disk; it is judged with that as
  * the last, so that of two the higher revision stays. */
 void battery_put_schedule(struct battery *battery, const struct command *command)
@@ -30,6 +49,7 @@ void battery_put_schedule(struct battery *battery, const struct command *command
     struct scheduled *scheduled = &battery->scheduled;
     struct outcome outcome;
     const bool leaves = battery->fallback.state != FALLBACK_STAYS;
+    battery_recall_late(battery);
     if (!leaves && scheduled_is_pending(scheduled) &&
         command->revision > scheduled->offer.revision) {
         scheduled_end_pending(scheduled, OUTCOME_SUPERSEDED, REASON_NONE,
@@ -38,6 +58,9 @@ void battery_put_schedule(struct battery *battery, const struct command *command
     }
     if (leaves || scheduled_is_pending(scheduled)) {
         scheduled_refuse(command, leaves ? REASON_SHUTTING_DOWN : REASON_STALE_REVISION, &outcome);
+        battery_tell(battery, &outcome);
+    } else if (!battery->recalled) { /* that one's revision may be higher */
+        scheduled_refuse(command, REASON_NOT_STORED, &outcome);
         battery_tell(battery, &outcome);
     } else if (scheduled_offer(scheduled, command, &outcome)) {
         battery_tell(battery, &outcome);

@@ -12,6 +12,10 @@
 /* Goes on with what an earlier run has kept of it. */
 void battery_begin_schedule(struct battery *battery);
 
+/* The file of earlier runs may come late. A stop of this run ends a schedule of theirs, and
+ * it and a setpoint are newer than whatever else they left. */
+void battery_recall_late(struct battery *battery);
+
 /* A live stop ends the schedule, and what has not become one yet. */
 void battery_end_schedule(struct battery *battery);
 

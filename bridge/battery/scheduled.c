@@ -158,7 +158,10 @@ void scheduled_refuse(const struct command *command, enum reason reason, struct 
 {
     schedule_json_free(command->timetable);
     answer(command, OUTCOME_REFUSED, reason,
-           reason == REASON_STALE_REVISION ? "one that came before is being accepted" : "",
+           reason == REASON_STALE_REVISION ? "one that came before is being accepted"
+           : reason == REASON_NOT_STORED
+               ? "what an earlier run has kept cannot be read yet: see the bridge's log"
+               : "",
            outcome);
 }
 

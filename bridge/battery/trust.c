@@ -36,11 +36,18 @@ void trust_look(struct trust *trust, struct health *health, struct state *state,
                 int64_t now_ns)
 {
     int64_t since_ns = atomic_load(&health->unsynchronised_ns);
-    if (synchronised != (since_ns == 0) || (synchronised && trust->is_distrusted)) {
+    const bool recalls = !trust->is_recalled && (state == NULL || state_is_loaded(state));
+    trust->is_recalled = trust->is_recalled || recalls;
+    if (recalls || synchronised != (since_ns == 0) || (synchronised && trust->is_distrusted)) {
         char boot[REMEMBERED_BOOT_MAX + 1];
         remembered_boot(boot);
-        since_ns = synchronised ? 0 : since(state, boot, now_ns);
-        keep(state, boot, since_ns);
+        const int64_t kept_ns = since(state, boot, now_ns);
+        if (synchronised)
+            since_ns = 0;
+        else if (since_ns == 0 || kept_ns < since_ns)
+            since_ns = kept_ns;
+        if (trust->is_recalled)
+            keep(state, boot, since_ns);
         atomic_store(&health->unsynchronised_ns, since_ns);
     }
     const bool distrusts = since_ns != 0 && now_ns - since_ns >= SCHEDULE_TRUST_NS;

@@ -12,10 +12,12 @@
 
 struct trust {
     bool is_distrusted; /* as last said in the log */
+    bool is_recalled;   /* what a run before has known */
 };
 
 /* Looks at the clock: `synchronised` as the kernel says. To be called each few seconds,
- * and once before any battery begins; `state` NULL = nothing survives a restart. */
+ * and once before any battery begins. What the state knows counts from when that is
+ * loaded; `state` NULL = nothing survives a restart. */
 void trust_look(struct trust *trust, struct health *health, struct state *state, bool synchronised,
                 int64_t now_ns);
 

@@ -6,14 +6,13 @@
 #include "bridge/base/clock.h"
 #include "bridge/base/log.h"
 #include "bridge/commands/answered.h"
-#include "bridge/commands/audit_file.h"
 
 struct answers {
     const struct conf *conf;
-    const bool *fresh; /* only these places are read; NULL: all */
     struct audit *audit;
     struct health *health;
     bool caught_up;              /* with the audit log of earlier runs */
+    bool *fresh;                 /* by device; those that it is read for */
     struct answered *answered[]; /* per device; NULL for those that take no commands */
 };
 
@@ -29,8 +28,8 @@ static void add(struct answers *answers, const char *device, const char *id, con
                 int64_t age_ms)
 {
     int index = answers_find_device(answers, device);
-    if (index >= 0 && answers->answered[index] != NULL &&
-        (answers->fresh == NULL || answers->fresh[index]) && age_ms < INT64_MAX / CLOCK_NS_PER_MS)
+    if (index >= 0 && answers->answered[index] != NULL && answers->fresh[index] &&
+        age_ms < INT64_MAX / CLOCK_NS_PER_MS)
         (void)answered_add(answers->answered[index], id, payload,
                            clock_mono_ns() - age_ms * CLOCK_NS_PER_MS);
 }
@@ -71,9 +70,8 @@ static bool keep_for_later(struct replay *replay, const char *line)
 
 /* A line of a time that is still to come was written before the clock was set back:
  * how old it is, the next line that has been tells, or else nobody. */
-static void take_line(void *context, const char *line)
+static void take_line(struct replay *replay, const char *line)
 {
-    struct replay *replay = context;
     char device[COMMAND_NAME_MAX + 1];
     char id[COMMAND_ID_MAX + 1];
     int64_t ts_ms;
@@ -89,12 +87,18 @@ static void take_line(void *context, const char *line)
     free(payload);
 }
 
-static void read_earlier_runs(struct answers *answers)
+void answers_catch_up(struct answers *answers)
 {
     struct replay replay = {.answers = answers};
-    audit_replay(answers->audit, take_line, &replay);
+    char *lines, *rest;
+    const bool all = audit_take_earlier(answers->audit, &lines);
+    rest = lines;
+    for (const char *line; (line = strsep(&rest, "\n")) != NULL;)
+        take_line(&replay, line);
     add_later(&replay, 0);
     free(replay.later);
+    free(lines);
+    answers->caught_up = all;
 }
 
 struct answers *answers_new(const struct conf *conf, struct audit *audit, struct health *health)
@@ -107,25 +111,19 @@ struct answers *answers_new(const struct conf *conf, struct audit *audit, struct
     answers->conf = conf;
     answers->audit = audit;
     answers->health = health;
-    for (unsigned i = 0; i < list->n_devices; i++) {
-        if (!device_takes_commands(&list->devices[i]))
-            continue;
-        answers->answered[i] = answered_new();
-        if (answers->answered[i] == NULL) {
-            answers_free(answers);
-            return NULL;
-        }
+    answers->fresh = calloc(list->n_devices, sizeof(*answers->fresh));
+    bool good = answers->fresh != NULL;
+    for (unsigned i = 0; good && i < list->n_devices; i++) {
+        answers->fresh[i] = device_takes_commands(&list->devices[i]);
+        if (answers->fresh[i])
+            good = (answers->answered[i] = answered_new()) != NULL;
     }
-    read_earlier_runs(answers);
-    answers->caught_up = audit_was_available(audit);
+    if (!good) {
+        answers_free(answers);
+        return NULL;
+    }
+    answers_catch_up(answers);
     return answers;
-}
-
-void answers_catch_up(struct answers *answers)
-{
-    if (!answers->caught_up)
-        read_earlier_runs(answers);
-    answers->caught_up = true;
 }
 
 void answers_free(struct answers *answers)
@@ -134,29 +132,30 @@ void answers_free(struct answers *answers)
         return;
     for (unsigned i = 0; i < answers->conf->devices.n_devices; i++)
         answered_free(answers->answered[i]);
+    free(answers->fresh);
     free(answers);
 }
 
 bool answers_renew(struct answers *answers, const bool *others)
 {
     const struct device_list *list = &answers->conf->devices;
-    bool *fresh = calloc(list->n_devices, sizeof(*fresh));
-    bool good = fresh != NULL;
+    bool good = true, any = false;
+    answers_catch_up(answers);
     for (unsigned i = 0; good && i < list->n_devices; i++) {
         struct answered **answered = &answers->answered[i];
         if (others[i]) {
             answered_free(*answered);
             *answered = NULL;
         }
-        fresh[i] = *answered == NULL && device_takes_commands(&list->devices[i]);
-        if (fresh[i])
+        const bool begins = *answered == NULL && device_takes_commands(&list->devices[i]);
+        answers->fresh[i] = begins || (answers->fresh[i] && !answers->caught_up);
+        any = any || begins;
+        if (begins)
             good = (*answered = answered_new()) != NULL;
     }
-    answers->fresh = fresh;
-    if (good)
-        read_earlier_runs(answers);
-    answers->fresh = NULL;
-    free(fresh);
+    if (any)
+        audit_read_earlier(answers->audit);
+    answers_catch_up(answers);
     return good;
 }
 

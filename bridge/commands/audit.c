@@ -23,6 +23,9 @@ enum {
     AT_ONCE = 256       /* lines in one write */
 };
 
+/* No errno: the file was not opened yet. */
+enum { NOT_YET = -1 };
+
 /* What is known of the file is good for so long; and so long is waited to know it. */
 #define FRESH_NS  (100 * CLOCK_NS_PER_MS)
 #define ANSWER_NS (20 * CLOCK_NS_PER_MS)
@@ -49,7 +52,7 @@ struct audit {
     bool has_teller;
     pthread_t writer, teller;
     atomic_bool outbox_full; /* as last told */
-    atomic_int status;       /* errno of the last attempt, or ENOSPC for little room; 0 = good */
+    atomic_int status; /* errno of the last attempt, ENOSPC for little room, NOT_YET; 0 = good */
     _Atomic int64_t busy_ns; /* since when the writer has been at the disk; 0 = it is not */
     int file;                /* -1 = not open; the writer's own */
 
@@ -64,6 +67,9 @@ struct audit {
     char *next;        /* the path that the writer is to take over; NULL = none */
     int64_t looked_ns; /* when the writer last was at the file */
     bool wanted;       /* somebody asks how the file is */
+    bool reads;        /* earlier runs' lines, until they are read from a file that is good */
+    bool knew;         /* where they were, when they were read */
+    char *earlier;     /* these; NULL = none to be taken */
     bool reopen, stopping, ended;
     bool closing;   /* the teller ends */
     bool abandoned; /* audit_stop() waits for the writer no longer: it is the last one here */
@@ -109,12 +115,12 @@ static void publish(struct audit *audit, const struct audit_entry *entry, bool a
 /* Says what has changed since `before`. */
 static void tell(const struct audit *audit, int before, int now, uint64_t lost)
 {
-    if (now != 0 && now != before) {
+    if (now > 0 && now != before) {
         errno = now;
         log_error("the audit log cannot be written: %m: %s; setpoints other than zero are "
                   "refused until then file=%s",
                   audit_file_remedy(now), audit->path);
-    } else if (now == 0 && (before != 0 || lost > 0)) {
+    } else if (now == 0 && (before > 0 || lost > 0)) {
         log_info("the audit log is written again file=%s lost=%" PRIu64, audit->path, lost);
     }
 }
@@ -219,9 +225,52 @@ static void audit_free(struct audit *audit)
     pthread_cond_destroy(&audit->looked);
     pthread_cond_destroy(&audit->waits);
     pthread_mutex_destroy(&audit->mutex);
+    free(audit->earlier);
     free(audit->path);
     free(audit->next);
     free(audit);
+}
+
+/* ---- where it was ---- */
+
+/* Locked. */
+static const char *path_of(const struct audit *audit)
+{
+    return audit->next != NULL ? audit->next : audit->path;
+}
+
+/* The paths that it had before, oldest first, a line each; or none. */
+static void get_formers(struct audit *audit, char formers[FORMERS_SIZE])
+{
+    formers[0] = '\0';
+    if (audit->state != NULL)
+        (void)state_get(audit->state, FORMERS_KEY, formers, FORMERS_SIZE);
+}
+
+/* One more is the last of them, also where it already was; too many, and the oldest gives
+ * way. */
+static void add_former(char formers[FORMERS_SIZE], const char *path)
+{
+    const char *lines[FORMERS_MAX];
+    char old[FORMERS_SIZE], *rest = NULL, *end = formers;
+    unsigned n = 0;
+    strcpy(old, formers);
+    for (char *line = strtok_r(old, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+        if (strcmp(line, path) == 0)
+            continue;
+        if (n == FORMERS_MAX - 1)
+            memmove(lines, lines + 1, --n * sizeof *lines);
+        lines[n++] = line;
+    }
+    for (unsigned i = 0; i < n; i++)
+        end = stpcpy(stpcpy(end, lines[i]), "\n");
+    strcpy(end, path);
+}
+
+/* Locked. Whether where earlier runs' lines may be is known by now, and was not. */
+static bool knows_more(const struct audit *audit)
+{
+    return !audit->knew && audit->state != NULL && state_is_loaded(audit->state);
 }
 
 /* ---- the writer ---- */
@@ -253,29 +302,52 @@ static int write_lines(struct audit *audit, bool anew, const struct iovec *lines
     return error != 0 || n == 0 ? error : audit_file_write(audit->file, lines, n);
 }
 
+/* At the disk. What it was before comes first. */
+static int read_earlier(const char *path, char *formers, char **earlier)
+{
+    char *rest = NULL;
+    size_t size = 0;
+    int error = 0;
+    for (char *former = strtok_r(formers, "\n", &rest); former && error == 0;
+         former = strtok_r(NULL, "\n", &rest))
+        if (strcmp(former, path) != 0)
+            error = audit_file_read(former, earlier, &size);
+    return error != 0 ? error : audit_file_read(path, earlier, &size);
+}
+
 /* Locked, but for while it is at the disk. False when nobody waits for it any more. */
 static bool visit(struct audit *audit)
 {
     struct iovec lines[AT_ONCE];
     struct audit_record *records[AT_ONCE];
     const int n = gather(audit, records, lines), before = audit->status;
-    const bool anew = audit->reopen || before != 0;
+    const bool anew = audit->reopen || before != 0, reads = audit->reads || knows_more(audit);
+    char formers[FORMERS_SIZE] = "", *earlier = NULL;
     audit->reopen = audit->wanted = false;
     if (audit->next != NULL) {
         free(audit->path);
         audit->path = audit->next;
         audit->next = NULL;
     }
+    if (reads) {
+        audit->knew = audit->state == NULL || state_is_loaded(audit->state);
+        get_formers(audit, formers);
+    }
     audit->busy_ns = clock_mono_ns();
     pthread_mutex_unlock(&audit->mutex);
-    const int error = write_lines(audit, anew, lines, n);
+    int error = reads ? read_earlier(audit->path, formers, &earlier) : 0;
+    if (error == 0)
+        error = write_lines(audit, anew, lines, n);
     const int status = error != 0 ? error : audit_file_has_room(audit->file) ? 0 : ENOSPC;
     pthread_mutex_lock(&audit->mutex);
+    if (earlier != NULL) {
+        free(audit->earlier);
+        audit->earlier = earlier;
+    }
     if (audit->abandoned)
         return false;
+    audit->reads = audit->reads && error != 0;
     const uint64_t lost = audit->lost;
-    audit->busy_ns = 0;
-    audit->looked_ns = clock_mono_ns();
     audit->status = status;
     if (status == 0)
         audit->lost = 0;
@@ -291,7 +363,10 @@ static bool visit(struct audit *audit)
         tell(audit, before, status, lost);
         pthread_mutex_lock(&audit->mutex);
     }
-    return true;
+    audit->busy_ns = 0;
+    audit->looked_ns = clock_mono_ns();
+    pthread_cond_broadcast(&audit->looked);
+    return !audit->abandoned;
 }
 
 static void *audit_run(void *argument)
@@ -357,40 +432,6 @@ static void *teller_run(void *argument)
 
 /* ---- where it is, and where it was ---- */
 
-/* Locked. */
-static const char *path_of(const struct audit *audit)
-{
-    return audit->next != NULL ? audit->next : audit->path;
-}
-
-/* The paths that it had before, oldest first, a line each; or none. */
-static void get_formers(struct audit *audit, char formers[FORMERS_SIZE])
-{
-    formers[0] = '\0';
-    if (audit->state != NULL)
-        (void)state_get(audit->state, FORMERS_KEY, formers, FORMERS_SIZE);
-}
-
-/* One more is the last of them, also where it already was; too many, and the oldest gives
- * way. */
-static void add_former(char formers[FORMERS_SIZE], const char *path)
-{
-    const char *lines[FORMERS_MAX];
-    char old[FORMERS_SIZE], *rest = NULL, *end = formers;
-    unsigned n = 0;
-    strcpy(old, formers);
-    for (char *line = strtok_r(old, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
-        if (strcmp(line, path) == 0)
-            continue;
-        if (n == FORMERS_MAX - 1)
-            memmove(lines, lines + 1, --n * sizeof *lines);
-        lines[n++] = line;
-    }
-    for (unsigned i = 0; i < n; i++)
-        end = stpcpy(stpcpy(end, lines[i]), "\n");
-    strcpy(end, path);
-}
-
 bool audit_move(struct audit *audit, const char *path)
 {
     char formers[FORMERS_SIZE];
@@ -409,20 +450,6 @@ bool audit_move(struct audit *audit, const char *path)
     pthread_cond_signal(&audit->called);
     pthread_mutex_unlock(&audit->mutex);
     return true;
-}
-
-void audit_replay(struct audit *audit, void (*line)(void *context, const char *text), void *context)
-{
-    char formers[FORMERS_SIZE], path[CONF_PATH_MAX + 1], *rest = NULL;
-    pthread_mutex_lock(&audit->mutex);
-    get_formers(audit, formers);
-    (void)snprintf(path, sizeof path, "%s", path_of(audit));
-    pthread_mutex_unlock(&audit->mutex);
-    for (char *former = strtok_r(formers, "\n", &rest); former;
-         former = strtok_r(NULL, "\n", &rest))
-        if (strcmp(former, path) != 0)
-            audit_file_replay(former, line, context);
-    audit_file_replay(path, line, context);
 }
 
 /* ---- everybody's side ---- */
@@ -452,6 +479,23 @@ static bool start_threads(struct audit *audit)
     return audit->has_teller;
 }
 
+static bool is_silent(const struct audit *audit)
+{
+    const int64_t busy_ns = audit->busy_ns;
+    return busy_ns != 0 && clock_mono_ns() - busy_ns >= AUDIT_SILENCE_NS;
+}
+
+/* For the writer's next visit, while its disk answers. */
+static void wait_read(struct audit *audit)
+{
+    pthread_mutex_lock(&audit->mutex);
+    const int64_t until_ns = clock_mono_ns() + AUDIT_SILENCE_NS;
+    while ((audit->wanted || audit->busy_ns != 0) && !is_silent(audit) &&
+           clock_mono_ns() < until_ns)
+        clock_cond_wait(&audit->looked, &audit->mutex, until_ns);
+    pthread_mutex_unlock(&audit->mutex);
+}
+
 struct audit *audit_start(const char *path, struct outbox *outbox, struct state *state)
 {
     struct audit *audit = calloc(1, sizeof *audit);
@@ -461,19 +505,19 @@ struct audit *audit_start(const char *path, struct outbox *outbox, struct state 
     audit->state = state;
     audit->path = strdup(path);
     audit->has_file = *path != '\0';
+    audit->reads = audit->wanted = audit->has_file;
+    audit->status = audit->has_file ? NOT_YET : 0;
+    audit->busy_ns = audit->has_file ? clock_mono_ns() : 0;
     audit->end = &audit->first;
     audit->file = -1;
     pthread_mutex_init(&audit->mutex, NULL);
     clock_cond_init(&audit->called);
     clock_cond_init(&audit->looked);
     clock_cond_init(&audit->waits);
-    if (audit->path && audit->has_file) {
-        /* Here and not in the thread, so that the first command finds the truth. */
-        audit->status = audit_file_open(path, &audit->file);
-        tell(audit, 0, audit->status, 0);
-    }
-    if (audit->path && start_threads(audit))
+    if (audit->path && start_threads(audit)) {
+        wait_read(audit); /* so that the first command finds the truth */
         return audit;
+    }
     audit_free(audit);
     return NULL;
 }
@@ -532,12 +576,6 @@ void audit_stop(struct audit *audit)
     audit_free(audit);
 }
 
-static bool is_silent(const struct audit *audit)
-{
-    const int64_t busy_ns = audit->busy_ns;
-    return busy_ns != 0 && clock_mono_ns() - busy_ns > AUDIT_SILENCE_NS;
-}
-
 /* Locked. Lets the writer have a look, unless it is at the disk. */
 static void ask(struct audit *audit)
 {
@@ -552,18 +590,42 @@ static void ask(struct audit *audit)
 
 bool audit_available(struct audit *audit)
 {
+    const bool answers = audit->state == NULL || !state_is_silent(audit->state);
     if (!audit->has_file)
-        return true;
+        return answers;
     pthread_mutex_lock(&audit->mutex);
     ask(audit);
-    bool good = audit->status == 0 && !is_silent(audit) && audit->held < HELD_MAX / 2;
+    bool good =
+        audit->status == 0 && !is_silent(audit) && audit->held < HELD_MAX / 2 && !knows_more(audit);
     pthread_mutex_unlock(&audit->mutex);
-    return good;
+    return good && answers;
+}
+
+bool audit_take_earlier(struct audit *audit, char **lines)
+{
+    pthread_mutex_lock(&audit->mutex);
+    *lines = audit->earlier;
+    audit->earlier = NULL;
+    const bool all = !audit->reads;
+    pthread_mutex_unlock(&audit->mutex);
+    return all;
+}
+
+void audit_read_earlier(struct audit *audit)
+{
+    if (!audit->has_file)
+        return;
+    pthread_mutex_lock(&audit->mutex);
+    audit->reads = audit->wanted = true;
+    pthread_cond_signal(&audit->called);
+    pthread_mutex_unlock(&audit->mutex);
+    wait_read(audit);
 }
 
 bool audit_was_available(const struct audit *audit)
 {
-    return audit->status == 0 && !is_silent(audit);
+    return audit->status == 0 && !is_silent(audit) &&
+           (audit->state == NULL || !state_is_silent(audit->state));
 }
 
 /* Locked. Takes the record over. */

@@ -28,9 +28,10 @@
 
 struct audit;
 
-/* `path` "" = no file: outcomes wait for the state only, and it is always available.
+/* `path` "" = no file: outcomes wait for the state only, and it is available while that answers.
  * `state` NULL: outcomes do not wait for it. A path that cannot be opened is no error here: it is
- * logged, tried again, and audit_available() tells. NULL when out of memory or threads. */
+ * logged, tried again, and audit_available() tells; a disk that answers is waited for. NULL when
+ * out of memory or threads. */
 struct audit *audit_start(const char *path, struct outbox *outbox, struct state *state);
 
 /* Before the first outcome: what is published is put there as well. */
@@ -40,9 +41,18 @@ void audit_show(struct audit *audit, struct recent *recent, struct last_outcomes
 void audit_stop(struct audit *audit);
 
 /* Subscriber. Whether a new line is sure to find room: the last write
- * succeeded, the disk answers, and the file system has space. Asks the thread,
+ * succeeded, the disk answers, the state's too, and the file system has space. Asks the thread,
  * and takes what was last known when that is at the disk. */
 bool audit_available(struct audit *audit);
+
+/* Subscriber. The lines of earlier runs, as audit_file_read() gives them, first those of the
+ * files that it was before; which are there before audit_available() is true; the caller's to free.
+ * NULL: not yet, there are none, or they were taken already. False: they are still to be read, or
+ * once more. */
+bool audit_take_earlier(struct audit *audit, char **lines);
+
+/* Has them read again, and waits for that as long as the disk answers. */
+void audit_read_earlier(struct audit *audit);
 
 /* Any thread. The same as it was last known: asks neither lock nor disk. */
 bool audit_was_available(const struct audit *audit);
@@ -71,13 +81,8 @@ void audit_reopen(struct audit *audit);
 
 /* Lines that are not yet written, and all that follow, go into this file instead, which
  * is judged as at the start; neither path is "". What it was before is noted in the state,
- * for audit_replay(). Any thread. False when out of memory: nothing has changed. */
+ * and read at a start. Any thread. False when out of memory: nothing has changed. */
 bool audit_move(struct audit *audit, const char *path);
-
-/* Calls `line` for every line of the log as audit_file_replay() does, first for those of
- * the files that it was before. Waits for the disk. Any thread. */
-void audit_replay(struct audit *audit, void (*line)(void *context, const char *text),
-                  void *context);
 
 /* By when the thread promised to be back (monotonic); for the supervisor. */
 int64_t audit_promise_ns(const struct audit *audit);

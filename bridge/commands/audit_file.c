@@ -160,38 +160,60 @@ const char *audit_file_remedy(int error)
 
 /* ---- the file of an earlier run ---- */
 
-static void replay_file(const char *path, void (*line)(void *context, const char *text),
-                        void *context)
+/* Of a file's lines that are read so far. */
+struct earlier {
+    char *bytes;
+    size_t size;
+};
+
+static int add(struct earlier *text, int file, size_t most)
 {
-    char *text = NULL;
-    size_t size = 0;
-    struct stat status;
-    int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    if (descriptor < 0)
-        return;
-    /* A device or a pipe holds nothing of an earlier run, and may have no end. */
-    bool regular = fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode);
-    FILE *file = regular ? fdopen(descriptor, "r") : NULL;
-    if (file == NULL) {
-        close(descriptor);
-        return;
+    char *grown = realloc(text->bytes, text->size + most + 2);
+    ssize_t got = 1;
+    if (grown == NULL)
+        return ENOMEM;
+    text->bytes = grown;
+    const size_t end = text->size + most;
+    while (text->size < end && got > 0) {
+        got = read(file, text->bytes + text->size, end - text->size);
+        text->size += got > 0 ? (size_t)got : 0;
     }
-    /* A line cut in two by the seek is no JSON and goes unheeded. */
-    if (fseek(file, -REPLAY_MAX, SEEK_END) != 0)
-        rewind(file);
-    while (getline(&text, &size, file) > 0)
-        line(context, text);
-    free(text);
-    (void)fclose(file);
+    if (text->size > 0 && text->bytes[text->size - 1] != '\n')
+        text->bytes[text->size++] = '\n'; /* the last one may be cut off */
+    text->bytes[text->size] = '\0';
+    return 0;
 }
 
-void audit_file_replay(const char *path, void (*line)(void *context, const char *text),
-                       void *context)
+/* A line cut in two by the seek is no JSON and goes unheeded. */
+static int read_file(struct earlier *text, const char *path)
+{
+    struct stat status;
+    int error = 0;
+    int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (file < 0)
+        return 0;
+    /* A device or a pipe holds nothing of an earlier run, and may have no end. */
+    if (fstat(file, &status) == 0 && S_ISREG(status.st_mode) && status.st_size > 0) {
+        const off_t most = status.st_size < REPLAY_MAX ? status.st_size : REPLAY_MAX;
+        error = lseek(file, -most, SEEK_END) >= 0 ? add(text, file, (size_t)most) : errno;
+    }
+    close(file);
+    return error;
+}
+
+int audit_file_read(const char *path, char **lines, size_t *size)
 {
     char rotated[PATH_MAX];
-    if (path[0] == '\0')
-        return;
+    struct earlier text = {.bytes = *lines, .size = *size};
+    int error = 0;
     if (snprintf(rotated, sizeof(rotated), "%s.1", path) < (int)sizeof(rotated))
-        replay_file(rotated, line, context);
-    replay_file(path, line, context);
+        error = read_file(&text, rotated);
+    if (error == 0)
+        error = read_file(&text, path);
+    /* What a power cut has left unwritten. */
+    for (size_t i = 0; i < text.size; i++)
+        text.bytes[i] = text.bytes[i] != '\0' ? text.bytes[i] : '\n';
+    *lines = text.bytes;
+    *size = text.size;
+    return error;
 }

@@ -28,9 +28,9 @@ int audit_file_write(int file, const struct iovec *lines, int n);
 /* What to do about an errno. */
 const char *audit_file_remedy(int error);
 
-/* Calls `line` for every line of `path`.1 and `path`, oldest first, the last
- * 16 MiB of each; a file that is not there has none. */
-void audit_file_replay(const char *path, void (*line)(void *context, const char *text),
-                       void *context);
+/* The lines of `path`.1 and `path`, oldest first, the last 16 MiB of each, are put behind `*size`
+ * bytes of `*lines`, which is malloc'ed and may be NULL. A file that is not there, is no file or
+ * cannot be read has none. */
+int audit_file_read(const char *path, char **lines, size_t *size);
 
 #endif

@@ -12,6 +12,8 @@ static const char taken_mark[] = "taken-over ", free_mark[] = "commanded ";
 struct last_outcome {
     char key[KEY_MAX];               /* in the state */
     char mark[DEVICE_NAME_MAX + 16]; /* what its payloads have in them; "" = not looked for */
+    bool is_recalled;                /* what the state has of it */
+    bool is_decided;                 /* taken_over is of this run */
     bool taken_over;
     char *payload; /* NULL = none yet */
 };
@@ -40,26 +42,48 @@ enum takeover takeover_by(const struct device *device, const struct outcome *out
                                                                               : TAKEOVER_STAYS;
 }
 
-static void recall(struct last_outcome *outcome, const char *text)
+static void keep(struct last_outcomes *last, const struct last_outcome *outcome)
+{
+    char *text = NULL;
+    if (last->state == NULL || outcome->payload == NULL ||
+        asprintf(&text, "%s%s", outcome->taken_over ? taken_mark : free_mark, outcome->payload) < 0)
+        return;
+    (void)state_put(last->state, outcome->key, text);
+    free(text);
+}
+
+/* What was put in this run is newer. */
+static void take(struct last_outcome *outcome, const char *text)
 {
     const bool taken_over = strncmp(text, taken_mark, strlen(taken_mark)) == 0;
     const char *mark = taken_over ? taken_mark : free_mark;
     if (strncmp(text, mark, strlen(mark)) != 0)
         return;
-    outcome->taken_over = taken_over;
-    outcome->payload = strdup(text + strlen(mark));
+    if (!outcome->is_decided)
+        outcome->taken_over = taken_over;
+    if (outcome->payload == NULL)
+        outcome->payload = strdup(text + strlen(mark));
 }
 
-/* With what the state has of it. */
+/* Locked. With what the state has of it, as soon as that is known; whether it is. */
+static bool recall(struct last_outcomes *last, struct last_outcome *outcome)
+{
+    if (outcome->is_recalled || last->state == NULL || !state_is_loaded(last->state))
+        return outcome->is_recalled;
+    outcome->is_recalled = true;
+    char *text = malloc(OUTBOX_PAYLOAD_MAX);
+    if (text != NULL && state_get(last->state, outcome->key, text, OUTBOX_PAYLOAD_MAX))
+        take(outcome, text);
+    free(text);
+    keep(last, outcome);
+    return true;
+}
+
 static void begin(struct last_outcomes *last, unsigned index, const struct device *device)
 {
     struct last_outcome *outcome = &last->devices[index];
-    char *text = malloc(OUTBOX_PAYLOAD_MAX);
     (void)snprintf(outcome->key, sizeof(outcome->key), "outcome/%s", device->id);
-    if (text != NULL && last->state != NULL &&
-        state_get(last->state, outcome->key, text, OUTBOX_PAYLOAD_MAX))
-        recall(outcome, text);
-    free(text);
+    (void)recall(last, outcome);
 }
 
 struct last_outcomes *last_outcomes_new(const struct device_list *list, struct state *state,
@@ -100,16 +124,6 @@ void last_outcomes_free(struct last_outcomes *last)
     free(last);
 }
 
-static void keep(struct last_outcomes *last, const struct last_outcome *outcome)
-{
-    char *text = NULL;
-    if (last->state == NULL ||
-        asprintf(&text, "%s%s", outcome->taken_over ? taken_mark : free_mark, outcome->payload) < 0)
-        return;
-    (void)state_put(last->state, outcome->key, text);
-    free(text);
-}
-
 void last_outcomes_put(struct last_outcomes *last, unsigned device, const char *payload,
                        enum takeover takeover)
 {
@@ -124,7 +138,9 @@ void last_outcomes_put(struct last_outcomes *last, unsigned device, const char *
         copy = former;
         if (takeover != TAKEOVER_STAYS)
             outcome->taken_over = takeover == TAKEOVER_BEGINS;
-        keep(last, outcome);
+        outcome->is_decided = outcome->is_decided || takeover != TAKEOVER_STAYS;
+        if (recall(last, outcome))
+            keep(last, outcome);
     }
     pthread_mutex_unlock(&last->mutex);
     free(copy);
@@ -134,7 +150,8 @@ void last_outcomes_put(struct last_outcomes *last, unsigned device, const char *
 char *last_outcomes_get(struct last_outcomes *last, unsigned device, bool *taken_over)
 {
     pthread_mutex_lock(&last->mutex);
-    const struct last_outcome *outcome = &last->devices[device];
+    struct last_outcome *outcome = &last->devices[device];
+    (void)recall(last, outcome);
     char *copy = outcome->payload != NULL ? strdup(outcome->payload) : NULL;
     *taken_over = outcome->taken_over;
     pthread_mutex_unlock(&last->mutex);

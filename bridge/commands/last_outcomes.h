@@ -24,7 +24,8 @@ enum takeover takeover_by(const struct device *device, const struct outcome *out
 
 struct last_outcomes;
 
-/* Begins with what the state file has (NULL: nothing). Says what has changed to the
+/* Begins with what the state file has (NULL: nothing); when that comes late, what was put
+ * before it is newer. Says what has changed to the
  * outbox. NULL when out of memory. */
 struct last_outcomes *last_outcomes_new(const struct device_list *list, struct state *state,
                                         struct outbox *outbox);

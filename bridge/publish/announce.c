@@ -435,6 +435,13 @@ static void take_presence(struct announce *announce, int64_t now_ns)
     }
 }
 
+static void call_controls(struct announce *announce, int64_t now_ns)
+{
+    for (unsigned i = 0; i < announce->n_devices; i++)
+        if (is_published(announce, number_of(announce, RETAINED_CONTROL, i)))
+            documents_call(announce->documents, number_of(announce, RETAINED_CONTROL, i), now_ns);
+}
+
 static void take_controls(struct announce *announce, int64_t now_ns)
 {
     for (unsigned device = 0; outbox_take_control(announce->setup.retained.outbox, &device);
@@ -564,8 +571,10 @@ int64_t announce_run(struct announce *announce, int64_t now_ns)
         call_discovery(announce, &n_paced, now_ns + jitter_ns);
     }
     const unsigned n_known = gone_count(announce->gone);
-    if (gone_look_at_info(announce->gone))
-        call_gone(announce, n_known, &n_paced, now_ns);
+    (void)gone_look_at_info(announce->gone);
+    if (gone_recall(announce->gone)) /* late: the last outcomes are known now, too */
+        call_controls(announce, now_ns);
+    call_gone(announce, n_known, &n_paced, now_ns);
     put_right(announce, now_ns);
     return run_documents(announce, now_ns) ? documents_due_ns(announce->documents) : CLOCK_NEVER;
 }

@@ -291,7 +291,7 @@ struct edge *edge_new(const struct edge_setup *setup)
     }
     edge->commands =
         (struct node_commands){.conf = setup->conf, .births = edge->births, .inbox = setup->inbox};
-    node_post_begin(&edge->post, setup->conf, setup->state, edge->session.mqtt);
+    node_post_begin(&edge->post, setup->conf, setup->state, edge->session.mqtt, setup->seed);
     return edge;
 }
 

@@ -17,6 +17,7 @@ struct gone {
     struct retained *retained;
     struct state *state;
     bool is_remembered;    /* what this run announces */
+    bool is_recalled;      /* what earlier ones have */
     pthread_mutex_t mutex; /* guards what follows */
     char *info;            /* a bridge/info of an earlier run, not yet looked at */
     unsigned n;
@@ -123,6 +124,15 @@ static void look_at_remembered(void *context, const char *key, const char *text)
         look_at_former(gone, text);
 }
 
+bool gone_recall(struct gone *gone)
+{
+    if (gone->is_recalled || gone->state == NULL || !state_is_loaded(gone->state))
+        return false;
+    gone->is_recalled = true;
+    state_each(gone->state, remembered, look_at_remembered, gone);
+    return true;
+}
+
 /* What was announced of a device of this name and id. That of one which is still there
  * was announced otherwise only by a release that went by names. */
 static void look_at_device(struct gone *gone, const char *name, const char *id)
@@ -182,8 +192,7 @@ struct gone *gone_new(const struct conf *conf, struct retained *retained, struct
     gone->retained = retained;
     gone->state = state;
     pthread_mutex_init(&gone->mutex, NULL);
-    if (state != NULL)
-        state_each(state, remembered, look_at_remembered, gone);
+    (void)gone_recall(gone);
     return gone;
 }
 

@@ -31,6 +31,10 @@ void gone_part(struct gone *gone, unsigned number);
 void gone_renew(struct gone *gone, unsigned number);
 void gone_cleared(struct gone *gone, unsigned index);
 
+/* What earlier runs have announced is known from the state as soon as that is loaded; true once:
+ * when that is now. */
+bool gone_recall(struct gone *gone);
+
 /* All that this run announces is remembered, before the first of it is. */
 void gone_remember_all(struct gone *gone);
 

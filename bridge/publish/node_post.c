@@ -58,12 +58,14 @@ static void make_will(struct node_post *post)
 }
 
 void node_post_begin(struct node_post *post, const struct conf *conf, struct state *state,
-                     struct mqtt *mqtt)
+                     struct mqtt *mqtt, uint32_t seed)
 {
     char text[8];
     *post = (struct node_post){.conf = conf, .state = state, .mqtt = mqtt, .bdseq = BDSEQ_END - 1};
     if (state != NULL && state_get(state, STATE_KEY, text, sizeof(text)))
         post->bdseq = (unsigned)strtoul(text, NULL, 10) % BDSEQ_END;
+    else if (state != NULL && !state_is_loaded(state))
+        post->bdseq = seed % BDSEQ_END;
     make_will(post);
 }
 

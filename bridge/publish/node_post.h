@@ -45,9 +45,10 @@ const char *node_post_name(const struct conf *conf);
 bool node_post_topic(const struct conf *conf, const char *type, const char *device,
                      char topic[TOPIC_MAX + 1]);
 
-/* Goes on with the bdSeq of the run before; the first ever is 0. Makes the Will. */
+/* Goes on with the bdSeq of the run before; the first ever is 0. While the state is not loaded
+ * `seed` has a say: one that was used last is not to be used again. Makes the Will. */
 void node_post_begin(struct node_post *post, const struct conf *conf, struct state *state,
-                     struct mqtt *mqtt);
+                     struct mqtt *mqtt, uint32_t seed);
 
 /* The session is over: what was not taken is dropped. With `anew` the broker may have
  * seen the Will, and the next connection has another. */

@@ -1,11 +1,14 @@
 #include "bridge/store/spool.h"
 
 #include <inttypes.h>
+#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
+#include <unistd.h>
 
+#include "bridge/base/clock.h"
 #include "bridge/base/log.h"
 #include "bridge/store/spool_file.h"
 
@@ -242,6 +245,14 @@ static struct spool *spool_new(const char *path, int64_t max_bytes, struct layou
     return NULL;
 }
 
+static bool has_directory(const char *path)
+{
+    char *copy = strdup(path);
+    const bool there = copy != NULL && access(dirname(copy), F_OK) == 0;
+    free(copy);
+    return there;
+}
+
 /* The file is open: what it should have had, by the note, is gone without a word. */
 static void count_missing(struct spool *spool, const struct spool_note *note, uint64_t *lost)
 {
@@ -264,10 +275,18 @@ enum spool_opened spool_open(const struct spool_setup *setup, struct spool **ope
         (void)snprintf(why, 256, "out of memory");
         return SPOOL_REFUSED;
     }
+    const bool there = has_directory(setup->path);
+    /* The state lies in it: it may be there only now, and the note is not to be missed. */
+    if (spool->state != NULL &&
+        !state_is_decided(spool->state, clock_mono_ns() + STATE_SILENCE_NS)) {
+        (void)snprintf(why, 256, "cannot open the spool %s: the disk does not answer", setup->path);
+        spool_close(spool);
+        return SPOOL_LATER;
+    }
     spool->is_noted = spool_note_find(spool->state, &note);
     spool->noted = note.most;
     spool->last_row = note.last_row;
-    int result = open_file(spool);
+    int result = there ? open_file(spool) : SQLITE_CANTOPEN;
     bool good = spool_file_check(spool, result);
     if (good && spool->is_noted)
         count_missing(spool, &note, lost);

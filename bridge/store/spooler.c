@@ -33,6 +33,9 @@ struct spooler {
     struct spool *spool; /* NULL = it cannot be opened yet */
     char why[256];       /* as last logged */
     pthread_t thread;
+    pthread_mutex_t mutex; /* for the start: */
+    pthread_cond_t opened;
+    enum { OPENING, GOES_ON, ENDS } start;
     struct halt halt;
     atomic_bool stopping;
     _Atomic int64_t promise_ns;
@@ -222,6 +225,14 @@ static enum spool_opened open_spool(struct spooler *spooler, char why[256])
     return opened;
 }
 
+static void tell_not_open(struct spooler *spooler, const char why[256])
+{
+    outbox_set_spool(spooler->outbox, false, 0, false);
+    if (strcmp(why, spooler->why) != 0)
+        log_error("%s; samples stay in memory until then", why);
+    strcpy(spooler->why, why);
+}
+
 /* It could not be opened yet; whether it is now. */
 static bool open_late(struct spooler *spooler)
 {
@@ -230,11 +241,26 @@ static bool open_late(struct spooler *spooler)
         log_info("the spool works again path=%s", spooler->conf->spool_path);
         return true;
     }
-    outbox_set_spool(spooler->outbox, false, 0, false);
-    if (strcmp(why, spooler->why) != 0)
-        log_error("%s; samples stay in memory until then", why);
-    strcpy(spooler->why, why);
+    tell_not_open(spooler, why);
     return false;
+}
+
+/* A file that is not to be touched ends the start, as long as that waits. False then. */
+static bool open_first(struct spooler *spooler)
+{
+    char why[256];
+    promise(spooler);
+    const enum spool_opened opened = open_spool(spooler, why);
+    pthread_mutex_lock(&spooler->mutex);
+    const bool ends = opened == SPOOL_REFUSED && spooler->start == OPENING;
+    spooler->start = ends ? ENDS : GOES_ON;
+    if (ends)
+        strcpy(spooler->why, why);
+    pthread_cond_signal(&spooler->opened);
+    pthread_mutex_unlock(&spooler->mutex);
+    if (!ends && opened != SPOOL_OPENED)
+        tell_not_open(spooler, why);
+    return !ends;
 }
 
 static bool take_ts(void *context, const struct spool_sample *sample)
@@ -280,6 +306,8 @@ static int64_t work(struct spooler *spooler, bool stopping)
 static void *spooler_thread(void *argument)
 {
     struct spooler *spooler = argument;
+    if (!open_first(spooler))
+        return NULL;
     for (;;) {
         promise(spooler);
         const bool stopping = atomic_load(&spooler->stopping);
@@ -296,31 +324,61 @@ static void *spooler_thread(void *argument)
     return NULL;
 }
 
-struct spooler *spooler_start(const struct conf *conf, struct layouts *layouts,
-                              struct outbox *outbox, struct state *state)
+static void spooler_free(struct spooler *spooler)
 {
-    char why[256] = "out of memory or threads";
+    spool_close(spooler->spool);
+    halt_destroy(&spooler->halt);
+    pthread_cond_destroy(&spooler->opened);
+    pthread_mutex_destroy(&spooler->mutex);
+    free(spooler);
+}
+
+static struct spooler *spooler_new(const struct conf *conf, struct layouts *layouts,
+                                   struct outbox *outbox, struct state *state)
+{
     struct spooler *spooler = calloc(1, sizeof(*spooler));
-    if (spooler == NULL || !outbox_use_spool(outbox))
-        goto failed;
+    if (spooler == NULL)
+        return NULL;
     spooler->conf = conf;
-    spooler->promise_ns = CLOCK_NEVER;
+    spooler->promise_ns = clock_mono_ns();
     halt_init(&spooler->halt);
+    pthread_mutex_init(&spooler->mutex, NULL);
+    clock_cond_init(&spooler->opened);
     spooler->outbox = outbox;
     spooler->layouts = layouts;
     spooler->state = state;
-    /* Here and not in the thread, so that a file that is not to be touched ends the start. */
-    if (open_spool(spooler, why) == SPOOL_REFUSED)
-        goto failed;
-    if (pthread_create(&spooler->thread, NULL, spooler_thread, spooler) == 0)
-        return spooler;
-    snprintf(why, sizeof(why), "cannot start the thread of the spool");
+    return spooler;
+}
 
-failed:
-    log_error("%s", why);
+/* Whether it goes on; also when its disk does not answer. */
+static bool wait_first(struct spooler *spooler)
+{
+    const int64_t until_ns = clock_mono_ns() + STATE_SILENCE_NS;
+    pthread_mutex_lock(&spooler->mutex);
+    while (spooler->start == OPENING && clock_mono_ns() < until_ns)
+        clock_cond_wait(&spooler->opened, &spooler->mutex, until_ns);
+    if (spooler->start == OPENING)
+        spooler->start = GOES_ON;
+    const bool goes_on = spooler->start == GOES_ON;
+    pthread_mutex_unlock(&spooler->mutex);
+    return goes_on;
+}
+
+struct spooler *spooler_start(const struct conf *conf, struct layouts *layouts,
+                              struct outbox *outbox, struct state *state)
+{
+    struct spooler *spooler = spooler_new(conf, layouts, outbox, state);
+    if (spooler == NULL || !outbox_use_spool(outbox) ||
+        pthread_create(&spooler->thread, NULL, spooler_thread, spooler) != 0) {
+        log_error("cannot start the thread of the spool: out of memory or threads");
+    } else if (wait_first(spooler)) {
+        return spooler;
+    } else {
+        pthread_join(spooler->thread, NULL);
+        log_error("%s", spooler->why);
+    }
     if (spooler != NULL)
-        spool_close(spooler->spool);
-    free(spooler);
+        spooler_free(spooler);
     return NULL;
 }
 
@@ -343,7 +401,5 @@ void spooler_stop(struct spooler *spooler)
     atomic_store(&spooler->stopping, true);
     outbox_wake_spool(spooler->outbox);
     pthread_join(spooler->thread, NULL);
-    spool_close(spooler->spool);
-    halt_destroy(&spooler->halt);
-    free(spooler);
+    spooler_free(spooler);
 }

@@ -17,8 +17,9 @@
 
 struct spooler;
 
-/* Opens the spool of the configuration and starts; what may still come, such as its
- * directory, is waited for. NULL with a logged reason. `state` as for spool_open(). */
+/* Starts the thread, which opens the spool of the configuration; what may still come, such as
+ * its directory or a disk that answers, is waited for while the bridge runs. NULL with a logged
+ * reason: also for a file that is not to be touched. `state` as for spool_open(). */
 struct spooler *spooler_start(const struct conf *conf, struct layouts *layouts,
                               struct outbox *outbox, struct state *state);
 

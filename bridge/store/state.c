@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "bridge/base/clock.h"
 #include "bridge/base/log.h"
@@ -40,8 +39,9 @@ struct state {
     char path[CONF_PATH_MAX + 1]; /* "" = memory only, and no thread */
     pthread_t thread;
     _Atomic int64_t promise_ns;
-    /* The thread's own while it runs. */
-    sqlite3 *file; /* NULL = not open */
+    /* The thread's own. */
+    bool (*inherit)(struct state *state, const char *path); /* NULL = there is nothing left to */
+    sqlite3 *file;                                          /* NULL = not open */
     sqlite3_stmt *keep, *forget;
     int failure; /* as last logged; SQLITE_OK = good */
     char *text;  /* room for the text being written */
@@ -51,6 +51,9 @@ struct state {
     bool stopping;
     bool loaded;        /* what earlier runs have kept */
     bool failing;       /* as the disk last was */
+    bool busy;          /* the thread is at the disk */
+    bool hurried;       /* it is to try again now */
+    uint64_t n_tries;   /* how often it has been there */
     uint64_t put, kept; /* numbers of the last put, and of the last on disk */
     size_t n, room;
     struct state_entry **entries; /* by their keys */
@@ -133,6 +136,12 @@ static void close_file(struct state *state)
     state->file = NULL;
 }
 
+static void take_inheritance(struct state *state)
+{
+    if (state->inherit != NULL && state->inherit(state, state->path))
+        state->inherit = NULL;
+}
+
 /* Takes over what is on disk and was not put since. */
 static int load(struct state *state)
 {
@@ -152,6 +161,8 @@ static int load(struct state *state)
         pthread_mutex_unlock(&state->mutex);
     }
     sqlite3_finalize(all);
+    if (result == SQLITE_DONE)
+        take_inheritance(state);
     pthread_mutex_lock(&state->mutex);
     state->loaded = state->loaded || result == SQLITE_DONE;
     pthread_mutex_unlock(&state->mutex);
@@ -282,8 +293,11 @@ static bool write_all(struct state *state)
         result = try_once(state);
     }
     tell(state, result);
+    if (result == SQLITE_OK)
+        take_inheritance(state);
     pthread_mutex_lock(&state->mutex);
     state->failing = result != SQLITE_OK;
+    state->n_tries++;
     if (result == SQLITE_OK)
         state->kept = target;
     pthread_cond_broadcast(&state->written);
@@ -298,15 +312,20 @@ static void *state_thread(void *argument)
     bool stopping = false;
     while (!stopping) {
         pthread_mutex_lock(&state->mutex);
-        while (!state->stopping &&
+        while (!state->stopping && !state->hurried &&
                (retry_ns != 0 ? clock_mono_ns() < retry_ns : state->put == state->kept))
             clock_cond_wait(&state->changed, &state->mutex, retry_ns != 0 ? retry_ns : CLOCK_NEVER);
         stopping = state->stopping;
         bool idle = state->put == state->kept && state->file != NULL;
+        state->hurried = false;
+        state->busy = true;
         pthread_mutex_unlock(&state->mutex);
         atomic_store(&state->promise_ns, clock_mono_ns());
         retry_ns = idle || write_all(state) ? 0 : clock_mono_ns() + RETRY_NS;
         atomic_store(&state->promise_ns, CLOCK_NEVER);
+        pthread_mutex_lock(&state->mutex);
+        state->busy = false;
+        pthread_mutex_unlock(&state->mutex);
     }
     return NULL;
 }
@@ -324,12 +343,38 @@ bool state_get(struct state *state, const char *key, char *text, size_t size)
     return good;
 }
 
+/* Locked. */
+static bool is_known(const struct state *state)
+{
+    return state->path[0] == '\0' || state->loaded;
+}
+
 bool state_is_loaded(struct state *state)
 {
     pthread_mutex_lock(&state->mutex);
-    bool loaded = state->path[0] == '\0' || state->loaded;
+    bool loaded = is_known(state);
     pthread_mutex_unlock(&state->mutex);
     return loaded;
+}
+
+bool state_is_silent(const struct state *state)
+{
+    return clock_mono_ns() - atomic_load(&state->promise_ns) >= STATE_SILENCE_NS;
+}
+
+bool state_is_decided(struct state *state, int64_t until_ns)
+{
+    pthread_mutex_lock(&state->mutex);
+    /* One that is under way may have begun too early to find what is there now. */
+    const uint64_t n_tries = state->n_tries + (state->busy ? 2 : 1);
+    state->hurried = !is_known(state);
+    pthread_cond_signal(&state->changed);
+    while (!is_known(state) && state->n_tries < n_tries && !state_is_silent(state) &&
+           clock_mono_ns() < until_ns)
+        clock_cond_wait(&state->written, &state->mutex, until_ns);
+    const bool decided = is_known(state) || state->n_tries >= n_tries;
+    pthread_mutex_unlock(&state->mutex);
+    return decided;
 }
 
 void state_each(struct state *state, const char *prefix,
@@ -426,12 +471,12 @@ void state_path(const struct conf *conf, char path[CONF_PATH_MAX + 1])
 {
     const char *beside = conf->spool_path[0] != '\0' ? conf->spool_path : conf->audit_path;
     char copy[CONF_PATH_MAX + 1];
-    struct stat status;
     int length = 0;
     strcpy(copy, beside);
     path[0] = '\0';
-    /* An audit log that is no file, such as a device, is in no directory of ours. */
-    if (beside[0] != '\0' && (stat(beside, &status) != 0 || S_ISREG(status.st_mode)))
+    /* An audit log that is a device or a pipe of the process is in no directory of ours. It is
+     * not looked at: that would wait for its disk. */
+    if (beside[0] != '\0' && strncmp(beside, "/dev/", 5) != 0 && strncmp(beside, "/proc/", 6) != 0)
         length = snprintf(path, CONF_PATH_MAX + 1, "%s/state-%s.db", dirname(copy), conf->site);
     if (length > CONF_PATH_MAX)
         path[0] = '\0';
@@ -452,7 +497,17 @@ static void state_free(struct state *state)
     free(state);
 }
 
-struct state *state_open(const char *path)
+/* So that whoever asks first finds the truth, on a disk that answers. */
+static void wait_first(struct state *state)
+{
+    const int64_t until_ns = clock_mono_ns() + STATE_SILENCE_NS;
+    pthread_mutex_lock(&state->mutex);
+    while (state->n_tries == 0 && clock_mono_ns() < until_ns)
+        clock_cond_wait(&state->written, &state->mutex, until_ns);
+    pthread_mutex_unlock(&state->mutex);
+}
+
+struct state *state_open(const char *path, bool (*inherit)(struct state *state, const char *path))
 {
     struct state *state = calloc(1, sizeof(*state));
     if (state == NULL)
@@ -464,17 +519,16 @@ struct state *state_open(const char *path)
     state->promise_ns = CLOCK_NEVER;
     if (path[0] == '\0')
         return state;
+    state->inherit = inherit;
     state->text = malloc(STATE_TEXT_MAX + 1);
-    if (state->text == NULL)
-        goto failed;
-    /* Here and not in the thread, so that whoever asks first finds the truth. */
-    state->put = 1; /* a file that cannot be opened now is tried again */
-    (void)write_all(state);
-    if (pthread_create(&state->thread, NULL, state_thread, state) == 0)
-        return state;
-failed:
-    state_free(state);
-    return NULL;
+    state->put = 1; /* the file is to be opened, and tried again when it cannot */
+    state->promise_ns = clock_mono_ns();
+    if (state->text == NULL || pthread_create(&state->thread, NULL, state_thread, state) != 0) {
+        state_free(state);
+        return NULL;
+    }
+    wait_first(state);
+    return state;
 }
 
 void state_close(struct state *state)

@@ -7,8 +7,9 @@
  * file beside the spool (state_path()).
  *
  * A disk that fails is said once and tried again each second; memory goes on
- * being the truth. A file that cannot be used at the start is waited for: its
- * keys appear then, as far as nobody has put them meanwhile. A damaged one is
+ * being the truth. A file that cannot be used at the start, or whose disk does not
+ * answer, is waited for: its keys appear then, as far as nobody has put them
+ * meanwhile: state_is_loaded(). A damaged one is
  * set aside and written anew from memory. One of another program is refused and
  * left alone: then it is as with no file.
  *
@@ -25,15 +26,21 @@
 
 enum { STATE_KEY_MAX = 255, STATE_TEXT_MAX = 128 << 10, STATE_KEYS_MAX = 65536 };
 
+#define STATE_SILENCE_NS INT64_C(2000000000)
+
 struct state;
 
 /* Where a site keeps it: state-<site>.db beside the spool, or else beside the
  * audit log, or else "", which is memory only. */
 void state_path(const struct conf *conf, char path[CONF_PATH_MAX + 1]);
 
-/* Reads the file and starts the thread. `path` "" = memory only: it lasts as
- * long as the process. NULL when out of memory or threads. */
-struct state *state_open(const char *path);
+/* Starts the thread, which reads the file; a disk that answers is waited for. `path` "" = memory
+ * only: it lasts as long as the process. NULL when out of memory or threads.
+ * `inherit` takes over what an earlier release has left in other files beside this one, at
+ * `path`; NULL: nothing. It is called on the thread, and may wait for that disk: when what the
+ * file holds is known and before anybody else learns it, and again after all was written,
+ * until it returns true. */
+struct state *state_open(const char *path, bool (*inherit)(struct state *state, const char *path));
 
 /* Writes what is not yet on disk, ends the thread and frees. */
 void state_close(struct state *state);
@@ -44,6 +51,13 @@ bool state_get(struct state *state, const char *key, char *text, size_t size);
 
 /* Whether what earlier runs have kept is known: not while the file cannot be used. */
 bool state_is_loaded(struct state *state);
+
+/* Whether the disk has not answered for STATE_SILENCE_NS. Asks neither lock nor disk. */
+bool state_is_silent(const struct state *state);
+
+/* Whether it is known whether it is known: looks for the file as it is now, and waits for
+ * that, until `until_ns`. False when the disk has not answered. */
+bool state_is_decided(struct state *state, int64_t until_ns);
 
 /* Calls `each` for the keys that begin so, in order. It must not call state
  * again. */

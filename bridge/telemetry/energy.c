@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
-#include <libgen.h>
 #include <math.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -16,10 +15,9 @@
 
 enum { GAP_POLLS = 3, KEY_MAX = DEVICE_ID_MAX + 16, TEXT_MAX = 64 };
 
-#define SAVE_NS   (60 * CLOCK_NS_PER_S)
-#define IMPORT_NS (5 * CLOCK_NS_PER_S)
-#define NS_PER_H  (3600.0 * (double)CLOCK_NS_PER_S)
-#define PER_KWH   1e9 /* on disk: whole millionths of a Wh */
+#define SAVE_NS  (60 * CLOCK_NS_PER_S)
+#define NS_PER_H (3600.0 * (double)CLOCK_NS_PER_S)
+#define PER_KWH  1e9 /* on disk: whole millionths of a Wh */
 
 /* Touched by its poller alone. */
 struct integral {
@@ -114,14 +112,14 @@ static bool parse(const char *text, struct energy_kwh *kwh)
 }
 
 /* What is put comes back as `*kept`, which is no more than what was counted. */
-static void keep(struct energy *energy, const char *key, const struct energy_kwh *kwh,
+static bool keep(struct state *state, const char *key, const struct energy_kwh *kwh,
                  struct energy_kwh *kept)
 {
     char text[TEXT_MAX];
     snprintf(text, sizeof(text), "%" PRIu64 " %" PRIu64, (uint64_t)(kwh->charged * PER_KWH),
              (uint64_t)(kwh->discharged * PER_KWH));
     (void)parse(text, kept);
-    (void)state_put(energy->state, key, text);
+    return state_put(state, key, text);
 }
 
 /* Adds what earlier runs have kept, as soon as that can be read: a counter that began
@@ -143,7 +141,7 @@ static bool is_known(struct energy *energy, struct integral *battery)
 static void finish(struct energy *energy, struct integral *battery)
 {
     if (battery->counts && is_known(energy, battery))
-        keep(energy, battery->key, &battery->counter.kwh, &battery->saving);
+        (void)keep(energy->state, battery->key, &battery->counter.kwh, &battery->saving);
 }
 
 /* Once a minute, when there is more to show. */
@@ -157,7 +155,7 @@ static void save(struct energy *energy, struct integral *battery, int64_t now_ns
     if (battery->is_saving || now_ns < battery->due_ns ||
         (kwh->charged <= battery->shown.charged && kwh->discharged <= battery->shown.discharged))
         return;
-    keep(energy, battery->key, kwh, &battery->saving);
+    (void)keep(energy->state, battery->key, kwh, &battery->saving);
     battery->mark = state_mark(energy->state);
     battery->is_saving = true;
     battery->due_ns = now_ns + SAVE_NS;
@@ -192,41 +190,46 @@ static double kept_kwh(const json_t *entry, const char *key)
 }
 
 /* Takes over what the state does not have yet, also of batteries that are not
- * configured now. */
-static void take_over(struct energy *energy, const char *path, json_t *file)
+ * configured now; how many there were. */
+static unsigned take_over(struct state *state, json_t *file)
 {
     char key[KEY_MAX], text[TEXT_MAX];
+    unsigned n = 0;
     const char *id;
     json_t *entry;
     json_object_foreach(file, id, entry)
     {
         struct energy_kwh kwh = {kept_kwh(entry, "charged_kwh"), kept_kwh(entry, "discharged_kwh")};
         int length = snprintf(key, sizeof(key), "energy/%s", id);
-        if (length < (int)sizeof(key) && !state_get(energy->state, key, text, sizeof(text)))
-            keep(energy, key, &kwh, &kwh);
+        if (length < (int)sizeof(key) && !state_get(state, key, text, sizeof(text)))
+            n += keep(state, key, &kwh, &kwh);
     }
-    if (state_sync(energy->state, clock_mono_ns() + IMPORT_NS) && unlink(path) == 0)
-        log_info("energy counters were taken over file=%s", path);
+    return n;
 }
 
-static void take_over_file(struct energy *energy, const struct conf *conf)
+bool energy_inherit(struct state *state, const char *path)
 {
-    char path[CONF_PATH_MAX + 1], name[CONF_PATH_MAX + CONF_NAME_MAX + 32];
+    static const char before[] = "state-", after[] = ".db";
+    char name[CONF_PATH_MAX + 32];
     json_error_t error;
-    state_path(conf, path);
-    if (path[0] == '\0' || !state_is_loaded(energy->state))
-        return;
-    snprintf(name, sizeof(name), "%s/energy-%s.json", dirname(path), conf->site);
+    const char *slash = strrchr(path, '/');
+    const size_t directory = slash != NULL ? (size_t)(slash - path) + 1 : 0;
+    const char *site = path + directory + strlen(before);
+    (void)snprintf(name, sizeof(name), "%.*senergy-%.*s.json", (int)directory, path,
+                   (int)(strlen(site) - strlen(after)), site);
     if (access(name, F_OK) != 0)
-        return;
+        return true;
     json_t *file = json_load_file(name, JSON_REJECT_DUPLICATES, &error);
-    if (json_is_object(file))
-        take_over(energy, name, file);
-    else
+    /* What was taken over is on disk the next time. */
+    const bool later = json_is_object(file) && take_over(state, file) > 0;
+    if (!json_is_object(file))
         log_error("energy counters of an earlier release are damaged: they begin anew file=%s "
                   "why=\"%s\"",
                   name, error.text[0] != '\0' ? error.text : "no object");
+    else if (!later && unlink(name) == 0)
+        log_info("energy counters were taken over file=%s", name);
     json_decref(file);
+    return !later;
 }
 
 /* ---- start and stop ---- */
@@ -259,7 +262,6 @@ struct energy *energy_start(const struct conf *conf, struct state *state)
     energy->memory_only = state_is_kept(state, UINT64_MAX);
     energy->n = list->n_devices;
     energy_show(energy, conf->ha_enabled);
-    take_over_file(energy, conf);
     for (unsigned i = 0; i < list->n_devices; i++)
         begin(energy, &energy->batteries[i], &list->devices[i]);
     return energy;

@@ -48,9 +48,12 @@ void energy_count(struct energy_counter *counter, int64_t now_ns, double kw, boo
 
 struct energy;
 
-/* Takes over the file of the first release, too: energy-<site>.json beside the
- * state's. NULL with a logged reason. */
+/* NULL with a logged reason. */
 struct energy *energy_start(const struct conf *conf, struct state *state);
+
+/* Of the state's, see state_open(): takes over the file of the first release,
+ * energy-<site>.json beside state-<site>.db. */
+bool energy_inherit(struct state *state, const char *path);
 
 /* After the pollers, before the state is closed: keeps all that was counted. */
 void energy_stop(struct energy *energy);

@@ -87,7 +87,7 @@ class Hanging(flux.Test):
                          ["before", "meanwhile", "refused", "stop", "after"])
 
     def test_systemd_is_told_and_does_not_end_it(self):
-        """A new start would wait for the same disk, and write no stop meanwhile."""
+        """A new start would find the same disk, and know less."""
         path = os.path.join(self.directory, "notify")
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.addCleanup(listener.close)

@@ -772,12 +772,12 @@ class BatteryTest(Test):
     """One battery, which holds `target`, behind a bridge with an audit log."""
 
     def rig(self, control=None, target=0, modbus=None, units=None, poll="200ms", points=None,
-            env=None, meters=(), **more):
+            env=None, meters=(), audit=None, **more):
         self.unit = battery_unit(target=target)
         self.server = self.modbus({1: self.unit, **(units or {})})
         self.mosquitto = self.broker()
         self.mqtt = self.client(self.mosquitto)
-        self.audit = os.path.join(self.directory, "audit.jsonl")
+        self.audit = audit or os.path.join(self.directory, "audit.jsonl")
         overrides = {"points": points} if points else {}
         self.text = config(
             self.mosquitto,

@@ -72,7 +72,7 @@ static inline void bed_begin_site(struct bed *bed, const char *devices)
     bed->fake->context = bed;
     bed->fake->clock_ns = &fake_now_ns;
     bed->fake->cost_ns = CLOCK_NS_PER_MS;
-    bed->state = state_open("");
+    bed->state = state_open("", NULL);
     assert_non_null(bed->state);
     bed_start(bed);
 }

@@ -84,11 +84,21 @@ void audit_put(struct audit *audit, const struct audit_entry *entry)
     pthread_mutex_unlock(&stage.mutex);
 }
 
-void audit_replay(struct audit *audit, void (*line)(void *context, const char *text), void *context)
+bool audit_take_earlier(struct audit *audit, char **lines)
 {
     (void)audit;
-    for (const char *const *text = stage.replayed; text != NULL && *text != NULL; text++)
-        line(context, *text);
+    size_t size = 0;
+    FILE *text = open_memstream(lines, &size);
+    for (const char *const *line = stage.replayed; line != NULL && *line != NULL; line++)
+        fprintf(text, "%s\n", *line);
+    fclose(text);
+    stage.replayed = NULL;
+    return true;
+}
+
+void audit_read_earlier(struct audit *audit)
+{
+    (void)audit;
 }
 
 /* ---- the stage ---- */

@@ -548,49 +548,47 @@ static void test_stop_writes_what_waits(void **state)
     assert_audited("two");
 }
 
-static void count_line(void *context, const char *text)
+static void assert_reads(const char *name, const char *expected)
 {
-    (void)text;
-    ++*(unsigned *)context;
+    char *lines = NULL;
+    size_t size = 0;
+    assert_int_equal(audit_file_read(name, &lines, &size), 0);
+    if (expected == NULL)
+        assert_null(lines);
+    else
+        assert_string_equal(lines, expected);
+    free(lines);
 }
 
 /* A device that has no end, and a pipe that nobody writes to, end no start. */
-static void test_replay(void **state)
+static void test_earlier_lines(void **state)
 {
     (void)state;
-    unsigned lines = 0;
-    audit_file_replay("/dev/full", count_line, &lines);
+    assert_reads("/dev/full", NULL);
     assert_int_equal(mkfifo("pipe", 0600), 0);
-    audit_file_replay("pipe", count_line, &lines);
-    audit_file_replay("not-there", count_line, &lines);
-    assert_int_equal(lines, 0);
-    given_file(path, "one\ntwo\n");
-    audit_file_replay(path, count_line, &lines);
-    assert_int_equal(lines, 2);
+    assert_reads("pipe", NULL);
+    assert_reads("not-there", NULL);
+    given_file(path, "three\nfour");
+    given_file("audit.jsonl.1", "one\ntwo\n");
+    assert_reads(path, "one\ntwo\nthree\nfour\n");
 }
 
 /* ---- another file ---- */
 
-static char replayed[8192];
-
-static void keep_line(void *context, const char *text)
-{
-    (void)context;
-    strcat(replayed, text);
-}
-
 static void assert_replayed(struct audit *audit, const char *expected)
 {
-    replayed[0] = '\0';
-    audit_replay(audit, keep_line, NULL);
-    assert_string_equal(replayed, expected);
+    char *lines;
+    audit_read_earlier(audit);
+    assert_true(audit_take_earlier(audit, &lines));
+    assert_string_equal(lines, expected);
+    free(lines);
 }
 
 /* What it was before is read, too, by the next run as well. */
 static void test_another_file(void **unused)
 {
     (void)unused;
-    struct state *state = state_open("state.db");
+    struct state *state = state_open("state.db", NULL);
     struct audit *audit = audit_start(path, outbox, state);
     put(audit, "one");
     assert_audited("one");
@@ -617,7 +615,7 @@ static void test_another_file(void **unused)
 static void test_another_file_than_one_that_fails(void **unused)
 {
     (void)unused;
-    struct state *state = state_open("state.db");
+    struct state *state = state_open("state.db", NULL);
     struct audit *audit = audit_start("/dev/full", outbox, state);
     put(audit, "one");
     assert_unaudited("one");
@@ -638,7 +636,7 @@ static void test_many_files(void **unused)
     (void)unused;
     enum { N = 20 };
     char expected[1024] = "";
-    struct state *state = state_open("");
+    struct state *state = state_open("", NULL);
     struct audit *audit = audit_start("0", outbox, state);
     for (int i = 0; i <= N; i++) {
         char name[16], line[100];
@@ -671,7 +669,7 @@ static void put_owed(struct audit *audit, struct state *state, const char *name)
 static void test_the_state_first(void **unused)
 {
     (void)unused;
-    struct state *state = state_open("state.db");
+    struct state *state = state_open("state.db", NULL);
     struct audit *audit = audit_start(path, outbox, state);
     SET(state_held, true);
     put_owed(audit, state, "one");
@@ -691,7 +689,7 @@ static void test_the_state_first(void **unused)
 static void test_the_state_first_without_a_file(void **unused)
 {
     (void)unused;
-    struct state *state = state_open("state.db");
+    struct state *state = state_open("state.db", NULL);
     struct audit *audit = audit_start("", outbox, state);
     SET(state_held, true);
     put_owed(audit, state, "one");
@@ -712,14 +710,14 @@ static void test_the_state_first_without_a_file(void **unused)
 static void test_a_state_that_is_not_kept(void **unused)
 {
     (void)unused;
-    struct state *refused = state_open("not/there/state.db");
+    struct state *refused = state_open("not/there/state.db", NULL);
     struct audit *audit = audit_start(path, outbox, refused);
     put_owed(audit, refused, "one");
     assert_audited("one");
     audit_stop(audit);
     state_close(refused);
 
-    struct state *hanging = state_open("state.db");
+    struct state *hanging = state_open("state.db", NULL);
     audit = audit_start(path, outbox, hanging);
     SET(state_held, true);
     put_owed(audit, hanging, "two");
@@ -755,7 +753,7 @@ int main(void)
         TEST(test_torn_line),
         TEST(test_rotation),
         TEST(test_stop_writes_what_waits),
-        TEST(test_replay),
+        TEST(test_earlier_lines),
         TEST(test_another_file),
         TEST(test_another_file_than_one_that_fails),
         TEST(test_many_files),

@@ -154,7 +154,7 @@ static struct energy *start(void)
 {
     char path[CONF_PATH_MAX + 1];
     state_path(&conf, path);
-    kept = state_open(path);
+    kept = state_open(path, energy_inherit);
     assert_non_null(kept);
     conf.ha_enabled = true;
     struct energy *energy = energy_start(&conf, kept);
@@ -192,7 +192,7 @@ static double on_disk(const char *id, const char *key)
     char path[CONF_PATH_MAX + 1], name[100], text[100] = "0 0";
     uint64_t charged, discharged;
     state_path(&conf, path);
-    struct state *state = state_open(path);
+    struct state *state = state_open(path, NULL);
     snprintf(name, sizeof name, "energy/%s", id);
     (void)state_get(state, name, text, sizeof text);
     state_close(state);

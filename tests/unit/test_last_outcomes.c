@@ -2,6 +2,7 @@
 #include "bridge/commands/last_outcomes.h"
 
 #include "tests/unit/given.h"
+#include "tests/unit/late_state.h"
 #include "two_devices.h"
 
 static enum takeover takeover(enum command_author author, enum outcome_kind kind, bool correction)
@@ -64,7 +65,7 @@ static void assert_last(struct last_outcomes *last, const char *payload, bool ta
 static void test_a_restart(void **state)
 {
     struct outbox *outbox = outbox_new(2, 4096, 4096);
-    struct state *file = state_open("");
+    struct state *file = state_open("", NULL);
     struct last_outcomes *last = last_outcomes_new(&conf.devices, file, outbox);
     unsigned device = 0;
     (void)state;
@@ -94,12 +95,41 @@ static void test_a_restart(void **state)
     outbox_free(outbox);
 }
 
+/* What was put meanwhile is newer, but for who decides, when it says nothing of that. */
+static void test_a_state_that_comes_late(void **state)
+{
+    struct outbox *outbox = outbox_new(2, 4096, 4096);
+    assert_int_equal(given_directory(state), 0);
+    struct state *file = given_late_state("outcome/b1", "taken-over {\"id\":\"old\"}");
+    struct last_outcomes *last = last_outcomes_new(&conf.devices, file, outbox);
+    struct last_outcomes *stays = last_outcomes_new(&conf.devices, file, outbox);
+    struct last_outcomes *ends = last_outcomes_new(&conf.devices, file, outbox);
+    last_outcomes_put(stays, 0, "{\"id\":\"new\"}", TAKEOVER_STAYS);
+    last_outcomes_put(ends, 0, "{\"id\":\"new\"}", TAKEOVER_ENDS);
+    assert_last(last, NULL, false);
+    assert_last(stays, "{\"id\":\"new\"}", false);
+    wait_late_state(file);
+    assert_last(last, "{\"id\":\"old\"}", true);
+    assert_last(stays, "{\"id\":\"new\"}", true);
+    last_outcomes_free(last);
+    last_outcomes_free(stays);
+    last = last_outcomes_new(&conf.devices, file, outbox); /* it is kept, too */
+    assert_last(last, "{\"id\":\"new\"}", true);
+    assert_last(ends, "{\"id\":\"new\"}", false);
+    last_outcomes_free(last);
+    last_outcomes_free(ends);
+    state_close(file);
+    outbox_free(outbox);
+    assert_int_equal(remove_directory(state), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_who_decides),
         cmocka_unit_test(test_only_the_setpoint_counts),
         cmocka_unit_test(test_a_restart),
+        cmocka_unit_test(test_a_state_that_comes_late),
     };
     return cmocka_run_group_tests(tests, read_site, free_site);
 }

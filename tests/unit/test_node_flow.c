@@ -89,7 +89,7 @@ static int set_up(void **state)
     births = births_new(&conf);
     for (unsigned i = 0; i < 2; i++)
         layouts[i] = sample_layout(&conf.devices.devices[i]);
-    node_post_begin(&post, &conf, NULL, NULL);
+    node_post_begin(&post, &conf, NULL, NULL, 0);
     flow = node_flow_new(&(struct node_flow_setup){.conf = &conf,
                                                    .births = births,
                                                    .post = &post,

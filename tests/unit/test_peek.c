@@ -38,7 +38,7 @@ static int end(void **state)
 static void test_while_it_is_in_use(void **state)
 {
     (void)state;
-    struct state *store = state_open(path);
+    struct state *store = state_open(path, NULL);
     char wanted[32];
     /* So much that its log is moved into the file and begun anew, several times. */
     for (int i = 0; i < 300; i++) {

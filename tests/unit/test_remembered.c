@@ -79,7 +79,7 @@ static void test_what_nobody_printed_is_nothing(void **state)
 static void test_each_device_has_its_own_in_the_store(void **unused)
 {
     (void)unused;
-    struct state *state = state_open("");
+    struct state *state = state_open("", NULL);
     const struct remembered stop = {.kind = REMEMBERED_STOP, .n_stops = 1, .stops = {{"d-1", "a"}}};
     const struct remembered nothing = {.kind = REMEMBERED_NOTHING};
     struct remembered back = nothing;

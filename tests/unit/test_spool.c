@@ -454,7 +454,7 @@ static void test_a_truncated_file_keeps_what_is_left(void **state)
 static int setup_notes(void **state)
 {
     int result = setup(state);
-    notes = state_open("state.db");
+    notes = state_open("state.db", NULL);
     return notes != NULL ? result : -1;
 }
 

@@ -14,7 +14,7 @@
 
 static struct state *open_state(const char *path)
 {
-    struct state *state = state_open(path);
+    struct state *state = state_open(path, NULL);
     assert_non_null(state);
     return state;
 }
@@ -131,7 +131,7 @@ static void test_a_kill_loses_nothing_that_was_waited_for(void **unused)
     assert_int_equal(pipe(ends), 0);
     pid_t child = fork();
     if (child == 0) {
-        struct state *state = state_open("state.db");
+        struct state *state = state_open("state.db", NULL);
         for (int i = 1;; i++) {
             snprintf(number, sizeof number, "%d", i);
             if (!state_put(state, "n", number) || !state_sync(state, SOON_NS) ||
@@ -375,7 +375,7 @@ static void test_two_at_once_are_refused(void **unused)
     assert_true(logged_begin(&logged));
     pid_t child = fork();
     if (child == 0) {
-        state_close(state_open("state.db"));
+        state_close(state_open("state.db", NULL));
         _exit(0);
     }
     waitpid(child, &status, 0);
