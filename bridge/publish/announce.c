@@ -189,6 +189,15 @@ static void call_gone(struct announce *announce, unsigned first, unsigned *n_bef
     }
 }
 
+/* Each by its topic: a wildcard would bring what all others tell Home Assistant. They are
+ * large, and sent soon after the connect: not what lies there, nor our own (version 5). */
+static void listen_discovery(struct announce *announce, unsigned number)
+{
+    char topic[TOPIC_MAX + 1];
+    if (is_published(announce, number) && topic_of(announce, number, topic))
+        mqtt_subscribe(announce->setup.sessions->bridge.mqtt, topic, MQTT_OTHERS);
+}
+
 static void listen(struct announce *announce)
 {
     const struct conf *conf = announce->conf;
@@ -196,6 +205,8 @@ static void listen(struct announce *announce)
     char topic[TOPIC_MAX + 1];
     if (conf->ha_enabled)
         mqtt_subscribe(mqtt, HA_DOCUMENT_BIRTH_TOPIC, MQTT_LIVE);
+    for (unsigned i = 0; i < 1 + announce->n_devices; i++)
+        listen_discovery(announce, number_of(announce, RETAINED_HA_BRIDGE, 0) + i);
     if (topic_make(topic, conf, "bridge", "health"))
         mqtt_subscribe(mqtt, topic, MQTT_LIVE);
     if (mqtt_has_wildcards(mqtt)) {
@@ -328,8 +339,8 @@ void announce_part_discovery(struct announce *announce)
 void announce_renew_discovery(struct announce *announce, int64_t now_ns)
 {
     for_discovery(announce, renew, now_ns);
-    if (announce->setup.sessions->bridge.state == SESSION_UP && announce->conf->ha_enabled)
-        mqtt_subscribe(announce->setup.sessions->bridge.mqtt, HA_DOCUMENT_BIRTH_TOPIC, MQTT_LIVE);
+    if (announce->setup.sessions->bridge.state == SESSION_UP)
+        listen(announce);
 }
 
 void announce_part(struct announce *announce, unsigned device)
@@ -349,8 +360,7 @@ void announce_renewed(struct announce *announce, int64_t now_ns)
     documents_call(announce->documents, number_of(announce, RETAINED_BRIDGE_INFO, 0), now_ns);
     documents_call(announce->documents, number_of(announce, RETAINED_HEALTH, 0), now_ns);
     call_gone(announce, 0, &n_paced, now_ns);
-    struct mqtt *mqtt = announce->setup.sessions->bridge.mqtt;
-    if (announce->setup.sessions->bridge.state == SESSION_UP && !mqtt_has_wildcards(mqtt))
+    if (announce->setup.sessions->bridge.state == SESSION_UP)
         listen(announce);
 }
 
@@ -409,7 +419,8 @@ bool announce_arrived(struct announce *announce, const struct mqtt_arrival *arri
         return true;
     }
     documents_seen(announce->documents, number,
-                   limits_hash(arrival->payload, arrival->payload_size), clock_mono_ns());
+                   limits_hash(arrival->payload, arrival->payload_size),
+                   kind_of(announce, number) >= RETAINED_HA_BRIDGE, clock_mono_ns());
     return true;
 }
 

@@ -5,13 +5,14 @@
 
 #include "bridge/base/clock.h"
 
-enum { PAUSE_DOUBLINGS = 6 };
+enum { PAUSE_DOUBLINGS = 6, WRONG_DOUBLINGS = 9 };
 
 struct document {
     enum { SETTLED, CALLED, IN_FLIGHT } state;
     bool again; /* called while in flight */
     bool wrong; /* what was seen last is not what was sent last */
     unsigned n_later;
+    unsigned n_wrong; /* how often it was put right, at most WRONG_DOUBLINGS */
     int64_t due_ns;
     int64_t again_ns; /* due then, when called again */
     int64_t wrong_ns; /* when to call it for that */
@@ -168,17 +169,27 @@ done:
     pthread_mutex_unlock(&documents->mutex);
 }
 
-bool documents_seen(struct documents *documents, unsigned number, uint64_t hash, int64_t now_ns)
+/* When it may be sent again; one that was left alone for twice that long is as new. */
+static int64_t again_ns(struct document *document, bool large, int64_t now_ns)
+{
+    const int64_t pause_ns = DOCUMENTS_AGAIN_NS << document->n_wrong;
+    if (!large || now_ns - document->sent_ns > 2 * pause_ns)
+        document->n_wrong = 0;
+    return document->sent_ns + (DOCUMENTS_AGAIN_NS << document->n_wrong);
+}
+
+bool documents_seen(struct documents *documents, unsigned number, uint64_t hash, bool large,
+                    int64_t now_ns)
 {
     struct document *document = &documents->list[number];
     pthread_mutex_lock(&documents->mutex);
     /* What has not been sent in this session will be. */
     bool wrong = document->delivered != 0 && hash != document->sent;
     if (wrong && !document->wrong) {
-        int64_t again_ns = document->sent_ns + DOCUMENTS_AGAIN_NS;
+        const int64_t not_before_ns = again_ns(document, large, now_ns);
         document->wrong_ns = now_ns + DOCUMENTS_WRONG_NS;
-        if (document->wrong_ns < again_ns)
-            document->wrong_ns = again_ns;
+        if (document->wrong_ns < not_before_ns)
+            document->wrong_ns = not_before_ns;
         sooner(&documents->wrong_ns, document->wrong_ns);
     }
     document->wrong = wrong;
@@ -199,6 +210,7 @@ bool documents_next_wrong(struct documents *documents, int64_t now_ns, unsigned 
             continue;
         if (!found && document->wrong_ns <= now_ns) {
             document->wrong = false;
+            document->n_wrong += document->n_wrong < WRONG_DOUBLINGS;
             call(documents, document, now_ns);
             *number = i;
             found = true;

@@ -15,7 +15,8 @@
 #include "bridge/mqtt/mqtt.h"
 
 /* After being wrong for so long; an acknowledgement and what was seen before it come
- * in no order. And no more often than that, should two put each other right. */
+ * in no order. And no more often than that, should two put each other right; what is large
+ * half as often each time. */
 #define DOCUMENTS_WRONG_NS INT64_C(1000000000)
 #define DOCUMENTS_AGAIN_NS INT64_C(2000000000)
 
@@ -48,7 +49,8 @@ void documents_ack(struct documents *documents, unsigned number, enum mqtt_fate 
 
 /* Somebody, perhaps we ourselves, has published a payload of this hash in its place.
  * True when it may be wrong: wake the publisher. */
-bool documents_seen(struct documents *documents, unsigned number, uint64_t hash, int64_t now_ns);
+bool documents_seen(struct documents *documents, unsigned number, uint64_t hash, bool large,
+                    int64_t now_ns);
 
 /* The next one that somebody else has changed, and which has just been called again;
  * false when there is none. */

@@ -73,6 +73,33 @@ class OwnTopics(flux.Test):
         self.flux.wait_log("somebody else has changed a topic of ours: it is put right "
                            "topic=flux/demo/%s/state" % METER)
 
+    def test_discovery_documents(self):
+        """Under whatever prefix, and not those of others."""
+        for version, prefix in ((5, "homeassistant"), (4, "ha/site")):
+            with self.subTest(version):
+                self.rig(mqtt={"version": version},
+                         home_assistant={"enabled": True, "prefix": prefix})
+                observer = self.client(self.mosquitto, subscribe=("/%s/#" % prefix,))
+                self.wait_up()
+                self.put_right(observer, "/%s/device/fluxbridge-demo-" % prefix)
+                self.flux.stop()
+
+    def put_right(self, observer, base):
+        for name, payload in (("bridge", ""), ("id-" + METER, "nonsense")):
+            topic = base + name + "/config"
+            document = observer.wait(topic).payload
+            since = observer.mark()
+            observer.publish(topic, payload, retain=True)
+            again = observer.wait(topic, lambda m, d=document: m.payload == d, 5, since=since)
+            self.assertTrue(again.retain)
+        since = observer.mark()
+        observer.publish(base + "other/config", "{}", retain=True)
+        observer.publish(base + "bridge/config", "", retain=True)
+        observer.wait(base + "bridge/config", lambda m: m.payload, since=since)
+        self.assertEqual(len(observer.on(base + "other/config", since=since)), 1)
+        self.flux.wait_log("somebody else has changed a topic of ours: it is put right topic=" +
+                           base[1:] + "bridge/config")
+
     def rig_slow(self):
         self.battery = flux.battery_unit()
         self.server = self.modbus({1: self.battery, 2: flux.meter_unit()})

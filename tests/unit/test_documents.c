@@ -131,8 +131,8 @@ static void test_what_somebody_else_has_changed_is_put_right(void **state)
     (void)state;
     unsigned number = published(7), wrong;
     clock_pause(10 * S);
-    assert_false(documents_seen(documents, number, 7, clock_mono_ns()));
-    assert_true(documents_seen(documents, number, 8, clock_mono_ns()));
+    assert_false(documents_seen(documents, number, 7, false, clock_mono_ns()));
+    assert_true(documents_seen(documents, number, 8, false, clock_mono_ns()));
     clock_pause(DOCUMENTS_WRONG_NS - 1);
     assert_false(documents_next_wrong(documents, clock_mono_ns(), &wrong));
     clock_pause(1);
@@ -149,9 +149,9 @@ static void test_our_own_echo_is_not_wrong(void **state)
     (void)state;
     unsigned number = published(7), wrong;
     published(8);
-    assert_true(documents_seen(documents, number, 7, clock_mono_ns()));
+    assert_true(documents_seen(documents, number, 7, false, clock_mono_ns()));
     clock_pause(DOCUMENTS_WRONG_NS / 2);
-    assert_false(documents_seen(documents, number, 8, clock_mono_ns()));
+    assert_false(documents_seen(documents, number, 8, false, clock_mono_ns()));
     clock_pause(10 * S);
     assert_false(documents_next_wrong(documents, clock_mono_ns(), &wrong));
 }
@@ -160,10 +160,32 @@ static void test_our_own_echo_is_not_wrong(void **state)
 static void test_what_was_there_before_is_not_wrong(void **state)
 {
     (void)state;
-    assert_false(documents_seen(documents, 4, 9, clock_mono_ns()));
+    assert_false(documents_seen(documents, 4, 9, false, clock_mono_ns()));
     published(7);
     documents_reset(documents, 0, 8);
-    assert_false(documents_seen(documents, 4, 9, clock_mono_ns()));
+    assert_false(documents_seen(documents, 4, 9, false, clock_mono_ns()));
+}
+
+/* What is large is sent half as often each time, until it was left alone. */
+static void test_a_fight_over_what_is_large_dies_down(void **state)
+{
+    (void)state;
+    unsigned number = published(7), wrong, n = 0;
+    for (int i = 0; i < 1000; i++) {
+        documents_seen(documents, number, 8, true, clock_mono_ns());
+        while (documents_next_wrong(documents, clock_mono_ns(), &wrong)) {
+            assert_int_equal(send(7), number);
+            ack(number, MQTT_DELIVERED);
+            n++;
+        }
+        clock_pause(S / 10);
+    }
+    assert_int_equal(n, 5); /* after 2, 6, 14, 30 and 62 s */
+    clock_pause(1000 * S);
+    documents_seen(documents, number, 7, true, clock_mono_ns());
+    documents_seen(documents, number, 8, true, clock_mono_ns());
+    clock_pause(DOCUMENTS_WRONG_NS);
+    assert_true(documents_next_wrong(documents, clock_mono_ns(), &wrong));
 }
 
 /* Two that put each other right take their time. */
@@ -172,7 +194,7 @@ static void test_no_more_than_every_other_second(void **state)
     (void)state;
     unsigned number = published(7), wrong, n = 0;
     for (int i = 0; i < 200; i++) {
-        documents_seen(documents, number, 8, clock_mono_ns());
+        documents_seen(documents, number, 8, false, clock_mono_ns());
         while (documents_next_wrong(documents, clock_mono_ns(), &wrong)) {
             assert_int_equal(send(7), number);
             ack(number, MQTT_DELIVERED);
@@ -197,6 +219,7 @@ int main(void)
         TEST(test_our_own_echo_is_not_wrong),
         TEST(test_what_was_there_before_is_not_wrong),
         TEST(test_no_more_than_every_other_second),
+        TEST(test_a_fight_over_what_is_large_dies_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
