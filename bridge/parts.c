@@ -68,7 +68,7 @@ bool parts_start_http(struct parts *parts)
     return parts->http != NULL;
 }
 
-void parts_tell_edge(void *edge, const struct outcome *outcome)
+static void tell_edge(void *edge, const struct outcome *outcome)
 {
     edge_put_outcome(edge, outcome);
 }
@@ -86,6 +86,7 @@ bool parts_start_edge(struct parts *parts)
     });
     if (!parts->edge)
         log_error("cannot make the Sparkplug node: out of memory");
+    audit_tell(parts->audit, parts->edge ? tell_edge : NULL, parts->edge);
     return parts->edge;
 }
 
@@ -116,8 +117,6 @@ static bool start_subscriber(struct parts *parts)
         .mailboxes = parts->mailboxes,
         .audit = parts->audit,
         .health = &parts->health,
-        .told = parts->edge ? parts_tell_edge : NULL,
-        .context = parts->edge,
     });
     return parts->subscriber;
 }

@@ -79,9 +79,6 @@ bool parts_start_publisher(struct parts *parts);
 bool parts_start_poller(struct parts *parts, unsigned poller);
 void parts_stop_poller(struct parts *parts, unsigned poller);
 
-/* Whom the subscriber tells of outcomes. */
-void parts_tell_edge(void *edge, const struct outcome *outcome);
-
 /* How many devices of this poller take commands. */
 unsigned parts_count_commanded(const struct device_list *list, unsigned poller);
 

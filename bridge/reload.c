@@ -205,7 +205,7 @@ static void end_edge(struct reload *reload)
         edge_farewell(parts->edge, clock_mono_ns() + FAREWELL_NS);
         publisher_renew_edge(parts->publisher, NULL);
     }
-    subscriber_tell(parts->subscriber, NULL, NULL);
+    audit_tell(parts->audit, NULL, NULL);
     edge_free(parts->edge);
     parts->edge = NULL;
     scans_rewind(parts->scans);
@@ -346,7 +346,6 @@ static bool renew_edge(struct reload *reload)
         return true;
     if (!parts_start_edge(parts))
         return false;
-    subscriber_tell(parts->subscriber, parts_tell_edge, parts->edge);
     if (reload->publisher != NULL)
         publisher_renew_edge(parts->publisher, parts->edge);
     return true;

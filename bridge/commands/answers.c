@@ -209,6 +209,7 @@ static void hand_on(struct answers *answers, const struct command *command,
         .correlation = address->correlation,
         .correlation_size = address->correlation_size,
         .kept_mark = outcome != NULL ? outcome->kept_mark : 0,
+        .outcome = outcome,
     };
     if (entry.is_last) {
         entry.device = (unsigned)device;

@@ -38,6 +38,7 @@ struct audit_record {
     bool tried;   /* to write its line */
     bool written; /* that is on disk */
     bool published;
+    struct outcome *outcome;  /* until it is published; NULL = nobody is told */
     struct audit_entry entry; /* its line ends with a newline */
     char texts[];
 };
@@ -56,7 +57,9 @@ struct audit {
     _Atomic int64_t busy_ns; /* since when the writer has been at the disk; 0 = it is not */
     int file;                /* -1 = not open; the writer's own */
 
-    pthread_mutex_t mutex; /* for all that follows */
+    pthread_mutex_t mutex;                                      /* for all that follows */
+    void (*told)(void *context, const struct outcome *outcome); /* NULL = nobody is */
+    void *context;
     pthread_cond_t called; /* the writer is wanted */
     pthread_cond_t looked; /* it has been at the file, or has ended */
     pthread_cond_t waits;  /* there is a record for the teller to watch */
@@ -96,7 +99,9 @@ static char *mark_unaudited(const char *payload)
     return marked;
 }
 
-static void publish(struct audit *audit, const struct audit_entry *entry, bool audited)
+/* Locked. `outcome`: of the entry, to be told; NULL = it is not. */
+static void publish(struct audit *audit, const struct audit_entry *entry, struct outcome *outcome,
+                    bool audited)
 {
     char *marked = audited ? NULL : mark_unaudited(entry->payload);
     const char *payload = marked != NULL ? marked : entry->payload;
@@ -108,6 +113,10 @@ static void publish(struct audit *audit, const struct audit_entry *entry, bool a
     if (entry->is_last && audit->last != NULL)
         last_outcomes_put(audit->last, entry->device, payload, entry->takeover);
     free(marked);
+    if (outcome != NULL && audit->told != NULL) {
+        outcome->unaudited = !audited;
+        audit->told(audit->context, outcome);
+    }
     if (!atomic_exchange(&audit->outbox_full, full) && full)
         log_warning("the queue of outcomes is full: the oldest are dropped");
 }
@@ -137,7 +146,7 @@ static void *stow(char **at, const void *bytes, size_t size, const char *end)
     return start;
 }
 
-static struct audit_record *record_new(const struct audit_entry *entry)
+static struct audit_record *record_new(const struct audit_entry *entry, struct outcome *outcome)
 {
     const char *response = entry->response_topic ? entry->response_topic : "";
     size_t line = strlen(entry->line), topic = strlen(entry->topic);
@@ -149,8 +158,9 @@ static struct audit_record *record_new(const struct audit_entry *entry)
     if (!record)
         return NULL;
     char *at = record->texts;
-    *record = (struct audit_record){.size = size, .put_ns = clock_mono_ns()};
+    *record = (struct audit_record){.size = size, .put_ns = clock_mono_ns(), .outcome = outcome};
     record->entry = *entry; /* its texts are copied below */
+    record->entry.outcome = NULL;
     record->entry.line = stow(&at, entry->line, line, "\n");
     record->entry.topic = stow(&at, entry->topic, topic, "");
     record->entry.payload = stow(&at, entry->payload, payload, "");
@@ -189,6 +199,15 @@ static bool is_ready(const struct audit *audit, const struct audit_record *recor
                              state_is_settled(audit->state, record->entry.kept_mark));
 }
 
+/* Locked. */
+static void publish_record(struct audit *audit, struct audit_record *record)
+{
+    publish(audit, &record->entry, record->outcome, record->written);
+    free(record->outcome);
+    record->outcome = NULL;
+    record->published = true;
+}
+
 /* Locked. Publishes in the order they came, up to one whose time has not come, and is
  * done with those whose lines are on disk. Without patience none waits. */
 static void settle(struct audit *audit, bool patient)
@@ -197,10 +216,8 @@ static void settle(struct audit *audit, bool patient)
     bool ready = true;
     while ((record = *at) != NULL) {
         ready = ready && (record->published || !patient || is_ready(audit, record));
-        if (ready && !record->published) {
-            publish(audit, &record->entry, record->written);
-            record->published = true;
-        }
+        if (ready && !record->published)
+            publish_record(audit, record);
         if (!record->published || !record->written) {
             at = &record->next;
             continue;
@@ -217,6 +234,7 @@ static void audit_free(struct audit *audit)
 {
     for (struct audit_record *record = audit->first, *next; record; record = next) {
         next = record->next;
+        free(record->outcome);
         free(record);
     }
     if (audit->file >= 0)
@@ -421,8 +439,7 @@ static void *teller_run(void *argument)
         } else if (early && !is_ready(audit, record)) {
             wait_for_state(audit, record->entry.kept_mark, due_ns);
         } else {
-            publish(audit, &record->entry, record->written);
-            record->published = true;
+            publish_record(audit, record);
             settle(audit, true);
         }
     }
@@ -642,20 +659,42 @@ static void append(struct audit *audit, struct audit_record *record)
         pthread_cond_signal(&audit->waits);
 }
 
+/* What is to be told of it, copied; NULL = nothing, or out of memory. */
+static struct outcome *copy_outcome(const struct audit *audit, const struct audit_entry *entry)
+{
+    struct outcome *copy =
+        audit->told != NULL && entry->outcome != NULL ? malloc(sizeof *copy) : NULL;
+    if (copy != NULL)
+        *copy = *entry->outcome;
+    return copy;
+}
+
 void audit_put(struct audit *audit, const struct audit_entry *entry)
 {
-    struct audit_record *record = audit->has_teller ? record_new(entry) : NULL;
     pthread_mutex_lock(&audit->mutex);
+    struct outcome *outcome = copy_outcome(audit, entry);
+    struct audit_record *record = audit->has_teller ? record_new(entry, outcome) : NULL;
     const bool taken = record && audit->held + record->size <= HELD_MAX;
     if (!taken && audit->has_file && audit->lost++ == 0)
         log_error("the audit log loses lines file=%s", path_of(audit));
     if (taken)
         append(audit, record);
+    else
+        publish(audit, entry, outcome, !audit->has_file);
     pthread_mutex_unlock(&audit->mutex);
     if (!taken) {
-        publish(audit, entry, !audit->has_file);
+        free(outcome);
         free(record);
     }
+}
+
+void audit_tell(struct audit *audit, void (*told)(void *context, const struct outcome *outcome),
+                void *context)
+{
+    pthread_mutex_lock(&audit->mutex);
+    audit->told = told;
+    audit->context = context;
+    pthread_mutex_unlock(&audit->mutex);
 }
 
 void audit_reopen(struct audit *audit)

@@ -37,6 +37,11 @@ struct audit *audit_start(const char *path, struct outbox *outbox, struct state 
 /* Before the first outcome: what is published is put there as well. */
 void audit_show(struct audit *audit, struct recent *recent, struct last_outcomes *last);
 
+/* Who else is told what is published, `outcome` of its entry; NULL = nobody. `told` copies and
+ * returns; when this does, nobody is told who was before. */
+void audit_tell(struct audit *audit, void (*told)(void *context, const struct outcome *outcome),
+                void *context);
+
 /* Writes what waits, then ends. */
 void audit_stop(struct audit *audit);
 
@@ -73,6 +78,7 @@ struct audit_entry {
     const void *correlation;
     size_t correlation_size;
     uint64_t kept_mark;
+    const struct outcome *outcome; /* for audit_tell(); NULL = it was told before */
 };
 void audit_put(struct audit *audit, const struct audit_entry *entry);
 

@@ -79,13 +79,6 @@ static void forget_open(struct subscriber *subscriber, unsigned device, const ch
 
 /* ---- outcomes ---- */
 
-static void send(struct subscriber *subscriber, const struct outcome *outcome)
-{
-    answers_send(subscriber->answers, outcome);
-    if (subscriber->setup.told != NULL)
-        subscriber->setup.told(subscriber->setup.context, outcome);
-}
-
 static void take_outcome(struct subscriber *subscriber, const struct outcome *outcome)
 {
     const struct command *command = &outcome->command;
@@ -95,7 +88,7 @@ static void take_outcome(struct subscriber *subscriber, const struct outcome *ou
         subscriber->last_write_ns[command->device] = outcome->written_ns;
     if (!outcome->correction && !command->offers)
         forget_open(subscriber, command->device, command->id);
-    send(subscriber, outcome);
+    answers_send(subscriber->answers, outcome);
 }
 
 /* Answers a command that is given to no poller, or given back by a mailbox. */
@@ -107,7 +100,7 @@ static void answer(struct subscriber *subscriber, const struct command *command,
         .command = *command, .kind = kind, .reason = reason, .done_ns = clock_mono_ns()};
     outcome->command.timetable = NULL;
     (void)snprintf(outcome->detail, sizeof(outcome->detail), "%s", detail);
-    send(subscriber, outcome);
+    answers_send(subscriber->answers, outcome);
 }
 
 /* ---- arrivals ---- */
@@ -388,13 +381,6 @@ bool subscriber_renew(struct subscriber *subscriber, const bool *anew, const boo
             subscriber->last_write_ns[i] = INT64_MIN;
     }
     return answers_renew(subscriber->answers, others);
-}
-
-void subscriber_tell(struct subscriber *subscriber,
-                     void (*told)(void *context, const struct outcome *outcome), void *context)
-{
-    subscriber->setup.told = told;
-    subscriber->setup.context = context;
 }
 
 void subscriber_drain(struct subscriber *subscriber)

@@ -23,10 +23,6 @@ struct subscriber_setup {
     struct mailbox **mailboxes; /* one per poller, put into */
     struct audit *audit;
     struct health *health;
-    /* Is told of every outcome, when it is answered; called by the subscriber's thread,
-     * copies and returns. NULL = nobody is. */
-    void (*told)(void *context, const struct outcome *outcome);
-    void *context;
 };
 
 /* NULL with a logged reason. */
@@ -46,10 +42,6 @@ void subscriber_part(struct subscriber *subscriber, unsigned device);
  * ended anew; `others`: it is no more what it was called. After that every device has the
  * mailbox of its poller, as in the setup. False when out of memory. */
 bool subscriber_renew(struct subscriber *subscriber, const bool *anew, const bool *others);
-
-/* Whom it tells of outcomes: subscriber_setup. */
-void subscriber_tell(struct subscriber *subscriber,
-                     void (*told)(void *context, const struct outcome *outcome), void *context);
 
 /* From its return on every new command is refused as shutting_down: nothing is
  * put into a mailbox any more. */

@@ -26,6 +26,7 @@ struct outcome {
     uint16_t words[OUTCOME_WORDS_MAX];
     char detail[DETAIL_MAX]; /* in words, "" when there is nothing to add */
     uint64_t kept_mark;      /* what of the state is to be on disk before it is told: its number */
+    bool unaudited;          /* it is told although its line is not on disk */
 };
 
 /* Why it was refused or has failed, in one word (topics.md); "" else. */

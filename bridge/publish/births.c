@@ -189,6 +189,9 @@ static struct sparkplug_value part_of(const struct outcome *outcome, enum part p
         value.number = outcome->readback;
         value.is_null = !outcome->has_readback;
         break;
+    case PART_AUDITED:
+        value.integer = !outcome->unaudited;
+        break;
     case PART_COUNT:
         value.integer = before->is_null ? 1 : before->integer + 1;
         break;

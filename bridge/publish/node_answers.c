@@ -31,12 +31,13 @@ void node_answers_free(struct node_answers *answers)
     free(answers);
 }
 
-/* One that did not get as far as being placed may name a metric of ours all the same. */
+/* One that did not get as far as being placed may name a metric of ours all the same. Of a
+ * device that was removed since there is none. */
 static bool place(const struct births *births, struct command *command)
 {
-    if (command->placed)
-        return true;
     const int device = births_find_device(births, command->device_name);
+    if (command->placed)
+        return device >= 0 && (unsigned)device == command->device;
     const int point =
         device >= 0 ? births_find(births, (unsigned)device, 0, command->point_name) : -1;
     command->device = (unsigned)device;

@@ -17,6 +17,7 @@ static const struct {
     [PART_REASON] = {"Reason", SPARKPLUG_STRING},
     [PART_DETAIL] = {"Detail", SPARKPLUG_STRING},
     [PART_READBACK] = {"Readback", SPARKPLUG_DOUBLE},
+    [PART_AUDITED] = {"Audited", SPARKPLUG_BOOLEAN},
     [PART_COUNT] = {"Count", SPARKPLUG_INT64},
 };
 

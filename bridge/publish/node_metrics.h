@@ -22,6 +22,7 @@ enum part {
     PART_REASON,
     PART_DETAIL,
     PART_READBACK,
+    PART_AUDITED,
     PART_COUNT,
     N_PARTS
 };

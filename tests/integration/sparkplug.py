@@ -13,6 +13,7 @@ import unittest
 
 import flux
 import sparkplug_wire as wire
+from disk import SOURCE as HANG
 from hostile_broker import CLOSE, HostileBroker
 from sparkplug_wire import BOOLEAN, DOUBLE, INT32, INT64, STRING, command
 
@@ -26,7 +27,7 @@ DATA = ("NDATA", "DDATA")
 class Rig(flux.Test):
     """A battery and a meter behind a bridge, a tap at the broker, and a host."""
 
-    def rig(self, mqtt=None, bess=None, meter=None, **sparkplug):
+    def rig(self, mqtt=None, bess=None, meter=None, env=None, **sparkplug):
         self.unit, self.meter = flux.battery_unit(), flux.meter_unit()
         self.server = self.modbus({1: self.unit})
         self.elsewhere = self.modbus({2: self.meter})
@@ -38,7 +39,7 @@ class Rig(flux.Test):
                                 [flux.meter(self.elsewhere, **(meter or {}))], mqtt=mqtt,
                                 sparkplug={"enabled": True, **sparkplug},
                                 audit={"path": os.path.join(self.directory, "audit.jsonl")})
-        self.flux = self.bridge(self.text)
+        self.flux = self.bridge(self.text, env)
 
     def payload(self, topic, kind, since=0, predicate=None, history=False):
         """The first one for which `predicate` holds; history is asked for apart."""
@@ -926,7 +927,7 @@ class Behaviour(Rig):
         json_side = self.host.wait("Site-BESS-01/result", since=since).json
         self.assertEqual(told, {"Outcome": "confirmed", "Requested": 50.0, "Readback": 50.0,
                                 "Count": 1, "Id": json_side["id"], "Reason": None,
-                                "Detail": None})
+                                "Detail": None, "Audited": True})
         self.assertEqual((json_side["source"], json_side["value"]), ("sparkplug", 50))
         self.value(bess, "target_power", 50.0, since)
         # By name, as an integer, and refused.
@@ -934,6 +935,25 @@ class Behaviour(Rig):
         told = self.answer(bess, "target_power", since, "refused")
         self.assertEqual((told["Reason"], told["Requested"], told["Readback"], told["Count"]),
                          ("out_of_range", 999.0, None, 2))
+
+    def test_an_outcome_waits_for_the_disk(self):
+        """As the JSON one does: until its line is there, or as long as it is waited for."""
+        switch = os.path.join(self.directory, "hangs")
+        self.rig(env={**self.preload(HANG), "DISK_HANGS": switch})
+        self.listening()
+        _, bess, _ = self.births()
+        open(switch, "w").close()
+        since = self.host.mark()
+        self.dcmd({"name": "target_power", "value": 50.0})
+        self.server.wait(lambda: self.unit.writes)
+        told = self.answer(bess, "target_power", since)
+        self.assertEqual((told["Readback"], told["Audited"]), (50.0, False))
+        self.assertIs(self.host.wait("Site-BESS-01/result", since=since).json["audited"], False)
+        os.unlink(switch)
+        self.flux.wait_log("the thread of the audit log moves again")
+        since = self.host.mark()
+        self.dcmd({"name": "target_power", "value": 0.0})
+        self.assertIs(self.answer(bess, "target_power", since)["Audited"], True)
 
     def test_a_command_lives_as_long_as_its_timestamp_says(self):
         """Its own, or else the payload's."""

@@ -241,15 +241,16 @@ static void test_nothing_is_told_of_a_device_after_its_death(void **state)
     begin();
     outbox_set_online(outbox, 1, false);
     node_flow_put_outcome(
-        flow, &(struct outcome){.command = {.placed = true, .device = 1}, .kind = OUTCOME_FAILED});
+        flow, &(struct outcome){.command = {.placed = true, .device = 1, .device_name = "B"},
+                                .kind = OUTCOME_FAILED});
     run_at(2000);
     assert_said("spBv1.0/flux/DDEATH/site/B", 0, 0);
     assert_silent();
     outbox_set_online(outbox, 1, true);
     put(1, 2100, 7);
     run_at(2100);
-    assert_said("spBv1.0/flux/DBIRTH/site/B", 8, 2100);
-    assert_said("spBv1.0/flux/DDATA/site/B", 7, 0);
+    assert_said("spBv1.0/flux/DBIRTH/site/B", 9, 2100);
+    assert_said("spBv1.0/flux/DDATA/site/B", 8, 0);
 }
 
 static void test_a_birth_that_is_refused_bars_its_device(void **state)

@@ -94,15 +94,6 @@ bool subscriber_renew(struct subscriber *subscriber, const bool *anew, const boo
     return false;
 }
 
-void subscriber_tell(struct subscriber *subscriber,
-                     void (*told)(void *context, const struct outcome *outcome), void *context)
-{
-    (void)subscriber;
-    (void)told;
-    (void)context;
-    fail();
-}
-
 struct halt *publisher_halt(struct publisher *publisher)
 {
     (void)publisher;
