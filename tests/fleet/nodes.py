@@ -167,6 +167,12 @@ class Rabbit(Cluster):
         for node in NODES:
             self.start(node)
             self.wait(node)
+        # The queue of a subscription has its client's name: while its one node is down, that
+        # client can subscribe at no other.
+        _run("nsenter", "--net=/run/netns/n1", "env", "HOME=" + self.place(1),
+             "RABBITMQ_CONF_ENV_FILE=/nonexistent", "/usr/lib/rabbitmq/bin/rabbitmqctl", "-q",
+             "-n", "rabbit@n1", "set_policy", "mqtt", "^mqtt-subscription-", '{"ha-mode":"all"}',
+             "--apply-to", "queues")
 
     def configure(self, node):
         with open(self.place(node, "rabbitmq.conf"), "w", encoding="utf-8") as file:
