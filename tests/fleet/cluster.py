@@ -109,6 +109,9 @@ class Rig:
         self.sites.start(self.devices, self.options.sites, lambda i: {
             "broker": "%s:%d" % (cluster_name(i % 3), PORT), "version": 4,
             "poll": "%dms" % self.options.poll, "spread": "%gs" % self.options.spread})
+        rest(3)
+        if self.sites.ended():
+            raise flux.Timeout("%d bridges have ended: see bridges.log" % self.sites.ended())
         self.historian.wait_back(self.options.sites, PATIENCE_S)
         print("%d sites, all there after %.0f s, %.1f MiB each" % (
             self.options.sites, time.monotonic() - begun,

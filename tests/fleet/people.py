@@ -21,12 +21,18 @@ TS = re.compile(rb'"ts":(\d+)')
 
 
 class Seat(threading.Thread):
-    """A client that is connected to one of the nodes whenever it can be."""
+    """A client that is connected to one of the nodes whenever it can be. One that subscribes
+    leaves a node at which it hears nothing: a node that is cut off from the others answers
+    pings, and brings no message."""
+
+    SILENCE_S = 40
 
     def __init__(self, client_id, clean, topics=(), arrived=None):
         super().__init__(daemon=True)
         self.client = flux.mqtt_client(client_id, clean_session=clean, protocol=mqtt.MQTTv311)
-        self.client.on_message = arrived
+        self.heard = time.monotonic()
+        self.arrived = arrived
+        self.client.on_message = self._on_message
         self.client.on_connect = self._on_connect
         self.client.on_subscribe = lambda *more: self.seated.set()
         self.client.max_inflight_messages_set(100)
@@ -41,13 +47,22 @@ class Seat(threading.Thread):
         elif code == 0:
             self.seated.set()
 
+    def _on_message(self, client, userdata, message):
+        self.heard = time.monotonic()
+        self.arrived(client, userdata, message)
+
+    def _stays(self):
+        silent = self.topics and time.monotonic() - self.heard > self.SILENCE_S
+        return not self.leaving and not silent
+
     def run(self):
         turn = 0
         while not self.leaving:
             turn += 1
             try:
                 self.client.connect(front(NODES[turn % 3]), PORT, keepalive=5)
-                while self.client.loop(timeout=0.2) == mqtt.MQTT_ERR_SUCCESS and not self.leaving:
+                self.heard = time.monotonic()
+                while self._stays() and self.client.loop(timeout=0.2) == mqtt.MQTT_ERR_SUCCESS:
                     pass
             except OSError:
                 pass

@@ -77,6 +77,10 @@ class Sites:
                 self.programs.append(subprocess.Popen(
                     [self.bridge, "run", "-c", path], stderr=errors, stdin=subprocess.DEVNULL))
 
+    def ended(self):
+        """How many have ended by themselves, such as for their configuration."""
+        return sum(program.poll() is not None for program in self.programs)
+
     def _write(self, i, values):
         path = os.path.join(self.directory, "site%d.cfg" % i)
         with open(path, "w", encoding="utf-8") as file:
