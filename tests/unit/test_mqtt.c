@@ -21,6 +21,8 @@ static struct library {
     MQTTAsync_connectionLost *lost;
     void *context; /* of the last */
     int qos;       /* of the last message */
+    MQTTProperties properties;
+    MQTTProperty property[2];
     unsigned n_sent, n_nudges;
     char filter[64]; /* of the last nudge */
     unsigned n_left;
@@ -82,6 +84,10 @@ int MQTTAsync_sendMessage(MQTTAsync handle, const char *topic, const MQTTAsync_m
 {
     (void)handle, (void)topic;
     library.qos = message->qos;
+    library.properties = message->properties;
+    assert_in_range(message->properties.count, 0, 2);
+    for (int i = 0; i < message->properties.count; i++)
+        library.property[i] = message->properties.array[i];
     assert_true(library.n_sent < SENT_MOST);
     library.sent[library.n_sent++] = *response;
     return MQTTASYNC_SUCCESS;
@@ -254,6 +260,37 @@ static void test_nobody_is_nudged_for_nothing(void **state)
     mqtt_free(mqtt);
 }
 
+/* The size of a packet is told by them, and the library copies them. */
+static void test_the_properties_of_a_message(void **state)
+{
+    (void)state;
+    struct mqtt *mqtt = connecting(5);
+    MQTTAsync_successData5 up = MQTTAsync_successData5_initializer;
+    struct mqtt_message message = {.topic = "t",
+                                   .payload = "x",
+                                   .payload_size = 1,
+                                   .qos = 1,
+                                   .expiry_s = 25,
+                                   .correlation = "abc",
+                                   .correlation_size = 3};
+    library.connect.onSuccess5(library.connect.context, &up);
+    assert_true(mqtt_publish(mqtt, &message, 1));
+    assert_int_equal(library.properties.count, 2);
+    assert_int_equal(library.properties.length, 1 + 4 + 1 + 2 + 3);
+    assert_int_equal(library.property[0].identifier, MQTTPROPERTY_CODE_MESSAGE_EXPIRY_INTERVAL);
+    assert_int_equal(library.property[0].value.integer4, 25);
+    assert_int_equal(library.property[1].identifier, MQTTPROPERTY_CODE_CORRELATION_DATA);
+    assert_int_equal(library.property[1].value.data.len, 3);
+    assert_memory_equal(library.property[1].value.data.data, "abc", 3);
+
+    message.expiry_s = 0;
+    message.correlation_size = 0;
+    assert_true(mqtt_publish(mqtt, &message, 2));
+    assert_int_equal(library.properties.count, 0);
+    assert_int_equal(library.properties.length, 0);
+    mqtt_free(mqtt);
+}
+
 /* A broker that answers pings and forgets messages. */
 static void test_a_message_without_acknowledgement_ends_the_session(void **state)
 {
@@ -420,6 +457,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_sender_that_sleeps_is_nudged_once),
         cmocka_unit_test(test_nobody_is_nudged_for_nothing),
+        cmocka_unit_test(test_the_properties_of_a_message),
         cmocka_unit_test(test_a_message_without_acknowledgement_ends_the_session),
         cmocka_unit_test(test_acknowledgements_in_time_end_nothing),
         cmocka_unit_test(test_an_answer_to_connect_that_never_comes),
