@@ -1,8 +1,6 @@
 #include "bridge/wire/sample_json.h"
 
-#include <inttypes.h>
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "bridge/base/clock.h"
@@ -35,8 +33,15 @@ static void put(struct text *text, const char *word)
 static void put_integer(struct text *text, int64_t number)
 {
     char digits[24];
-    int length = snprintf(digits, sizeof(digits), "%" PRId64, number);
-    put_bytes(text, digits, (size_t)length);
+    char *const end = digits + sizeof(digits), *at = end;
+    uint64_t left = number < 0 ? -(uint64_t)number : (uint64_t)number;
+    do {
+        *--at = (char)('0' + left % 10);
+        left /= 10;
+    } while (left > 0);
+    if (number < 0)
+        *--at = '-';
+    put_bytes(text, at, (size_t)(end - at));
 }
 
 /* Texts of the configuration hold no control characters. */
@@ -53,10 +58,18 @@ static void put_escaped(struct text *text, const char *word)
 /* No character of a name needs an escape. */
 static void put_key(struct text *text, const char *name, const char *suffix)
 {
-    put(text, "\"");
-    put(text, name);
-    put(text, suffix);
-    put(text, "\":");
+    const size_t name_size = strlen(name), suffix_size = strlen(suffix);
+    if ((size_t)(text->end - text->at) < name_size + suffix_size + 3) {
+        text->full = true;
+        return;
+    }
+    *text->at++ = '"';
+    memcpy(text->at, name, name_size);
+    text->at += name_size;
+    memcpy(text->at, suffix, suffix_size);
+    text->at += suffix_size;
+    *text->at++ = '"';
+    *text->at++ = ':';
 }
 
 static void put_label(struct text *text, const struct point *point, int64_t raw)

@@ -32,6 +32,14 @@ static void test_topics(void **state)
     node[TOPIC_MAX - frame] = '\0';
     assert_true(topic_make(topic, &conf, node, "state"));
     assert_int_equal(strlen(topic), TOPIC_MAX);
+    node[TOPIC_MAX - frame] = 'n';
+    for (size_t more = 1; more <= sizeof("/state"); more++) { /* cut at each of these */
+        node[TOPIC_MAX - frame + more] = '\0';
+        assert_false(topic_make(topic, &conf, node, "state"));
+        assert_int_equal(strlen(topic), TOPIC_MAX);
+        assert_memory_equal(topic, "flux/demo/nnn", 13);
+        node[TOPIC_MAX - frame + more] = 'n';
+    }
 }
 
 static void test_command_topics(void **state)
