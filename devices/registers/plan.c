@@ -160,7 +160,7 @@ bool plan_next(const struct plan *plan, unsigned from, uint64_t scan, struct pla
     for (unsigned i = first + 1; i < plan->n && plan->places[i].cut == CUT_NONE; i++) {
         if (!plan_is_due(plan, i, scan))
             continue;
-        unsigned longer = plan_end_of(plan, i) > end ? plan_end_of(plan, i) : end;
+        const unsigned its_end = plan_end_of(plan, i), longer = its_end > end ? its_end : end;
         if (plan_at(plan, i)->table != table || longer - begin > most ||
             !may_cross(plan, i, end, plan_begin_of(plan, i)))
             break;
