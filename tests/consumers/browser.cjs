@@ -18,6 +18,7 @@ const verbs = {
   async open({ url, width = 1440, height = 900, dark = false }) {
     if (page) await page.context().close();
     const context = await browser.newContext({ viewport: { width, height }, colorScheme: dark ? "dark" : "light" });
+    context.setDefaultTimeout(30000 * (process.env.FLUXBRIDGE_TEST_PATIENCE ?? 1));
     page = await context.newPage();
     said = [];
     asked = new Set();
