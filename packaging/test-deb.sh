@@ -305,6 +305,8 @@ touch "$root/var/lib/fluxbridge/north/audit.jsonl" \
     "$root/etc/systemd/system/fluxbridge@north.service.d/override.conf"
 ln -s /lib/systemd/system/fluxbridge@.service \
     "$root/etc/systemd/system/multi-user.target.wants/fluxbridge@north.service"
+mkdir -p "$root/run/fluxbridge" # as the units leave it
+touch "$root/run/fluxbridge/192.168.1.100:502-unit-1.claim"
 dpkg_in -P fluxbridge
 snapshot >"$directory/after"
 diff "$directory/before" "$directory/after" || die "the purge leaves something, or takes too much"
