@@ -56,27 +56,28 @@ key=$(echo "$suite $packages $needs $masked" | cat - tests/system/agent.* | sha2
 cache=${XDG_CACHE_HOME:-/var/cache}/fluxbridge-system
 image=$cache/$suite-$key
 
+# Under another name first, so that one which was cut short is none.
 make_image() {
     local root=$image.new/tree
-    rm -rf "$image.new"
-    mkdir -p "$image.new"
-    # shellcheck disable=SC2016 # the hook's shell sets them
-    mmdebstrap --quiet --variant=minbase --mode=root --include="$packages" \
-        --customize-hook='chroot "$1" apt-get satisfy -q -y --no-install-recommends "$NEEDS"' \
-        "$suite" "$root" >"$image.new/log" 2>&1
-    cp tests/system/agent.py "$root/usr/local/sbin"
-    cp tests/system/agent.service "$root/etc/systemd/system"
-    ln -s ../agent.service "$root/etc/systemd/system/multi-user.target.wants"
-    # shellcheck disable=SC2086 # a list of words is meant
-    systemctl --root="$root" mask --quiet $masked
-    echo 0123456789abcdef0123456789abcdef >"$root/etc/machine-id"
-    echo machine >"$root/etc/hostname"
-    mkdir -p "$root/var/log/journal"
-    cp "$root"/boot/vmlinuz-* "$image.new/vmlinuz"
-    cp "$root"/boot/initrd.img-* "$image.new/initrd"
-    mke2fs -q -F -t ext4 -d "$root" "$image.new/root.ext4" 2G >/dev/null
-    rm -rf --one-file-system "$root"
-    mv "$image.new" "$image"
+    rm -rf "$image.new" &&
+        mkdir -p "$image.new" &&
+        # shellcheck disable=SC2016 # the hook's shell sets them
+        mmdebstrap --quiet --variant=minbase --mode=root --include="$packages" \
+            --customize-hook='chroot "$1" apt-get satisfy -q -y --no-install-recommends "$NEEDS"' \
+            "$suite" "$root" >"$image.new/log" 2>&1 &&
+        cp tests/system/agent.py "$root/usr/local/sbin" &&
+        cp tests/system/agent.service "$root/etc/systemd/system" &&
+        ln -s ../agent.service "$root/etc/systemd/system/multi-user.target.wants" &&
+        # shellcheck disable=SC2086 # a list of words is meant
+        systemctl --root="$root" mask --quiet $masked &&
+        echo 0123456789abcdef0123456789abcdef >"$root/etc/machine-id" &&
+        echo machine >"$root/etc/hostname" &&
+        mkdir -p "$root/var/log/journal" &&
+        cp "$root"/boot/vmlinuz-* "$image.new/vmlinuz" &&
+        cp "$root"/boot/initrd.img-* "$image.new/initrd" &&
+        mke2fs -q -F -t ext4 -d "$root" "$image.new/root.ext4" 2G >/dev/null &&
+        rm -rf --one-file-system "$root" &&
+        mv "$image.new" "$image"
 }
 
 if [ ! -d "$image" ]; then
