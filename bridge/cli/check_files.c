@@ -57,9 +57,11 @@ static void check_writable(const struct check *check, const char *path, const ch
 static void check_own(const struct check *check)
 {
     const char *spool = check->conf->spool_path, *audit = check->conf->audit_path;
+    char state[CONF_PATH_MAX + 1];
     struct stat status;
+    state_path(check->conf, state);
     const char *why =
-        stat(spool, &status) == 0 && S_ISREG(status.st_mode) ? spool_refuses(spool) : NULL;
+        stat(spool, &status) == 0 && S_ISREG(status.st_mode) ? spool_refuses(spool, state) : NULL;
     if (why != NULL)
         cfg_problem(check->cfg, cfg_lookup(check->file, "spool.path"),
                     "%s is no spool of this release: %s: name another path, or move it away", spool,

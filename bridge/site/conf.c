@@ -28,11 +28,6 @@ static const struct cfg_field ROOT[] = {
     [CONF_GROUPS] = CFG_END,
 };
 
-const char *conf_group_word(enum conf_group group)
-{
-    return ROOT[group].key;
-}
-
 static const struct cfg_field MQTT[] = {
     {"url", TEXT(conf_mqtt, url), .required = true},
     {"version", CFG_INTEGER, FIELD(conf_mqtt, version), .min = 4, .max = 5},

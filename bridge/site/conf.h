@@ -54,7 +54,6 @@ enum conf_group {
     CONF_DEVICES,
     CONF_GROUPS
 };
-const char *conf_group_word(enum conf_group group);
 
 struct conf {
     uint64_t hashes[CONF_GROUPS]; /* cfg_hash() of each */

@@ -181,12 +181,10 @@ bool spool_trim(struct spool *spool,
 
 /* ---- opening ---- */
 
-/* Whose it is, a file that says nothing of itself is told from the note. */
-static int judge(const char *path, struct state *state, int result)
+/* Whose it is, a file that says nothing of itself is told from the note; NULL = there is none. */
+static int judge(const char *path, const struct spool_note *note, int result)
 {
-    struct spool_note note;
-    return result == DATABASE_UNKNOWN && spool_note_find(state, &note) &&
-                   spool_note_is_of(&note, path)
+    return result == DATABASE_UNKNOWN && note != NULL && spool_note_is_of(note, path)
                ? SQLITE_CORRUPT
                : result;
 }
@@ -196,15 +194,17 @@ static bool is_refused(int result)
     return result == DATABASE_FOREIGN || result == DATABASE_UNKNOWN || result == DATABASE_NEWER;
 }
 
-const char *spool_refuses(const char *path)
+const char *spool_refuses(const char *path, const char *state_path)
 {
-    const int result = database_look(path, &spool_file_kind);
+    struct spool_note note;
+    const bool is_noted = spool_note_peek(state_path, &note);
+    const int result = judge(path, is_noted ? &note : NULL, database_look(path, &spool_file_kind));
     return is_refused(result) ? database_error(result) : NULL;
 }
 
-static int open_file(struct spool *spool)
+static int open_file(struct spool *spool, const struct spool_note *note)
 {
-    int result = judge(spool->path, spool->state,
+    int result = judge(spool->path, spool->is_noted ? note : NULL,
                        database_open(spool->path, &spool_file_kind, &spool->file.sqlite));
     if (result == SQLITE_OK)
         result = spool_file_prepare(&spool->file);
@@ -286,7 +286,7 @@ enum spool_opened spool_open(const struct spool_setup *setup, struct spool **ope
     spool->is_noted = spool_note_find(spool->state, &note);
     spool->noted = note.most;
     spool->last_row = note.last_row;
-    int result = there ? open_file(spool) : SQLITE_CANTOPEN;
+    int result = there ? open_file(spool, &note) : SQLITE_CANTOPEN;
     bool good = spool_file_check(spool, result);
     if (good && spool->is_noted)
         count_missing(spool, &note, lost);

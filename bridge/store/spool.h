@@ -38,8 +38,8 @@ struct spool_sample {
 };
 
 /* Whether spool_open() would refuse a file as somebody else's, and why in words;
- * NULL: it would not. Changes nothing. */
-const char *spool_refuses(const char *path);
+ * NULL: it would not. `state_path`: of the state that would have its note. Changes nothing. */
+const char *spool_refuses(const char *path, const char *state_path);
 
 struct spool_setup {
     const char *path;

@@ -5,19 +5,34 @@
 #include <sys/stat.h>
 
 #include "bridge/base/clock.h"
+#include "bridge/store/peek.h"
+
+enum { TEXT_MAX = 128 };
 
 #define KEY         "spool"
 #define PATIENCE_NS (5 * CLOCK_NS_PER_S)
 #define NOTE        "%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRId64
 #define NOTE_READ   "%" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNd64
 
+static bool parse(const char *text, struct spool_note *note)
+{
+    return sscanf(text, NOTE_READ, &note->device, &note->inode, &note->least, &note->most,
+                  &note->last_row) == 5;
+}
+
 bool spool_note_find(struct state *state, struct spool_note *note)
 {
-    char text[128];
+    char text[TEXT_MAX];
     *note = (struct spool_note){0};
-    return state != NULL && state_get(state, KEY, text, sizeof(text)) &&
-           sscanf(text, NOTE_READ, &note->device, &note->inode, &note->least, &note->most,
-                  &note->last_row) == 5;
+    return state != NULL && state_get(state, KEY, text, sizeof(text)) && parse(text, note);
+}
+
+bool spool_note_peek(const char *state_path, struct spool_note *note)
+{
+    char text[TEXT_MAX], why[PEEK_WHY_MAX];
+    *note = (struct spool_note){0};
+    return state_path[0] != '\0' &&
+           peek_text(state_path, KEY, text, sizeof(text), why) == PEEK_FOUND && parse(text, note);
 }
 
 bool spool_note_is_of(const struct spool_note *note, const char *path)
@@ -29,7 +44,7 @@ bool spool_note_is_of(const struct spool_note *note, const char *path)
 
 void spool_note_keep(struct state *state, const char *path, struct spool_note *note, bool wait)
 {
-    char text[128];
+    char text[TEXT_MAX];
     struct stat status;
     if (state == NULL)
         return;

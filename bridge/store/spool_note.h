@@ -22,6 +22,9 @@ struct spool_note {
 /* False when there is none: nothing is known then. `state` NULL: there never is. */
 bool spool_note_find(struct state *state, struct spool_note *note);
 
+/* The same from the state's file, while the bridge that has it may be running. */
+bool spool_note_peek(const char *state_path, struct spool_note *note);
+
 /* Whether it is of the file that lies there now. */
 bool spool_note_is_of(const struct spool_note *note, const char *path);
 

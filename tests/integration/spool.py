@@ -468,6 +468,21 @@ class Start(Test):
         other.execute("BEGIN EXCLUSIVE")
         self.refuse(self.path, "another program uses it")
 
+    def test_one_that_only_the_note_knows(self):
+        """Nothing in it says whose it is; `check` and `run` both know it by its note."""
+        self.rig()
+        self.start()
+        self.wait_up()
+        self.flux.stop()
+        with open(self.path, "r+b") as file:
+            file.write(b"\xa5" * (1 << 17))
+        for left in glob.glob(self.path + "-*"):
+            os.unlink(left)
+        code, _, said = self.run_tool("check", "-c", self.flux.config)
+        self.assertEqual((code, "is no spool" in said), (0, False), said)
+        self.start()
+        self.flux.wait_log("the spool is damaged: it was set aside and a new one begun")
+
     def test_somebody_else_s(self):
         """A database or a text: it is left as it is, and nothing is made beside it."""
         self.rig()
