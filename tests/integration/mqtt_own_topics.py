@@ -3,6 +3,7 @@
 import datetime
 import os
 import re
+import time
 
 import flux
 
@@ -126,17 +127,20 @@ class OwnTopics(flux.Test):
         self.mqtt.wait_count(BATTERY + "/state", 10)  # its online is no news any more
         since = self.mqtt.mark()
         broken = {address: 4 for address in self.battery.registers}
+        begun = time.monotonic()
         for faults in [broken, {}] * 8:
             with self.server.changed:
                 self.battery.read_exceptions = faults
             self.server.wait(lambda n=self.battery.requests: self.battery.requests >= n + 6)
+        quick = time.monotonic() - begun < 10  # sixteen changes: on a slow machine each is said
         self.mqtt.wait_text(BATTERY + "/status", "offline", since=since)
         self.mqtt.wait_count(BATTERY + "/status", 3, since=since)
         self.assert_once_a_second([m.time for m in self.mqtt.on(BATTERY + "/status", since=since)])
         # The log, too; with the count of those that it has left out.
         said = [line for line in self.flux.log().splitlines()
                 if re.search("device (offline|online again) .*" + BATTERY, line)]
-        self.assertRegex("\n".join(said), r" changes=\d+")
+        if quick:
+            self.assertRegex("\n".join(said), r" changes=\d+")
         self.assert_once_a_second([datetime.datetime.fromisoformat(line.split("Z ")[0]).timestamp()
                                    for line in said])
 

@@ -116,7 +116,8 @@ class Reality(flux.Test):
         self.assertEqual(mqtt.ask(20, "low")["reason"], "soe_low")
         unit.registers[2026] = 54
         unit.read_exceptions[2026] = 2
-        mqtt.wait("Site-BESS-01/state", lambda m: m.json["quality"] == "partial")
+        mqtt.wait("Site-BESS-01/state",
+                  lambda m: m.json.get("errors") == {"soe": "illegal_address"})
         unit.read_exceptions.clear()
 
         unit.dies_on_write = True
