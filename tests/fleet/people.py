@@ -132,8 +132,8 @@ class Historian:
 
 class Dispatcher(threading.Thread):
     """Sends a setpoint to each battery in turn, each of another value, and each again, the
-    same, every AGAIN_S until there is an outcome: so a broker may lose it, and it may be sent
-    too often, and still it must be carried out at most once."""
+    same, after AGAIN_S and pauses that double until there is an outcome: so a broker may lose
+    it, and it may be sent too often, and still it must be carried out at most once."""
 
     AGAIN_S, TTL_S = 3, 20
 
@@ -142,7 +142,7 @@ class Dispatcher(threading.Thread):
         self.historian, self.sites, self.pause_s = historian, sites, pause_s
         self.seat = Seat("dispatcher", True)
         self.sent = {}  # of an id: (site, value)
-        self.open = {}  # of an id without outcome: (topic, payload, when it is sent again)
+        self.open = {}  # of an id without outcome: (topic, payload, when again, the next pause)
         self.leaving = threading.Event()
         self.n_sent = 0
         self.start()
@@ -161,7 +161,7 @@ class Dispatcher(threading.Thread):
                               "ttl_s": self.TTL_S, "source": "dispatcher"})
         topic = "flux/s%d/Battery/set/target_power" % site
         self.sent[id] = (site, value)
-        self.open[id] = (topic, payload, time.monotonic())
+        self.open[id] = (topic, payload, time.monotonic(), self.AGAIN_S)
         self._send_again()
 
     def _send_again(self):
@@ -172,9 +172,9 @@ class Dispatcher(threading.Thread):
             del self.open[id]
         if not self.seat.seated.is_set():
             return
-        for id, (topic, payload, due) in self.open.items():
+        for id, (topic, payload, due, pause) in self.open.items():
             if due <= now:
-                self.open[id] = (topic, payload, now + self.AGAIN_S)
+                self.open[id] = (topic, payload, now + pause, 2 * pause)
                 self.seat.client.publish(topic, payload, 1)
                 self.n_sent += 1
 
