@@ -8,9 +8,9 @@
 # root, or sudo, only when there is something to install.
 set -eu
 
-demo="build-essential cmake ninja-build pkg-config libmodbus-dev libpaho-mqtt-dev libconfig-dev
-    libjansson-dev libssl-dev libsqlite3-dev libmicrohttpd-dev libprotobuf-c-dev
-    protobuf-c-compiler zlib1g-dev protobuf-compiler mosquitto mosquitto-clients"
+demo="build-essential cmake ninja-build pkg-config libmodbus-dev libpaho-mqtt-dev
+    libmosquitto-dev libconfig-dev libjansson-dev libssl-dev libsqlite3-dev libmicrohttpd-dev
+    libprotobuf-c-dev protobuf-c-compiler zlib1g-dev protobuf-compiler mosquitto mosquitto-clients"
 tests="clang clang-tidy clang-format cppcheck libclang-rt-dev libcmocka-dev
     mbpoll openssl socat groff fish zsh python3 python3-jinja2 python3-paho-mqtt
     python3-pymodbus python3-serial python3-serial-asyncio"

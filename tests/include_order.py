@@ -29,7 +29,7 @@ ROOMS = {
     "bridge/commands":
         "mailbox inbox audit_file recent last_outcomes audit answered answers subscriber",
     "bridge/telemetry": "agenda due on_change energy latest polled poller",
-    "bridge/mqtt": "limits flights address certificate credentials nap mqtt cause lookup session sessions arrival",
+    "bridge/mqtt": "limits flights address certificate credentials nap mqtt broker_tls cause lookup presence session sessions arrival",
     "bridge/publish":
         "node_metrics births node_post node_answers node_history node_flow primary_host "
         "node_commands ha_units ha_page ha_commands ha_document retained gone documents announce edge publisher",
@@ -45,6 +45,7 @@ ORDER = [room + "/" + module for room, modules in ROOMS.items() for module in mo
 SOLE_USERS = {
     "modbus.h": "devices/lines/serial.c",
     "MQTTAsync.h": "bridge/mqtt/mqtt",
+    "mosquitto.h": "bridge/mqtt/presence",
     "libconfig.h": "devices/registers/cfg.c",
     "sqlite3.h": "bridge/store/",
     "microhttpd.h": "bridge/ops/",
@@ -55,10 +56,11 @@ INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]', re.M)
 
 def module_of(path):
     """The module that a file belongs to. The subcommands, a file each, are one: cli; and
-    so are the parts of the outbox, of the spool, of mqtt, of the plan, of drive, of the driver
+    so are the parts of the outbox, of the spool, of mqtt, of presence, of the plan, of drive, of the driver
     and of the battery."""
     path = re.sub(r"^(bridge/store/(?:spool|outbox)|bridge/mqtt/mqtt)_"
                   r"(connect|end|file|inside|note|paho|renew|sent|spool|subscribe|words)\b", r"\1", path)
+    path = re.sub(r"^(bridge/mqtt/presence)_(end|inside|wait)\b", r"\1", path)
     path = re.sub(r"^(devices/registers/(?:drive|plan))_(inside|learned|list|read)\b", r"\1", path)
     path = re.sub(r"^(bridge/battery/driver)_(beat|inside)\b", r"\1", path)
     path = re.sub(r"^(bridge/battery/battery)_(hold|inside|schedule|told|turns|work)\b", r"\1", path)

@@ -1,15 +1,16 @@
 #include "bridge/mqtt/cause.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
 #include <openssl/err.h>
-#include <openssl/ssl.h>
-#include <openssl/x509v3.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
+
+#include "bridge/mqtt/broker_tls.h"
 
 enum { PROBE_TIMEOUT_S = 2 };
 
@@ -61,73 +62,37 @@ static int open_tcp(const struct conf_mqtt *conf, const char *address, const str
     return fd;
 }
 
-/* The first thing that OpenSSL has to complain of. */
-static void say_ssl(const struct words *why, const char *what)
-{
-    unsigned long error = ERR_peek_error();
-    const char *reason = error != 0 ? ERR_reason_error_string(error) : NULL;
-    say(why, what, reason != NULL ? reason : "connection closed");
-}
-
-static int no_passphrase(char *buffer, int size, int for_writing, void *context)
-{
-    (void)buffer, (void)size, (void)for_writing, (void)context;
-    return 0;
-}
-
-static bool load_files(const struct conf_mqtt *conf, SSL_CTX *context, const struct words *why)
-{
-    const char *wrong = NULL;
-    SSL_CTX_set_default_passwd_cb(context, no_passphrase);
-    if ((conf->ca_file[0] != '\0' ? SSL_CTX_load_verify_locations(context, conf->ca_file, NULL)
-                                  : SSL_CTX_set_default_verify_paths(context)) != 1)
-        wrong = "ca_file";
-    else if (conf->cert_file[0] != '\0' &&
-             SSL_CTX_use_certificate_chain_file(context, conf->cert_file) != 1)
-        wrong = "cert_file";
-    else if (conf->key_file[0] != '\0' &&
-             SSL_CTX_use_PrivateKey_file(context, conf->key_file, SSL_FILETYPE_PEM) != 1)
-        wrong = "key_file";
-    if (wrong != NULL)
-        say_ssl(why, wrong);
-    return wrong == NULL;
-}
-
 /* The handshake, and then what the broker thinks of our certificate: with TLS
  * 1.3 its alert comes after the handshake. */
-static void shake_hands(const struct conf_mqtt *conf, SSL *ssl, const struct words *why)
+static void shake_hands(SSL *ssl, const struct words *why)
 {
+    static const char failed[] = "TLS handshake failed";
     char byte;
-    X509_VERIFY_PARAM *parameters = SSL_get0_param(ssl);
-    if (X509_VERIFY_PARAM_set1_ip_asc(parameters, conf->host) != 1) {
-        X509_VERIFY_PARAM_set1_host(parameters, conf->host, 0);
-        SSL_set_tlsext_host_name(ssl, conf->host);
-    }
     ERR_clear_error();
     if (SSL_connect(ssl) != 1) {
         long verdict = SSL_get_verify_result(ssl);
         if (verdict != X509_V_OK)
             say(why, "certificate verify failed", X509_verify_cert_error_string(verdict));
         else
-            say_ssl(why, "TLS handshake failed");
+            broker_tls_words(failed, why->text, why->size);
     } else if (SSL_read(ssl, &byte, 1) != 1 && ERR_peek_error() != 0) {
-        say_ssl(why, "TLS handshake failed");
+        broker_tls_words(failed, why->text, why->size);
     }
 }
 
 static void try_tls(const struct conf_mqtt *conf, int fd, const struct words *why)
 {
-    SSL_CTX *context = SSL_CTX_new(TLS_client_method());
-    SSL *ssl = NULL;
-    if (context == NULL || !load_files(conf, context, why))
-        goto done;
-    SSL_CTX_set_verify(context, SSL_VERIFY_PEER, NULL);
-    ssl = SSL_new(context);
+    struct broker_tls tls = {.context = NULL};
+    SSL_CTX *context = broker_tls_get(&tls, conf, why->text, why->size);
+    SSL *ssl = context != NULL ? SSL_new(context) : NULL;
+    struct in6_addr numeric;
+    if (ssl != NULL && inet_pton(AF_INET, conf->host, &numeric) != 1 &&
+        inet_pton(AF_INET6, conf->host, &numeric) != 1)
+        SSL_set_tlsext_host_name(ssl, conf->host);
     if (ssl != NULL && SSL_set_fd(ssl, fd) == 1)
-        shake_hands(conf, ssl, why);
-done:
+        shake_hands(ssl, why);
     SSL_free(ssl);
-    SSL_CTX_free(context);
+    broker_tls_free(&tls);
     ERR_clear_error();
 }
 

@@ -202,7 +202,7 @@ static void on_not_sent5(void *context, MQTTAsync_failureData5 *data)
     if (mqtt_is_refusal(data) && limits_is_transient((int)data->reasonCode)) {
         mqtt_tell(context, MQTT_LATER, NULL);
     } else if (mqtt_is_refusal(data)) {
-        mqtt_reason_words(data->reasonCode, why);
+        mqtt_reason_words((int)data->reasonCode, why);
         mqtt_tell(context, MQTT_REFUSED, why);
     } /* else as on_not_sent() */
 }

@@ -96,6 +96,11 @@ struct mqtt_callbacks {
     bool (*arrived)(void *context, const struct mqtt_arrival *arrival);
 };
 
+/* A reason code of version 5 in words, e.g. "not authorized"; and what CONNACK says, a
+ * return code of 3.1.1 or such a reason code, as a sentence. */
+void mqtt_reason_words(int code, char why[MQTT_WHY_MAX]);
+void mqtt_login_words(const struct conf_mqtt *conf, int code, char why[MQTT_WHY_MAX]);
+
 /* A session of its own with client id `client_id` and the Will "offline"
  * (retained, QoS 1) on `will_topic`, NULL = without one. NULL when out of memory. */
 struct mqtt *mqtt_new(const struct conf_mqtt *conf, const char *client_id, const char *will_topic,

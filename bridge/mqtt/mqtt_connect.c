@@ -9,23 +9,6 @@
 
 /* ---- how it went ------------------------------------------------------- */
 
-/* The answer to CONNECT: return codes of MQTT 3.1.1 (table 3.1), reason codes
- * of version 5 (section 3.2.2.2). */
-static void connack_words(const struct mqtt *mqtt, int code, char why[MQTT_WHY_MAX])
-{
-    static const char *const words[] = {
-        "accepted",           "unacceptable protocol version", "client id rejected",
-        "server unavailable", "bad user name or password",     "not authorized"};
-    char reason[MQTT_WHY_MAX] = "";
-    if (mqtt->conf->version >= MQTTVERSION_5)
-        mqtt_reason_words((enum MQTTReasonCodes)code, reason);
-    else if ((size_t)code < sizeof(words) / sizeof(words[0]))
-        snprintf(reason, sizeof(reason), "%s", words[code]);
-    else
-        snprintf(reason, sizeof(reason), "return code %d", code);
-    snprintf(why, MQTT_WHY_MAX, "the broker refuses the login: %.100s", reason);
-}
-
 static void on_lost(void *context, char *cause)
 {
     (void)cause; /* always NULL */
@@ -59,7 +42,7 @@ static void on_disconnect_packet(void *context, MQTTProperties *properties,
                  mqtt->client_id, own, n > 0 ? ", the broker says: " : "", n,
                  n > 0 ? told->value.data.data : "");
     } else {
-        mqtt_reason_words(code, reason);
+        mqtt_reason_words((int)code, reason);
         snprintf(why, sizeof(why), "closed by the broker: %.100s", reason);
     }
     advise(&end, (int)code);
@@ -119,7 +102,7 @@ static void connect_failed(struct mqtt *mqtt, int code, const char *message)
     struct mqtt_end end = {.why = why};
     end.unasked = code <= 0 && message != NULL && strstr(message, "TCP") != NULL;
     if (code > 0) {
-        connack_words(mqtt, code, why);
+        mqtt_login_words(mqtt->conf, code, why);
         if (mqtt->conf->version >= MQTTVERSION_5)
             advise(&end, code);
         if (lessen_will(mqtt, code))

@@ -95,9 +95,6 @@ void mqtt_subscribe_again(struct mqtt *mqtt, int64_t now_ns);
 /* The library's callback for a message. */
 int mqtt_on_arrived(void *context, char *topic, int topic_size, MQTTAsync_message *message);
 
-/* A reason code of version 5 in words, e.g. "not authorized". */
-void mqtt_reason_words(enum MQTTReasonCodes code, char why[MQTT_WHY_MAX]);
-
 /* See mqtt_tend(). Returns when to call it again. */
 int64_t mqtt_nudge(struct mqtt *mqtt, int64_t now_ns);
 

@@ -32,7 +32,7 @@ static void subscription_answered(struct subscription *subscription, int code)
         return;
     const bool is_first = take_answer(subscription, code);
     if (is_first && code >= MQTTREASONCODE_UNSPECIFIED_ERROR) {
-        mqtt_reason_words((enum MQTTReasonCodes)code, why);
+        mqtt_reason_words(code, why);
         callbacks->refused(callbacks->context, subscription->filter, why);
     }
     if (is_first)

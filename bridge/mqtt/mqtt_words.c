@@ -4,13 +4,30 @@
 #include "bridge/base/clock.h"
 #include "bridge/mqtt/mqtt_inside.h"
 
-void mqtt_reason_words(enum MQTTReasonCodes code, char why[MQTT_WHY_MAX])
+void mqtt_reason_words(int code, char why[MQTT_WHY_MAX])
 {
-    const char *words = MQTTReasonCode_toString(code);
+    const char *words = MQTTReasonCode_toString((enum MQTTReasonCodes)code);
     if (words == NULL)
         snprintf(why, MQTT_WHY_MAX, "reason code 0x%02x", (unsigned)code);
     else
         snprintf(why, MQTT_WHY_MAX, "%c%s", tolower((unsigned char)words[0]), words + 1);
+}
+
+/* The answer to CONNECT: return codes of MQTT 3.1.1 (table 3.1), reason codes
+ * of version 5 (section 3.2.2.2). */
+void mqtt_login_words(const struct conf_mqtt *conf, int code, char why[MQTT_WHY_MAX])
+{
+    static const char *const words[] = {
+        "accepted",           "unacceptable protocol version", "client id rejected",
+        "server unavailable", "bad user name or password",     "not authorized"};
+    char reason[MQTT_WHY_MAX] = "";
+    if (conf->version >= MQTTVERSION_5)
+        mqtt_reason_words(code, reason);
+    else if ((size_t)code < sizeof(words) / sizeof(words[0]))
+        snprintf(reason, sizeof(reason), "%s", words[code]);
+    else
+        snprintf(reason, sizeof(reason), "return code %d", code);
+    snprintf(why, MQTT_WHY_MAX, "the broker refuses the login: %.100s", reason);
 }
 
 void mqtt_limits_words(struct mqtt *mqtt, char words[MQTT_WHY_MAX])

@@ -58,13 +58,23 @@ bool session_init(struct session *session, const struct session_setup *setup, co
     session->tend_ns = CLOCK_NEVER;
     backoff_init(&session->backoff, PAUSE_MIN_NS, PAUSE_MAX_NS, SETTLE_NS, setup->seed);
     session->backoff.is_full = true;
-    session->mqtt = mqtt_new(setup->conf, client_id, will_topic, &session->setup.callbacks);
-    return session->mqtt != NULL;
+    if (setup->presences != NULL)
+        session->presence = presence_new(setup->presences, setup->place, client_id, will_topic,
+                                         &session->setup.callbacks);
+    else
+        session->mqtt = mqtt_new(setup->conf, client_id, will_topic, &session->setup.callbacks);
+    return session_is_there(session);
+}
+
+bool session_is_there(const struct session *session)
+{
+    return session->mqtt != NULL || session->presence != NULL;
 }
 
 void session_destroy(struct session *session)
 {
     mqtt_free(session->mqtt);
+    presence_free(session->presence);
     pthread_mutex_destroy(&session->mutex);
 }
 
@@ -113,7 +123,8 @@ void session_connect(struct session *session, const char *address)
 {
     char why[MQTT_WHY_MAX];
     session->state = SESSION_CONNECTING;
-    if (mqtt_connect(session->mqtt, address, why))
+    if (session->presence != NULL ? presence_connect(session->presence, address, why)
+                                  : mqtt_connect(session->mqtt, address, why))
         return;
     pthread_mutex_lock(&session->mutex);
     leave_word(session, &(struct mqtt_end){.why = why, .unasked = true});
@@ -124,7 +135,7 @@ void session_connect(struct session *session, const char *address)
 enum session_event session_step(struct session *session, int64_t now_ns, const char *address,
                                 char why[MQTT_WHY_MAX], struct mqtt_end *end)
 {
-    if (session->state != SESSION_DOWN)
+    if (session->state != SESSION_DOWN && session->mqtt != NULL)
         session->tend_ns = mqtt_tend(session->mqtt, now_ns);
     if (session->state == SESSION_DOWN && address != NULL && now_ns >= session->retry_ns)
         session_connect(session, address);
@@ -146,9 +157,31 @@ void session_retry(struct session *session, int64_t now_ns)
     backoff_reset(&session->backoff);
 }
 
+void session_forget(struct session *session)
+{
+    if (session->presence != NULL)
+        presence_forget(session->presence);
+    else
+        mqtt_forget(session->mqtt);
+}
+
+bool session_publish(struct session *session, const struct mqtt_message *message, uint64_t ticket)
+{
+    return session->presence != NULL ? presence_publish(session->presence, message, ticket)
+                                     : mqtt_publish(session->mqtt, message, ticket);
+}
+
+void session_leave(struct session *session, int64_t until_ns, bool with_will)
+{
+    if (session->presence != NULL)
+        presence_disconnect(session->presence, until_ns, with_will);
+    else
+        mqtt_disconnect(session->mqtt, until_ns, with_will);
+}
+
 void session_end(struct session *session, int64_t now_ns)
 {
-    mqtt_disconnect(session->mqtt, now_ns + END_NS, true);
+    session_leave(session, now_ns + END_NS, true);
     pthread_mutex_lock(&session->mutex);
     session->has_connected = session->has_ended = false;
     pthread_mutex_unlock(&session->mutex);

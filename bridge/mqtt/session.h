@@ -13,6 +13,7 @@
 
 #include "bridge/base/backoff.h"
 #include "bridge/mqtt/mqtt.h"
+#include "bridge/mqtt/presence.h"
 #include "bridge/store/outbox.h"
 
 enum session_state { SESSION_DOWN, SESSION_CONNECTING, SESSION_UP };
@@ -33,12 +34,16 @@ struct session_setup {
      * context of the others will be the session. */
     struct mqtt_callbacks callbacks;
     uint32_t seed; /* sets its pauses apart from those of others */
+    /* One of a device's, in this place of these; NULL = one of mqtt. */
+    struct presences *presences;
+    unsigned place;
 };
 
 struct session {
     struct session_setup setup;
-    struct mqtt *mqtt;
-    enum session_state state; /* as last told by session_step() */
+    struct mqtt *mqtt;         /* one of both; */
+    struct presence *presence; /* for a device's */
+    enum session_state state;  /* as last told by session_step() */
     struct backoff backoff;
     int64_t retry_ns; /* DOWN: when to connect */
 
@@ -50,10 +55,12 @@ struct session {
     char why[MQTT_WHY_MAX];
 };
 
-/* False when out of memory. Call session_destroy() in either case. */
+/* False when out of memory. Call session_destroy() in either case. One of all zeroes is
+ * no session. */
 bool session_init(struct session *session, const struct session_setup *setup, const char *client_id,
                   const char *will_topic);
 void session_destroy(struct session *session);
+bool session_is_there(const struct session *session);
 
 /* What has happened to it, one event at a time until SESSION_NOTHING. Begins to
  * connect to `address` when that is due; NULL = not now. After LOST and FAILED `end`
@@ -67,6 +74,11 @@ void session_connect(struct session *session, const char *address);
 /* It need not wait any longer: when it is down it connects at the next step, and
  * its pauses begin with the shortest again. */
 void session_retry(struct session *session, int64_t now_ns);
+
+/* As mqtt_forget(), mqtt_publish() and mqtt_disconnect(). */
+void session_forget(struct session *session);
+bool session_publish(struct session *session, const struct mqtt_message *message, uint64_t ticket);
+void session_leave(struct session *session, int64_t until_ns, bool with_will);
 
 /* Ends the session in order, with its Will (version 5); it connects again after a pause. */
 void session_end(struct session *session, int64_t now_ns);

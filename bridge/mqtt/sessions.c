@@ -170,12 +170,12 @@ static void run_lookup(struct sessions *sessions, int64_t now_ns)
 static void retry_devices(struct sessions *sessions, int64_t now_ns, int64_t below_ns)
 {
     for (unsigned i = 0; i < sessions->n_devices; i++) {
-        if (sessions->devices[i].mqtt == NULL)
+        if (!session_is_there(&sessions->devices[i]))
             continue;
         struct session *session = &sessions->devices[i];
         session_retry(session, now_ns + backoff_random_ns(&session->backoff, below_ns));
         if (session->state == SESSION_DOWN)
-            mqtt_forget(session->mqtt);
+            session_forget(session);
     }
     sessions->devices_due_ns = now_ns;
 }
@@ -222,7 +222,7 @@ static unsigned count_devices(const struct sessions *sessions)
 {
     unsigned n = 0;
     for (unsigned i = 0; i < sessions->n_devices; i++)
-        n += sessions->devices[i].mqtt != NULL;
+        n += session_is_there(&sessions->devices[i]);
     return n;
 }
 
@@ -265,7 +265,7 @@ void sessions_run_devices(struct sessions *sessions, int64_t now_ns)
         n_connecting += sessions->devices[i].state == SESSION_CONNECTING;
     for (unsigned i = 0; i < sessions->n_devices; i++) {
         const struct session *session = &sessions->devices[i];
-        if (session->mqtt == NULL)
+        if (!session_is_there(session))
             continue;
         bool may_connect = sessions->bridge.state == SESSION_UP && n_connecting < CONNECTING_MAX &&
                            now_ns >= sessions->slot_ns;
@@ -344,9 +344,11 @@ bool sessions_init(struct sessions *sessions, const struct conf *conf, struct ou
     if (!conf->mqtt.device_wills)
         return true;
     sessions->devices = calloc(list->n_devices, sizeof(*sessions->devices));
-    if (sessions->devices == NULL)
+    sessions->presences = presences_new(&conf->mqtt, list->n_devices);
+    if (sessions->devices == NULL || sessions->presences == NULL)
         return false;
     setup.callbacks.arrived = NULL;
+    setup.presences = sessions->presences;
     sessions->device_setup = setup;
     sessions->n_devices = list->n_devices;
     for (unsigned i = device_next(list, 0); i < list->n_devices; i = device_next(list, i + 1))
@@ -361,17 +363,18 @@ bool sessions_add(struct sessions *sessions, unsigned device)
     const char *name = conf->devices.devices[device].name;
     struct session_setup setup = sessions->device_setup;
     char client_id[CONF_TEXT_MAX + DEVICE_NAME_MAX + 2];
-    if (device >= sessions->n_devices || sessions->devices[device].mqtt != NULL)
+    if (device >= sessions->n_devices || session_is_there(&sessions->devices[device]))
         return true;
     snprintf(client_id, sizeof(client_id), "%s-%s", conf->mqtt.client_id, name);
     setup.seed += 7919 * (device + 1);
+    setup.place = device;
     atomic_store(&sessions->stirred, true); /* look at it at once */
     return make_session(&sessions->devices[device], &setup, conf, name, client_id);
 }
 
 void sessions_drop(struct sessions *sessions, unsigned device)
 {
-    if (device >= sessions->n_devices || sessions->devices[device].mqtt == NULL)
+    if (device >= sessions->n_devices || !session_is_there(&sessions->devices[device]))
         return;
     session_destroy(&sessions->devices[device]);
     sessions->devices[device] = (struct session){.mqtt = NULL};
@@ -382,6 +385,7 @@ void sessions_destroy(struct sessions *sessions)
     lookup_drop(sessions->lookup);
     for (unsigned i = 0; i < sessions->n_devices; i++)
         session_destroy(&sessions->devices[i]);
+    presences_free(sessions->presences);
     session_destroy(&sessions->bridge);
     free(sessions->devices);
 }

@@ -39,8 +39,9 @@ struct sessions {
     struct trouble trouble;
 
     struct session_setup device_setup;
-    unsigned n_devices;      /* 0 without device_wills */
-    struct session *devices; /* one without `mqtt` is of a place that holds no device */
+    unsigned n_devices; /* 0 without device_wills */
+    struct presences *presences;
+    struct session *devices; /* one that is not there is of a place that holds no device */
     int64_t devices_due_ns;
     int64_t slot_ns; /* when the next of them may begin to connect */
     struct trouble devices_trouble;

@@ -524,7 +524,7 @@ static bool send(struct announce *announce, unsigned number, struct session *ses
         tell_changed(announce, number);
     }
     documents_sent(announce->documents, number, limits_hash(text, strlen(text)));
-    bool taken = mqtt_publish(session->mqtt, &message, ANNOUNCE_TICKET | number);
+    bool taken = session_publish(session, &message, ANNOUNCE_TICKET | number);
     if (taken && kind == RETAINED_STATUS)
         announce->status_ns[retained_index(announce->retained, number)] = now_ns;
     if (taken && kind == RETAINED_CONTROL)

@@ -392,14 +392,14 @@ static void drain(struct publisher *publisher)
 
 static void leave(struct publisher *publisher, struct session *session, int64_t end_ns)
 {
-    mqtt_disconnect(session->mqtt, end_ns, !announce_is_told(publisher->announce, session));
+    session_leave(session, end_ns, !announce_is_told(publisher->announce, session));
 }
 
 static bool is_all_told(struct publisher *publisher)
 {
     bool told = announce_is_told(publisher->announce, &publisher->sessions.bridge);
     for (unsigned i = 0; i < publisher->sessions.n_devices; i++)
-        told = told && (publisher->sessions.devices[i].mqtt == NULL ||
+        told = told && (!session_is_there(&publisher->sessions.devices[i]) ||
                         announce_is_told(publisher->announce, &publisher->sessions.devices[i]));
     return told;
 }
@@ -423,7 +423,7 @@ static void farewell(struct publisher *publisher)
         run_sessions(publisher, now_ns = clock_mono_ns());
     }
     for (unsigned i = 0; i < sessions->n_devices; i++)
-        if (sessions->devices[i].mqtt != NULL)
+        if (session_is_there(&sessions->devices[i]))
             leave(publisher, &sessions->devices[i], end_ns);
     leave(publisher, &sessions->bridge, end_ns);
     log_refusals(publisher);

@@ -126,8 +126,8 @@ class Session:
 
 
 class HostileBroker:
-    """Listens on a port of its own from the start. Override connack(), puback(),
-    suback() and unsuback()."""
+    """Listens on a port of its own from the start. Override greet(), connack(),
+    puback(), suback(), unsuback() and pingresp()."""
 
     def __init__(self, address=("127.0.0.1", 0)):
         self.changed = threading.Condition()
@@ -138,6 +138,10 @@ class HostileBroker:
         self._start(self._accept)
 
     # ---- what a test overrides ----
+
+    def greet(self, connection):
+        """What to speak MQTT on, such as TLS on this connection; None: nothing."""
+        return connection
 
     def connack(self, session):
         """(reason code, properties), or None: no answer."""
@@ -152,6 +156,10 @@ class HostileBroker:
     def unsuback(self, session, topic_filter):
         """Just before the answer."""
 
+    def pingresp(self, session):
+        """Whether a ping is answered."""
+        return True
+
     # ---- what a test asks ----
 
     def wait(self, predicate, timeout_s=None, what="the hostile broker"):
@@ -165,6 +173,11 @@ class HostileBroker:
         """The sessions of the bridge itself so far."""
         with self.changed:
             return [s for s in self.sessions if s.is_bridge]
+
+    def of_device(self, device):
+        """Those of that device."""
+        with self.changed:
+            return [s for s in self.sessions if s.client_id == "fluxbridge-demo-" + device]
 
     # ---- how it works ----
 
@@ -192,6 +205,9 @@ class HostileBroker:
             except OSError:
                 return
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection = self.greet(connection)
+            if connection is None:
+                continue
             session = Session(self, connection)
             with self.changed:
                 self.sessions.append(session)
@@ -249,8 +265,11 @@ class HostileBroker:
             self.unsuback(session, reader.text())
             session.send(0xB0, mid + b"\0\0" if session.version == 5 else mid)
         elif kind == 12:
-            session.pings += 1
-            session.send(0xD0, b"")
+            with self.changed:
+                session.pings += 1
+                self.changed.notify_all()
+            if self.pingresp(session):
+                session.send(0xD0, b"")
         elif kind == 14:
             session.left_with = body[0] if body else 0
         return None

@@ -59,6 +59,62 @@ void mqtt_forget(struct mqtt *mqtt)
     (void)mqtt;
 }
 
+bool mqtt_publish(struct mqtt *mqtt, const struct mqtt_message *message, uint64_t ticket)
+{
+    (void)mqtt, (void)message, (void)ticket;
+    return false;
+}
+
+/* The devices' sessions likewise. */
+struct presence {
+    struct mqtt mqtt;
+};
+
+struct presences *presences_new(const struct conf_mqtt *mqtt, unsigned n)
+{
+    (void)mqtt, (void)n;
+    static char all;
+    return (struct presences *)&all;
+}
+
+void presences_free(struct presences *presences)
+{
+    (void)presences;
+}
+
+struct presence *presence_new(struct presences *presences, unsigned place, const char *client_id,
+                              const char *topic, const struct mqtt_callbacks *callbacks)
+{
+    (void)presences, (void)place;
+    return (struct presence *)mqtt_new(NULL, client_id, topic, callbacks);
+}
+
+void presence_free(struct presence *presence)
+{
+    free(presence);
+}
+
+bool presence_connect(struct presence *presence, const char *address, char why[MQTT_WHY_MAX])
+{
+    return mqtt_connect(&presence->mqtt, address, why);
+}
+
+void presence_forget(struct presence *presence)
+{
+    (void)presence;
+}
+
+bool presence_publish(struct presence *presence, const struct mqtt_message *message,
+                      uint64_t ticket)
+{
+    return mqtt_publish(&presence->mqtt, message, ticket);
+}
+
+void presence_disconnect(struct presence *presence, int64_t until_ns, bool with_will)
+{
+    mqtt_disconnect(&presence->mqtt, until_ns, with_will);
+}
+
 void mqtt_limits_words(struct mqtt *mqtt, char words[MQTT_WHY_MAX])
 {
     (void)mqtt;
@@ -131,28 +187,28 @@ static void run(void)
     sessions_run_devices(&sessions, clock_mono_ns());
 }
 
-static unsigned connects(const struct session *session)
+static struct mqtt *of(const struct session *session)
 {
-    return session->mqtt->connects;
+    return session->presence != NULL ? &session->presence->mqtt : session->mqtt;
 }
 
 static void take(struct session *session)
 {
-    session->mqtt->callbacks.connected(session->mqtt->callbacks.context);
+    of(session)->callbacks.connected(of(session)->callbacks.context);
 }
 
 static void lose(struct session *session)
 {
     const struct mqtt_end end = {.why = "gone"};
-    session->mqtt->callbacks.down(session->mqtt->callbacks.context, &end);
+    of(session)->callbacks.down(of(session)->callbacks.context, &end);
 }
 
 /* Runs until the bridge session is up, and all the devices' are; how long after it the last
  * one began to connect. */
 static int64_t bring_up(void)
 {
-    const unsigned before = connects(&sessions.bridge);
-    while (connects(&sessions.bridge) == before) {
+    const unsigned before = of(&sessions.bridge)->connects;
+    while (of(&sessions.bridge)->connects == before) {
         run();
         clock_pause(S / 100);
     }
