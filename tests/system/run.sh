@@ -62,7 +62,7 @@ make_image() {
     rm -rf "$image.new" &&
         mkdir -p "$image.new" &&
         # shellcheck disable=SC2016 # the hook's shell sets them
-        mmdebstrap --quiet --variant=minbase --mode=root --include="$packages" \
+        unshare --mount mmdebstrap --quiet --variant=minbase --mode=root --include="$packages" \
             --customize-hook='chroot "$1" apt-get satisfy -q -y --no-install-recommends "$NEEDS"' \
             "$suite" "$root" >"$image.new/log" 2>&1 &&
         cp tests/system/agent.py "$root/usr/local/sbin" &&
