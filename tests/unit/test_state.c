@@ -370,15 +370,21 @@ static void test_two_at_once_are_refused(void **unused)
 {
     (void)unused;
     struct logged logged;
-    struct state *state = open_state("state.db");
-    int status;
+    int status, go[2];
+    char byte = 0;
+    assert_int_equal(pipe(go), 0);
     assert_true(logged_begin(&logged));
-    pid_t child = fork();
+    pid_t child = fork(); /* before there are threads */
     if (child == 0) {
-        state_close(state_open("state.db", NULL));
+        if (read(go[0], &byte, 1) == 1)
+            state_close(state_open("state.db", NULL));
         _exit(0);
     }
+    struct state *state = open_state("state.db");
+    assert_int_equal(write(go[1], &byte, 1), 1);
     waitpid(child, &status, 0);
+    close(go[0]);
+    close(go[1]);
     assert_true(logged_find(&logged, "another program uses it", "end that program"));
     logged_free(&logged);
     state_close(state);
