@@ -175,7 +175,7 @@ class Everything(chaos.Chaos):
     def rig(self):
         """Not before the spool has been used, and with it all that it opens."""
         super().rig()
-        self.broker_out_of_reach()
+        self.inject(chaos.Chaos.broker_out_of_reach)
         self.heal()
 
     def preload(self, source):
