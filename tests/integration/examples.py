@@ -369,7 +369,7 @@ class Examples(flux.Test):
                 cls.of_site(site, "status$", "info$", "state$", "health$", "backfill$",
                             "result$", "schedule$") | {"reply/%s/7" % site, "homeassistant/device/x/config"},
                 cls.of_site(site, "/set/", "/schedule", "status$", "state$", "info$",
-                            "bridge/health") | {"homeassistant/status"})
+                            "bridge/health") | home)
         rules["bridge-harbour"][0].update(cls.NODE)
         rules["bridge-harbour"][1].update(cls.NODE_HEARS)
         return rules

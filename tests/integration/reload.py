@@ -370,6 +370,9 @@ class Reload(flux.Test):
         urllib.request.urlopen("http://127.0.0.1:%d/healthz" % other.port).close()
         self.assert_goes_on("Site-BESS-01", METER, "Load", "PV", "New")
 
+    def set_voltage(self, volts):
+        self.units[2].registers.update(flux.registers(0, flux.float_words(volts)))
+
     def test_the_sparkplug_node_comes_is_renamed_and_goes(self):
         """Each time its own session alone ends and begins; JSON and the devices do not notice."""
         self.rig()
@@ -377,11 +380,13 @@ class Reload(flux.Test):
         self.devices["meters"][2]["longest_silence"] = "1h"  # it has nothing new to say
         self.reload()
         self.mqtt.wait("PV/state", lambda m: m.payload, since=self.since)
+        self.mqtt.wait_text("PV/status", "online", since=self.since)
         self.groups["sparkplug"] = {"enabled": True}
         self.reload(answer="info: reload: sparkplug is on: the node is born$")
         host.wait("/spBv1.0/flux/NBIRTH/demo")
         for name in ("Site-BESS-01", METER, "Load", "PV"):
             host.wait("/spBv1.0/flux/DBIRTH/demo/" + name)
+        self.set_voltage(231.0)  # what is constant is not told again
         host.wait("/spBv1.0/flux/DDATA/demo/" + METER)
         self.assertEqual(self.mqtt.ask(20.0, "told")["outcome"], "confirmed")
         host.wait("/spBv1.0/flux/DDATA/demo/Site-BESS-01", lambda m: b"told" in m.payload)
@@ -395,6 +400,7 @@ class Reload(flux.Test):
         topics = [m.topic for m in host.messages[since:]]
         self.assertLess(topics.index("spBv1.0/flux/NDEATH/demo"),
                         topics.index("spBv1.0/plant/NBIRTH/site-7"))
+        self.set_voltage(232.0)
         host.wait("/spBv1.0/plant/DDATA/site-7/" + METER, since=since)
 
         since = host.mark()

@@ -499,7 +499,9 @@ class Power(unittest.TestCase):
                       flush=True)
         print("asked for, in all cuts: %s" % dict(asked), flush=True)
         self.assertTrue(not failed, "%d cuts" % failed)
-        self.assertEqual([name for name in SIZED if not asked[name]], [])
+        # One life may be too short for some of it to have become a promise.
+        wanted = SIZED if options.lives > 1 else ("audited", "bdseq")
+        self.assertEqual([name for name in wanted if not asked[name]], [])
 
     def story(self, seed):
         life = Life("live")
