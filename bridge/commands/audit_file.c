@@ -212,7 +212,8 @@ int audit_file_read(const char *path, char **lines, size_t *size)
         error = read_file(&text, path);
     /* What a power cut has left unwritten. */
     for (size_t i = 0; i < text.size; i++)
-        text.bytes[i] = text.bytes[i] != '\0' ? text.bytes[i] : '\n';
+        if (text.bytes[i] == '\0')
+            text.bytes[i] = '\n';
     *lines = text.bytes;
     *size = text.size;
     return error;

@@ -418,7 +418,7 @@ class Damage(Test):
         # One that was on its way when it was lost on disk is not.
         self.assertGreaterEqual(len(set(self.told("Grid-Meter", "earlier"))), 6000 - lost)
         self.assertEqual(len(self.kept()), 1)
-        self.assertEqual(self.flux.log().count("error: "), 2, self.flux.log())
+        self.assertEqual(self.flux.log().count("error: the spool "), 2, self.flux.log())
 
 
 class Start(Test):
