@@ -59,7 +59,7 @@ in_root sh -c 'cd /src && cmake -S . -B build/plain -G Ninja -DFLUXBRIDGE_WERROR
 # Every unit test, and of the integration tests those that meet each library of the other
 # Debian: the rest looks for what does not depend on it.
 step "tests"
-in_root ctest --test-dir /src/build/plain -j2 --output-on-failure --no-tests=error \
+in_root ctest --test-dir /src/build/plain -j$((4 * $(nproc))) --output-on-failure --no-tests=error \
     -R '^(unit\..*|integration\.(cli|commands|dispatch|discovery|lines|metrics|mqtt_faults|samples|sparkplug|stop))$'
 
 step "the demonstration"
