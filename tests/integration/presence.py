@@ -144,11 +144,10 @@ class Presence(flux.Test):
         self.wait_session(3, timeout_s=60)
         n = len(self.broker.on("flux/demo/%s/state" % BATTERY))
         self.broker.wait(lambda: len(self.broker.on("flux/demo/%s/state" % BATTERY)) > n + 5)
+        # Taken by the next session, or by one that is up and whose status waits for its second.
         self.broker.picky = False
-        n = len(self.broker.of_device(BATTERY))
-        self.broker.wait(lambda: any(
-            m.topic == "flux/demo/" + STATUS and m.session in self.broker.of_device(BATTERY)[n:]
-            for m in self.broker.messages), 60)
+        n = len(self.broker.on("flux/demo/" + STATUS))
+        self.broker.wait(lambda: len(self.broker.on("flux/demo/" + STATUS)) > n, 60)
         self.assertEqual(len(self.broker.bridges()), 1)
 
     def test_a_status_that_is_not_acknowledged_ends_it(self):
