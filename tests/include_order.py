@@ -27,7 +27,7 @@ ROOMS = {
         "admit own interlock intent deadman fallback remembered unsettled schedule scheduled "
         "trust script driver written scripted sequence battery",
     "bridge/commands":
-        "mailbox inbox audit_file recent last_outcomes audit answered answers subscriber",
+        "mailbox inbox audit_file audit_formers recent last_outcomes audit answered answers subscriber",
     "bridge/telemetry": "agenda due on_change energy latest polled poller",
     "bridge/mqtt": "limits flights address certificate credentials nap mqtt broker_tls cause lookup presence session sessions arrival",
     "bridge/publish":

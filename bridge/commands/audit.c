@@ -13,12 +13,9 @@
 #include "bridge/base/clock.h"
 #include "bridge/base/log.h"
 #include "bridge/commands/audit_file.h"
-
-#define FORMERS_KEY "audit/formers"
+#include "bridge/commands/audit_formers.h"
 
 enum {
-    FORMERS_MAX = 8,
-    FORMERS_SIZE = FORMERS_MAX * (CONF_PATH_MAX + 1),
     HELD_MAX = 1 << 20, /* bytes of records in memory; beyond that a line is lost */
     AT_ONCE = 256       /* lines in one write */
 };
@@ -70,9 +67,11 @@ struct audit {
     char *next;        /* the path that the writer is to take over; NULL = none */
     int64_t looked_ns; /* when the writer last was at the file */
     bool wanted;       /* somebody asks how the file is */
-    bool reads;        /* earlier runs' lines, until they are read from a file that is good */
-    bool knew;         /* where they were, when they were read */
-    char *earlier;     /* these; NULL = none to be taken */
+    /* Earlier runs' lines: how often they were asked for, and up to which they were read, all
+     * of them from files that are good. */
+    unsigned reads_asked, reads_done;
+    bool knew;     /* where they were, when they were read */
+    char *earlier; /* these; NULL = none to be taken */
     bool reopen, stopping, ended;
     bool closing;   /* the teller ends */
     bool abandoned; /* audit_stop() waits for the writer no longer: it is the last one here */
@@ -249,40 +248,10 @@ static void audit_free(struct audit *audit)
     free(audit);
 }
 
-/* ---- where it was ---- */
-
 /* Locked. */
 static const char *path_of(const struct audit *audit)
 {
     return audit->next != NULL ? audit->next : audit->path;
-}
-
-/* The paths that it had before, oldest first, a line each; or none. */
-static void get_formers(struct audit *audit, char formers[FORMERS_SIZE])
-{
-    formers[0] = '\0';
-    if (audit->state != NULL)
-        (void)state_get(audit->state, FORMERS_KEY, formers, FORMERS_SIZE);
-}
-
-/* One more is the last of them, also where it already was; too many, and the oldest gives
- * way. */
-static void add_former(char formers[FORMERS_SIZE], const char *path)
-{
-    const char *lines[FORMERS_MAX];
-    char old[FORMERS_SIZE], *rest = NULL, *end = formers;
-    unsigned n = 0;
-    strcpy(old, formers);
-    for (char *line = strtok_r(old, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
-        if (strcmp(line, path) == 0)
-            continue;
-        if (n == FORMERS_MAX - 1)
-            memmove(lines, lines + 1, --n * sizeof *lines);
-        lines[n++] = line;
-    }
-    for (unsigned i = 0; i < n; i++)
-        end = stpcpy(stpcpy(end, lines[i]), "\n");
-    strcpy(end, path);
 }
 
 /* Locked. Whether where earlier runs' lines may be is known by now, and was not. */
@@ -320,27 +289,16 @@ static int write_lines(struct audit *audit, bool anew, const struct iovec *lines
     return error != 0 || n == 0 ? error : audit_file_write(audit->file, lines, n);
 }
 
-/* At the disk. What it was before comes first. */
-static int read_earlier(const char *path, char *formers, char **earlier)
-{
-    char *rest = NULL;
-    size_t size = 0;
-    int error = 0;
-    for (char *former = strtok_r(formers, "\n", &rest); former && error == 0;
-         former = strtok_r(NULL, "\n", &rest))
-        if (strcmp(former, path) != 0)
-            error = audit_file_read(former, earlier, &size);
-    return error != 0 ? error : audit_file_read(path, earlier, &size);
-}
-
 /* Locked, but for while it is at the disk. False when nobody waits for it any more. */
 static bool visit(struct audit *audit)
 {
     struct iovec lines[AT_ONCE];
     struct audit_record *records[AT_ONCE];
     const int n = gather(audit, records, lines), before = audit->status;
-    const bool anew = audit->reopen || before != 0, reads = audit->reads || knows_more(audit);
-    char formers[FORMERS_SIZE] = "", *earlier = NULL;
+    const bool anew = audit->reopen || before != 0;
+    const unsigned asked = audit->reads_asked += knows_more(audit);
+    const bool reads = asked != audit->reads_done;
+    char formers[AUDIT_FORMERS_SIZE] = "", *earlier = NULL;
     audit->reopen = audit->wanted = false;
     if (audit->next != NULL) {
         free(audit->path);
@@ -349,11 +307,11 @@ static bool visit(struct audit *audit)
     }
     if (reads) {
         audit->knew = audit->state == NULL || state_is_loaded(audit->state);
-        get_formers(audit, formers);
+        audit_formers_get(audit->state, formers);
     }
     audit->busy_ns = clock_mono_ns();
     pthread_mutex_unlock(&audit->mutex);
-    int error = reads ? read_earlier(audit->path, formers, &earlier) : 0;
+    int error = reads ? audit_formers_read(formers, audit->path, &earlier) : 0;
     if (error == 0)
         error = write_lines(audit, anew, lines, n);
     const int status = error != 0 ? error : audit_file_has_room(audit->file) ? 0 : ENOSPC;
@@ -364,7 +322,8 @@ static bool visit(struct audit *audit)
     }
     if (audit->abandoned)
         return false;
-    audit->reads = audit->reads && error != 0;
+    if (error == 0)
+        audit->reads_done = asked;
     const uint64_t lost = audit->lost;
     audit->status = status;
     if (status == 0)
@@ -451,15 +410,11 @@ static void *teller_run(void *argument)
 
 bool audit_move(struct audit *audit, const char *path)
 {
-    char formers[FORMERS_SIZE];
     char *next = strdup(path);
     if (next == NULL)
         return false;
     pthread_mutex_lock(&audit->mutex);
-    get_formers(audit, formers);
-    add_former(formers, path_of(audit));
-    if (audit->state != NULL)
-        (void)state_put(audit->state, FORMERS_KEY, formers);
+    audit_formers_add(audit->state, path_of(audit));
     free(audit->next);
     audit->next = next;
     audit->reopen = true;
@@ -522,7 +477,7 @@ struct audit *audit_start(const char *path, struct outbox *outbox, struct state 
     audit->state = state;
     audit->path = strdup(path);
     audit->has_file = *path != '\0';
-    audit->reads = audit->wanted = audit->has_file;
+    audit->reads_asked = audit->wanted = audit->has_file;
     audit->status = audit->has_file ? NOT_YET : 0;
     audit->busy_ns = audit->has_file ? clock_mono_ns() : 0;
     audit->end = &audit->first;
@@ -612,8 +567,8 @@ bool audit_available(struct audit *audit)
         return answers;
     pthread_mutex_lock(&audit->mutex);
     ask(audit);
-    bool good =
-        audit->status == 0 && !is_silent(audit) && audit->held < HELD_MAX / 2 && !knows_more(audit);
+    const bool reads = audit->reads_asked != audit->reads_done || knows_more(audit);
+    bool good = audit->status == 0 && !is_silent(audit) && audit->held < HELD_MAX / 2 && !reads;
     pthread_mutex_unlock(&audit->mutex);
     return good && answers;
 }
@@ -623,7 +578,7 @@ bool audit_take_earlier(struct audit *audit, char **lines)
     pthread_mutex_lock(&audit->mutex);
     *lines = audit->earlier;
     audit->earlier = NULL;
-    const bool all = !audit->reads;
+    const bool all = audit->reads_asked == audit->reads_done;
     pthread_mutex_unlock(&audit->mutex);
     return all;
 }
@@ -633,7 +588,8 @@ void audit_read_earlier(struct audit *audit)
     if (!audit->has_file)
         return;
     pthread_mutex_lock(&audit->mutex);
-    audit->reads = audit->wanted = true;
+    audit->reads_asked++;
+    audit->wanted = true;
     pthread_cond_signal(&audit->called);
     pthread_mutex_unlock(&audit->mutex);
     wait_read(audit);
