@@ -209,6 +209,24 @@ class Observer(flux.Client):
             self.changed.notify_all()
 
 
+class HostObserver(Observer):
+    """Hears Sparkplug's topics as well, and says STATE."""
+
+    topics = ()
+
+    def _on_connect(self, client, userdata, flags, code, properties=None):
+        options = flux.SubscribeOptions(qos=0, retainHandling=2)
+        client.subscribe([(topic, options) for topic in self.topics])
+
+    def _on_subscribe(self, *arguments):
+        self.state(True)
+        super()._on_subscribe(*arguments)
+
+    def state(self, online):
+        self.client.publish("spBv1.0/STATE/scada", retain=True, qos=1, payload=json.dumps(
+            {"online": online, "timestamp": flux.utc_ms()}))
+
+
 class Chaos(flux.Test):
     batteries = BATTERIES
     sessions = 1 + len(BATTERIES) + len(METERS)  # the bridge's, and those of the devices

@@ -4,10 +4,11 @@ import os
 import subprocess
 import time
 
+import preloaded
+
 KINDS = ("full", "read-only", "hanging")
 
-SOURCE = r"""
-#include <dlfcn.h>
+SOURCE = preloaded.REAL + r"""
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -17,8 +18,6 @@ SOURCE = r"""
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
-
-#define REAL(type, name, ...) ((type(*)(__VA_ARGS__))dlsym(RTLD_NEXT, name))
 
 /* The first letter of the fault, 0 for none. */
 static char fault(void)
@@ -87,29 +86,7 @@ static int opened(const char *name, const char *path, int flags, mode_t mode)
     return -1;
 }
 
-static mode_t mode_of(int flags, va_list more)
-{
-    return (flags & O_CREAT) != 0 ? (mode_t)va_arg(more, int) : 0;
-}
-
-int open(const char *path, int flags, ...)
-{
-    va_list more;
-    va_start(more, flags);
-    const mode_t mode = mode_of(flags, more);
-    va_end(more);
-    return opened("open", path, flags, mode);
-}
-
-int open64(const char *path, int flags, ...)
-{
-    va_list more;
-    va_start(more, flags);
-    const mode_t mode = mode_of(flags, more);
-    va_end(more);
-    return opened("open64", path, flags, mode);
-}
-
+""" + preloaded.OPENS + r"""
 static void hang(void)
 {
     const struct timespec pause = {.tv_nsec = 5000000};

@@ -26,8 +26,10 @@ LOST_S = 2.0 + chaos.SCAN_S  # of a daemon that is killed: a mark each second, a
 HURRIED_MS = 50  # between two scans: the registers change each 10 ms, and are read a little later
 
 
-class Scada(chaos.Observer):
+class Scada(chaos.HostObserver):
     """A host and a reader of JSON in one: says its STATE, keeps its picture."""
+
+    topics = ("flux/demo/#", "spBv1.0/flux/#")
 
     def __init__(self, broker):
         self.picture = wire.Host()
@@ -35,18 +37,6 @@ class Scada(chaos.Observer):
         self.bad = set()  # of which nothing is told but a death
         self.births = 0
         super().__init__(broker, subscribe=("#",))
-
-    def _on_connect(self, client, userdata, flags, code, properties=None):
-        options = flux.SubscribeOptions(qos=0, retainHandling=2)
-        client.subscribe([(topic, options) for topic in ("flux/demo/#", "spBv1.0/flux/#")])
-
-    def _on_subscribe(self, *arguments):
-        self.state(True)
-        super()._on_subscribe(*arguments)
-
-    def state(self, online):
-        self.client.publish("spBv1.0/STATE/scada", retain=True, qos=1, payload=json.dumps(
-            {"online": online, "timestamp": flux.utc_ms()}))
 
     def restart(self):
         """What it knew is gone, and it has not been there for a moment."""

@@ -10,12 +10,12 @@ import sqlite3
 import urllib.request
 
 import flux
+import preloaded
 from mqtt_faults import Relay
 
 DEVICES = ("Site-BESS-01", "Grid-Meter")
 BACKLOG_S = 100  # for thousands of samples, through a relay that is a test's
-SOURCE = r"""
-#include <dlfcn.h>
+SOURCE = preloaded.REAL + r"""
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -35,8 +35,6 @@ static int refuses(int fd)
     path[size > 0 ? size : 0] = '\0';
     return strstr(path, "/spool.db") != NULL;
 }
-
-#define REAL(type, name, ...) ((type(*)(__VA_ARGS__))dlsym(RTLD_NEXT, name))
 
 /* A letter in a file for each write to the log of the spool and each sync of it. */
 static void note(int fd, const char *letter)

@@ -12,8 +12,9 @@ import collections
 import os
 import struct
 
-SOURCE = r"""
-#include <dlfcn.h>
+import preloaded
+
+SOURCE = preloaded.REAL + r"""
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -28,8 +29,6 @@ SOURCE = r"""
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
-
-#define REAL(type, name, ...) ((type(*)(__VA_ARGS__))dlsym(RTLD_NEXT, name))
 
 enum { FDS = 4096 };
 
@@ -121,29 +120,7 @@ static int opened(const char *real, const char *path, int flags, mode_t mode)
     return fd;
 }
 
-static mode_t mode_of(int flags, va_list more)
-{
-    return (flags & O_CREAT) != 0 ? (mode_t)va_arg(more, int) : 0;
-}
-
-int open(const char *path, int flags, ...)
-{
-    va_list more;
-    va_start(more, flags);
-    const mode_t mode = mode_of(flags, more);
-    va_end(more);
-    return opened("open", path, flags, mode);
-}
-
-int open64(const char *path, int flags, ...)
-{
-    va_list more;
-    va_start(more, flags);
-    const mode_t mode = mode_of(flags, more);
-    va_end(more);
-    return opened("open64", path, flags, mode);
-}
-
+""" + preloaded.OPENS + r"""
 int close(int fd)
 {
     if (fd >= 0 && fd < FDS)

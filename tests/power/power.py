@@ -44,6 +44,7 @@ sys.dont_write_bytecode = True
 import chaos  # noqa: E402
 import disk_trace  # noqa: E402
 import flux  # noqa: E402
+import preloaded  # noqa: E402
 import schedule  # noqa: E402
 import sparkplug_wire as wire  # noqa: E402
 
@@ -69,24 +70,14 @@ SIZED = ("samples", "audited", "leases", "owed", "schedules", "bdseq", "energy")
 options = None
 
 
-class Watcher(chaos.Observer):
+class Watcher(chaos.HostObserver):
     """Hears JSON and Sparkplug's births; says STATE."""
+
+    topics = ("flux/demo/#", "spBv1.0/+/NBIRTH/#")
 
     def __init__(self, broker):
         self.births = []  # (time, bdSeq)
         super().__init__(broker)
-
-    def _on_connect(self, client, userdata, flags, code, properties=None):
-        option = flux.SubscribeOptions(qos=0, retainHandling=2)
-        client.subscribe([(topic, option) for topic in ("flux/demo/#", "spBv1.0/+/NBIRTH/#")])
-
-    def _on_subscribe(self, *arguments):
-        self.state(True)
-        super()._on_subscribe(*arguments)
-
-    def state(self, online):
-        self.client.publish("spBv1.0/STATE/scada", retain=True, qos=1, payload=json.dumps(
-            {"online": online, "timestamp": flux.utc_ms()}))
 
     def _on_message(self, client, userdata, message):
         with self.changed:
@@ -316,9 +307,7 @@ class After(Site):
     def prepare(self, story):
         self.rig()
         self.story = story
-        source = "#include <dlfcn.h>\n" \
-            "#define REAL(type, name, ...) ((type(*)(__VA_ARGS__))dlsym(RTLD_NEXT, name))\n"
-        self.environment = {**self.preload(source + BOOT_ID + schedule.SYNCHRONISED),
+        self.environment = {**self.preload(preloaded.REAL + BOOT_ID + schedule.SYNCHRONISED),
                             "CLOCK_UNSYNCHRONISED": "/nowhere"}
 
     def start_on(self, image, claims):

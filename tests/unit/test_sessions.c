@@ -11,6 +11,7 @@
 
 #include "bridge/mqtt/sessions.h"
 #include "fake_clock.h"
+#include "fake_session.h"
 
 #define S CLOCK_NS_PER_S
 
@@ -41,28 +42,6 @@ bool mqtt_connect(struct mqtt *mqtt, const char *address, char why[MQTT_WHY_MAX]
     (void)address, (void)why;
     mqtt->connects++;
     return true;
-}
-
-void mqtt_disconnect(struct mqtt *mqtt, int64_t until_ns, bool with_will)
-{
-    (void)mqtt, (void)until_ns, (void)with_will;
-}
-
-int64_t mqtt_tend(struct mqtt *mqtt, int64_t now_ns)
-{
-    (void)mqtt, (void)now_ns;
-    return CLOCK_NEVER;
-}
-
-void mqtt_forget(struct mqtt *mqtt)
-{
-    (void)mqtt;
-}
-
-bool mqtt_publish(struct mqtt *mqtt, const struct mqtt_message *message, uint64_t ticket)
-{
-    (void)mqtt, (void)message, (void)ticket;
-    return false;
 }
 
 /* The devices' sessions likewise. */
