@@ -60,7 +60,7 @@ in_root sh -c 'cd /src && cmake -S . -B build/plain -G Ninja -DFLUXBRIDGE_WERROR
 # Debian: the rest looks for what does not depend on it.
 step "tests"
 in_root ctest --test-dir /src/build/plain -j$((4 * $(nproc))) --output-on-failure --no-tests=error \
-    -R '^(unit\..*|integration\.(cli|commands|dispatch|discovery|lines|metrics|mqtt_faults|samples|sparkplug|stop))$'
+    -R '^(unit\..*|integration\.(cli|commands|dispatch|discovery|lines|metrics|mqtt_faults|presence|presence_many|samples|sparkplug|stop))$'
 
 step "the demonstration"
 in_root /src/packaging/demo.sh --once

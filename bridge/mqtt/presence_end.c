@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <netdb.h>
 #include <stdio.h>
 #include <sys/socket.h>
@@ -112,7 +113,8 @@ static void on_disconnect(struct mosquitto *handle, void *context, int code,
 {
     struct presence *presence = context;
     (void)handle, (void)properties;
-    presence->end = code;
+    /* Later ones than 2.0.11 say in errno that it is the handshake. */
+    presence->end = code == MOSQ_ERR_ERRNO && errno == EPROTO ? MOSQ_ERR_TLS : code;
 }
 
 static void on_publish(struct mosquitto *handle, void *context, int mid, int code,
