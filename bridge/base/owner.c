@@ -18,7 +18,8 @@ static int open_directory(const char *path)
     return directory;
 }
 
-void owner_give(int file, int directory)
+/* A file just made in that directory. */
+static void give(int file, int directory)
 {
     struct stat status;
     if (geteuid() == 0 && fstat(directory, &status) == 0 && status.st_uid != 0)
@@ -36,7 +37,7 @@ int owner_open(const char *path, int flags, mode_t mode)
         return errno == EEXIST ? open(path, flags) : -1;
     int directory = open_directory(path);
     if (directory >= 0) {
-        owner_give(file, directory);
+        give(file, directory);
         close(directory);
     }
     return file;

@@ -20,9 +20,6 @@ int owner_open(const char *path, int flags, mode_t mode);
  * goes wrong here goes wrong there, too. */
 void owner_make(const char *path, mode_t mode);
 
-/* Gives a file just made in that directory. */
-void owner_give(int file, int directory);
-
 /* Whether this is root, and the directory of `path` is somebody else's: writes
  * his name, or his number when he has none. */
 bool owner_is_other(const char *path, char name[OWNER_NAME_MAX + 1]);

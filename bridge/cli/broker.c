@@ -98,6 +98,14 @@ static bool make_room(struct broker *broker)
     return true;
 }
 
+static const struct broker_message *find(const struct broker *broker, const char *topic)
+{
+    for (unsigned i = 0; i < broker->n_messages; i++)
+        if (strcmp(broker->messages[i].topic, topic) == 0)
+            return &broker->messages[i];
+    return NULL;
+}
+
 static bool on_arrived(void *context, const struct mqtt_arrival *arrival)
 {
     struct broker *broker = context;
@@ -105,8 +113,8 @@ static bool on_arrived(void *context, const struct mqtt_arrival *arrival)
                                      strndup(arrival->payload, arrival->payload_size)};
     pthread_mutex_lock(&broker->mutex);
     if (broker->collecting && arrival->retained && arrival->payload_size > 0 &&
-        message.topic != NULL && message.payload != NULL &&
-        broker_find(broker, message.topic) == NULL && make_room(broker)) {
+        message.topic != NULL && message.payload != NULL && find(broker, message.topic) == NULL &&
+        make_room(broker)) {
         broker->messages[broker->n_messages++] = message;
         message = (struct broker_message){NULL, NULL};
         broker->heard_ns = clock_mono_ns();
@@ -245,18 +253,10 @@ const struct broker_message *broker_messages(const struct broker *broker, unsign
     return broker->messages;
 }
 
-const struct broker_message *broker_find(const struct broker *broker, const char *topic)
-{
-    for (unsigned i = 0; i < broker->n_messages; i++)
-        if (strcmp(broker->messages[i].topic, topic) == 0)
-            return &broker->messages[i];
-    return NULL;
-}
-
 bool broker_has_bridge(const struct broker *broker, const struct conf *conf)
 {
     char topic[TOPIC_MAX + 1];
     const struct broker_message *status =
-        topic_make(topic, conf, "bridge", "status") ? broker_find(broker, topic) : NULL;
+        topic_make(topic, conf, "bridge", "status") ? find(broker, topic) : NULL;
     return status != NULL && strcmp(status->payload, "online") == 0;
 }

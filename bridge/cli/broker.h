@@ -30,7 +30,6 @@ bool broker_subscribe(struct broker *broker, const char *filter, bool retained,
 
 /* What has come so far. */
 const struct broker_message *broker_messages(const struct broker *broker, unsigned *n);
-const struct broker_message *broker_find(const struct broker *broker, const char *topic);
 
 /* Publishes a retained message, "" to clear the topic, and waits for the broker's word.
  * False after writing why not. */

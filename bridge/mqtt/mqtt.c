@@ -13,7 +13,8 @@ bool mqtt_is_v5(const struct mqtt *mqtt)
     return mqtt->conf->version >= MQTTVERSION_5;
 }
 
-void mqtt_set_offer(struct mqtt *mqtt)
+/* What CONNECT asks for, as it is configured. */
+static void set_offer(struct mqtt *mqtt)
 {
     mqtt->offer.will_qos = 1;
     mqtt->offer.will_retained = mqtt->will_retained;
@@ -70,7 +71,7 @@ void mqtt_set_will(struct mqtt *mqtt, const void *payload, size_t size, bool ret
     mqtt->will = copy;
     mqtt->will_size = size;
     mqtt->will_retained = retained;
-    mqtt_set_offer(mqtt);
+    set_offer(mqtt);
 }
 
 void mqtt_free(struct mqtt *mqtt)
@@ -153,7 +154,7 @@ void mqtt_forget(struct mqtt *mqtt)
 {
     pthread_mutex_lock(&mqtt->mutex);
     limits_init(&mqtt->limits);
-    mqtt_set_offer(mqtt);
+    set_offer(mqtt);
     pthread_mutex_unlock(&mqtt->mutex);
 }
 

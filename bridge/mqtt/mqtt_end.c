@@ -92,7 +92,9 @@ static void on_left5(void *context, MQTTAsync_successData5 *data)
     on_gone(context);
 }
 
-void mqtt_leave(struct mqtt *mqtt)
+/* Ends the connection of a session that is IDLE here already. With its Will: who is
+ * cut off in the middle of something is not to be thought well. */
+static void leave(struct mqtt *mqtt)
 {
     MQTTAsync_disconnectOptions v4 = MQTTAsync_disconnectOptions_initializer;
     MQTTAsync_disconnectOptions v5 = MQTTAsync_disconnectOptions_initializer5;
@@ -150,7 +152,7 @@ int64_t mqtt_tend(struct mqtt *mqtt, int64_t now_ns)
     pthread_mutex_unlock(&mqtt->mutex);
     if (why != NULL) {
         mqtt_set_down(mqtt, (struct mqtt_end){.why = why}, blame);
-        mqtt_leave(mqtt);
+        leave(mqtt);
         return CLOCK_NEVER;
     }
     int64_t nudge_ns = mqtt_nudge(mqtt, now_ns);
@@ -168,7 +170,7 @@ void mqtt_disconnect(struct mqtt *mqtt, int64_t until_ns, bool with_will)
     pthread_mutex_unlock(&mqtt->mutex);
     if (with_will) {
         int64_t end_ns = until_ns + GOODBYE_NS; /* hundreds may end at the same time */
-        mqtt_leave(mqtt);
+        leave(mqtt);
         pthread_mutex_lock(&mqtt->mutex);
         while (!mqtt->gone && clock_mono_ns() < end_ns)
             clock_cond_wait(&mqtt->landed, &mqtt->mutex, end_ns);

@@ -70,9 +70,6 @@ struct mqtt {
 
 bool mqtt_is_v5(const struct mqtt *mqtt);
 
-/* What CONNECT asks for, as it is configured. */
-void mqtt_set_offer(struct mqtt *mqtt);
-
 /* Frees the place of a message and tells its fate. Nothing happens when that has been
  * done before. */
 void mqtt_tell(struct flight *flight, enum mqtt_fate fate, const char *why);
@@ -84,10 +81,6 @@ bool mqtt_is_refusal(const MQTTAsync_failureData5 *data);
 /* The session has ended, or the attempt: tells that, and the fate of all that was in
  * flight; those to blame are suspects, or convicted. */
 void mqtt_set_down(struct mqtt *mqtt, struct mqtt_end end, enum blame blame);
-
-/* Ends the connection of a session that is IDLE here already. With its Will: who is
- * cut off in the middle of something is not to be thought well. */
-void mqtt_leave(struct mqtt *mqtt);
 
 /* Asks again for what the broker has refused for now, when that is due. */
 void mqtt_subscribe_again(struct mqtt *mqtt, int64_t now_ns);

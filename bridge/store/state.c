@@ -411,17 +411,6 @@ done:
     return good;
 }
 
-bool state_sync(struct state *state, int64_t until_ns)
-{
-    pthread_mutex_lock(&state->mutex);
-    uint64_t mark = state->put;
-    while (state->path[0] != '\0' && state->kept < mark && clock_mono_ns() < until_ns)
-        clock_cond_wait(&state->written, &state->mutex, until_ns);
-    bool good = state->path[0] == '\0' || state->kept >= mark;
-    pthread_mutex_unlock(&state->mutex);
-    return good;
-}
-
 uint64_t state_mark(struct state *state)
 {
     pthread_mutex_lock(&state->mutex);

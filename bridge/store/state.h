@@ -13,7 +13,17 @@
  * set aside and written anew from memory. One of another program is refused and
  * left alone: then it is as with no file.
  *
- * Any thread. Keys are short and stable: "lease/<device id>".
+ * Any thread. Keys are short and stable, and here they are all:
+ *
+ *     battery/<device id>          lease, stop, what was written      battery/remembered
+ *     schedule/, offered/<id>      its schedule, and the next one     battery/scheduled
+ *     unsynchronised               since when the clock is            battery/trust
+ *     energy/<device id>           its counters                       telemetry/energy
+ *     outcome/<device id>          the last of its commands           commands/last_outcomes
+ *     audit/formers                where ids were audited before      commands/audit_formers
+ *     announced/...                what to clear when it has gone     publish/gone
+ *     spool                        which file that is                 store/spool_note
+ *     sparkplug/bdseq              the last one                       publish/node_post
  */
 #ifndef BRIDGE_STORE_STATE_H
 #define BRIDGE_STORE_STATE_H
@@ -66,17 +76,13 @@ void state_each(struct state *state, const char *prefix,
 
 /* Keeps a text, in place of the key's last; NULL = forgets the key. Never waits
  * for the disk: a process that is killed right after it may lose it, unless
- * state_sync() was waited for. The same text again costs nothing. False when it
+ * state_is_kept() was waited for. The same text again costs nothing. False when it
  * is too long, there are too many keys, or out of memory: nothing has changed
  * then. */
 bool state_put(struct state *state, const char *key, const char *text);
 
-/* Waits until all that was put before is on disk, or `until_ns`. With memory
- * only there is nothing to wait for. */
-bool state_sync(struct state *state, int64_t until_ns);
-
-/* The same without waiting: the number of the last put, and whether that many
- * are on disk. */
+/* The number of the last put, and whether that many are on disk. With memory only they
+ * always are. */
 uint64_t state_mark(struct state *state);
 bool state_is_kept(struct state *state, uint64_t mark);
 

@@ -101,7 +101,8 @@ static const char *ipv6_problem(const char *text, const char *zone)
     return NULL;
 }
 
-const char *place_host_problem(const char *host)
+/* What is wrong with a text as the host of a device, or NULL. */
+static const char *host_problem(const char *host)
 {
     char address[DEVICE_HOST_MAX + 1] = "";
     const size_t length = strcspn(host, "%"); /* without a zone: fe80::1%eth0 */
@@ -237,7 +238,7 @@ bool place_read(struct cfg *cfg, const struct cfg_setting *group, struct device_
                     host ? ", not both" : "");
         return false;
     }
-    const char *problem = host ? place_host_problem(modbus->host) : NULL;
+    const char *problem = host ? host_problem(modbus->host) : NULL;
     if (problem != NULL)
         cfg_problem(cfg, cfg_member(group, "host"), "host \"%s\": %s", modbus->host, problem);
     if (modbus->framing == UNSET)

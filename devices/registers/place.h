@@ -14,9 +14,6 @@
 /* Reads the group `modbus`. False after a problem, which has been reported. */
 bool place_read(struct cfg *cfg, const struct cfg_setting *group, struct device_modbus *place);
 
-/* What is wrong with a text as the host of a device, or NULL. */
-const char *place_host_problem(const char *host);
-
 /* Makes it a simulated device's: plain Modbus TCP at that host and port, whatever it
  * was before. Unit id, timeout, attempts and pauses stay. */
 void place_redirect(struct device_modbus *place, const char *host, uint16_t port);

@@ -77,6 +77,13 @@ class Words(flux.Test):
         self.assertEqual(table("Errors of values"),
                          [w for w in words("devices/lines/fault.c", "FAULT") if w != "ok"])
 
+    def test_asyncapi(self):
+        """The same words, in the same order, are those of etc/asyncapi.yaml."""
+        enums = [re.findall(r"\w+", text)
+                 for text in re.findall(r"enum: \[([^\]]*)\]", read("etc", "asyncapi.yaml"))]
+        for heading in ("Reasons", "Outcomes", "Errors of values"):
+            self.assertIn(table(heading), enums)
+
     def test_health(self):
         """Every counter of the example is explained."""
         (text,) = [text for topic, text in examples("json") if topic.endswith("/health")]

@@ -9,6 +9,7 @@
 #include "bridge/telemetry/energy.h"
 #include "given.h"
 #include "site.h"
+#include "tests/unit/kept_state.h"
 
 #define SECOND CLOCK_NS_PER_S
 #define HOUR   (3600 * SECOND)

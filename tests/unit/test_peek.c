@@ -16,6 +16,7 @@
 #include "bridge/base/log.h"
 #include "bridge/store/peek.h"
 #include "bridge/store/state.h"
+#include "tests/unit/kept_state.h"
 
 static char directory[64], path[96], text[STATE_TEXT_MAX + 1], why[PEEK_WHY_MAX];
 

@@ -8,6 +8,7 @@
 
 #include "bridge/base/clock.h"
 #include "bridge/store/state.h"
+#include "tests/unit/kept_state.h"
 #include "tests/unit/logged.h"
 
 #define SOON_NS (clock_mono_ns() + 20 * CLOCK_NS_PER_S)
