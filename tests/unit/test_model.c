@@ -22,6 +22,7 @@
  * the length (tests/chaos/chaos.py --control).
  */
 #include "tests/unit/battery_bed.h"
+#include "tests/unit/from_environment.h"
 #include "tests/unit/seeded.h"
 
 #include <math.h>
@@ -816,12 +817,6 @@ static void run_site(uint64_t first, uint64_t steps)
             wrong("no outcome", model.asked[i].id, 0, 0);
     }
     bed_end(&bed);
-}
-
-static uint64_t from_environment(const char *name, uint64_t otherwise)
-{
-    const char *text = getenv(name);
-    return text != NULL ? strtoull(text, NULL, 0) : otherwise;
 }
 
 static void test_the_model_agrees(void **state)

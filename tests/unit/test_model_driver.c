@@ -17,6 +17,7 @@
  * FLUXBRIDGE_SEED and FLUXBRIDGE_STEPS override the seed, which is printed, and the length.
  */
 #include "tests/unit/battery_bed.h"
+#include "tests/unit/from_environment.h"
 #include "tests/unit/seeded.h"
 
 #include <math.h>
@@ -438,12 +439,6 @@ static void run_site(uint64_t from, uint64_t steps)
     }
     bed.fake->before = NULL;
     bed_end(&bed);
-}
-
-static uint64_t from_environment(const char *name, uint64_t otherwise)
-{
-    const char *text = getenv(name);
-    return text != NULL ? strtoull(text, NULL, 10) : otherwise;
 }
 
 static void test_the_battery_stops(void **state)

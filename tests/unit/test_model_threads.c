@@ -34,6 +34,7 @@
 #include "devices/lines/link_new.h"
 #include "fake_clock.h"
 #include "fake_link.h"
+#include "from_environment.h"
 #include "site.h"
 
 enum {
@@ -498,12 +499,6 @@ static void repeat_an_old_id(uint64_t burst)
         assert_int_equal(written_between(0, stage.n_events, 77), 0);
     stage.n_events = stage.n_told = stage.n_sent = 0;
     pthread_mutex_unlock(&stage.mutex);
-}
-
-static uint64_t from_environment(const char *name, uint64_t otherwise)
-{
-    const char *text = getenv(name);
-    return text != NULL ? strtoull(text, NULL, 0) : otherwise;
 }
 
 static void test_the_threads_keep_their_word(void **state)
