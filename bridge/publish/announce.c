@@ -43,6 +43,8 @@ struct announce {
     struct schedule_status *scheduled; /* by device, as last called */
     bool *told;                        /* that somebody else changes it, by document */
     uint32_t seed;
+    unsigned untold; /* at the end: before this device all have been told */
+    atomic_uint_fast64_t n_acked;
     atomic_bool hearing;
     atomic_bool born; /* Home Assistant has said that it is there */
 
@@ -249,6 +251,7 @@ void announce_lost(struct announce *announce)
     const unsigned statuses = number_of(announce, RETAINED_STATUS, 0),
                    end = number_of(announce, RETAINED_HEALTH, 0);
     atomic_store(&announce->hearing, false);
+    announce->untold = 0;
     documents_reset(announce->documents, 0, statuses);
     if (announce->setup.sessions->n_devices == 0)
         documents_reset(announce->documents, statuses, end);
@@ -266,6 +269,7 @@ void announce_hearing(struct announce *announce)
 void announce_farewell(struct announce *announce, int64_t now_ns)
 {
     retained_end(announce->retained);
+    announce->untold = 0;
     documents_call(announce->documents, number_of(announce, RETAINED_BRIDGE_STATUS, 0), now_ns);
     const struct device_list *list = &announce->conf->devices;
     for (unsigned i = device_next(list, 0); i < list->n_devices; i = device_next(list, i + 1)) {
@@ -276,22 +280,34 @@ void announce_farewell(struct announce *announce, int64_t now_ns)
     }
 }
 
+static bool is_settled(struct announce *announce, enum retained_kind kind, unsigned index)
+{
+    return documents_is_settled(announce->documents, number_of(announce, kind, index));
+}
+
+/* What was acknowledged needs no other look. */
+bool announce_is_all_told(struct announce *announce)
+{
+    const struct device_list *list = &announce->conf->devices;
+    unsigned i = device_next(list, announce->untold);
+    while (i < list->n_devices && is_settled(announce, RETAINED_STATUS, i))
+        i = device_next(list, i + 1);
+    announce->untold = i;
+    return i >= list->n_devices && is_settled(announce, RETAINED_BRIDGE_STATUS, 0);
+}
+
 bool announce_is_told(struct announce *announce, const struct session *session)
 {
     const struct sessions *sessions = announce->setup.sessions;
-    bool is_bridge = session == &sessions->bridge;
-    bool told = true;
-    if (is_bridge)
-        told = documents_is_settled(announce->documents,
-                                    number_of(announce, RETAINED_BRIDGE_STATUS, 0));
-    const struct device_list *list = &announce->conf->devices;
-    for (unsigned i = device_next(list, 0); i < list->n_devices; i = device_next(list, i + 1)) {
-        bool is_its = sessions->n_devices > 0 ? session == &sessions->devices[i] : is_bridge;
-        if (is_its)
-            told = told && documents_is_settled(announce->documents,
-                                                number_of(announce, RETAINED_STATUS, i));
-    }
-    return told;
+    if (session != &sessions->bridge)
+        return is_settled(announce, RETAINED_STATUS, (unsigned)(session - sessions->devices));
+    return sessions->n_devices > 0 ? is_settled(announce, RETAINED_BRIDGE_STATUS, 0)
+                                   : announce_is_all_told(announce);
+}
+
+uint64_t announce_acked(struct announce *announce)
+{
+    return atomic_load(&announce->n_acked);
 }
 
 /* ---- what a reload changes ---- */
@@ -428,6 +444,7 @@ void announce_ack(struct announce *announce, uint64_t ticket, enum mqtt_fate fat
 {
     const unsigned number = (unsigned)(ticket & ~ANNOUNCE_TICKET);
     documents_ack(announce->documents, number, fate, clock_mono_ns());
+    atomic_fetch_add(&announce->n_acked, fate == MQTT_DELIVERED);
     if (fate == MQTT_DELIVERED && kind_of(announce, number) == RETAINED_GONE)
         gone_cleared(announce->gone, retained_index(announce->retained, number));
 }

@@ -59,9 +59,13 @@ void announce_renewed(struct announce *announce, int64_t now_ns);
  * again if nothing happens. */
 int64_t announce_run(struct announce *announce, int64_t now_ns);
 
-/* The last words: every status is offline. Returns whether all of them have been
- * acknowledged; that of one device's session. */
+/* The last words: every status is offline. Whether all of them have been acknowledged; and
+ * those that are said in one session. */
 void announce_farewell(struct announce *announce, int64_t now_ns);
+bool announce_is_all_told(struct announce *announce);
 bool announce_is_told(struct announce *announce, const struct session *session);
+
+/* How many messages the broker has acknowledged. */
+uint64_t announce_acked(struct announce *announce);
 
 #endif

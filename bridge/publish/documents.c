@@ -23,6 +23,8 @@ struct document {
 struct documents {
     pthread_mutex_t mutex;
     int64_t next_ns;  /* before then none is due */
+    unsigned looked;  /* of those with lower numbers, of thousands, none is due */
+    int64_t below_ns; /* until then */
     int64_t wrong_ns; /* before then none is to be put right */
     unsigned end;     /* above all numbers in use */
     unsigned most;
@@ -35,7 +37,7 @@ struct documents *documents_new(unsigned most)
     if (documents == NULL)
         return NULL;
     pthread_mutex_init(&documents->mutex, NULL);
-    documents->next_ns = documents->wrong_ns = CLOCK_NEVER;
+    documents->next_ns = documents->below_ns = documents->wrong_ns = CLOCK_NEVER;
     documents->most = most;
     return documents;
 }
@@ -55,6 +57,14 @@ static void sooner(int64_t *a_ns, int64_t b_ns)
 }
 
 /* Under the lock, as all of these. */
+static void set_called(struct documents *documents, struct document *document)
+{
+    document->state = CALLED;
+    sooner(&documents->next_ns, document->due_ns);
+    if (document < &documents->list[documents->looked])
+        sooner(&documents->below_ns, document->due_ns);
+}
+
 static void call(struct documents *documents, struct document *document, int64_t due_ns)
 {
     if (document->state == IN_FLIGHT) {
@@ -65,8 +75,7 @@ static void call(struct documents *documents, struct document *document, int64_t
     }
     if (document->state == SETTLED || due_ns < document->due_ns)
         document->due_ns = due_ns;
-    document->state = CALLED;
-    sooner(&documents->next_ns, document->due_ns);
+    set_called(documents, document);
 }
 
 void documents_call(struct documents *documents, unsigned number, int64_t due_ns)
@@ -93,26 +102,30 @@ void documents_reset(struct documents *documents, unsigned first, unsigned end)
 
 bool documents_take(struct documents *documents, int64_t now_ns, unsigned *number)
 {
-    struct document *found = NULL;
-    int64_t next_ns = CLOCK_NEVER;
+    bool found = false;
     pthread_mutex_lock(&documents->mutex);
-    for (unsigned i = 0; now_ns >= documents->next_ns && i < documents->end; i++) {
-        struct document *document = &documents->list[i];
-        if (document->state != CALLED)
-            continue;
-        if (found == NULL && document->due_ns <= now_ns) {
-            found = document;
-            *number = i;
-        } else {
-            sooner(&next_ns, document->due_ns);
+    const bool any = now_ns >= documents->next_ns;
+    if (any && now_ns >= documents->below_ns) {
+        documents->looked = 0;
+        documents->below_ns = CLOCK_NEVER;
+    }
+    while (any && !found && documents->looked < documents->end) {
+        struct document *document = &documents->list[documents->looked++];
+        found = document->state == CALLED && document->due_ns <= now_ns;
+        if (found) {
+            document->state = IN_FLIGHT;
+            *number = documents->looked - 1;
+        } else if (document->state == CALLED) {
+            sooner(&documents->below_ns, document->due_ns);
         }
     }
-    if (now_ns >= documents->next_ns)
-        documents->next_ns = next_ns;
-    if (found != NULL)
-        found->state = IN_FLIGHT;
+    if (any && !found) { /* all have been looked at */
+        documents->next_ns = documents->below_ns;
+        documents->looked = 0;
+        documents->below_ns = CLOCK_NEVER;
+    }
     pthread_mutex_unlock(&documents->mutex);
-    return found != NULL;
+    return found;
 }
 
 static void land(struct documents *documents, struct document *document)
@@ -127,9 +140,8 @@ void documents_return(struct documents *documents, unsigned number)
 {
     struct document *document = &documents->list[number];
     pthread_mutex_lock(&documents->mutex);
-    document->state = CALLED;
     document->again = false;
-    sooner(&documents->next_ns, document->due_ns);
+    set_called(documents, document);
     pthread_mutex_unlock(&documents->mutex);
 }
 

@@ -56,7 +56,7 @@ bool documents_seen(struct documents *documents, unsigned number, uint64_t hash,
  * false when there is none. */
 bool documents_next_wrong(struct documents *documents, int64_t now_ns, unsigned *number);
 
-/* When to look again. */
+/* When to look again, once none is due any more. */
 int64_t documents_due_ns(struct documents *documents);
 
 /* Whether its last payload has been acknowledged, and nothing is called or in flight. */

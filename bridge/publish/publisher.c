@@ -16,10 +16,12 @@
 
 enum { REFUSALS_MAX = 64, RESERVE_MAX = 8 };
 
-#define FAREWELL_NS (250 * CLOCK_NS_PER_MS) /* for the last words after the grace */
-#define NAP_MAX_NS  (60 * CLOCK_NS_PER_S)
-#define SLACK_NS    (60 * CLOCK_NS_PER_S)   /* a name that resolves slowly holds up the library */
-#define HEARING_NS  (300 * CLOCK_NS_PER_MS) /* for the answer to an UNSUBSCRIBE */
+#define FAREWELL_NS      (250 * CLOCK_NS_PER_MS) /* for the last words after the grace */
+#define TAKING_NS        CLOCK_NS_PER_S        /* and for the next, of a broker that takes them, */
+#define FAREWELL_MOST_NS (10 * CLOCK_NS_PER_S) /* in all so long */
+#define NAP_MAX_NS       (60 * CLOCK_NS_PER_S)
+#define SLACK_NS         (60 * CLOCK_NS_PER_S) /* a name that resolves slowly holds up the library */
+#define HEARING_NS       (300 * CLOCK_NS_PER_MS) /* for the answer to an UNSUBSCRIBE */
 
 /* A topic that the broker does not let us use; each is logged once. */
 struct refusal {
@@ -395,32 +397,30 @@ static void leave(struct publisher *publisher, struct session *session, int64_t 
     session_leave(session, end_ns, !announce_is_told(publisher->announce, session));
 }
 
-static bool is_all_told(struct publisher *publisher)
-{
-    bool told = announce_is_told(publisher->announce, &publisher->sessions.bridge);
-    for (unsigned i = 0; i < publisher->sessions.n_devices; i++)
-        told = told && (!session_is_there(&publisher->sessions.devices[i]) ||
-                        announce_is_told(publisher->announce, &publisher->sessions.devices[i]));
-    return told;
-}
-
 /* Every status goes offline, and every session ends in order; one whose last word the
- * broker has not taken ends with its Will instead. */
+ * broker has not taken ends with its Will instead. Of thousands it takes a few at a time: as
+ * long as it does it is waited for. */
 static void farewell(struct publisher *publisher)
 {
     struct sessions *sessions = &publisher->sessions;
     int64_t now_ns = clock_mono_ns();
+    const int64_t last_ns = now_ns + FAREWELL_MOST_NS;
     int64_t end_ns = now_ns + FAREWELL_NS;
+    uint64_t n_acked = announce_acked(publisher->announce);
     announce_farewell(publisher->announce, now_ns);
     if (publisher->setup.edge != NULL)
         edge_farewell(publisher->setup.edge, end_ns);
     while (sessions->bridge.state == SESSION_UP && now_ns < end_ns) {
         atomic_store(&sessions->crowded, false);
         announce_run(publisher->announce, now_ns);
-        if (is_all_told(publisher))
+        if (announce_is_all_told(publisher->announce))
             break;
         wait_until(publisher, end_ns, end_ns);
         run_sessions(publisher, now_ns = clock_mono_ns());
+        if (n_acked != announce_acked(publisher->announce)) {
+            n_acked = announce_acked(publisher->announce);
+            end_ns = sooner(now_ns + TAKING_NS, last_ns);
+        }
     }
     for (unsigned i = 0; i < sessions->n_devices; i++)
         if (session_is_there(&sessions->devices[i]))

@@ -344,6 +344,36 @@ class Limits(flux.Test):
         self.broker.wait(lambda: all(s.left_with for s in self.broker.sessions))
         self.assertEqual({s.left_with for s in self.broker.sessions}, {4})
 
+    def test_a_broker_that_takes_the_last_words_slowly_gets_them_all(self):
+        """A few at a time, in all longer than one that takes none is waited for."""
+        class Slow(HostileBroker):
+            def connack(self, session):
+                return 0, property_u16(RECEIVE_MAXIMUM, 4)
+
+            def puback(self, session, message):
+                if message.payload == b"offline" and "Meter" in message.topic:
+                    threading.Timer(0.15, session.acknowledge, [message]).start()
+                    return None
+                return 0
+
+        self.broker = Slow()
+        self.addCleanup(self.broker.close)
+        self.server = self.modbus({unit: flux.meter_unit() for unit in range(1, 13)})
+        meters = [flux.meter(self.server, "Meter-%d" % unit, address=unit)
+                  for unit in range(1, 13)]
+        self.flux = self.bridge(flux.config(self.broker, meters=meters,
+                                            mqtt={"device_wills": False}))
+        topics = ["flux/demo/%s/status" % name for name in
+                  ["bridge", *("Meter-%d" % unit for unit in range(1, 13))]]
+        self.broker.wait(lambda: all(self.broker.on(topic) and
+                                     self.broker.on(topic)[-1].payload == b"online"
+                                     for topic in topics))
+        self.flux.stop()
+        self.broker.wait(lambda: all(s.left_with is not None for s in self.broker.sessions))
+        self.assertEqual([topic for topic in topics
+                          if self.broker.on(topic)[-1].payload != b"offline"], [])
+        self.assertIn(self.broker.sessions[0].left_with, (0, "nothing"))
+
     def test_a_command_at_the_very_end_has_an_outcome(self):
         """The bridge acknowledges it, and has ended its subscription already."""
         class Late(HostileBroker):

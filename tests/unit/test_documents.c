@@ -57,6 +57,36 @@ static void test_the_lowest_that_is_due(void **state)
     assert_int_equal(documents_due_ns(documents), now_ns + S);
     clock_pause(S);
     assert_int_equal(send(7), 1);
+    assert_int_equal(send(7), -1);
+    assert_int_equal(documents_due_ns(documents), CLOCK_NEVER);
+}
+
+/* However far the others have been looked through. */
+static void test_the_lowest_even_when_it_is_called_last(void **state)
+{
+    (void)state;
+    const int64_t now_ns = clock_mono_ns();
+    for (unsigned i = 2; i < 6; i++)
+        documents_call(documents, i, now_ns);
+    documents_call(documents, 0, now_ns + S);
+    assert_int_equal(send(7), 2);
+    assert_int_equal(send(7), 3);
+    documents_call(documents, 1, now_ns);
+    assert_int_equal(send(7), 1);
+    clock_pause(S);
+    assert_int_equal(send(7), 0);
+    unsigned number;
+    assert_true(documents_take(documents, clock_mono_ns(), &number));
+    assert_int_equal(number, 4);
+    documents_return(documents, number); /* no room: it is the next all the same */
+    assert_int_equal(send(7), 4);
+    ack(2, MQTT_LATER);
+    assert_int_equal(send(7), 5);
+    assert_int_equal(send(7), -1);
+    assert_int_equal(documents_due_ns(documents), clock_mono_ns() + S);
+    clock_pause(S);
+    assert_int_equal(send(7), 2);
+    assert_int_equal(send(7), -1);
     assert_int_equal(documents_due_ns(documents), CLOCK_NEVER);
 }
 
@@ -122,6 +152,7 @@ static unsigned published(uint64_t hash)
 {
     documents_call(documents, 4, clock_mono_ns());
     assert_int_equal(send(hash), 4);
+    assert_int_equal(send(hash), -1);
     ack(4, MQTT_DELIVERED);
     return 4;
 }
@@ -211,6 +242,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_the_lowest_that_is_due),
+        TEST(test_the_lowest_even_when_it_is_called_last),
         TEST(test_one_call_whatever_happens_meanwhile),
         TEST(test_what_finds_no_room_is_due_again),
         TEST(test_a_no_for_now_is_tried_again_with_growing_pauses),
