@@ -1,5 +1,6 @@
 #include "devices/registers/device_list.h"
 
+#include <ctype.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,7 +29,7 @@ static const struct cfg_field HEAD[] = {
      .min = 1},
     {"type", CFG_TEXT, FIELD(device_keys, type), .size = POINT_NAME_MAX + 1, .required = true,
      .min = 1},
-    {"poll", CFG_DURATION, FIELD(device_keys, poll_ns), .min = 0.01, .max = 3600},
+    {"poll", CFG_DURATION, FIELD(device_keys, poll_ns), .min = 0.001, .max = 3600},
     {"longest_silence", CFG_DURATION, FIELD(device_keys, longest_silence_ns), .min = 0.01,
      .max = 86400},
     {.key = "modbus", .kind = CFG_OTHER, .required = true},
@@ -65,11 +66,36 @@ static const struct profile *find_profile(struct cfg *cfg, const struct cfg_sett
     return profile;
 }
 
+/* What no two devices share by chance, unless they share the text: each is compared with all
+ * before it, and those may be thousands. */
+struct traits {
+    uint32_t name, id, place;
+};
+
+static uint32_t trait(uint32_t of, const char *text)
+{
+    for (; *text != '\0'; text++) /* FNV-1a, letter case aside */
+        of = (of ^ (uint32_t)tolower((unsigned char)*text)) * 16777619;
+    return of;
+}
+
+static struct traits traits_of(const struct device *device)
+{
+    const struct device_modbus *modbus = &device->modbus;
+    const uint32_t host = trait(2166136261 ^ (uint32_t)modbus->port, modbus->host);
+    return (struct traits){
+        .name = trait(2166136261, device->name),
+        .id = trait(2166136261, device->id),
+        .place = modbus->serial[0] != '\0' ? trait(0, modbus->serial) : host,
+    };
+}
+
 /* The last device's name and id against the rules and the devices before it. */
 static void check_names(struct cfg *cfg, const struct cfg_setting *group,
-                        const struct device_list *list)
+                        const struct device_list *list, const struct traits *traits)
 {
     const struct device *last = &list->devices[list->n_devices - 1];
+    const struct traits own = traits[list->n_devices - 1];
     const struct cfg_setting *name = cfg_member(group, "name");
     const struct cfg_setting *id = cfg_member(group, "id");
     if (last->name[0] && !cfg_is_name(last->name))
@@ -77,7 +103,9 @@ static void check_names(struct cfg *cfg, const struct cfg_setting *group,
     if (strcasecmp(last->name, "bridge") == 0)
         cfg_problem(cfg, name,
                     "a device cannot be called 'bridge': that topic is the bridge's own");
-    for (const struct device *other = list->devices; other < last; other++) {
+    for (const struct device *other = list->devices; other < last; other++, traits++) {
+        if (traits->name != own.name && traits->id != own.id)
+            continue;
         if (last->name[0] && strcasecmp(other->name, last->name) == 0)
             cfg_problem(cfg, name, "name '%s' is taken by another device, letter case aside",
                         last->name);
@@ -87,13 +115,15 @@ static void check_names(struct cfg *cfg, const struct cfg_setting *group,
 }
 
 /* Numbers the last device's link, and compares it with its neighbours there. */
-static void join_link(struct cfg *cfg, const struct cfg_setting *where, struct device_list *list)
+static void join_link(struct cfg *cfg, const struct cfg_setting *where, struct device_list *list,
+                      const struct traits *traits)
 {
     struct device *last = &list->devices[list->n_devices - 1];
+    const struct traits own = traits[list->n_devices - 1];
     bool joined = false;
-    for (struct device *other = list->devices; other < last; other++) {
+    for (struct device *other = list->devices; other < last; other++, traits++) {
         const struct device_modbus *a = &other->modbus, *b = &last->modbus;
-        if (!place_is_same_link(a, b))
+        if (traits->place != own.place || !place_is_same_link(a, b))
             continue;
         const char *key = joined ? NULL : place_difference(a, b);
         if (key != NULL)
@@ -109,13 +139,16 @@ static void join_link(struct cfg *cfg, const struct cfg_setting *where, struct d
         last->link = list->n_links++;
 }
 
+static bool is_apart(const struct device *device)
+{
+    return device->modbus.serial[0] || device_takes_commands(device);
+}
+
 bool device_is_apart(const struct device_list *list, unsigned link)
 {
-    for (unsigned i = 0; i < list->n_devices; i++) {
-        const struct device *device = &list->devices[i];
-        if (device->link == link && (device->modbus.serial[0] || device_takes_commands(device)))
+    for (unsigned i = 0; i < list->n_devices; i++)
+        if (list->devices[i].link == link && is_apart(&list->devices[i]))
             return true;
-    }
     return false;
 }
 
@@ -133,29 +166,51 @@ bool device_is_first(const struct device_list *list, unsigned index)
     return first_of_link(list, index) == &list->devices[index];
 }
 
-/* One thread serves all links that have none of their own. */
-static void assign_pollers(struct device_list *list)
+/* One thread serves all links that have none of their own. False when out of memory. */
+static bool assign_pollers(struct device_list *list)
 {
+    struct {
+        bool is_apart, is_known;
+        unsigned poller;
+    } *links = calloc(list->n_links + 1, sizeof *links), *link;
     list->shared = UINT_MAX;
+    if (!links)
+        return false;
     for (unsigned i = 0; i < list->n_devices; i++) {
-        struct device *device = &list->devices[i];
-        if (!device_is_first(list, i)) {
-            device->poller = first_of_link(list, i)->poller;
-        } else if (device_is_apart(list, device->link)) {
-            device->poller = list->n_pollers++;
-        } else {
+        link = &links[list->devices[i].link];
+        link->is_apart = link->is_apart || is_apart(&list->devices[i]);
+    }
+    for (unsigned i = 0; i < list->n_devices; i++) {
+        link = &links[list->devices[i].link];
+        if (!link->is_known && link->is_apart) {
+            link->poller = list->n_pollers++;
+        } else if (!link->is_known) {
             if (list->shared == UINT_MAX)
                 list->shared = list->n_pollers++;
-            device->poller = list->shared;
+            link->poller = list->shared;
         }
+        link->is_known = true;
+        list->devices[i].poller = link->poller;
     }
+    free(links);
+    return true;
 }
 
+/* What the list is read from, and into. */
+struct reader {
+    struct cfg *cfg;
+    const char *const *directories;
+    struct device_list *list;
+    struct traits *traits; /* of each device */
+};
+
 /* Goes on after a problem, so that one run shows them all. */
-static void read_device(struct cfg *cfg, const struct cfg_setting *group, bool battery,
-                        const char *const *directories, struct device_list *list)
+static void read_device(const struct reader *reader, const struct cfg_setting *group, bool battery)
 {
+    struct cfg *cfg = reader->cfg;
+    struct device_list *list = reader->list;
     struct device_keys head = {.poll_ns = 1000000000};
+    struct traits *traits = &reader->traits[list->n_devices];
     struct device *device = &list->devices[list->n_devices++];
     cfg_read(cfg, group, HEAD, &head);
     if (!cfg_is_group(group))
@@ -166,11 +221,14 @@ static void read_device(struct cfg *cfg, const struct cfg_setting *group, bool b
     device->longest_silence_ns = head.longest_silence_ns;
     strcpy(device->id, head.id);
     strcpy(device->name, head.name);
-    check_names(cfg, group, list);
+    *traits = traits_of(device);
+    check_names(cfg, group, list, reader->traits);
 
     const struct cfg_setting *modbus = cfg_member(group, "modbus");
-    if (modbus && place_read(cfg, modbus, &device->modbus))
-        join_link(cfg, modbus, list);
+    const bool has_place = modbus && place_read(cfg, modbus, &device->modbus);
+    *traits = traits_of(device);
+    if (has_place)
+        join_link(cfg, modbus, list, reader->traits);
 
     const struct cfg_setting *control = cfg_member(group, "control");
     if (control && !battery)
@@ -178,7 +236,7 @@ static void read_device(struct cfg *cfg, const struct cfg_setting *group, bool b
 
     if (head.type[0])
         device->profile =
-            find_profile(cfg, cfg_member(group, "type"), directories, head.type, list);
+            find_profile(cfg, cfg_member(group, "type"), reader->directories, head.type, list);
     device->hash = cfg_hash(group) ^ (device->profile ? device->profile->hash : 0);
     if (!device->profile || device->profile->n_points == 0)
         return;
@@ -221,15 +279,20 @@ bool device_list_read(struct cfg *cfg, const struct cfg_setting *group,
         return false;
     }
     list->devices = calloc(n_bess + n_meters, sizeof *list->devices);
-    if (!list->devices) {
+    const struct reader reader = {cfg, directories, list,
+                                  calloc(n_bess + n_meters, sizeof(struct traits))};
+    if (!list->devices || !reader.traits) {
         cfg_problem(cfg, group, "out of memory");
+        free(reader.traits);
         return false;
     }
     for (unsigned i = 0; i < n_bess; i++)
-        read_device(cfg, cfg_element(bess, i), true, directories, list);
+        read_device(&reader, cfg_element(bess, i), true);
     for (unsigned i = 0; i < n_meters; i++)
-        read_device(cfg, cfg_element(meters, i), false, directories, list);
-    assign_pollers(list);
+        read_device(&reader, cfg_element(meters, i), false);
+    free(reader.traits);
+    if (!assign_pollers(list))
+        cfg_problem(cfg, group, "out of memory");
     return cfg->problems == before;
 }
 

@@ -111,8 +111,8 @@ static void faulty_devices(void **state)
          "2: no profile for type 'nope': nope.cfg is not in profiles, " FLUXBRIDGE_SOURCE_PROFILES},
         {"id = \"a\"; name = \"a\"; type = \"../x\";", "",
          "2: type '../x' is not made of letters, digits, - and _"},
-        {NAMES, "poll = \"9ms\";", "4: poll must be from 10ms to 1h, not 9ms"},
-        {NAMES, "poll = \"61m\";", "4: poll must be from 10ms to 1h, not 61m"},
+        {NAMES, "poll = \"0.9ms\";", "4: poll must be from 1ms to 1h, not 0.9ms"},
+        {NAMES, "poll = \"61m\";", "4: poll must be from 1ms to 1h, not 61m"},
         {NAMES, "pol = \"1s\";", "4: unknown key 'pol'"},
         {NAMES, "control = 5;", "4: control must be a group: { key = value; ... }"},
         {NAMES, "points = 5;", "4: points must be a list: ( { name = \"...\"; scale = 0.1; } )"},
@@ -148,7 +148,7 @@ static void faulty_devices(void **state)
                 "name = \"1234567890123456789012345678901234567890123456789012345678901234\";"
                 "type = \"powerpack\";",
                 MODBUS, "", NULL));
-    assert_good(battery(NAMES, MODBUS, "poll = \"10ms\";", NULL));
+    assert_good(battery(NAMES, MODBUS, "poll = \"1ms\";", NULL));
     assert_good(battery(NAMES, MODBUS, "poll = \"1h\";", NULL));
 }
 
