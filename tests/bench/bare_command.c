@@ -59,6 +59,7 @@ int main(int argc, char **argv)
         MQTTAsync_connect(client, &options) != 0)
         bench_die("connect to the broker");
     sem_wait(&done);
+    bench_hurry(argv[1]);
     snprintf(text, sizeof(text), "flux/bench/%s/set/target_power", argv[3]);
     if (MQTTAsync_subscribe(client, text, 1, &response) != MQTTASYNC_SUCCESS)
         bench_die("subscribe");

@@ -33,6 +33,10 @@ void bench_add(struct bench_series *series, int64_t value);
 /* Prints "name":{"n":…,"p50":…,"p99":…,"max":…} and empties the series. */
 void bench_print(const char *name, struct bench_series *series);
 
+/* The library's socket to that port sends at once from now on, without Nagle's algorithm. To
+ * be called when few files are open yet: the library does not tell which one it is. */
+void bench_hurry(const char *port);
+
 /* The programs are told what to do by lines on stdin and answer each with one
  * line of JSON. To be called when stdin is readable: hands every whole line to
  * `obey` and ends the program when stdin is at its end. */

@@ -1,17 +1,20 @@
 #!/usr/bin/python3
 """Measures the bridge against the least that could do its work.
 
-    tests/bench/run.py BUILD_DIR [--small]
+    tests/bench/run.py BUILD_DIR [--small] [--runs N] [--only SCENARIO,...]
 
 Starts a broker, a fleet of simulated devices, a measuring subscriber and, one
 after the other, the bridge and the reference programs; prints one table of
 medians over three runs and writes BUILD_DIR/bench.txt and BUILD_DIR/bench.svg.
 README.md says what each figure is. --small goes through the same motions in a
-few seconds with figures that mean nothing: it tests the benchmark.
+few seconds with figures that mean nothing: it tests the benchmark. --only takes the
+scenarios of these names alone (poll, crowd, fastest, ...: what it says as it goes), and
+their rows.
 
 Nothing is judged here: the exit code is 0 when everything could be measured.
 """
 
+import argparse
 import contextlib
 import json
 import os
@@ -32,11 +35,11 @@ VALUES = 20  # per sample: the registers of a bench device
 
 FULL = {"runs": 3, "period_ms": 1000, "settle_s": 1, "window_s": 10, "long_s": 60,
         "announce_s": 0.025, "session_s": 0.05,  # what the bridge takes for each device
-        "sizes": (10, 100, 500), "many": 1000, "commands": 500, "slow_commands": 60,
+        "sizes": (10, 100, 500), "many": 1000, "crowd": 5000, "commands": 500, "slow_commands": 60,
         "tracers": True}
 SMALL = {"runs": 1, "period_ms": 100, "settle_s": 0, "window_s": 0.3, "long_s": 0.3,
          "announce_s": 0, "session_s": 0,
-         "sizes": (4,), "many": 6, "commands": 5, "slow_commands": 2, "tracers": False}
+         "sizes": (4,), "many": 6, "crowd": 8, "commands": 5, "slow_commands": 2, "tracers": False}
 
 
 SLOW_MS = 50  # of a stop's transaction under way
@@ -137,6 +140,10 @@ class Process:
 
     def wakeups(self):
         return self._threads("voluntary_ctxt_switches")
+
+    def has(self, what):
+        """How many: "task" are threads, "fd" descriptors."""
+        return len(os.listdir("/proc/%d/%s" % (self.pid, what)))
 
     def resident_mib(self):
         with open("/proc/%d/status" % self.pid) as status:
@@ -246,6 +253,8 @@ class Bench:
         return {
             "cpu_ms": cpu_s * 1e6 / (VALUES * seen["samples"]),
             "cpu_polls_ms": cpu_s * 1e6 / seen["samples"],
+            "core_percent": cpu_s * 100 / took_s,
+            "values_s": VALUES * seen["samples"] / took_s,
             "wakeups_s": wakeups / took_s,
             "wakeups_sample": wakeups / seen["samples"],
             "resident_mib": program.resident_mib(),
@@ -321,6 +330,20 @@ def polling(size, devices, qos, program, seconds):
             running = bench.start_bridge(devices, qos=qos, wills=program == "wills",
                                          sparkplug=program == "sparkplug")
         figures = bench.window(running, seconds)
+        figures["stop_ms"] = running.stop() * 1e3
+        return figures
+
+
+def crowd(size, devices, count):
+    """Thousands of links in one bridge, and among them a battery that is told to stop."""
+    with contextlib.ExitStack() as stack:
+        bench = Bench(size, stack, devices)
+        bench.settle_s += devices * size["announce_s"] / 2
+        running = bench.start_bridge(devices, batteries=1)
+        figures = bench.window(running, size["window_s"])
+        figures["link_kib"] = figures["resident_mib"] * 1024 / devices
+        figures["threads"], figures["descriptors"] = running.has("task"), running.has("fd")
+        figures.update(bench.commands(running, count, 10000 * SLOW_MS, 1, "stop"))
         figures["stop_ms"] = running.stop() * 1e3
         return figures
 
@@ -439,6 +462,8 @@ def run_once(size):
     found = {}
 
     def measure(key, function, *arguments):
+        if size["only"] and key[0] not in size["only"]:
+            return
         begun_s = time.monotonic()
         found[key] = function(size, *arguments)
         print("  %-40s %5.1f s" % (" ".join(map(str, key)), time.monotonic() - begun_s),
@@ -455,12 +480,17 @@ def run_once(size):
                 size["window_s"])
     measure(("long", "bridge"), polling, largest, 0, "bridge", size["long_s"])
     measure(("many", "bridge"), polling, size["many"], 0, "bridge", size["window_s"])
+    measure(("crowd", "bridge"), crowd, size["crowd"], size["slow_commands"])
     measure(("few", "bare"), polling, 3, 0, "bare", size["window_s"])
     measure(("few", "bridge"), polling, 3, 1, "wills", size["window_s"])
     often = {**size, "period_ms": min(size["period_ms"], 100)}
     for program in ("bare", "bridge"):
         measure(("one", program), lambda _, which: polling(often, 1, 0, which, size["window_s"]),
                 program)
+    fastest = {**size, "period_ms": 1}
+    for program in ("bare", "bridge"):
+        measure(("fastest", program), lambda _, which: polling(
+            fastest, 1, 0, which, size["window_s"]), program)
     measure(("step", "bridge"), out_of_step)
     for load in (0, middle):
         for program in ("bare", "bridge"):
@@ -487,17 +517,17 @@ class Table:
         self.rows = []
 
     def add(self, what, unit, key, figure, reference=None, goal=None, at_least=False,
-            absolute=None, reference_figure=None, best=False):
-        """`goal` for the ratio to the reference, or to its `best` run; `absolute` for the
-        figure itself."""
-        if key not in self.runs[0]:  # --small leaves some out
+            absolute=None, reference_figure=None):
+        """`goal` for the ratio to the reference, `absolute` for the figure itself."""
+        if key not in self.runs[0]:  # --small and --only leave some out
             return
+        if reference not in self.runs[0]:
+            reference = goal = None
         values = [run[key][figure] for run in self.runs]
         value, other, ratio = statistics.median(values), None, None
         if reference:
             others = [run[reference][reference_figure or figure] for run in self.runs]
-            other = min(others) if best else statistics.median(others)
-            others = [other] * len(others) if best else others
+            other = statistics.median(others)
             ratio = statistics.median(v / o if o else float("inf")
                                       for v, o in zip(values, others))
         wanted = ""
@@ -525,6 +555,39 @@ class Table:
 
 def number(value):
     return "%.0f" % value if abs(value) >= 1000 else "%.3g" % value
+
+
+def add_crowd(table, devices, fewer):
+    """Beside `fewer` links where that is fair: the libraries of the bare loop can have no
+    more than a thousand."""
+    key, beside = ("crowd", "bridge"), ("poll", fewer, 0, "bridge")
+    words = "%d links: " % devices
+    table.add(words + "start to first sample of all", "ms", key, "all_ms")
+    table.add(words + "ticks lost", "", key, "lost_ticks", absolute=0)
+    table.add(words + "samples lost", "", key, "gaps", absolute=0)
+    table.add(words + "values a second", "1/s", key, "values_s")
+    table.add(words + "CPU per 1000 values, to that of %d" % fewer, "ms", key, "cpu_ms", beside,
+              1.2)
+    table.add(words + "start jitter p99", "ms", key, "late_p99_ms", beside)
+    table.add(words + "response to arrival, p50", "ms", key, "latency_p50_ms", beside)
+    table.add(words + "response to arrival, p99", "ms", key, "latency_p99_ms", beside)
+    table.add(words + "resident memory", "MiB", key, "resident_mib", beside)
+    table.add(words + "resident memory a link", "KiB", key, "link_kib")
+    table.add(words + "threads", "", key, "threads")
+    table.add(words + "descriptors", "", key, "descriptors")
+    for part in ("p50", "max"):
+        table.add(words + "stop to register write, %s" % part, "ms", key, "write_%s_ms" % part)
+    table.add(words + "clean stop", "ms", key, "stop_ms")
+
+
+def add_fastest(table):
+    words, key, bare = "one device each ms: ", ("fastest", "bridge"), ("fastest", "bare")
+    table.add(words + "ticks lost", "", key, "lost_ticks", bare)
+    table.add(words + "samples lost", "", key, "gaps", absolute=0)
+    table.add(words + "start jitter p99", "ms", key, "late_p99_ms", bare)
+    table.add(words + "response to arrival, p50", "ms", key, "latency_p50_ms", bare)
+    table.add(words + "response to arrival, p99", "ms", key, "latency_p99_ms", bare)
+    table.add(words + "CPU per 1000 polls of 20 registers", "ms", key, "cpu_polls_ms", bare)
 
 
 def make_table(runs, size, binary):
@@ -567,10 +630,11 @@ def make_table(runs, size, binary):
         for program, words in (("bridge", ""), ("wills", ", device Wills")):
             table.add("response to arrival, %d links, %s%s" % (middle, part, words), "ms",
                       ("poll", middle, 0, program), "latency_%s_ms" % part,
-                      ("poll", middle, 0, "bare"), 1.5, best=True)
-    table.add("response to arrival, %d links, QoS 1, p99" % middle, "ms",
-              ("poll", middle, 1, "bridge"), "latency_p99_ms", ("poll", middle, 1, "bare"), 1.5,
-              best=True)
+                      ("poll", middle, 0, "bare"), 1.5)
+    for part in ("p50", "p99"):
+        table.add("response to arrival, %d links, QoS 1, %s" % (middle, part), "ms",
+                  ("poll", middle, 1, "bridge"), "latency_%s_ms" % part,
+                  ("poll", middle, 1, "bare"), 1.5)
     table.add("ticks lost, %d links, %d s" % (largest, size["long_s"]), "", ("long", "bridge"),
               "lost_ticks", absolute=0)
     table.add("samples lost, %d links, %d s" % (largest, size["long_s"]), "", ("long", "bridge"),
@@ -581,6 +645,10 @@ def make_table(runs, size, binary):
               "all_ms", absolute=5000)
     table.add("ticks lost, %d links" % size["many"], "", ("many", "bridge"), "lost_ticks",
               absolute=0)
+    table.add("values a second, %d links" % largest, "1/s", ("long", "bridge"), "values_s")
+    table.add("their share of a core", "%", ("long", "bridge"), "core_percent")
+    add_crowd(table, size["crowd"], largest)
+    add_fastest(table)
     table.add("one link without pause", "reads/s", ("read", "bridge"), "reads_s",
               ("read", "bare"), 0.8, at_least=True)
     for load in ("idle", "loaded"):
@@ -636,18 +704,25 @@ def make_figure(runs, size):
 
 
 def main():
-    arguments = [argument for argument in sys.argv[1:] if argument != "--small"]
-    if len(arguments) != 1 or arguments[0].startswith("-"):
-        sys.exit("usage: run.py BUILD_DIR [--small]")
-    build_dir = os.path.abspath(arguments[0])
-    size = {**(SMALL if "--small" in sys.argv else FULL), "build_dir": build_dir}
+    parser = argparse.ArgumentParser()
+    parser.add_argument("build_dir", type=os.path.abspath)
+    parser.add_argument("--small", action="store_true")
+    parser.add_argument("--runs", type=int)
+    parser.add_argument("--only", type=lambda names: names.split(","), default=[])
+    options = parser.parse_args()
+    build_dir = options.build_dir
+    size = {**(SMALL if options.small else FULL), "build_dir": build_dir, "only": options.only}
+    size["runs"] = options.runs or size["runs"]
     runs = []
     for i in range(size["runs"]):
         print("run %d of %d" % (i + 1, size["runs"]), file=sys.stderr)
         runs.append(run_once(size))
     table = make_table(runs, size, binary_kib(build_dir))
     print(table)
-    for name, text in (("bench.txt", table + "\n"), ("bench.svg", make_figure(runs, size))):
+    texts = [("bench.txt", table + "\n")]
+    if not size["only"]:
+        texts.append(("bench.svg", make_figure(runs, size)))
+    for name, text in texts:
         with open(os.path.join(build_dir, name), "w") as file:
             file.write(text)
 
