@@ -141,7 +141,7 @@ bool mqtt_subscribe(struct mqtt *mqtt, const char *filter, enum mqtt_hearing hea
 bool mqtt_unsubscribe(struct mqtt *mqtt, const char *filter);
 
 /* How many messages mqtt_publish() would take now: MQTT_WINDOW when idle, less
- * where the broker wants less. */
+ * where the broker wants less. Any thread, and from a callback. */
 enum { MQTT_WINDOW = FLIGHTS_MAX };
 unsigned mqtt_room(struct mqtt *mqtt);
 unsigned mqtt_window(struct mqtt *mqtt);

@@ -14,6 +14,11 @@ enum { CONNECTING_MAX = 16 }; /* devices at once */
  * that is back these come within so many times reconnect_spread. */
 enum { DEVICE_SPREADS = 2 };
 
+enum { RESERVE_MAX = 8, KINDS = OUTBOX_BACKFILL + 1 };
+
+/* A place in the outbox is left a moment after that in the session. */
+_Static_assert(OUTBOX_IN_FLIGHT_MAX >= 2 * MQTT_WINDOW, "the session's window decides");
+
 #define SLOT_NS  (50 * CLOCK_NS_PER_MS) /* 20 of them a second */
 #define LOOK_NS  (10 * CLOCK_NS_PER_S)  /* whether one of them waits in vain */
 #define FILE_NS  (2 * CLOCK_NS_PER_S)   /* a missing file is looked for so often */
@@ -291,15 +296,50 @@ void sessions_run_devices(struct sessions *sessions, int64_t now_ns)
 
 /* ---- all --------------------------------------------------------------- */
 
-bool sessions_has_room(struct sessions *sessions)
+/* How much room there has to be for one of this kind. */
+static unsigned room_for(unsigned kind, unsigned window)
+{
+    const unsigned reserve = window / 4 < RESERVE_MAX ? window / 4 : RESERVE_MAX;
+    if (kind == OUTBOX_OUTCOME)
+        return 1;
+    return 1 + reserve + (kind == OUTBOX_BACKFILL ? reserve / 4 : 0);
+}
+
+/* How many kinds there is room for. */
+static unsigned count_kinds(unsigned window, unsigned room)
+{
+    unsigned n = 0;
+    while (n < KINDS && room >= room_for(n, window))
+        n++;
+    return n;
+}
+
+/* At how much room one of this kind, which has found none, is called. */
+static unsigned call_at(unsigned kind, unsigned window)
+{
+    const unsigned least = room_for(kind, window);
+    return kind == OUTBOX_BACKFILL ? window - (window - least + 1) / 2 : least;
+}
+
+bool sessions_has_room(struct sessions *sessions, enum outbox_kind *last)
 {
     struct mqtt *mqtt = sessions->bridge.mqtt;
     if (sessions->bridge.state != SESSION_UP)
         return false;
-    if (mqtt_room(mqtt) > 0)
-        return true;
-    atomic_store(&sessions->crowded, true); /* before looking again, so that none is missed */
-    return mqtt_room(mqtt) > 0;
+    const unsigned window = mqtt_window(mqtt);
+    unsigned n = count_kinds(window, mqtt_room(mqtt));
+    atomic_store(&sessions->called_at, n < KINDS ? call_at(n, window) : 0);
+    if (n < KINDS) /* one may have landed before that was said */
+        n = count_kinds(window, mqtt_room(mqtt));
+    if (n > 0)
+        *last = (enum outbox_kind)(n - 1);
+    return n > 0;
+}
+
+bool sessions_is_called(struct sessions *sessions)
+{
+    const unsigned room = atomic_load(&sessions->called_at);
+    return room > 0 && mqtt_room(sessions->bridge.mqtt) >= room;
 }
 
 int64_t sessions_due_ns(const struct sessions *sessions)

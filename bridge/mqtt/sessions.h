@@ -24,8 +24,8 @@ struct trouble {
 struct sessions {
     const struct conf *conf;
     struct outbox *outbox;
-    atomic_bool stirred; /* a session has something to say */
-    atomic_bool crowded; /* something found no room in the bridge's session */
+    atomic_bool stirred;   /* a session has something to say */
+    atomic_uint called_at; /* something waits for so much room; 0 = nothing does */
 
     struct session bridge;
     struct lookup *lookup;          /* under way; NULL = none */
@@ -63,9 +63,13 @@ enum session_event sessions_run_bridge(struct sessions *sessions, int64_t now_ns
  * session came up. */
 void sessions_run_devices(struct sessions *sessions, int64_t now_ns);
 
-/* Whether the bridge's session takes a message now; else `crowded` is set, and who
- * sees one land has to wake the publisher. */
-bool sessions_has_room(struct sessions *sessions);
+/* Whether the bridge's session takes a message now, and up to which kind: samples leave
+ * room to outcomes and documents, and backlog leaves some to what is live, too. For what
+ * finds none the owner is to be woken when a message has landed and sessions_is_called():
+ * backlog is called when half of what it may have in flight is back, for to wake its
+ * sender for each would cost more than to send it. The second: any thread. */
+bool sessions_has_room(struct sessions *sessions, enum outbox_kind *last);
+bool sessions_is_called(struct sessions *sessions);
 
 /* When to call these again if nothing stirs. */
 int64_t sessions_due_ns(const struct sessions *sessions);

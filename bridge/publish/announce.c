@@ -556,6 +556,7 @@ static bool send(struct announce *announce, unsigned number, struct session *ses
 static bool run_documents(struct announce *announce, int64_t now_ns)
 {
     struct sessions *sessions = announce->setup.sessions;
+    enum outbox_kind last;
     unsigned number;
     while (documents_take(announce->documents, now_ns, &number)) {
         struct session *session = session_of(announce, number);
@@ -564,7 +565,7 @@ static bool run_documents(struct announce *announce, int64_t now_ns)
             documents_drop(announce->documents, number);
             continue;
         }
-        if (is_bridge && !sessions_has_room(sessions)) {
+        if (is_bridge && !sessions_has_room(sessions, &last)) {
             documents_return(announce->documents, number);
             return false;
         }

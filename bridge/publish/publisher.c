@@ -14,7 +14,7 @@
 #include "bridge/wire/sample_json.h"
 #include "bridge/wire/topic.h"
 
-enum { REFUSALS_MAX = 64, RESERVE_MAX = 8 };
+enum { REFUSALS_MAX = 64 };
 
 #define FAREWELL_NS      (250 * CLOCK_NS_PER_MS) /* for the last words after the grace */
 #define TAKING_NS        CLOCK_NS_PER_S        /* and for the next, of a broker that takes them, */
@@ -79,7 +79,7 @@ static void on_delivered(void *context, uint64_t ticket, enum mqtt_fate fate)
         health_count(&publisher->setup.health->set_aside);
     /* There is room again for what found none; or a pause begins; or that was the last
      * word. */
-    if (atomic_load(&publisher->sessions.crowded) || atomic_load(&publisher->stopping) ||
+    if (sessions_is_called(&publisher->sessions) || atomic_load(&publisher->stopping) ||
         (is_document && fate != MQTT_DELIVERED))
         outbox_wake(outbox);
 }
@@ -194,36 +194,14 @@ static bool publish_item(struct publisher *publisher, const struct outbox_item *
     return mqtt_publish(publisher->sessions.bridge.mqtt, &message, item->ticket);
 }
 
-/* What samples leave to documents and outcomes. */
-static unsigned reserve(unsigned window)
-{
-    return window / 4 < RESERVE_MAX ? window / 4 : RESERVE_MAX;
-}
-
-static bool take_record(struct publisher *publisher)
-{
-    struct mqtt *mqtt = publisher->sessions.bridge.mqtt;
-    struct outbox *outbox = publisher->setup.outbox;
-    int64_t now_ns = clock_mono_ns();
-    if (!sessions_has_room(&publisher->sessions))
-        return false;
-    if (mqtt_room(mqtt) > reserve(mqtt_window(mqtt)))
-        return outbox_take(outbox, now_ns, publisher->item);
-    atomic_store(&publisher->sessions.crowded, true);
-    if (mqtt_room(mqtt) > reserve(mqtt_window(mqtt)))
-        return outbox_take(outbox, now_ns, publisher->item);
-    return outbox_take_outcome(outbox, now_ns, publisher->item);
-}
-
 static void publish_records(struct publisher *publisher)
 {
-    while (take_record(publisher)) {
-        if (publish_item(publisher, publisher->item))
-            continue;
-        outbox_ack(publisher->setup.outbox, publisher->item->ticket, OUTBOX_RETURNED);
-        if (!sessions_has_room(&publisher->sessions))
-            break;
-    }
+    struct outbox *outbox = publisher->setup.outbox;
+    enum outbox_kind last;
+    while (sessions_has_room(&publisher->sessions, &last) &&
+           outbox_take(outbox, clock_mono_ns(), last, publisher->item))
+        if (!publish_item(publisher, publisher->item))
+            outbox_ack(outbox, publisher->item->ticket, OUTBOX_RETURNED);
 }
 
 /* The next that is to be said: a refusal, or its end, after which it is forgotten. */
@@ -357,7 +335,6 @@ static int64_t sooner(int64_t a_ns, int64_t b_ns)
 static int64_t work(struct publisher *publisher)
 {
     int64_t now_ns = clock_mono_ns();
-    atomic_store(&publisher->sessions.crowded, false);
     run_sessions(publisher, now_ns);
     int64_t due_ns = announce_run(publisher->announce, now_ns);
     publish_records(publisher);
@@ -411,7 +388,6 @@ static void farewell(struct publisher *publisher)
     if (publisher->setup.edge != NULL)
         edge_farewell(publisher->setup.edge, end_ns);
     while (sessions->bridge.state == SESSION_UP && now_ns < end_ns) {
-        atomic_store(&sessions->crowded, false);
         announce_run(publisher->announce, now_ns);
         if (announce_is_all_told(publisher->announce))
             break;

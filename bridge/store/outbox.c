@@ -102,7 +102,7 @@ void outbox_keep_sent(struct outbox *outbox, int64_t keep_ns)
 
 static struct outbox_flight *find_flight(struct outbox *outbox, uint64_t ticket)
 {
-    for (unsigned i = 0; i < OUTBOX_WINDOW; i++) {
+    for (unsigned i = 0; i < OUTBOX_IN_FLIGHT_MAX; i++) {
         struct outbox_flight *flight = &outbox->flights[i];
         if (flight->queue != NULL && flight->record->ticket == ticket)
             return flight;
@@ -110,14 +110,9 @@ static struct outbox_flight *find_flight(struct outbox *outbox, uint64_t ticket)
     return NULL;
 }
 
-/* Takes a record out of the window. */
 static void land(struct outbox *outbox, struct outbox_flight *flight)
 {
     outbox->in_flight--;
-    if (flight->queue != &outbox->outcomes)
-        outbox->samples_in_flight--;
-    if (queue_is_backlog(flight->queue, flight->record))
-        outbox->backlog_in_flight--;
     flight->queue = NULL;
 }
 
@@ -350,8 +345,6 @@ void outbox_wake(struct outbox *outbox)
 /* The next backlog record that may go now. */
 static struct record *seek_backlog(struct outbox *outbox, struct queue **queue, int64_t now_ns)
 {
-    if (outbox->backlog_in_flight >= OUTBOX_WINDOW_BACKLOG)
-        return NULL;
     *queue = &outbox->spool.queue;
     struct record *record = queue_seek(*queue, &(*queue)->backlog, UINT64_MAX);
     /* What is on disk is older than what is in memory, and that goes to disk. */
@@ -392,17 +385,11 @@ static void take_off(struct outbox *outbox, struct queue *queue, struct record *
     *flight = (struct outbox_flight){.queue = queue, .record = record};
     record->state = IN_FLIGHT;
     outbox->in_flight++;
-    if (queue != &outbox->outcomes)
-        outbox->samples_in_flight++;
-    if (queue_is_backlog(queue, record))
-        outbox->backlog_in_flight++;
 }
 
 static struct record *seek_sample(struct outbox *outbox, struct queue **queue, int64_t now_ns,
-                                  enum outbox_kind *kind)
+                                  enum outbox_kind last, enum outbox_kind *kind)
 {
-    if (outbox->samples_in_flight >= OUTBOX_WINDOW_SAMPLES)
-        return NULL;
     *queue = &outbox->samples;
     *kind = OUTBOX_STATE;
     struct record *record = queue_seek(*queue, &(*queue)->live, UINT64_MAX);
@@ -413,10 +400,10 @@ static struct record *seek_sample(struct outbox *outbox, struct queue **queue, i
     *kind = OUTBOX_BACKFILL;
     if (record != NULL) /* its device is configured no more */
         return record;
-    return seek_backlog(outbox, queue, now_ns);
+    return last == OUTBOX_BACKFILL ? seek_backlog(outbox, queue, now_ns) : NULL;
 }
 
-static bool take(struct outbox *outbox, int64_t now_ns, bool outcomes_only,
+bool outbox_take(struct outbox *outbox, int64_t now_ns, enum outbox_kind last,
                  struct outbox_item *item)
 {
     struct queue *queue = &outbox->outcomes;
@@ -426,12 +413,12 @@ static bool take(struct outbox *outbox, int64_t now_ns, bool outcomes_only,
     if (!outbox->up)
         goto done;
     call_later(outbox, now_ns);
-    if (outbox->in_flight == OUTBOX_WINDOW || outbox->n_later == OUTBOX_LATER_MAX)
+    if (outbox->in_flight == OUTBOX_IN_FLIGHT_MAX || outbox->n_later == OUTBOX_LATER_MAX)
         goto done;
     item->kind = OUTBOX_OUTCOME;
     record = queue_seek(queue, &queue->live, UINT64_MAX);
-    if (record == NULL && !outcomes_only)
-        record = seek_sample(outbox, &queue, now_ns, &item->kind);
+    if (record == NULL && last != OUTBOX_OUTCOME)
+        record = seek_sample(outbox, &queue, now_ns, last, &item->kind);
     if (record != NULL) {
         copy_out(record, item);
         take_off(outbox, queue, record);
@@ -439,16 +426,6 @@ static bool take(struct outbox *outbox, int64_t now_ns, bool outcomes_only,
 done:
     outbox_unlock(outbox);
     return record != NULL;
-}
-
-bool outbox_take(struct outbox *outbox, int64_t now_ns, struct outbox_item *item)
-{
-    return take(outbox, now_ns, false, item);
-}
-
-bool outbox_take_outcome(struct outbox *outbox, int64_t now_ns, struct outbox_item *item)
-{
-    return take(outbox, now_ns, true, item);
 }
 
 /* On disk it is no longer wanted. Should nothing be removed there for so long
@@ -461,24 +438,6 @@ void outbox_note_delivered(struct outbox *outbox, int64_t row)
     if (outbox->spool.n_delivered % REMOVE_AT_ONCE == 0 ||
         outbox->spool.queue.waiting == REFILL_BELOW)
         outbox_call_spooler(outbox);
-}
-
-/* Whether an acknowledgement makes room for more. */
-static bool is_full(const struct outbox *outbox)
-{
-    return outbox->in_flight == OUTBOX_WINDOW || outbox->samples_in_flight >= OUTBOX_WINDOW_SAMPLES;
-}
-
-/* There is room in the window. Nobody is woken when nothing waits for it. Backlog
- * goes by half a window at a time: to wake the publisher for each would cost more
- * than to send it. */
-static void wake_for_room(struct outbox *outbox, bool was_full)
-{
-    uint64_t left = outbox->samples.waiting + outbox->spool.queue.waiting +
-                    outbox->outcomes.waiting - outbox->in_flight;
-    if (left > 0 && (was_full || outbox->in_flight == 0 ||
-                     outbox->backlog_in_flight <= OUTBOX_WINDOW_BACKLOG / 2))
-        outbox_call_publisher(outbox);
 }
 
 /* It has left for good: to the broker, or set aside. */
@@ -502,20 +461,16 @@ void outbox_ack(struct outbox *outbox, uint64_t ticket, enum outbox_fate fate)
         goto done;
     struct queue *queue = flight->queue;
     struct record *record = flight->record;
-    bool was_full = is_full(outbox);
     land(outbox, flight);
+    if (fate == OUTBOX_DELIVERED)
+        outbox->refused_in_row = 0;
     if (fate == OUTBOX_RETURNED) {
         queue_put_back(queue, record);
+    } else if (fate == OUTBOX_DELIVERED && is_kept(outbox, queue, record)) {
+        queue_retire(queue, record);
+        record->state = SENT;
     } else {
-        if (fate == OUTBOX_DELIVERED)
-            outbox->refused_in_row = 0;
-        if (fate == OUTBOX_DELIVERED && is_kept(outbox, queue, record)) {
-            queue_retire(queue, record);
-            record->state = SENT;
-        } else {
-            retire(outbox, queue, record, fate == OUTBOX_DELIVERED);
-        }
-        wake_for_room(outbox, was_full);
+        retire(outbox, queue, record, fate == OUTBOX_DELIVERED);
     }
 done:
     outbox_unlock(outbox);
@@ -563,7 +518,7 @@ void outbox_lost(struct outbox *outbox)
     outbox_lock(outbox);
     outbox->up = false;
     outbox->gate_ns = CLOCK_NEVER;
-    for (unsigned i = 0; i < OUTBOX_WINDOW; i++) {
+    for (unsigned i = 0; i < OUTBOX_IN_FLIGHT_MAX; i++) {
         struct outbox_flight *flight = &outbox->flights[i];
         if (flight->queue != NULL) {
             queue_put_back(flight->queue, flight->record);

@@ -30,19 +30,20 @@
 
 enum { OUTBOX_CORRELATION_MAX = 256, OUTBOX_PAYLOAD_MAX = 80 * 1024 };
 
-/* Most records in flight at once, most of these that are samples, and most that
- * are backlog, so that outcomes, and then live samples, always find room. */
-enum { OUTBOX_WINDOW = 22, OUTBOX_WINDOW_SAMPLES = 18, OUTBOX_WINDOW_BACKLOG = 14 };
+/* Most records in flight at once: more than any session has under way, whose window it is
+ * that decides (bridge/mqtt/sessions.h). */
+enum { OUTBOX_IN_FLIGHT_MAX = 128 };
 
 /* A record that the broker has no room for is offered again after a second, then
  * two, and so on; after so many times it is set aside, unless the broker has taken
  * nothing else in the meantime. So many may wait for that at once. */
 enum { OUTBOX_REFUSALS_MAX = 5, OUTBOX_LATER_MAX = 32 };
 
+/* In the order in which they go. */
 enum outbox_kind {
+    OUTBOX_OUTCOME,  /* to `topic`, QoS 1 */
     OUTBOX_STATE,    /* a live sample */
     OUTBOX_BACKFILL, /* a sample from the backlog */
-    OUTBOX_OUTCOME,  /* to `topic`, QoS 1 */
 };
 
 struct outbox_item {
@@ -97,22 +98,22 @@ void outbox_wait(struct outbox *outbox, int64_t until_ns);
 void outbox_wake(struct outbox *outbox);
 
 /* Publisher: the next record to send, copied out and marked in flight:
- * outcomes, then live samples, then backlog. Backlog waits until its device
- * has had a live sample since outbox_resumed(), at most OUTBOX_RESUME_NS
- * (outbox_wait() wakes for it). False when there is nothing, the window is
- * full, or the broker is away. The second looks for outcomes only. */
+ * outcomes, then live samples, then backlog, up to the kind `last`. Backlog waits
+ * until its device has had a live sample since outbox_resumed(), at most
+ * OUTBOX_RESUME_NS (outbox_wait() wakes for it). False when there is nothing, or the
+ * broker is away. */
 #define OUTBOX_RESUME_NS INT64_C(5000000000)
-bool outbox_take(struct outbox *outbox, int64_t now_ns, struct outbox_item *item);
-bool outbox_take_outcome(struct outbox *outbox, int64_t now_ns, struct outbox_item *item);
+bool outbox_take(struct outbox *outbox, int64_t now_ns, enum outbox_kind last,
+                 struct outbox_item *item);
 
 enum outbox_fate {
     OUTBOX_DELIVERED, /* the broker has it: forget it */
     OUTBOX_REFUSED,   /* it cannot be sent: set aside and counted; a sample is dropped as well */
-    OUTBOX_RETURNED,  /* it could not be handed over: back to its place; wakes nobody */
+    OUTBOX_RETURNED,  /* it could not be handed over: back to its place */
 };
 
-/* What became of a record that was taken; the second: the broker has no room for
- * it now. An unknown ticket is ignored. */
+/* What became of a record that was taken: wakes nobody. The second: the broker has no
+ * room for it now: wakes for the time of that. An unknown ticket is ignored. */
 void outbox_ack(struct outbox *outbox, uint64_t ticket, enum outbox_fate fate);
 void outbox_put_off(struct outbox *outbox, uint64_t ticket, int64_t now_ns);
 

@@ -11,6 +11,7 @@
 #include "bridge/store/outbox.h"
 #include "bridge/store/queue.h"
 
+/* Where a record in flight is: a ticket may outlive it. */
 struct outbox_flight {
     struct queue *queue; /* NULL = free */
     struct record *record;
@@ -55,8 +56,8 @@ struct outbox {
         unsigned n_delivered;
         int64_t *delivered; /* rows to be removed; NULL = there is no spool */
     } spool;
-    unsigned in_flight, samples_in_flight, backlog_in_flight;
-    struct outbox_flight flights[OUTBOX_WINDOW];
+    unsigned in_flight;
+    struct outbox_flight flights[OUTBOX_IN_FLIGHT_MAX];
     unsigned n_later;
     struct later later[OUTBOX_LATER_MAX];
     unsigned refused_in_row; /* since one was delivered */

@@ -167,7 +167,7 @@ void outbox_removed(struct outbox *outbox, size_t n)
 
 static bool is_in_flight(const struct outbox *outbox, int64_t row)
 {
-    for (unsigned i = 0; i < OUTBOX_WINDOW; i++) {
+    for (unsigned i = 0; i < OUTBOX_IN_FLIGHT_MAX; i++) {
         if (outbox->flights[i].queue != NULL && outbox->flights[i].record->row == row)
             return true;
     }

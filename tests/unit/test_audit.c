@@ -135,7 +135,7 @@ static void put(struct audit *audit, const char *name)
 /* Waits for the next outcome that is told. */
 static void assert_told(const char *topic, const char *payload)
 {
-    while (!outbox_take(outbox, 0, &item))
+    while (!outbox_take(outbox, 0, OUTBOX_BACKFILL, &item))
         outbox_wait(outbox, CLOCK_NEVER);
     assert_string_equal(item.topic, topic);
     assert_int_equal(item.payload_size, strlen(payload));
@@ -201,7 +201,7 @@ static void test_disk_first(void **state)
     put(audit, "one");
     wait_for_sync();
     assert_file(path, LINE("one"));
-    assert_false(outbox_take(outbox, 0, &item));
+    assert_false(outbox_take(outbox, 0, OUTBOX_BACKFILL, &item));
     SET(held, false);
     assert_audited("one");
     put(audit, "two");
@@ -264,7 +264,7 @@ static void test_no_file(void **state)
     SET(full, true);
     assert_true(audit_available(audit));
     put(audit, "one");
-    assert_true(outbox_take(outbox, 0, &item)); /* at once: there is no thread */
+    assert_true(outbox_take(outbox, 0, OUTBOX_BACKFILL, &item)); /* at once: there is no thread */
     audit_reopen(audit);
     audit_stop(audit);
     assert_int_equal(disk.syncs, 0);
@@ -445,7 +445,7 @@ static void test_lines_that_find_no_room(void **state)
     /* Or the disk was silent for too long before. */
     assert_true(taken >= 6 || clock_mono_ns() - begun_ns >= AUDIT_SILENCE_NS);
     assert_true(taken <= 10);
-    while (!outbox_take(outbox, 0, &item)) {
+    while (!outbox_take(outbox, 0, OUTBOX_BACKFILL, &item)) {
         audit_put(audit, &entry);
         taken++;
     }
@@ -700,7 +700,7 @@ static void test_the_state_first(void **unused)
     SET(held, true);
     put(audit, "two"); /* as the disk has this one, the first is done with */
     wait_for_sync();
-    assert_false(outbox_take(outbox, 0, &item));
+    assert_false(outbox_take(outbox, 0, OUTBOX_BACKFILL, &item));
     SET(held, false);
     SET(state_held, false);
     assert_audited("one");
@@ -717,7 +717,7 @@ static void test_the_state_first_without_a_file(void **unused)
     SET(state_held, true);
     put_owed(audit, state, "one");
     put(audit, "two");
-    assert_false(outbox_take(outbox, 0, &item));
+    assert_false(outbox_take(outbox, 0, OUTBOX_BACKFILL, &item));
     SET(state_held, false);
     assert_audited("one");
     assert_audited("two");

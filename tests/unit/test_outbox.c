@@ -1,4 +1,3 @@
-#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -55,9 +54,14 @@ static void put(struct fixture *f, unsigned device, const char *text)
     outbox_put_sample(f->outbox, device, f->now_ns, &layout, text, strlen(text));
 }
 
+static bool take(struct fixture *f, enum outbox_kind last)
+{
+    return outbox_take(f->outbox, f->now_ns, last, &f->item);
+}
+
 static uint64_t expect(struct fixture *f, enum outbox_kind kind, const char *text)
 {
-    assert_true(outbox_take(f->outbox, f->now_ns, &f->item));
+    assert_true(take(f, OUTBOX_BACKFILL));
     assert_int_equal(f->item.kind, kind);
     assert_int_equal(f->item.payload_size, strlen(text));
     assert_memory_equal(f->item.payload, text, strlen(text));
@@ -71,7 +75,7 @@ static void deliver(struct fixture *f, enum outbox_kind kind, const char *text)
 
 static void expect_nothing(struct fixture *f)
 {
-    assert_false(outbox_take(f->outbox, f->now_ns, &f->item));
+    assert_false(take(f, OUTBOX_BACKFILL));
 }
 
 static void assert_depth(struct fixture *f, uint64_t waiting, uint64_t backlog, unsigned in_flight)
@@ -190,7 +194,7 @@ static void test_while_nothing_is_taken_nothing_is_set_aside(void **state)
     for (int i = 0; i < n; i++)
         put(f, 0, "x");
     for (int round = 0; round < 20; round++) {
-        while (outbox_take(f->outbox, f->now_ns, &f->item))
+        while (take(f, OUTBOX_BACKFILL))
             outbox_put_off(f->outbox, f->item.ticket, f->now_ns);
         f->now_ns += 16 * S;
     }
@@ -214,19 +218,35 @@ static void test_what_waits_for_its_time_is_backlog_when_the_broker_goes(void **
     expect_nothing(f);
 }
 
-static void test_samples_leave_room_for_outcomes(void **state)
+/* Where there is no room for more, less is asked for. */
+static void test_what_is_not_asked_for_stays(void **state)
+{
+    struct fixture *f = *state;
+    put(f, 0, "old");
+    resume(f);
+    f->now_ns += OUTBOX_RESUME_NS;
+    put(f, 0, "live");
+    assert_false(take(f, OUTBOX_OUTCOME));
+    outbox_put_outcome(f->outbox, "t", NULL, 0, "{}", 2);
+    for (enum outbox_kind last = OUTBOX_OUTCOME; last <= OUTBOX_BACKFILL; last++) {
+        assert_true(take(f, last));
+        assert_int_equal(f->item.kind, last);
+        assert_false(take(f, last));
+    }
+}
+
+static void test_no_more_are_in_flight_than_can_be_told_apart(void **state)
 {
     struct fixture *f = *state;
     resume(f);
-    for (int i = 0; i <= OUTBOX_WINDOW_SAMPLES; i++)
+    for (int i = 0; i <= OUTBOX_IN_FLIGHT_MAX; i++)
         put(f, 0, "x");
-    assert_false(outbox_take_outcome(f->outbox, f->now_ns, &f->item));
-    for (int i = 0; i < OUTBOX_WINDOW_SAMPLES; i++)
+    for (int i = 0; i < OUTBOX_IN_FLIGHT_MAX; i++)
         expect(f, OUTBOX_STATE, "x");
     expect_nothing(f);
-    outbox_put_outcome(f->outbox, "t", NULL, 0, "{}", 2);
-    assert_true(outbox_take_outcome(f->outbox, f->now_ns, &f->item));
-    assert_int_equal(f->item.kind, OUTBOX_OUTCOME);
+    outbox_ack(f->outbox, 1, OUTBOX_DELIVERED);
+    deliver(f, OUTBOX_STATE, "x");
+    assert_depth(f, OUTBOX_IN_FLIGHT_MAX - 1, 0, OUTBOX_IN_FLIGHT_MAX - 1);
 }
 
 static void test_outcomes_go_first_with_topic_and_correlation(void **state)
@@ -346,7 +366,7 @@ static void test_wait_ends_when_backlog_may_go(void **state)
     deliver(f, OUTBOX_BACKFILL, "backlog");
 }
 
-/* Backlog that may go is no cause to wake while the window is full. */
+/* Backlog that may go is no cause to wake while there is no room for it. */
 static void test_wait_does_not_end_for_what_cannot_go(void **state)
 {
     struct fixture *f = *state;
@@ -354,11 +374,7 @@ static void test_wait_does_not_end_for_what_cannot_go(void **state)
     put(f, 0, "backlog");
     resume(f);
     expect_nothing(f); /* held back until now */
-    for (int i = 0; i < OUTBOX_WINDOW_SAMPLES; i++) {
-        put(f, 1, "live");
-        expect(f, OUTBOX_STATE, "live");
-    }
-    expect_nothing(f);
+    assert_false(take(f, OUTBOX_STATE));
     outbox_wait(f->outbox, CLOCK_NEVER); /* for what was put */
     int64_t until_ns = clock_mono_ns() + 20 * CLOCK_NS_PER_MS;
     outbox_wait(f->outbox, until_ns);
@@ -377,7 +393,7 @@ static void test_wait_ends_at_every_cause(void **state)
     outbox_put_outcome(f->outbox, "t", NULL, 0, "{}", 2);
     outbox_wait(f->outbox, CLOCK_NEVER);
     resume(f);
-    outbox_ack(f->outbox, expect(f, OUTBOX_OUTCOME, "{}"), OUTBOX_DELIVERED);
+    outbox_put_off(f->outbox, expect(f, OUTBOX_OUTCOME, "{}"), f->now_ns);
     outbox_wait(f->outbox, CLOCK_NEVER);
     outbox_wait(f->outbox, clock_mono_ns());
 }
@@ -390,108 +406,20 @@ static bool is_woken(struct fixture *f)
     return clock_mono_ns() < until_ns;
 }
 
-static void test_an_acknowledgement_wakes_only_for_what_waits(void **state)
+/* Who waits for room is called by the session that has it. */
+static void test_an_acknowledgement_wakes_nobody(void **state)
 {
     struct fixture *f = *state;
     resume(f);
     put(f, 0, "a");
     put(f, 0, "b");
     outbox_put_outcome(f->outbox, "t", NULL, 0, "{}", 2);
-    uint64_t outcome = expect(f, OUTBOX_OUTCOME, "{}");
-    uint64_t a = expect(f, OUTBOX_STATE, "a"), b = expect(f, OUTBOX_STATE, "b");
+    uint64_t outcome = expect(f, OUTBOX_OUTCOME, "{}"), a = expect(f, OUTBOX_STATE, "a");
     outbox_wait(f->outbox, CLOCK_NEVER); /* for what was put */
     outbox_ack(f->outbox, a, OUTBOX_DELIVERED);
     outbox_ack(f->outbox, outcome, OUTBOX_REFUSED);
-    assert_false(is_woken(f)); /* all is on its way */
-    put(f, 0, "c");
-    outbox_wait(f->outbox, CLOCK_NEVER);
-    outbox_ack(f->outbox, b, OUTBOX_DELIVERED);
-    outbox_wait(f->outbox, CLOCK_NEVER);
-    deliver(f, OUTBOX_STATE, "c");
     assert_false(is_woken(f));
-}
-
-/* The window is full and everything in it acknowledged at once, while the
- * publisher sleeps: it is woken, and nothing is left lying. */
-static void *acknowledge_all(void *context)
-{
-    struct fixture *f = context;
-    for (uint64_t ticket = 1; ticket <= OUTBOX_WINDOW_SAMPLES; ticket++)
-        outbox_ack(f->outbox, ticket, OUTBOX_DELIVERED);
-    return NULL;
-}
-
-static void test_a_full_window_that_empties_wakes(void **state)
-{
-    struct fixture *f = *state;
-    pthread_t thread;
-    resume(f);
-    for (int i = 0; i < OUTBOX_WINDOW_SAMPLES; i++) {
-        put(f, 0, "x");
-        assert_in_range(expect(f, OUTBOX_STATE, "x"), 1, OUTBOX_WINDOW_SAMPLES);
-    }
-    put(f, 0, "waits");
-    expect_nothing(f);
-    outbox_wait(f->outbox, CLOCK_NEVER); /* for what was put */
-    assert_int_equal(pthread_create(&thread, NULL, acknowledge_all, f), 0);
-    outbox_wait(f->outbox, CLOCK_NEVER);
-    deliver(f, OUTBOX_STATE, "waits");
-    pthread_join(thread, NULL);
-}
-
-/* One at a time would wake the publisher for each. */
-static void test_backlog_is_called_by_half_a_window(void **state)
-{
-    struct fixture *f = *state;
-    uint64_t tickets[OUTBOX_WINDOW_BACKLOG];
-    for (int i = 0; i <= OUTBOX_WINDOW_BACKLOG; i++)
-        put(f, 0, "old");
-    resume(f);
-    f->now_ns += OUTBOX_RESUME_NS;
-    for (int i = 0; i < OUTBOX_WINDOW_BACKLOG; i++)
-        tickets[i] = expect(f, OUTBOX_BACKFILL, "old");
-    expect_nothing(f);
-    outbox_wait(f->outbox, CLOCK_NEVER); /* for what was put */
-    int i = 0;
-    while (OUTBOX_WINDOW_BACKLOG - i > OUTBOX_WINDOW_BACKLOG / 2 + 1)
-        outbox_ack(f->outbox, tickets[i++], OUTBOX_DELIVERED);
-    assert_false(is_woken(f));
-    outbox_ack(f->outbox, tickets[i], OUTBOX_DELIVERED);
-    outbox_wait(f->outbox, CLOCK_NEVER);
-    deliver(f, OUTBOX_BACKFILL, "old");
-}
-
-static void test_window_keeps_room_for_the_living(void **state)
-{
-    struct fixture *f = *state;
-    char text[16];
-    for (int i = 0; i < 40; i++) {
-        snprintf(text, sizeof(text), "old %d", i);
-        put(f, 0, text);
-    }
-    resume(f);
-    put(f, 0, "live");
-    deliver(f, OUTBOX_STATE, "live");
-    uint64_t first = 0;
-    for (int i = 0; i < OUTBOX_WINDOW_BACKLOG; i++) {
-        snprintf(text, sizeof(text), "old %d", i);
-        uint64_t ticket = expect(f, OUTBOX_BACKFILL, text);
-        first = i == 0 ? ticket : first;
-    }
-    expect_nothing(f);
-    for (int i = OUTBOX_WINDOW_BACKLOG; i < OUTBOX_WINDOW_SAMPLES; i++) {
-        put(f, 1, "more");
-        expect(f, OUTBOX_STATE, "more");
-    }
-    put(f, 1, "one too many");
-    expect_nothing(f);
-    assert_depth(f, 40 + OUTBOX_WINDOW_SAMPLES - OUTBOX_WINDOW_BACKLOG + 1, 40,
-                 OUTBOX_WINDOW_SAMPLES);
-    outbox_ack(f->outbox, first, OUTBOX_DELIVERED);
-    deliver(f, OUTBOX_STATE, "one too many");
-    snprintf(text, sizeof(text), "old %d", OUTBOX_WINDOW_BACKLOG);
-    expect(f, OUTBOX_BACKFILL, text);
-    expect_nothing(f);
+    deliver(f, OUTBOX_STATE, "b");
 }
 
 /* Fills the ring of samples once more than it holds. Returns how many were put. */
@@ -518,7 +446,7 @@ static void test_the_oldest_gives_way_and_is_counted_for_its_device(void **state
     resume(f);
     f->now_ns += OUTBOX_RESUME_NS;
     for (unsigned i = 3; i < n; i++) {
-        assert_true(outbox_take(f->outbox, f->now_ns, &f->item));
+        assert_true(take(f, OUTBOX_BACKFILL));
         assert_int_equal(strtoul(f->item.payload, NULL, 10), i);
         outbox_ack(f->outbox, f->item.ticket, OUTBOX_DELIVERED);
     }
@@ -538,7 +466,7 @@ static void test_the_oldest_gives_way_even_in_flight(void **state)
     outbox_ack(f->outbox, oldest, OUTBOX_RETURNED);
     outbox_ack(f->outbox, oldest, OUTBOX_DELIVERED);
     assert_depth(f, waiting, 0, 0);
-    assert_true(outbox_take(f->outbox, f->now_ns, &f->item));
+    assert_true(take(f, OUTBOX_BACKFILL));
     assert_int_equal(strtoul(f->item.payload, NULL, 10), 1);
 }
 
@@ -555,7 +483,7 @@ static void test_a_full_ring_of_outcomes_says_so(void **state)
     assert_int_equal(outbox_depth(f->outbox).dropped, 0); /* samples only */
     resume(f);
     for (unsigned i = 1; i <= n; i++) {
-        assert_true(outbox_take(f->outbox, f->now_ns, &f->item));
+        assert_true(take(f, OUTBOX_BACKFILL));
         assert_int_equal(strtoul(f->item.payload, NULL, 10), i);
         outbox_ack(f->outbox, f->item.ticket, OUTBOX_DELIVERED);
     }
@@ -660,7 +588,7 @@ static void test_nothing_is_lost_without_being_counted(void **state)
             int size = snprintf(payload, sizeof(payload), "%u ", ++n_put);
             outbox_put_sample(f->outbox, (unsigned)event % DEVICES, f->now_ns, &layout, payload,
                               (size_t)size + (size_t)rand() % 3900);
-        } else if (event < 700 && outbox_take(f->outbox, f->now_ns, &f->item)) {
+        } else if (event < 700 && take(f, OUTBOX_BACKFILL)) {
             flights[n_flights++] = f->item.ticket;
             if (f->item.kind == OUTBOX_BACKFILL) {
                 unsigned number = (unsigned)strtoul(f->item.payload, NULL, 10);
@@ -754,7 +682,8 @@ int main(void)
         TEST(test_what_is_refused_again_and_again_is_set_aside),
         TEST(test_while_nothing_is_taken_nothing_is_set_aside),
         TEST(test_what_waits_for_its_time_is_backlog_when_the_broker_goes),
-        TEST(test_samples_leave_room_for_outcomes),
+        TEST(test_what_is_not_asked_for_stays),
+        TEST(test_no_more_are_in_flight_than_can_be_told_apart),
         TEST(test_outcomes_go_first_with_topic_and_correlation),
         TEST(test_an_outcome_beyond_its_bounds_is_not_taken),
         TEST(test_backlog_follows_the_live_flow_oldest_first),
@@ -763,10 +692,7 @@ int main(void)
         TEST(test_wait_ends_when_backlog_may_go),
         TEST(test_wait_does_not_end_for_what_cannot_go),
         TEST(test_wait_ends_at_every_cause),
-        TEST(test_an_acknowledgement_wakes_only_for_what_waits),
-        TEST(test_a_full_window_that_empties_wakes),
-        TEST(test_backlog_is_called_by_half_a_window),
-        TEST(test_window_keeps_room_for_the_living),
+        TEST(test_an_acknowledgement_wakes_nobody),
         TEST(test_the_oldest_gives_way_and_is_counted_for_its_device),
         TEST(test_the_oldest_gives_way_even_in_flight),
         TEST(test_a_full_ring_of_outcomes_says_so),

@@ -118,7 +118,7 @@ static unsigned refill(struct fixture *f)
 
 static uint64_t expect(struct fixture *f, enum outbox_kind kind, const char *text)
 {
-    if (!outbox_take(f->outbox, f->now_ns, &f->item))
+    if (!outbox_take(f->outbox, f->now_ns, OUTBOX_BACKFILL, &f->item))
         fail_msg("%s does not come", text);
     assert_int_equal(f->item.kind, kind);
     assert_int_equal(f->item.payload_size, strlen(text));
@@ -133,7 +133,7 @@ static void deliver(struct fixture *f, enum outbox_kind kind, const char *text)
 
 static void expect_nothing(struct fixture *f)
 {
-    assert_false(outbox_take(f->outbox, f->now_ns, &f->item));
+    assert_false(outbox_take(f->outbox, f->now_ns, OUTBOX_BACKFILL, &f->item));
 }
 
 /* The broker comes, and both devices have had a live sample. */

@@ -1,4 +1,5 @@
-/* sessions: when the devices' follow the bridge's. MQTT and the lookup are the test's own. */
+/* sessions: when the devices' follow the bridge's, and who finds room in it. MQTT and the
+ * lookup are the test's own. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -20,6 +21,8 @@ enum { DEVICES = 50 };
 struct mqtt {
     struct mqtt_callbacks callbacks;
     unsigned connects;
+    unsigned window, room;
+    unsigned landing; /* so many land after the first look at the room */
 };
 
 struct mqtt *mqtt_new(const struct conf_mqtt *conf, const char *client_id, const char *will_topic,
@@ -100,10 +103,17 @@ void mqtt_limits_words(struct mqtt *mqtt, char words[MQTT_WHY_MAX])
     words[0] = '\0';
 }
 
+unsigned mqtt_window(struct mqtt *mqtt)
+{
+    return mqtt->window;
+}
+
 unsigned mqtt_room(struct mqtt *mqtt)
 {
-    (void)mqtt;
-    return 1;
+    const unsigned room = mqtt->room;
+    mqtt->room += mqtt->landing;
+    mqtt->landing = 0;
+    return room;
 }
 
 struct lookup *lookup_ask(const struct conf_mqtt *conf, const char *address,
@@ -245,6 +255,84 @@ static void test_without_a_spread_they_follow_at_once(void **state)
     assert_in_range(bring_up(), 5 * S / 2 - S / 10, 3 * S);
 }
 
+/* How many kinds find room with so much of it, and so many that land meanwhile. */
+static unsigned kinds(unsigned window, unsigned room, unsigned landing)
+{
+    struct mqtt *mqtt = sessions.bridge.mqtt;
+    enum outbox_kind last;
+    mqtt->window = window;
+    mqtt->room = room;
+    mqtt->landing = landing;
+    return sessions_has_room(&sessions, &last) ? (unsigned)last + 1 : 0;
+}
+
+static bool is_called(unsigned room)
+{
+    sessions.bridge.mqtt->room = room;
+    return sessions_is_called(&sessions);
+}
+
+enum { NONE, OUTCOMES, LIVE, ALL };
+
+/* In the window of a mosquitto, in one without a bound, and in the least. */
+static void test_what_goes_first_finds_room(void **state)
+{
+    (void)state;
+    assert_int_equal(kinds(20, 20, 0), NONE); /* it is not up yet */
+    bring_up();
+    assert_int_equal(kinds(20, 0, 0), NONE);
+    assert_int_equal(kinds(20, 1, 0), OUTCOMES);
+    assert_int_equal(kinds(20, 5, 0), OUTCOMES);
+    assert_int_equal(kinds(20, 6, 0), LIVE);
+    assert_int_equal(kinds(20, 7, 0), ALL);
+    assert_int_equal(kinds(20, 20, 0), ALL);
+    assert_int_equal(kinds(64, 8, 0), OUTCOMES);
+    assert_int_equal(kinds(64, 9, 0), LIVE);
+    assert_int_equal(kinds(64, 10, 0), LIVE);
+    assert_int_equal(kinds(64, 11, 0), ALL);
+    assert_int_equal(kinds(1, 0, 0), NONE);
+    assert_int_equal(kinds(1, 1, 0), ALL);
+}
+
+static void test_who_finds_no_room_is_called_when_there_is_some(void **state)
+{
+    (void)state;
+    bring_up();
+    assert_int_equal(kinds(20, 0, 0), NONE);
+    assert_false(is_called(0));
+    assert_true(is_called(1));
+    assert_int_equal(kinds(20, 1, 0), OUTCOMES);
+    assert_false(is_called(5));
+    assert_true(is_called(6));
+    assert_int_equal(kinds(20, 7, 0), ALL);
+    assert_false(is_called(20)); /* nobody has found none */
+}
+
+/* One at a time would wake the publisher for each. */
+static void test_backlog_is_called_by_half_a_window(void **state)
+{
+    (void)state;
+    bring_up();
+    assert_int_equal(kinds(20, 6, 0), LIVE); /* 14 are in flight */
+    assert_false(is_called(12));
+    assert_true(is_called(13));
+    assert_int_equal(kinds(64, 10, 0), LIVE);
+    assert_false(is_called(36));
+    assert_true(is_called(37));
+    assert_int_equal(kinds(2, 0, 0), NONE);
+    assert_true(is_called(1));
+}
+
+/* All that was in flight lands after the first look: nobody is left lying. */
+static void test_what_lands_in_between_is_not_missed(void **state)
+{
+    (void)state;
+    bring_up();
+    assert_int_equal(kinds(20, 0, 20), ALL);
+    assert_int_equal(kinds(20, 5, 1), LIVE);
+    assert_true(is_called(6)); /* as for what has found none before */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -252,6 +340,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_after_a_loss_they_follow_within_twice_the_spread,
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(test_without_a_spread_they_follow_at_once, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_what_goes_first_finds_room, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_who_finds_no_room_is_called_when_there_is_some, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_backlog_is_called_by_half_a_window, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_what_lands_in_between_is_not_missed, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -100,7 +100,7 @@ static uint64_t expect(struct fixture *f, enum outbox_kind kind, const char *tex
 {
     char whole[64];
     snprintf(whole, sizeof whole, "{%s}", text);
-    while (!outbox_take(f->outbox, clock_mono_ns(), &f->item))
+    while (!outbox_take(f->outbox, clock_mono_ns(), OUTBOX_BACKFILL, &f->item))
         outbox_wait(f->outbox, CLOCK_NEVER);
     assert_int_equal(f->item.kind, kind);
     assert_int_equal(f->item.payload_size, strlen(whole));

@@ -194,7 +194,7 @@ void publisher_stop(struct publisher *publisher, int64_t grace_ns)
     (void)publisher;
     assert_in_range(grace_ns, 1, CLOCK_NS_PER_S);
     outbox_resumed(plan.outbox, 0);
-    assert_true(outbox_take(plan.outbox, 0, &item));
+    assert_true(outbox_take(plan.outbox, 0, OUTBOX_BACKFILL, &item));
     assert_int_equal(access("audit.jsonl", F_OK), 0);
     note("-publisher");
 }
