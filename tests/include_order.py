@@ -59,7 +59,8 @@ def module_of(path):
     so are the parts of the outbox, of the spool, of mqtt, of presence, of the plan, of drive, of the driver
     and of the battery."""
     path = re.sub(r"^(bridge/store/(?:spool|outbox)|bridge/mqtt/mqtt)_"
-                  r"(connect|end|file|inside|note|paho|renew|spool|subscribe|words)\b", r"\1", path)
+                  r"(connect|devices|end|file|flight|inside|note|paho|renew|spool|subscribe|words)\b",
+                  r"\1", path)
     path = re.sub(r"^(bridge/mqtt/presence)_(end|inside|wait)\b", r"\1", path)
     path = re.sub(r"^(devices/registers/(?:drive|plan))_(inside|learned|list|read)\b", r"\1", path)
     path = re.sub(r"^(bridge/battery/driver)_(beat|inside)\b", r"\1", path)

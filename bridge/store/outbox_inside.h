@@ -1,7 +1,8 @@
 /* outbox_inside: what the parts of the outbox share, and nobody else includes.
  *
- * outbox.c      what is put in, taken out and acknowledged
- * outbox_spool  the spooler's side of it
+ * outbox.c        what is put in, taken out and acknowledged
+ * outbox_devices  what is kept for each device
+ * outbox_spool    the spooler's side of it
  */
 #ifndef BRIDGE_STORE_OUTBOX_INSIDE_H
 #define BRIDGE_STORE_OUTBOX_INSIDE_H
