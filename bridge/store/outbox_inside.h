@@ -1,6 +1,7 @@
 /* outbox_inside: what the parts of the outbox share, and nobody else includes.
  *
- * outbox.c        what is put in, taken out and acknowledged
+ * outbox.c        what is put in, how much there is, and who sleeps until there is more
+ * outbox_flight   what is taken out, and what becomes of it
  * outbox_devices  what is kept for each device
  * outbox_spool    the spooler's side of it
  */
@@ -86,6 +87,12 @@ void outbox_lie_down(struct outbox *outbox, struct bed *bed, int64_t until_ns);
 
 /* A device that is configured no more has no count of its own. */
 void outbox_count_drop(struct outbox *outbox, unsigned device);
+
+/* It is dropped: it is not in flight, and not to be offered again. */
+void outbox_forget(struct outbox *outbox, const struct record *record);
+
+/* What was sent so long ago without an acknowledgement has arrived. */
+void outbox_forget_sent(struct outbox *outbox);
 
 /* More than the largest record takes in a ring. */
 size_t outbox_at_least_one(size_t bytes);
