@@ -32,7 +32,7 @@ ROOMS = {
     "bridge/mqtt": "limits flights address certificate credentials nap mqtt broker_tls cause lookup presence session sessions arrival",
     "bridge/publish":
         "node_metrics births node_post node_answers node_history node_flow primary_host "
-        "node_commands ha_units ha_page ha_commands ha_document retained gone documents announce edge publisher",
+        "node_commands ha_units ha_page ha_commands ha_document retained gone documents announce edge refusals hearing publisher",
     "bridge/ops": "view metrics page_text page events request http_library streams posts http",
     "bridge/cli":
         "terminal table types address_range reading recognise survey found_json power_check "

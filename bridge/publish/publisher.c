@@ -11,10 +11,10 @@
 #include "bridge/mqtt/certificate.h"
 #include "bridge/mqtt/sessions.h"
 #include "bridge/publish/announce.h"
+#include "bridge/publish/hearing.h"
+#include "bridge/publish/refusals.h"
 #include "bridge/wire/sample_json.h"
 #include "bridge/wire/topic.h"
-
-enum { REFUSALS_MAX = 64 };
 
 #define FAREWELL_NS      (250 * CLOCK_NS_PER_MS) /* for the last words after the grace */
 #define TAKING_NS        CLOCK_NS_PER_S        /* and for the next, of a broker that takes them, */
@@ -23,37 +23,23 @@ enum { REFUSALS_MAX = 64 };
 #define SLACK_NS         (60 * CLOCK_NS_PER_S) /* a name that resolves slowly holds up the library */
 #define HEARING_NS       (300 * CLOCK_NS_PER_MS) /* for the answer to an UNSUBSCRIBE */
 
-/* A topic that the broker does not let us use; each is logged once. */
-struct refusal {
-    char topic[TOPIC_MAX + 1];
-    char why[MQTT_WHY_MAX];
-    bool is_over; /* the broker takes a subscription to it now */
-};
-
 struct publisher {
     struct publisher_setup setup;
     const struct conf *conf;
     pthread_t thread;
     struct halt halt;
     atomic_bool stopping, reloaded;
-    atomic_bool deafened;  /* commands are not to be heard any more */
-    atomic_uint n_unheard; /* subscriptions to commands that the broker has not answered */
-    bool unsubscribed;     /* the broker has been told */
-    int64_t grace_ns;      /* set before stopping */
+    int64_t grace_ns; /* set before stopping */
     _Atomic int64_t promise_ns;
     struct sessions sessions;
+    struct hearing hearing;
+    struct refusals refusals;
     struct announce *announce;
     bool was_up; /* the bridge session, at some time */
     size_t base_size;
     char base[TOPIC_MAX + 1]; /* "<base>/" */
     struct outbox_item *item;
     char *text; /* of a sample: room for OUTBOX_PAYLOAD_MAX */
-
-    pthread_mutex_t mutex; /* guards what follows; never held while calling out */
-    pthread_cond_t deafness;
-    bool is_deaf; /* the broker has ended the subscriptions to commands */
-    unsigned n_refusals, n_logged;
-    struct refusal refusals[REFUSALS_MAX];
 };
 
 /* ---- callbacks, on the library's threads ------------------------------- */
@@ -88,16 +74,7 @@ static void on_refused(void *context, const char *topic, const char *why)
 {
     const struct session *session = context;
     struct publisher *publisher = session->setup.owner;
-    pthread_mutex_lock(&publisher->mutex);
-    unsigned i = 0;
-    while (i < publisher->n_refusals && strcmp(publisher->refusals[i].topic, topic) != 0)
-        i++;
-    if (i == publisher->n_refusals && i < REFUSALS_MAX) {
-        struct refusal *refusal = &publisher->refusals[publisher->n_refusals++];
-        snprintf(refusal->topic, sizeof(refusal->topic), "%s", topic);
-        snprintf(refusal->why, sizeof(refusal->why), "%s", why);
-    }
-    pthread_mutex_unlock(&publisher->mutex);
+    refusals_put(&publisher->refusals, topic, why);
     outbox_wake(publisher->setup.outbox); /* it may be asked for again soon */
 }
 
@@ -105,31 +82,13 @@ static void on_relented(void *context, const char *topic)
 {
     const struct session *session = context;
     struct publisher *publisher = session->setup.owner;
-    pthread_mutex_lock(&publisher->mutex);
-    for (unsigned i = 0; i < publisher->n_refusals; i++)
-        if (strcmp(publisher->refusals[i].topic, topic) == 0)
-            publisher->refusals[i].is_over = true;
-    pthread_mutex_unlock(&publisher->mutex);
+    refusals_end(&publisher->refusals, topic);
     outbox_wake(publisher->setup.outbox);
 }
 
-static void set_deaf(struct publisher *publisher)
+static void begin_hearing(struct publisher *publisher)
 {
-    pthread_mutex_lock(&publisher->mutex);
-    publisher->is_deaf = true;
-    pthread_cond_signal(&publisher->deafness);
-    pthread_mutex_unlock(&publisher->mutex);
-}
-
-/* One subscription to commands less is to be waited for. */
-static void count_answer(struct publisher *publisher)
-{
-    if (atomic_fetch_sub(&publisher->n_unheard, 1) != 1)
-        return;
-    if (atomic_load(&publisher->deafened))
-        set_deaf(publisher);
-    else
-        announce_hearing(publisher->announce);
+    announce_hearing(publisher->announce);
     outbox_wake(publisher->setup.outbox);
 }
 
@@ -137,9 +96,8 @@ static void on_answered(void *context, const char *filter)
 {
     const struct session *session = context;
     struct publisher *publisher = session->setup.owner;
-    char device[TOPIC_MAX + 1], point[TOPIC_MAX + 1];
-    if (topic_parse(publisher->conf, filter, device, point))
-        count_answer(publisher);
+    if (hearing_answered(&publisher->hearing, filter))
+        begin_hearing(publisher);
 }
 
 static bool on_arrived(void *context, const struct mqtt_arrival *arrival)
@@ -204,87 +162,7 @@ static void publish_records(struct publisher *publisher)
             outbox_ack(outbox, publisher->item->ticket, OUTBOX_RETURNED);
 }
 
-/* The next that is to be said: a refusal, or its end, after which it is forgotten. */
-static struct refusal next_refusal(struct publisher *publisher)
-{
-    struct refusal refusal = {.topic = ""};
-    pthread_mutex_lock(&publisher->mutex);
-    if (publisher->n_logged < publisher->n_refusals) {
-        refusal = publisher->refusals[publisher->n_logged++];
-        refusal.is_over = false;
-    }
-    for (unsigned i = 0; refusal.topic[0] == '\0' && i < publisher->n_refusals; i++) {
-        if (!publisher->refusals[i].is_over)
-            continue;
-        refusal = publisher->refusals[i];
-        publisher->refusals[i] = publisher->refusals[--publisher->n_refusals];
-        publisher->n_logged--;
-    }
-    pthread_mutex_unlock(&publisher->mutex);
-    return refusal;
-}
-
-static void log_refusals(struct publisher *publisher)
-{
-    struct refusal refusal;
-    while ((refusal = next_refusal(publisher)).topic[0] != '\0') {
-        if (refusal.is_over)
-            log_info("the broker takes the subscription now topic=%s", refusal.topic);
-        else
-            log_warning("the broker refuses a topic: %s topic=%s", refusal.why, refusal.topic);
-    }
-}
-
 /* ---- the thread -------------------------------------------------------- */
-
-/* One filter more. */
-static void for_filter(struct publisher *publisher, bool made, const char *filter,
-                       bool (*ask)(struct mqtt *mqtt, const char *filter))
-{
-    atomic_fetch_add(&publisher->n_unheard, 1);
-    if (!made || !ask(publisher->sessions.bridge.mqtt, filter))
-        atomic_fetch_sub(&publisher->n_unheard, 1);
-}
-
-static void for_device(struct publisher *publisher, const struct device *device,
-                       bool (*ask)(struct mqtt *mqtt, const char *filter))
-{
-    const struct conf *conf = publisher->conf;
-    char filter[TOPIC_MAX + 1], leaf[TOPIC_MAX + 1];
-    for (unsigned point = 0; point < device->n_points; point++) {
-        if (!device_may_write(device, point))
-            continue;
-        snprintf(leaf, sizeof(leaf), "set/%s", device->points[point].name);
-        for_filter(publisher, topic_make(filter, conf, device->name, leaf), filter, ask);
-    }
-    if (device->controllable)
-        for_filter(publisher, topic_make(filter, conf, device->name, TOPIC_SCHEDULE_SET), filter,
-                   ask);
-}
-
-/* Does it for each filter of commands and schedules: two, or where the broker takes no
- * wildcards one for each point that may be written, and each battery's. Without any, nothing has to
- * be waited for. */
-static void for_commands(struct publisher *publisher,
-                         bool (*ask)(struct mqtt *mqtt, const char *filter))
-{
-    const struct device_list *list = &publisher->conf->devices;
-    const bool wildcards = mqtt_has_wildcards(publisher->sessions.bridge.mqtt);
-    char filter[TOPIC_MAX + 1];
-    atomic_store(&publisher->n_unheard, 1); /* until all have been asked for */
-    if (wildcards) {
-        for_filter(publisher, topic_command_filter(filter, publisher->conf), filter, ask);
-        for_filter(publisher, topic_schedule_filter(filter, publisher->conf), filter, ask);
-    }
-    for (unsigned i = 0; !wildcards && i < list->n_devices; i++)
-        for_device(publisher, &list->devices[i], ask);
-    count_answer(publisher);
-}
-
-static bool subscribe(struct mqtt *mqtt, const char *filter)
-{
-    return mqtt_subscribe(mqtt, filter, MQTT_LIVE);
-}
 
 static void begin_session(struct publisher *publisher, int64_t now_ns)
 {
@@ -294,8 +172,8 @@ static void begin_session(struct publisher *publisher, int64_t now_ns)
     atomic_store(&publisher->setup.health->certificate_end_ms,
                  certificate_end_ms(&publisher->conf->mqtt));
     mqtt_hurry(publisher->sessions.bridge.mqtt);
-    if (!atomic_load(&publisher->deafened))
-        for_commands(publisher, subscribe);
+    if (hearing_begin(&publisher->hearing, publisher->sessions.bridge.mqtt))
+        begin_hearing(publisher);
     announce_begin(publisher->announce, now_ns);
     outbox_resumed(publisher->setup.outbox, now_ns);
 }
@@ -317,13 +195,9 @@ static void run_sessions(struct publisher *publisher, int64_t now_ns)
         }
     }
     sessions_run_devices(&publisher->sessions, now_ns);
-    if (atomic_load(&publisher->deafened) && !publisher->unsubscribed) {
-        publisher->unsubscribed = true;
-        if (publisher->sessions.bridge.state == SESSION_UP)
-            for_commands(publisher, mqtt_unsubscribe);
-        else
-            set_deaf(publisher);
-    }
+    hearing_run(&publisher->hearing, publisher->sessions.bridge.state == SESSION_UP
+                                         ? publisher->sessions.bridge.mqtt
+                                         : NULL);
 }
 
 static int64_t sooner(int64_t a_ns, int64_t b_ns)
@@ -338,7 +212,7 @@ static int64_t work(struct publisher *publisher)
     run_sessions(publisher, now_ns);
     int64_t due_ns = announce_run(publisher->announce, now_ns);
     publish_records(publisher);
-    log_refusals(publisher);
+    refusals_say(&publisher->refusals);
     publisher->sessions.bridge.tend_ns = mqtt_tend(publisher->sessions.bridge.mqtt, now_ns);
     due_ns = sooner(due_ns, sessions_due_ns(&publisher->sessions));
     if (publisher->setup.edge != NULL)
@@ -402,7 +276,7 @@ static void farewell(struct publisher *publisher)
         if (session_is_there(&sessions->devices[i]))
             leave(publisher, &sessions->devices[i], end_ns);
     leave(publisher, &sessions->bridge, end_ns);
-    log_refusals(publisher);
+    refusals_say(&publisher->refusals);
 }
 
 static void *publisher_main(void *argument)
@@ -423,8 +297,8 @@ static void publisher_free(struct publisher *publisher)
 {
     sessions_destroy(&publisher->sessions);
     announce_free(publisher->announce);
-    pthread_cond_destroy(&publisher->deafness);
-    pthread_mutex_destroy(&publisher->mutex);
+    hearing_destroy(&publisher->hearing);
+    refusals_destroy(&publisher->refusals);
     halt_destroy(&publisher->halt);
     free(publisher->item);
     free(publisher->text);
@@ -445,8 +319,8 @@ struct publisher *publisher_start(const struct publisher_setup *setup)
     publisher->setup = *setup;
     publisher->conf = setup->conf;
     publisher->promise_ns = clock_mono_ns() + SLACK_NS;
-    pthread_mutex_init(&publisher->mutex, NULL);
-    clock_cond_init(&publisher->deafness);
+    hearing_init(&publisher->hearing, setup->conf);
+    refusals_init(&publisher->refusals);
     halt_init(&publisher->halt);
     publisher->item = malloc(sizeof(*publisher->item));
     publisher->text = malloc(OUTBOX_PAYLOAD_MAX);
@@ -481,12 +355,9 @@ failed:
 void publisher_stop_hearing(struct publisher *publisher)
 {
     const int64_t until_ns = clock_mono_ns() + HEARING_NS;
-    atomic_store(&publisher->deafened, true);
+    hearing_stop(&publisher->hearing);
     outbox_wake(publisher->setup.outbox);
-    pthread_mutex_lock(&publisher->mutex);
-    while (!publisher->is_deaf && clock_mono_ns() < until_ns)
-        clock_cond_wait(&publisher->deafness, &publisher->mutex, until_ns);
-    pthread_mutex_unlock(&publisher->mutex);
+    hearing_await_end(&publisher->hearing, until_ns);
 }
 
 void publisher_stop(struct publisher *publisher, int64_t grace_ns)
@@ -540,8 +411,9 @@ bool publisher_renew(struct publisher *publisher, const bool *anew)
             good = sessions_add(&publisher->sessions, i) && good;
     }
     announce_renewed(publisher->announce, now_ns);
-    if (bridge->state == SESSION_UP && !mqtt_has_wildcards(bridge->mqtt))
-        for_commands(publisher, subscribe);
+    if (bridge->state == SESSION_UP && !mqtt_has_wildcards(bridge->mqtt) &&
+        hearing_begin(&publisher->hearing, bridge->mqtt))
+        begin_hearing(publisher);
     return good;
 }
 
