@@ -5,7 +5,25 @@
  * mqtt_subscribe what is subscribed to, and what arrives
  * mqtt_end       how it ends, and what is overdue
  * mqtt_words     what the broker says, in words
- * mqtt_paho      what the library makes necessary
+ * mqtt_paho      what the library makes necessary beside its calls
+ *
+ * What the library makes necessary, 1.3.12 and 1.3.14, and where it is done:
+ * - When a connection ends it tells the fate of some messages, or of none, depending on how
+ *   it ended: all that is under way is written down (flights), and mqtt_set_down() tells
+ *   the rest, each once. No other module counts them: the outbox knows no more than where
+ *   a record lies that it has handed out.
+ * - It holds back what is beyond the broker's Receive Maximum, some of it for a second: the
+ *   window of flights is no larger.
+ * - A handle keeps what it never sent, and sends it on its next connection: each attempt
+ *   has a fresh one (mqtt_connect).
+ * - Its sender misses what is handed over in the moment before it falls asleep, for its
+ *   condition is signalled without a flag: one packet wakes it (mqtt_nudge()).
+ * - Its receiver naps after each second in which nothing came: nap.
+ * - It resolves names under its process-wide lock: address.
+ * - It leaves Nagle's algorithm on, and has no call for that nor for its socket, so once a
+ *   session all of ours are looked through (mqtt_hurry()).
+ * - Of a disconnect it looks every 3 s whether it is done: mqtt_disconnect() destroys.
+ * - 1.3.12 does not keep to a shorter keepalive of the broker's: the next attempt asks for it.
  */
 #ifndef BRIDGE_MQTT_MQTT_INSIDE_H
 #define BRIDGE_MQTT_MQTT_INSIDE_H
