@@ -14,10 +14,7 @@
 
 #include "bridge/base/owner.h"
 
-enum {
-    ROOM_MIN = 64 << 10,  /* bytes the file system must have for setpoints to be accepted */
-    REPLAY_MAX = 16 << 20 /* bytes of an earlier run's file that are looked at */
-};
+enum { ROOM_MIN = 64 << 10 }; /* bytes the file system must have for setpoints to be accepted */
 
 /* How every line begins (bridge/wire/outcome_json.h). */
 static const char BEGINNING[] = "{\"id\":";
@@ -158,63 +155,70 @@ const char *audit_file_remedy(int error)
     }
 }
 
-/* ---- the file of an earlier run ---- */
+/* ---- the files of earlier runs ---- */
 
-/* Of a file's lines that are read so far. */
-struct earlier {
-    char *bytes;
-    size_t size;
-};
-
-static int add(struct earlier *text, int file, size_t most)
+/* Number 2 * i is what was rotated of paths[i], number 2 * i + 1 the file itself. */
+static const char *name_of(const char *const *paths, unsigned number, char name[PATH_MAX])
 {
-    char *grown = realloc(text->bytes, text->size + most + 2);
-    ssize_t got = 1;
-    if (grown == NULL)
-        return ENOMEM;
-    text->bytes = grown;
-    const size_t end = text->size + most;
-    while (text->size < end && got > 0) {
-        got = read(file, text->bytes + text->size, end - text->size);
-        text->size += got > 0 ? (size_t)got : 0;
-    }
-    if (text->size > 0 && text->bytes[text->size - 1] != '\n')
-        text->bytes[text->size++] = '\n'; /* the last one may be cut off */
-    text->bytes[text->size] = '\0';
-    return 0;
+    const int length =
+        snprintf(name, PATH_MAX, "%s%s", paths[number / 2], number % 2 == 0 ? ".1" : "");
+    return length < PATH_MAX ? name : "";
 }
 
-/* A line cut in two by the seek is no JSON and goes unheeded. */
-static int read_file(struct earlier *text, const char *path)
+/* How many bytes at its end are looked at: as many as those that are younger leave. A device
+ * or a pipe holds nothing of an earlier run, and may have no end. */
+static size_t take_share(const char *name, size_t *left)
 {
     struct stat status;
-    int error = 0;
-    int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    if (file < 0)
-        return 0;
-    /* A device or a pipe holds nothing of an earlier run, and may have no end. */
-    if (fstat(file, &status) == 0 && S_ISREG(status.st_mode) && status.st_size > 0) {
-        const off_t most = status.st_size < REPLAY_MAX ? status.st_size : REPLAY_MAX;
-        error = lseek(file, -most, SEEK_END) >= 0 ? add(text, file, (size_t)most) : errno;
-    }
-    close(file);
-    return error;
+    size_t share = 0;
+    if (stat(name, &status) == 0 && S_ISREG(status.st_mode) && status.st_size > 0)
+        share = (size_t)status.st_size < *left ? (size_t)status.st_size : *left;
+    *left -= share;
+    return share;
 }
 
-int audit_file_read(const char *path, char **lines, size_t *size)
+/* Puts the end of a file there, with a newline behind it; how many bytes that are. A line cut
+ * in two is no JSON and goes unheeded. */
+static size_t read_end(const char *name, size_t share, char *bytes)
 {
-    char rotated[PATH_MAX];
-    struct earlier text = {.bytes = *lines, .size = *size};
-    int error = 0;
-    if (snprintf(rotated, sizeof(rotated), "%s.1", path) < (int)sizeof(rotated))
-        error = read_file(&text, rotated);
-    if (error == 0)
-        error = read_file(&text, path);
+    struct stat status;
+    size_t size = 0;
+    ssize_t got = 1;
+    const int file = share > 0 ? open(name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY) : -1;
+    if (file < 0)
+        return 0;
+    if (fstat(file, &status) == 0 && S_ISREG(status.st_mode)) {
+        off_t at = status.st_size > (off_t)share ? status.st_size - (off_t)share : 0;
+        while (size < share && got > 0) {
+            got = pread(file, bytes + size, share - size, at + (off_t)size);
+            size += got > 0 ? (size_t)got : 0;
+        }
+    }
+    close(file);
     /* What a power cut has left unwritten. */
-    for (size_t i = 0; i < text.size; i++)
-        if (text.bytes[i] == '\0')
-            text.bytes[i] = '\n';
-    *lines = text.bytes;
-    *size = text.size;
-    return error;
+    for (size_t i = 0; i < size; i++)
+        if (bytes[i] == '\0')
+            bytes[i] = '\n';
+    if (size > 0 && bytes[size - 1] != '\n')
+        bytes[size++] = '\n';
+    return size;
+}
+
+int audit_file_read(const char *const *paths, unsigned n, char **lines)
+{
+    char name[PATH_MAX];
+    size_t shares[2 * AUDIT_FILE_PATHS_MAX], left = AUDIT_FILE_REPLAY_MAX, size = 0;
+    *lines = NULL;
+    for (unsigned i = 2 * n; i-- > 0;)
+        shares[i] = take_share(name_of(paths, i, name), &left);
+    if (left == AUDIT_FILE_REPLAY_MAX)
+        return 0;
+    char *bytes = malloc(AUDIT_FILE_REPLAY_MAX - left + 2 * n + 1);
+    if (bytes == NULL)
+        return ENOMEM;
+    for (unsigned i = 0; i < 2 * n; i++)
+        size += read_end(name_of(paths, i, name), shares[i], bytes + size);
+    bytes[size] = '\0';
+    *lines = bytes;
+    return 0;
 }

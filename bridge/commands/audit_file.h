@@ -28,9 +28,13 @@ int audit_file_write(int file, const struct iovec *lines, int n);
 /* What to do about an errno. */
 const char *audit_file_remedy(int error);
 
-/* The lines of `path`.1 and `path`, oldest first, the last 16 MiB of each, are put behind `*size`
- * bytes of `*lines`, which is malloc'ed and may be NULL. A file that is not there, is no file or
- * cannot be read has none. */
-int audit_file_read(const char *path, char **lines, size_t *size);
+/* So much of them is looked at, and held until the subscriber has taken it: ten minutes of 140
+ * outcomes a second, an eighth of what the service may take (MemoryMax). */
+enum { AUDIT_FILE_PATHS_MAX = 9, AUDIT_FILE_REPLAY_MAX = 32 << 20 };
+
+/* What earlier runs have written: the lines at these paths, and of each those at `path`.1
+ * before, oldest path first; of all together the last AUDIT_FILE_REPLAY_MAX bytes. `*lines` is
+ * malloc'ed, NULL = none. A file that is not there, is no file or cannot be read has none. */
+int audit_file_read(const char *const *paths, unsigned n, char **lines);
 
 #endif

@@ -6,6 +6,8 @@
 
 #define KEY "audit/formers"
 
+_Static_assert(AUDIT_FORMERS_MAX + 1 <= AUDIT_FILE_PATHS_MAX, "all of them are read");
+
 void audit_formers_get(struct state *state, char formers[AUDIT_FORMERS_SIZE])
 {
     formers[0] = '\0';
@@ -37,12 +39,13 @@ void audit_formers_add(struct state *state, const char *path)
 
 int audit_formers_read(char formers[AUDIT_FORMERS_SIZE], const char *path, char **lines)
 {
+    const char *paths[AUDIT_FORMERS_MAX + 1];
     char *rest = NULL;
-    size_t size = 0;
-    int error = 0;
-    for (char *former = strtok_r(formers, "\n", &rest); former && error == 0;
+    unsigned n = 0;
+    for (char *former = strtok_r(formers, "\n", &rest); former && n < AUDIT_FORMERS_MAX;
          former = strtok_r(NULL, "\n", &rest))
         if (strcmp(former, path) != 0)
-            error = audit_file_read(former, lines, &size);
-    return error != 0 ? error : audit_file_read(path, lines, &size);
+            paths[n++] = former;
+    paths[n++] = path;
+    return audit_file_read(paths, n, lines);
 }

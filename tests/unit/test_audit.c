@@ -550,9 +550,8 @@ static void test_stop_writes_what_waits(void **state)
 
 static void assert_reads(const char *name, const char *expected)
 {
-    char *lines = NULL;
-    size_t size = 0;
-    assert_int_equal(audit_file_read(name, &lines, &size), 0);
+    char *lines;
+    assert_int_equal(audit_file_read(&name, 1, &lines), 0);
     if (expected == NULL)
         assert_null(lines);
     else
@@ -571,6 +570,39 @@ static void test_earlier_lines(void **state)
     given_file(path, "three\nfour");
     given_file("audit.jsonl.1", "one\ntwo\n");
     assert_reads(path, "one\ntwo\nthree\nfour\n");
+}
+
+/* A file that has a line at its beginning, one at its end, and nothing for so long between. */
+static void given_long_file(const char *name, const char *first, off_t size, const char *last)
+{
+    FILE *file = fopen(name, "w");
+    assert_non_null(file);
+    assert_true(fputs(first, file) >= 0);
+    assert_int_equal(fseeko(file, size, SEEK_SET), 0);
+    assert_true(fputs(last, file) >= 0);
+    fclose(file);
+}
+
+/* However many files there were, and however long they are. */
+static void test_no_more_earlier_lines_than_are_held(void **state)
+{
+    (void)state;
+    enum { HALF = AUDIT_FILE_REPLAY_MAX / 2 };
+    const char *const paths[] = {"first", "second", "third"};
+    char *lines;
+    given_long_file("first", "a\n", HALF, "b\n");
+    given_long_file("second.1", "c\n", HALF, "d\n");
+    given_long_file("second", "e\n", HALF, "f\n");
+    given_file("third", "g\n");
+    assert_int_equal(audit_file_read(paths, 3, &lines), 0);
+    const size_t size = strlen(lines);
+    assert_in_range(size, AUDIT_FILE_REPLAY_MAX, AUDIT_FILE_REPLAY_MAX + 6);
+    char letters[16] = "";
+    for (size_t i = 0, n = 0; i < size && n < sizeof letters - 1; i++)
+        if (lines[i] != '\n')
+            letters[n++] = lines[i];
+    assert_string_equal(letters, "defg");
+    free(lines);
 }
 
 /* ---- another file ---- */
@@ -777,6 +809,7 @@ int main(void)
         TEST(test_rotation),
         TEST(test_stop_writes_what_waits),
         TEST(test_earlier_lines),
+        TEST(test_no_more_earlier_lines_than_are_held),
         TEST(test_earlier_lines_asked_for_in_between),
         TEST(test_another_file),
         TEST(test_another_file_than_one_that_fails),
