@@ -299,6 +299,32 @@ bool database_has_moved(sqlite3 *file)
     return moved != 0;
 }
 
+/* The first word of what is known of a process, which everybody may read. */
+static bool name_process(const char *pid, char name[32])
+{
+    char path[64];
+    (void)snprintf(path, sizeof(path), "/proc/%s/comm", pid);
+    FILE *file = fopen(path, "re");
+    const bool good = file != NULL && fgets(name, 32, file) != NULL;
+    if (file != NULL)
+        (void)fclose(file);
+    return good;
+}
+
+/* SQLite's locks are such ones; we have none there, which closing it would give up. */
+bool database_is_ours_already(const char *path)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    char pid[16], name[32], own[32];
+    const int file = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    const bool held =
+        file >= 0 && fcntl(file, F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK && lock.l_pid > 0;
+    if (file >= 0)
+        close(file);
+    (void)snprintf(pid, sizeof(pid), "%ld", (long)lock.l_pid);
+    return held && name_process(pid, name) && name_process("self", own) && strcmp(name, own) == 0;
+}
+
 bool database_is_damage(int failure)
 {
     return failure == SQLITE_CORRUPT || failure == SQLITE_NOTADB || failure == SQLITE_ERROR ||

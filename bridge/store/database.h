@@ -56,6 +56,10 @@ void database_close(sqlite3 *file);
  * as well, but nobody would ever find them there. */
 bool database_has_moved(sqlite3 *file);
 
+/* Of a file that is SQLITE_BUSY: whether a program of this name has it, and no tool of an
+ * administrator's. */
+bool database_is_ours_already(const char *path);
+
 /* Whether a failure is one that trying again does not mend. */
 bool database_is_damage(int failure);
 

@@ -298,7 +298,8 @@ enum spool_opened spool_open(const struct spool_setup *setup, struct spool **ope
     }
     (void)snprintf(why, 256, "cannot open the spool %s: %s: %s", setup->path,
                    database_error(spool->failure), database_remedy(spool->failure));
-    const bool refused = is_refused(spool->failure) || spool->failure == SQLITE_BUSY;
+    const bool refused = is_refused(spool->failure) ||
+                         (spool->failure == SQLITE_BUSY && database_is_ours_already(setup->path));
     spool_close(spool);
     return refused ? SPOOL_REFUSED : SPOOL_LATER;
 }

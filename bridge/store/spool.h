@@ -50,7 +50,8 @@ struct spool_setup {
 
 /* Opens or makes the file. If not, `why` says what, where and what to do: then
  * it is SPOOL_LATER when trying again may help, such as for a directory that is not there
- * yet, and SPOOL_REFUSED for a file that is not to be touched. A file that was set aside is
+ * yet or a program that has it locked, and SPOOL_REFUSED for a file that is not to be touched or
+ * is the spool of another bridge that runs. A file that was set aside is
  * logged. `*lost` is how many samples were lost, with it or from it. */
 enum spool_opened { SPOOL_OPENED, SPOOL_LATER, SPOOL_REFUSED };
 enum spool_opened spool_open(const struct spool_setup *setup, struct spool **opened, uint64_t *lost,

@@ -20,7 +20,10 @@
 /* A disk that damages one file after the other is not filled with them. */
 #define RENEW_NS (60 * CLOCK_NS_PER_S)
 
-enum { AT_ONCE = 1024, BYTES_AT_ONCE = 1 << 20, BAD_AT_ONCE = 64 };
+/* Between two lines on rows that make no sense. */
+#define ASIDE_NS (60 * CLOCK_NS_PER_S)
+
+enum { AT_ONCE = 1024, BYTES_AT_ONCE = 1 << 20 };
 
 /* What can fail. */
 enum work { APPEND = 1, REMOVE = 2, TRIM = 4, READ = 8 };
@@ -45,7 +48,9 @@ struct spooler {
     bool read_full;   /* the outbox took no more */
     bool more;        /* there are rows behind it, and they can be read */
     unsigned n_bad;   /* rows that make no sense, to be removed */
-    int64_t bad[BAD_AT_ONCE];
+    int64_t bad[AT_ONCE];
+    uint64_t n_aside; /* of these, removed and not yet told; when they may be */
+    int64_t first_aside, aside_ns;
     struct outbox_spilled spilled[AT_ONCE];
     struct spool_sample samples[AT_ONCE];
     int64_t rows[AT_ONCE];
@@ -110,8 +115,11 @@ static int64_t spill(struct spooler *spooler, int64_t until_ns)
                 .bytes = spooler->spilled[i].packed,
                 .size = spooler->spilled[i].size,
             };
-        if (!check(spooler, APPEND, spool_append(spooler->spool, spooler->samples, n)))
+        if (!check(spooler, APPEND, spool_append(spooler->spool, spooler->samples, n))) {
+            if ((spooler->failing & APPEND) == 0)
+                continue; /* a new file was begun: it is for them, too */
             return clock_mono_ns() + RETRY_NS;
+        }
         for (size_t i = 0; i < n; i++)
             spooler->spilled[i].row = spooler->samples[i].row;
         outbox_spilled(spooler->outbox, spooler->spilled, n);
@@ -151,7 +159,7 @@ static void count_dropped(void *context, const struct spool_sample *sample)
 static bool hand_back(void *context, const struct spool_sample *sample)
 {
     struct spooler *spooler = context;
-    if (sample->layout == NULL && spooler->n_bad < BAD_AT_ONCE) {
+    if (sample->layout == NULL && spooler->n_bad < AT_ONCE) {
         spooler->bad[spooler->n_bad++] = sample->row;
         spooler->read_row = sample->row;
     } else if (sample->layout != NULL &&
@@ -167,20 +175,36 @@ static bool hand_back(void *context, const struct spool_sample *sample)
 static bool set_bad_aside(struct spooler *spooler)
 {
     const unsigned n = spooler->n_bad;
-    if (n == 0)
-        return true;
     if (!check(spooler, REMOVE, spool_remove(spooler->spool, spooler->bad, n)))
         return false;
     spooler->n_bad = 0;
     for (unsigned i = 0; i < n; i++)
         outbox_set_row_aside(spooler->outbox, spooler->bad[i], spooler->conf->devices.n_devices);
-    log_error(
-        "the spool holds rows that make no sense: they are set aside path=%s rows=%u first=%lld",
-        spooler->conf->spool_path, n, (long long)spooler->bad[0]);
+    if (spooler->n_aside == 0)
+        spooler->first_aside = spooler->bad[0];
+    spooler->n_aside += n;
     return true;
 }
 
-static void refill(struct spooler *spooler)
+/* Returns when there is more to tell. */
+static int64_t tell_aside(struct spooler *spooler, int64_t now_ns, bool stopping)
+{
+    if (spooler->n_aside == 0)
+        return CLOCK_NEVER;
+    if (now_ns < spooler->aside_ns && !stopping)
+        return spooler->aside_ns;
+    log_error(
+        "the spool holds rows that make no sense: they are set aside path=%s rows=%llu first=%lld",
+        spooler->conf->spool_path, (unsigned long long)spooler->n_aside,
+        (long long)spooler->first_aside);
+    spooler->n_aside = 0;
+    spooler->aside_ns = now_ns + ASIDE_NS;
+    return CLOCK_NEVER;
+}
+
+/* Whether to go on at once: behind rows that make no sense, of which there may be any
+ * number; what waits for the disk, and the end, wait for no more than some of them. */
+static bool refill(struct spooler *spooler)
 {
     bool rewind;
     while (outbox_wants_refill(spooler->outbox, &rewind) || rewind) {
@@ -191,10 +215,12 @@ static void refill(struct spooler *spooler)
         spooler->more =
             check(spooler, READ, spool_read(spooler->spool, before, AT_ONCE, hand_back, spooler)) &&
             (spooler->read_full || spooler->read_row != before);
-        const bool full = spooler->read_full && spooler->n_bad == 0;
-        if (!set_bad_aside(spooler) || !spooler->more || full)
-            return;
+        if (spooler->n_bad > 0)
+            return set_bad_aside(spooler);
+        if (!spooler->more || spooler->read_full)
+            return false;
     }
+    return false;
 }
 
 /* ---- the thread ---- */
@@ -280,6 +306,11 @@ static int64_t first_ms(struct spooler *spooler)
     return ts_ms;
 }
 
+static int64_t sooner(int64_t a_ns, int64_t b_ns)
+{
+    return a_ns < b_ns ? a_ns : b_ns;
+}
+
 /* Returns when there is more to do. */
 static int64_t work(struct spooler *spooler, bool stopping)
 {
@@ -292,15 +323,24 @@ static int64_t work(struct spooler *spooler, bool stopping)
     spool_bound(spooler->spool, spooler->conf->spool_max_size);
     if (spool_count(spooler->spool) > 0) {
         (void)check(spooler, TRIM, spool_trim(spooler->spool, count_dropped, spooler));
-        refill(spooler);
+        next_ns = sooner(next_ns, refill(spooler) ? now_ns : now_ns + GATHER_NS);
     } else {
         spooler->more = false;
     }
     outbox_set_spool(spooler->outbox, spooler->failing == 0, spool_count(spooler->spool),
                      spooler->more);
     outbox_set_spool_since(spooler->outbox, first_ms(spooler));
-    return spool_count(spooler->spool) > 0 && next_ns > now_ns + GATHER_NS ? now_ns + GATHER_NS
-                                                                           : next_ns;
+    return sooner(next_ns, tell_aside(spooler, now_ns, stopping));
+}
+
+/* At the end. */
+static void tell_left(const struct spooler *spooler)
+{
+    int64_t left_ns; /* since when the first waits to be put on disk */
+    (void)outbox_spill(spooler->outbox, CLOCK_NEVER, NULL, 0, NULL, 0, &left_ns);
+    if (left_ns != CLOCK_NEVER)
+        log_error("samples are lost: they are neither delivered nor on disk samples=%llu",
+                  (unsigned long long)outbox_depth(spooler->outbox).waiting);
 }
 
 static void *spooler_thread(void *argument)
@@ -318,9 +358,7 @@ static void *spooler_thread(void *argument)
         outbox_wait_spool(spooler->outbox, next_ns);
         halt_here(&spooler->halt);
     }
-    if (spooler->spool == NULL || (spooler->failing & APPEND) != 0)
-        log_error("samples are lost: they are neither delivered nor on disk samples=%llu",
-                  (unsigned long long)outbox_depth(spooler->outbox).waiting);
+    tell_left(spooler);
     return NULL;
 }
 

@@ -458,13 +458,43 @@ class Start(Test):
         before = [shutil.which("setpriv"), "--bounding-set", "-dac_override"]
         self.late(closed, lambda: os.chmod(closed, 0o755), before if os.geteuid() == 0 else [])
 
-    def test_one_that_is_in_use(self):
+    def test_one_that_another_program_has_locked(self):
+        """Such as an administrator's who looks at it: it is waited for, and nothing is lost."""
         self.rig()
-        self.fill(1)
+        self.fill(3)
         other = sqlite3.connect(self.path)
         self.addCleanup(other.close)
         other.execute("BEGIN EXCLUSIVE")
-        self.refuse(self.path, "another program uses it")
+        self.start()
+        self.flux.wait_log("error: cannot open the spool %s: another program uses it: end that "
+                           "program, or name another path; samples stay in memory until then" %
+                           self.path)
+        self.wait_up()
+        since = self.mqtt.mark()
+        self.relay.cut()
+        self.flux.wait_log("no session with the broker")
+        self.poll(8)
+        other.rollback()
+        other.close()
+        self.flux.wait_log("info: the spool holds samples of an earlier run samples=3")
+        self.flux.wait_log("info: the spool works again")
+        self.relay.restore()
+        self.wait_whole(since)
+        flux.wait_on(self.mqtt.changed, lambda: len(self.told("Grid-Meter", "earlier")) == 3,
+                     BACKLOG_S, "the samples of the earlier run")
+        self.assertEqual(self.metric("samples_dropped_total"), 0)
+        self.assertEqual(self.flux.log().count("cannot open the spool"), 1)
+
+    def test_one_that_another_bridge_uses(self):
+        self.rig()
+        self.start()
+        self.wait_up()
+        directory = os.path.join(self.directory, "other")
+        os.mkdir(directory)
+        bridge = flux.Bridge(self.text, directory)
+        self.assertEqual(bridge.wait_end(), 1, bridge.log())
+        self.assertIn("error: cannot open the spool %s: another program uses it" % self.path,
+                      bridge.log())
 
     def test_one_that_only_the_note_knows(self):
         """Nothing in it says whose it is; `check` and `run` both know it by its note."""

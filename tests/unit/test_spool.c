@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <sqlite3.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -851,6 +852,73 @@ static void test_two_at_once_are_refused(void **state)
     spool_close(spool);
 }
 
+/* Another program in a transaction, until a byte comes. Never returns. */
+static void hold_in_a_transaction(const int told[2], const int go[2])
+{
+    sqlite3 *file;
+    char byte = 0;
+    prctl(PR_SET_NAME, "sqlite3");
+    const bool good =
+        sqlite3_open("spool.db", &file) == SQLITE_OK &&
+        sqlite3_exec(file, "BEGIN; SELECT count(*) FROM sample", NULL, NULL, NULL) == SQLITE_OK &&
+        write(told[1], &byte, 1) == 1 && read(go[0], &byte, 1) == 1;
+    _exit(good ? 0 : 1);
+}
+
+/* Such as an administrator's who looks at it. */
+static void test_a_program_that_has_it_locked_is_waited_for(void **state)
+{
+    (void)state;
+    int told[2], go[2], status;
+    char byte = 0;
+    struct spool *spool = open_spool(MIB);
+    assert_true(append(spool, "a", 1, NULL));
+    spool_close(spool);
+    assert_int_equal(pipe(told), 0);
+    assert_int_equal(pipe(go), 0);
+    pid_t child = fork();
+    if (child == 0)
+        hold_in_a_transaction(told, go);
+    assert_int_equal(read(told[0], &byte, 1), 1);
+    assert_refused("spool.db", SPOOL_LATER,
+                   "cannot open the spool spool.db: another program uses it: "
+                   "end that program, or name another path");
+    assert_int_equal(write(go[1], &byte, 1), 1);
+    waitpid(child, &status, 0);
+    assert_int_equal(status, 0);
+    spool = open_spool(MIB);
+    assert_holds(spool, "a=1 ");
+    spool_close(spool);
+    for (int i = 0; i < 2; i++) {
+        close(told[i]);
+        close(go[i]);
+    }
+}
+
+/* The other way round it is that program that has to wait. */
+static void test_nobody_else_gets_in_while_it_is_in_use(void **state)
+{
+    (void)state;
+    int status;
+    struct spool *spool = open_spool(MIB);
+    assert_true(append(spool, "a", 1, NULL));
+    pid_t child = fork();
+    if (child == 0) {
+        sqlite3 *file;
+        _exit(sqlite3_open("spool.db", &file) == SQLITE_OK &&
+                      sqlite3_exec(file, "SELECT count(*) FROM sample", NULL, NULL, NULL) ==
+                          SQLITE_BUSY &&
+                      sqlite3_exec(file, "BEGIN EXCLUSIVE", NULL, NULL, NULL) == SQLITE_BUSY
+                  ? 0
+                  : 1);
+    }
+    waitpid(child, &status, 0);
+    assert_int_equal(status, 0);
+    assert_true(append(spool, "a", 2, NULL));
+    assert_holds(spool, "a=1 a=2 ");
+    spool_close(spool);
+}
+
 static void test_a_directory_that_is_not_there(void **state)
 {
     (void)state;
@@ -985,6 +1053,8 @@ int main(void)
         TEST(test_a_directory_that_goes_away_is_waited_for),
         TEST(test_somebody_else_s_file_in_its_place_is_left_alone),
         TEST(test_two_at_once_are_refused),
+        TEST(test_a_program_that_has_it_locked_is_waited_for),
+        TEST(test_nobody_else_gets_in_while_it_is_in_use),
         TEST(test_a_directory_that_is_not_there),
         TEST(test_a_directory_that_is_read_only),
         TEST(test_a_full_disk_refuses_and_recovers),

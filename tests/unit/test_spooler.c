@@ -1,4 +1,5 @@
 #include <setjmp.h>
+#include <sqlite3.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -264,6 +265,88 @@ static void test_a_file_that_is_gone_is_replaced(void **state)
     stop(f);
 }
 
+/* All that is left goes into the new one. */
+static void test_a_file_that_goes_just_before_the_end(void **state)
+{
+    struct fixture *f = *state;
+    start(f);
+    put(f, 0, "a1");
+    wait_for(f, 1, 0);
+    assert_int_equal(unlink(f->conf.spool_path), 0);
+    put(f, 0, "a2");
+    stop(f);
+    start(f);
+    assert_true(logged_find(&f->logged, "the spool holds samples of an earlier run", "samples=2"));
+    stop(f);
+}
+
+/* Reads all that was logged; how many lines have both texts in them. */
+static unsigned count_logged(struct fixture *f, const char *first, const char *second)
+{
+    unsigned n = 0;
+    logged_end(&f->logged);
+    while (logged_find(&f->logged, first, second))
+        n++;
+    return n;
+}
+
+static void test_a_loss_at_the_end_is_said(void **state)
+{
+    struct fixture *f = *state;
+    snprintf(f->conf.spool_path, sizeof f->conf.spool_path, "%s/never/spool.db", f->directory);
+    start(f);
+    put(f, 0, "a1");
+    put(f, 1, "b1");
+    stop(f);
+    assert_int_equal(count_logged(f, "samples are lost", "neither delivered nor on disk samples=2"),
+                     1);
+}
+
+static void test_no_loss_at_the_end_is_not(void **state)
+{
+    struct fixture *f = *state;
+    snprintf(f->conf.spool_path, sizeof f->conf.spool_path, "%s/never/spool.db", f->directory);
+    start(f);
+    stop(f);
+    assert_int_equal(count_logged(f, "samples are lost", ""), 0);
+}
+
+static void spoil_rows(struct fixture *f)
+{
+    sqlite3 *file;
+    assert_int_equal(sqlite3_open(f->conf.spool_path, &file), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(file, "UPDATE sample SET payload = 'x'", NULL, NULL, NULL),
+                     SQLITE_OK);
+    sqlite3_close(file);
+}
+
+/* They are counted, hold up nothing, and fill no log. */
+static void test_any_number_of_rows_that_make_no_sense(void **state)
+{
+    struct fixture *f = *state;
+    enum { N = 5000 };
+    char text[16];
+    start(f);
+    for (int i = 0; i < N; i++) {
+        snprintf(text, sizeof text, "%d", i);
+        put(f, 0, text);
+    }
+    stop(f);
+    spoil_rows(f);
+    start(f);
+    put(f, 0, "a1");
+    wait_for(f, N + 1, 0);
+    resume(f);
+    deliver(f, OUTBOX_BACKFILL, "a1");
+    wait_for(f, 0, 0);
+    const struct outbox_depth depth = outbox_depth(f->outbox);
+    assert_int_equal(depth.dropped, N);
+    assert_int_equal(depth.set_aside, N);
+    stop(f);
+    /* At once, and what is left of them later: here at the end. */
+    assert_in_range(count_logged(f, "rows that make no sense", "first="), 1, 2);
+}
+
 /* Such as a disk that is mounted late: what was taken until then is stored. */
 static void test_a_directory_that_comes_later_is_waited_for(void **state)
 {
@@ -310,6 +393,10 @@ int main(void)
         TEST(test_a_device_that_is_gone_is_delivered),
         TEST(test_what_does_not_fit_is_counted),
         TEST(test_a_file_that_is_gone_is_replaced),
+        TEST(test_a_file_that_goes_just_before_the_end),
+        TEST(test_a_loss_at_the_end_is_said),
+        TEST(test_no_loss_at_the_end_is_not),
+        TEST(test_any_number_of_rows_that_make_no_sense),
         TEST(test_a_directory_that_comes_later_is_waited_for),
         TEST(test_somebody_else_s_file_ends_the_start),
     };
