@@ -125,9 +125,22 @@ void limits_ended(struct limits *limits, const struct limits_packet *packet)
         limits->suspects[i].ends += packet->foreign ? ENDS_MAX : 1;
 }
 
+/* Of these a PUBACK or SUBACK may only say the first four, and some brokers say others. */
 bool limits_is_transient(int reason)
 {
-    return reason == 0x80 || reason == 0x83 || reason == 0x97;
+    switch (reason) {
+    case 0x80: /* unspecified error */
+    case 0x83: /* implementation specific error */
+    case 0x91: /* packet identifier in use: the next attempt has another */
+    case 0x97: /* quota exceeded */
+    case 0x88: /* server unavailable */
+    case 0x89: /* server busy */
+    case 0x93: /* receive maximum exceeded */
+    case 0x96: /* message rate too high */
+        return true;
+    default:
+        return false;
+    }
 }
 
 bool limits_is_fault(int reason)

@@ -70,7 +70,7 @@ void limits_delivered(struct limits *limits, const struct limits_packet *packet)
 void limits_suspect(struct limits *limits, const struct limits_packet *packet);
 void limits_ended(struct limits *limits, const struct limits_packet *packet);
 
-/* Whether a PUBACK's no (section 3.4.2.1) may be a yes later. */
+/* Whether a no of PUBACK or SUBACK (sections 3.4.2.1 and 3.9.3) may be a yes later. */
 bool limits_is_transient(int reason);
 
 /* Whether a session that ends with this DISCONNECT (section 3.14.2.1) ends for a

@@ -50,29 +50,31 @@ static void on_disconnect_packet(void *context, MQTTProperties *properties,
 }
 
 /* With more in flight than the broker's Receive Maximum (MQTT 5, 3.2.2.3.3) the
- * library holds messages back, and some of them for a second. It does not keep to a
- * Server Keep Alive that is shorter than ours (3.2.2.3.14): then the next attempt
- * asks for that. */
+ * library holds messages back, and some of them for a second; with 0, which no broker may
+ * say, all of them for ever. It does not keep to a Server Keep Alive that is shorter than
+ * ours (3.2.2.3.14): then the next attempt asks for that. */
 static void set_up(struct mqtt *mqtt)
 {
+    struct mqtt_end end = {.why = NULL};
     nap_watch_me();
     pthread_mutex_lock(&mqtt->mutex);
     const struct limits *limits = &mqtt->limits;
     bool expected = mqtt->state == CONNECTING;
-    bool shorter = limits->keepalive_s > 0 && limits->keepalive_s < mqtt->offer.keepalive_s;
-    if (shorter)
+    if (limits->receive_max == 0) {
+        end.why = "it announces a Receive Maximum of 0: nothing could be sent to it";
+    } else if (limits->keepalive_s > 0 && limits->keepalive_s < mqtt->offer.keepalive_s) {
+        end.why = "the broker wants a shorter keepalive";
+        end.advice = MQTT_TRY_NOW;
         mqtt->offer.keepalive_s = limits->keepalive_s;
-    if (expected && !shorter) {
+    }
+    if (expected && end.why == NULL) {
         mqtt->state = UP;
         mqtt->flights.window =
             limits->receive_max < MQTT_WINDOW ? limits->receive_max : MQTT_WINDOW;
     }
     pthread_mutex_unlock(&mqtt->mutex);
-    if (expected && shorter)
-        mqtt_set_down(mqtt,
-                      (struct mqtt_end){.why = "the broker wants a shorter keepalive",
-                                        .advice = MQTT_TRY_NOW},
-                      BLAME_NONE);
+    if (expected && end.why != NULL)
+        mqtt_set_down(mqtt, end, BLAME_NONE);
     else if (expected)
         mqtt->callbacks.connected(mqtt->callbacks.context);
 }

@@ -3,6 +3,7 @@
 
 #include "bridge/base/clock.h"
 #include "bridge/mqtt/mqtt_inside.h"
+#include "devices/registers/cfg_value.h"
 
 /* Of a broker that refuses what it may take later. */
 #define AGAIN_MIN_NS (2 * CLOCK_NS_PER_S)
@@ -214,8 +215,15 @@ static void read_properties(MQTTProperties *properties, struct mqtt_arrival *arr
     }
 }
 
-/* `topic_size` is 0 or the topic's length; any other says that the topic has a
- * NUL in it, which no topic may have. */
+/* Whether a message may bear it (MQTT 5.0, sections 3.3.2.1 and 1.5.4). To one that may not
+ * nobody could have sent, and an answer below that name would end the session. `size` is 0 or
+ * the topic's length; any other says that there is a NUL in it. */
+static bool is_topic(const char *topic, int size)
+{
+    return (size == 0 || (size_t)size == strlen(topic)) && strpbrk(topic, "+#") == NULL &&
+           cfg_value_is_text(topic);
+}
+
 int mqtt_on_arrived(void *context, char *topic, int topic_size, MQTTAsync_message *message)
 {
     struct mqtt *mqtt = context;
@@ -224,8 +232,7 @@ int mqtt_on_arrived(void *context, char *topic, int topic_size, MQTTAsync_messag
                                    .payload_size = (size_t)message->payloadlen,
                                    .retained = message->retained != 0};
     read_properties(&message->properties, &arrival);
-    bool whole = topic_size == 0 || (size_t)topic_size == strlen(topic);
-    if (mqtt->callbacks.arrived != NULL && whole &&
+    if (mqtt->callbacks.arrived != NULL && is_topic(topic, topic_size) &&
         !mqtt->callbacks.arrived(mqtt->callbacks.context, &arrival)) {
         return 0;
     }

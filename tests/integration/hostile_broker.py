@@ -43,7 +43,12 @@ def text(value):
     return struct.pack(">H", len(value)) + value.encode()
 
 
-def _length(number):
+def user_property(name, value):
+    return b"\x26" + text(name) + text(value)
+
+
+def length(number):
+    """As a variable byte integer."""
     out = b""
     while True:
         number, digit = number >> 7, number & 0x7F
@@ -69,7 +74,7 @@ class Reader:
         return self.take(self.number(2))
 
     def text(self):
-        return self.block().decode()
+        return self.block().decode(errors="replace")
 
     def length(self):
         value, shift = 0, 0
@@ -100,7 +105,7 @@ class Session:
 
     def send(self, kind, body):
         try:
-            self.connection.sendall(bytes([kind]) + _length(len(body)) + body)
+            self.connection.sendall(bytes([kind]) + length(len(body)) + body)
         except OSError:
             pass
 
@@ -121,7 +126,7 @@ class Session:
     def deliver(self, topic, payload, properties=b""):
         body = text(topic) + struct.pack(">H", 1)
         if self.version == 5:
-            body += _length(len(properties)) + properties
+            body += length(len(properties)) + properties
         self.send(0x32, body + payload.encode())
 
 
@@ -295,7 +300,7 @@ class HostileBroker:
         reason, properties = answer
         body = bytes([0, reason])
         if session.version == 5:
-            body += _length(len(properties)) + properties
+            body += length(len(properties)) + properties
         session.send(0x20, body)
         return CLOSE if reason else None
 

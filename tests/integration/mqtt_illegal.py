@@ -1,0 +1,232 @@
+"""What no broker may send: nothing ends the bridge, stops its flow, loses a sample without
+counting it, or has a command carried out twice."""
+
+import json
+
+import flux
+from hostile_broker import (RECEIVE_MAXIMUM, RESPONSE_TOPIC, SERVER_KEEP_ALIVE, HostileBroker,
+                            length, property_u8, property_u16, property_u32, text,
+                            user_property)
+
+BATTERY = "flux/demo/Site-BESS-01"
+SET, COMMANDS = BATTERY + "/set/target_power", "flux/demo/+/set/#"
+COMMAND = b'{"id":"%s","value":%d}'
+
+# Packet types with their flags, as they stand in the first byte.
+CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP = 0x20, 0x30, 0x40, 0x50, 0x62, 0x70
+SUBACK, UNSUBACK, PINGRESP, AUTH = 0x90, 0xB0, 0xD0, 0xF0
+QOS_1, QOS_2, DUP = 0x02, 0x04, 0x08
+
+# Properties of CONNACK that ask for nothing.
+SESSION_EXPIRY, ASSIGNED_ID, REASON, TOPIC_ALIAS_MAXIMUM = 0x11, 0x12, 0x1F, 0x22
+RESPONSE_INFORMATION, SERVER_REFERENCE, SUBSCRIPTION_IDS, SHARED = 0x1A, 0x1C, 0x29, 0x2A
+
+TOPIC_ALIAS = 0x23  # of PUBLISH
+
+
+class Illegal(flux.Test):
+    def rig(self, broker=None, **mqtt):
+        self.broker = broker or HostileBroker()
+        self.addCleanup(self.broker.close)
+        self.unit = flux.battery_unit()
+        self.server = self.modbus({1: self.unit})
+        self.version = mqtt.get("version", 5)
+        self.flux = self.bridge(flux.config(
+            self.broker, [flux.battery(self.server, poll="100ms")],
+            mqtt={"device_wills": False, **mqtt}))
+        self.asked = 0
+
+    def wait(self, predicate, what):
+        return self.broker.wait(predicate, None, lambda: "%s:\n%s" % (what, self.flux.log()))
+
+    def ready(self):
+        """The bridge's session that hears commands."""
+        self.wait(lambda: self.broker.bridges() and COMMANDS in self.broker.bridges()[-1].filters,
+                  "a session that hears commands")
+        return self.broker.bridges()[-1]
+
+    def publish(self, topic, payload, flags=QOS_1, properties=b"", mid=b"\x12\x34"):
+        """The body of one, with its first byte."""
+        body = len(topic).to_bytes(2, "big") + topic + (mid if flags & 6 else b"")
+        if self.version == 5:
+            body += length(len(properties)) + properties
+        return PUBLISH | flags, body + payload
+
+    def outcomes(self, id):
+        """First ones."""
+        told = [json.loads(m.payload) for m in self.broker.on(BATTERY + "/result")]
+        return [t for t in told if t["id"] == id and "duplicate" not in t]
+
+    def ask(self):
+        """A command, sent again in each new session until it has an outcome."""
+        self.asked += 1
+        id = "ask-%d" % self.asked
+        while not self.outcomes(id):
+            session = self.ready()
+            session.send(*self.publish(SET.encode(), COMMAND % (id.encode(), self.asked)))
+            self.wait(lambda s=session: self.outcomes(id) or
+                      self.broker.bridges()[-1] is not s, "an outcome of " + id)
+        self.assertEqual([o["outcome"] for o in self.outcomes(id)], ["confirmed"])
+
+    def told(self):
+        return {json.loads(m.payload)["seq"] for leaf in ("state", "backfill")
+                for m in self.broker.on("%s/%s" % (BATTERY, leaf))}
+
+    def check(self):
+        """All goes on, and nothing is missing of what was before."""
+        self.ask()
+        self.wait(self.told, "a sample")
+        last = max(self.told())
+        self.wait(lambda: max(self.told()) >= last + 5, "the flow")
+        self.wait(lambda: set(range(1, last + 6)) <= self.told(), "every sample")
+        written = [w.values[0] for w in self.unit.writes if w.address == flux.TARGET]
+        self.assertEqual(written, list(range(1, self.asked + 1)))
+        self.assertNotIn("refuses a topic", self.flux.log())
+
+    def after(self, *packets):
+        session = self.ready()
+        for kind, body in packets:
+            session.send(kind, body)
+        self.check()
+
+    # ---- answers to nothing ----
+
+    def test_answers_that_nobody_waits_for(self):
+        for version, tail in ((4, b""), (5, b"\0")):
+            with self.subTest(version=version):
+                self.rig(version=version)
+                self.after((PUBACK, b"\x7f\xff"), (PUBACK, b"\x7f\xff" + tail),
+                           (PUBREC, b"\x7f\xff"), (PUBCOMP, b"\x7f\xff"), (PUBREL, b"\x7f\xff"),
+                           (SUBACK, b"\x7f\xff" + tail + b"\1"),
+                           (UNSUBACK, b"\x7f\xff" + 2 * tail), (PINGRESP, b""))
+                self.assertEqual(len(self.broker.bridges()), 1)
+
+    def test_a_second_connack(self):
+        """That says yes, or no."""
+        for version in (4, 5):
+            for code in (0, 5 if version == 4 else 0x87):
+                with self.subTest(version=version, code=code):
+                    self.rig(version=version)
+                    self.after((CONNACK, bytes([0, code]) + (b"\0" if version == 5 else b"")))
+
+    def test_auth(self):
+        """Which we have not begun."""
+        for body in (b"", b"\x18\0", b"\x19\0", b"\x18\x08\x15\0\5SCRAM"):
+            with self.subTest(body=body):
+                self.rig()
+                self.after((AUTH, body))
+
+    # ---- commands in ways that nobody has asked for ----
+
+    def test_a_command_at_another_qos(self):
+        for version in (4, 5):
+            with self.subTest(version=version):
+                self.rig(version=version)
+                session = self.ready()
+                self.asked = 2
+                session.send(*self.publish(SET.encode(), COMMAND % (b"ask-1", 1), flags=0))
+                self.wait(lambda: self.outcomes("ask-1"), "an outcome")
+                # Sent again before it is released, released, and released again.
+                twice = self.publish(SET.encode(), COMMAND % (b"ask-2", 2), QOS_2, mid=b"\0\7")
+                session.send(*twice)
+                session.send(twice[0] | DUP, twice[1])
+                session.send(PUBREL, b"\0\7")
+                session.send(PUBREL, b"\0\7")
+                self.wait(lambda: self.outcomes("ask-2"), "an outcome")
+                self.check()
+                self.assertEqual(len(self.outcomes("ask-2")), 1)
+                self.assertEqual(len(self.broker.bridges()), 1)
+
+    def test_topics_that_are_none(self):
+        """Nothing is done, and nothing is published under such a name."""
+        names = (b"", b"\xff\xfe", b"a\0b", b"+", b"#", b"\xed\xa0\x80", b"x" * 60000)
+        for version in (4, 5):
+            with self.subTest(version=version):
+                self.rig(version=version)
+                for name in names:
+                    session = self.ready()
+                    for topic in (b"flux/demo/" + name + b"/set/target_power",
+                                  SET.encode() + name if name else b""):
+                        session.send(*self.publish(topic, COMMAND % (b"never", 99)))
+                self.check()
+                for message in self.broker.messages:
+                    self.assertNotRegex(message.topic, "[+#\0]|xxx")
+
+    def test_a_topic_alias(self):
+        """Of which we take none."""
+        self.rig()
+        alias = property_u16(TOPIC_ALIAS, 1)
+        self.after(self.publish(SET.encode(), COMMAND % (b"never", 99), properties=2 * alias),
+                   self.publish(b"", COMMAND % (b"never", 99), properties=alias))
+
+    def test_properties_that_are_many_or_wrong(self):
+        self.rig()
+        session = self.ready()
+        self.asked = 1
+        many = user_property("k" * 20, "v" * 20) * 1000
+        session.send(*self.publish(SET.encode(), COMMAND % (b"ask-1", 1), properties=many))
+        self.wait(lambda: self.outcomes("ask-1"), "an outcome")
+        self.after(self.publish(SET.encode(), b"x" * (1 << 20)))
+        for wrong in (b"\x08\xff\xff", b"\x26\0\1", b"\x7f\0\0\0", bytes([RESPONSE_TOPIC]) * 9,
+                      2 * (bytes([RESPONSE_TOPIC]) + text("reply/here"))):
+            self.after(self.publish(SET.encode(), COMMAND % (b"ask-1", 1), properties=wrong))
+
+    # ---- what CONNACK and DISCONNECT say ----
+
+    def test_what_connack_may_say_besides(self):
+        class Talkative(HostileBroker):
+            def connack(self, session):
+                return 0, (property_u32(SESSION_EXPIRY, 3600) +
+                           bytes([ASSIGNED_ID]) + text("another") +
+                           bytes([REASON]) + text("because") +
+                           property_u16(TOPIC_ALIAS_MAXIMUM, 10) +
+                           bytes([RESPONSE_INFORMATION]) + text("answers/here") +
+                           bytes([SERVER_REFERENCE]) + text("another.example:1883") +
+                           3 * user_property("some", "thing") +
+                           property_u8(SUBSCRIPTION_IDS, 0) + property_u8(SHARED, 0))
+
+        self.rig(Talkative(), device_wills=True)
+        self.check()
+        self.assertEqual(len(self.broker.bridges()), 1)
+        self.assertEqual({s.client_id for s in self.broker.sessions},
+                         {"fluxbridge-demo", "fluxbridge-demo-Site-BESS-01"})
+
+    def test_another_keepalive(self):
+        """None, or a longer one: a broker that takes less from us than it might ends nothing."""
+        for keepalive in (0, 3600):
+            with self.subTest(keepalive=keepalive):
+                class Patient(HostileBroker):
+                    def connack(self, session):
+                        return 0, property_u16(SERVER_KEEP_ALIVE, keepalive)
+
+                self.rig(Patient(), device_wills=True)
+                self.check()
+                self.assertEqual([s.keepalive for s in self.broker.sessions], [15, 15])
+
+    def test_a_receive_maximum_of_nothing(self):
+        """Said, and tried again: there is nothing that could be sent."""
+        class Closed(HostileBroker):
+            is_closed = True
+
+            def connack(self, session):
+                return 0, property_u16(RECEIVE_MAXIMUM, 0) if self.is_closed else b""
+
+        self.rig(Closed())
+        self.flux.wait_log("no session with the broker: it announces a Receive Maximum of 0")
+        self.broker.is_closed = False
+        self.check()
+
+    def test_every_reason_of_disconnect(self):
+        """But for those that ask to stay away, or to go elsewhere: see unit/test_session."""
+        for code in (0x00, 0x04, 0x7F, 0x80, 0x81, 0x82, 0x83, 0x87, 0x8B, 0x8D, 0x8E, 0x90, 0x93,
+                     0x94, 0x95, 0x96, 0x98, 0x99, 0x9A, 0x9B, 0x9E, 0xA0, 0xA1, 0xA2, 0xFF):
+            with self.subTest(code=code):
+                self.rig()
+                self.ready().end(code)
+                self.check()
+                self.assertIn("no session with the broker", self.flux.log())
+                self.flux.stop()
+
+
+if __name__ == "__main__":
+    flux.main()
