@@ -3,6 +3,7 @@
 import datetime
 import os
 import re
+import sqlite3
 import time
 
 import flux
@@ -186,6 +187,31 @@ class OwnTopics(flux.Test):
         self.wait_up(since, (BATTERY, "New-Meter"))
         self.mqtt.wait_count(BATTERY + "/state", 5, since=since)
         self.assertEqual(watch.messages[watched:], [])
+
+    def test_what_is_gone_is_cleared_when_it_is_known(self):
+        """Where what earlier runs have announced can be read only later."""
+        spool = {"path": os.path.join(self.directory, "spool.db")}
+        self.rig(spool=spool)
+        self.wait_up()
+        self.mqtt.wait(METER + "/info")
+        self.mqtt.wait(METER + "/state")
+        self.flux.stop()
+        self.mqtt.publish("bridge/info", "", retain=True)
+        since = self.mqtt.mark()
+        other = sqlite3.connect(os.path.join(self.directory, "state-demo.db"))
+        self.addCleanup(other.close)
+        other.execute("BEGIN EXCLUSIVE")
+        self.start(meters=(), spool=spool)
+        self.wait_up(since, (BATTERY,))
+        self.mqtt.wait_count(BATTERY + "/state", 5, since=since)
+        self.assertEqual(self.mqtt.on(METER + "/info", since=since), [])
+        other.rollback()
+        other.close()
+        self.flux.wait_log("info: the state file is used again")
+        for leaf in ("status", "info", "state"):
+            self.mqtt.wait("%s/%s" % (METER, leaf), lambda m: not m.payload, since=since)
+        self.assertEqual([m for m in self.mqtt.on(BATTERY + "/info", since=since)
+                          if not m.payload], [])
 
     def test_a_former_site_is_cleared(self):
         state = {"path": os.path.join(self.directory, "spool.db")}

@@ -288,6 +288,30 @@ class Schedule(ScheduleTest):
         self.assertEqual(self.written(), [0])
         self.accepted(2, entry(-1, 3600, 60))
 
+    def test_a_state_file_that_another_program_has_locked(self):
+        """What is in force is not known until it can be read: no other is accepted."""
+        self.rig()
+        self.accepted(7, entry(3600, 7200, 50))
+        self.flux.stop()
+        other = sqlite3.connect(os.path.join(self.directory, "state-demo.db"))
+        self.addCleanup(other.close)
+        other.execute("BEGIN EXCLUSIVE")
+        since = self.mqtt.mark()
+        self.start()
+        self.flux.wait_log("error: the state file cannot be used, .*: another program uses it: "
+                           "end that program")
+        for revision in (6, 8):
+            self.check(self.offer(revision, entry(-1, 3600, 60)), "refused", "not_stored",
+                       detail="what an earlier run has kept cannot be read yet: see the bridge's log")
+        self.fence()
+        self.assertEqual(self.written(), [])
+        other.rollback()
+        other.close()
+        self.flux.wait_log("info: the state file is used again")
+        self.mqtt.wait(STANDS, lambda m: m.json["revision"] == 7, since=since)
+        self.check(self.offer(6, entry(-1, 3600, 60)), "refused", "stale_revision")
+        self.accepted(8, entry(3600, 7200, 60))
+
     def test_a_state_file_that_was_changed_by_hand(self):
         self.rig()
         self.accepted(1, entry(-1, 3600, 50))
