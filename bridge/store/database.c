@@ -268,6 +268,40 @@ int database_open(const char *path, const struct database_kind *kind, sqlite3 **
     return result;
 }
 
+/* A row of the answer is one that was put. */
+static int look_for_rows(sqlite3 *file, const struct database_kind *kind)
+{
+    sqlite3_stmt *statement = NULL;
+    int result = sqlite3_prepare_v2(file, kind->used, -1, &statement, NULL);
+    if (result == SQLITE_OK)
+        result = sqlite3_step(statement);
+    sqlite3_finalize(statement);
+    return result == SQLITE_ROW ? DATABASE_USED : result == SQLITE_DONE ? SQLITE_OK : result;
+}
+
+int database_try(const char *path, const struct database_kind *kind)
+{
+    sqlite3 *file = NULL;
+    const bool there = access(path, F_OK) == 0;
+    int result = database_open(path, kind, &file);
+    if (result == SQLITE_OK)
+        result = look_for_rows(file, kind);
+    database_close(file);
+    if (!there)
+        database_remove(path);
+    return result;
+}
+
+void database_remove(const char *path)
+{
+    static const char *const parts[] = {"-wal", "-shm", ""};
+    char name[4096];
+    for (size_t i = 0; i < sizeof(parts) / sizeof(*parts); i++) {
+        (void)snprintf(name, sizeof(name), "%s%s", path, parts[i]);
+        (void)unlink(name);
+    }
+}
+
 int database_open_damaged(const char *path, const struct database_kind *kind, sqlite3 **file)
 {
     int result = sqlite3_open_v2(path, file, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
@@ -357,6 +391,8 @@ const char *database_error(int failure)
         return "a newer release has written it";
     case DATABASE_MOVED:
         return "it was removed or renamed";
+    case DATABASE_USED:
+        return "it holds what an earlier run has kept";
     case SQLITE_BUSY:
         return "another program uses it";
     default:
@@ -372,6 +408,8 @@ const char *database_remedy(int failure)
         return "name another path, or move the file away; it was left as it is";
     case DATABASE_NEWER:
         return "install that release again, or move the file away; it was left as it is";
+    case DATABASE_USED:
+        return "name another path, move the file away, or restart the bridge: that takes it over";
     case SQLITE_BUSY:
         return "end that program, or name another path";
     case SQLITE_FULL:

@@ -22,6 +22,7 @@ struct database_kind {
     int version;         /* PRAGMA user_version */
     const char *schema;  /* makes the tables of an empty file */
     const char *trace;   /* a text in the first page of each such file, and of no other's */
+    const char *used;    /* returns a row when anything was ever put into it */
     /* A file of version 0 was written before there were versions: it has no
      * mark, and is known by the text of its only table. `upgrade` makes it
      * this version. NULL = there never was one. */
@@ -34,6 +35,7 @@ enum {
     DATABASE_NEWER = -2,   /* ours, of a version that this release does not know */
     DATABASE_MOVED = -3,   /* no longer at its path */
     DATABASE_UNKNOWN = -4, /* no database that could be read, and nothing says that it is ours */
+    DATABASE_USED = -5,    /* ours, and an earlier run has put something into it */
 };
 
 /* Looks at a file without changing it: SQLITE_OK for one that is ours or can be
@@ -43,6 +45,12 @@ int database_look(const char *path, const struct database_kind *kind);
 /* Opens or makes the file. SQLITE_OK, or why not: nothing is open then, and a
  * file that is not ours was not touched. */
 int database_open(const char *path, const struct database_kind *kind, sqlite3 **file);
+
+/* Whether a new one could be begun there: SQLITE_OK, or why not. Leaves nothing behind. */
+int database_try(const char *path, const struct database_kind *kind);
+
+/* Removes the file and what belongs to it, once it is closed; nothing when it is not there. */
+void database_remove(const char *path);
 
 /* Opens one that was set aside, to read what can be read of it: also one that is
  * shorter than it says. */

@@ -25,6 +25,7 @@ static const struct database_kind KIND = {
     .version = 1,
     .schema = TABLE " WITHOUT ROWID;",
     .trace = TABLE,
+    .used = "SELECT 1 FROM state",
 };
 
 struct state_entry {
@@ -36,7 +37,7 @@ struct state_entry {
 };
 
 struct state {
-    char path[CONF_PATH_MAX + 1]; /* "" = memory only, and no thread */
+    bool has_thread;
     pthread_t thread;
     _Atomic int64_t promise_ns;
     /* The thread's own. */
@@ -45,9 +46,16 @@ struct state {
     sqlite3_stmt *keep, *forget;
     int failure; /* as last logged; SQLITE_OK = good */
     char *text;  /* room for the text being written */
+    /* What it was before it was moved: removed when all is written to the other; "" = none. */
+    char former[CONF_PATH_MAX + 1];
 
     pthread_mutex_t mutex; /* for all that follows */
     pthread_cond_t changed, written;
+    /* "" = memory only. Once there is a thread, that alone changes it. */
+    char path[CONF_PATH_MAX + 1];
+    bool moving; /* to another one, which has not all of it yet */
+    bool asked;  /* and the thread is still to take that over: */
+    char next[CONF_PATH_MAX + 1];
     bool stopping;
     bool loaded;        /* what earlier runs have kept */
     bool failing;       /* as the disk last was */
@@ -196,6 +204,35 @@ static void forget_file(struct state *state)
     pthread_mutex_unlock(&state->mutex);
 }
 
+/* Another file from now on. */
+static void take_over_next(struct state *state)
+{
+    pthread_mutex_lock(&state->mutex);
+    const bool asked = state->asked;
+    state->asked = false;
+    pthread_mutex_unlock(&state->mutex);
+    if (!asked)
+        return;
+    state->inherit = NULL;
+    forget_file(state);
+    strcpy(state->former, state->path);
+    pthread_mutex_lock(&state->mutex);
+    strcpy(state->path, state->next);
+    pthread_mutex_unlock(&state->mutex);
+}
+
+/* What is in memory is in the file of now: nobody is to find the one of before, which grows
+ * out of date. */
+static void end_move(struct state *state)
+{
+    if (state->former[0] != '\0')
+        database_remove(state->former);
+    state->former[0] = '\0';
+    pthread_mutex_lock(&state->mutex);
+    state->moving = state->asked;
+    pthread_mutex_unlock(&state->mutex);
+}
+
 /* The first entry from `*place` on that is not on disk, copied out; false when
  * there is none. */
 static bool next_entry(struct state *state, size_t *place, char key[STATE_KEY_MAX + 1],
@@ -275,6 +312,8 @@ static void make_way(struct state *state, int failure)
 
 static int try_once(struct state *state)
 {
+    if (state->path[0] == '\0')
+        return SQLITE_OK;
     int result = state->file != NULL ? SQLITE_OK : open_file(state);
     if (result == SQLITE_OK)
         result = write_entries(state);
@@ -284,6 +323,7 @@ static int try_once(struct state *state)
 /* Brings the file up to date; whether it is. */
 static bool write_all(struct state *state)
 {
+    take_over_next(state);
     pthread_mutex_lock(&state->mutex);
     uint64_t target = state->put;
     pthread_mutex_unlock(&state->mutex);
@@ -293,8 +333,10 @@ static bool write_all(struct state *state)
         result = try_once(state);
     }
     tell(state, result);
-    if (result == SQLITE_OK)
+    if (result == SQLITE_OK) {
         take_inheritance(state);
+        end_move(state);
+    }
     pthread_mutex_lock(&state->mutex);
     state->failing = result != SQLITE_OK;
     state->n_tries++;
@@ -496,6 +538,18 @@ static void wait_first(struct state *state)
     pthread_mutex_unlock(&state->mutex);
 }
 
+/* False when out of memory or threads. */
+static bool start_thread(struct state *state)
+{
+    state->put++; /* the file is to be opened, and tried again when it cannot */
+    state->promise_ns = clock_mono_ns();
+    if (state->text == NULL)
+        state->text = malloc(STATE_TEXT_MAX + 1);
+    state->has_thread =
+        state->text != NULL && pthread_create(&state->thread, NULL, state_thread, state) == 0;
+    return state->has_thread;
+}
+
 struct state *state_open(const char *path, bool (*inherit)(struct state *state, const char *path))
 {
     struct state *state = calloc(1, sizeof(*state));
@@ -509,10 +563,7 @@ struct state *state_open(const char *path, bool (*inherit)(struct state *state, 
     if (path[0] == '\0')
         return state;
     state->inherit = inherit;
-    state->text = malloc(STATE_TEXT_MAX + 1);
-    state->put = 1; /* the file is to be opened, and tried again when it cannot */
-    state->promise_ns = clock_mono_ns();
-    if (state->text == NULL || pthread_create(&state->thread, NULL, state_thread, state) != 0) {
+    if (!start_thread(state)) {
         state_free(state);
         return NULL;
     }
@@ -520,11 +571,58 @@ struct state *state_open(const char *path, bool (*inherit)(struct state *state, 
     return state;
 }
 
+/* ---- another file ---- */
+
+bool state_try(const char *path, char why[STATE_WHY_MAX])
+{
+    const int result = database_try(path, &KIND);
+    (void)snprintf(why, STATE_WHY_MAX, "%s: %s", database_error(result), database_remedy(result));
+    return result == SQLITE_OK;
+}
+
+bool state_can_move(struct state *state)
+{
+    pthread_mutex_lock(&state->mutex);
+    const bool can = is_known(state) && !state->failing && !state->moving;
+    pthread_mutex_unlock(&state->mutex);
+    return can && !state_is_silent(state);
+}
+
+/* Locked. From memory alone to a file. */
+static bool begin_file(struct state *state, const char *path)
+{
+    strcpy(state->path, path);
+    state->loaded = true;
+    for (size_t i = 0; i < state->n; i++)
+        state->entries[i]->put = state->put + 1;
+    if (start_thread(state))
+        return true;
+    state->path[0] = '\0';
+    state->promise_ns = CLOCK_NEVER;
+    return false;
+}
+
+bool state_move(struct state *state, const char *path)
+{
+    bool good = true;
+    pthread_mutex_lock(&state->mutex);
+    if (!state->has_thread) {
+        good = path[0] == '\0' || begin_file(state, path);
+    } else {
+        strcpy(state->next, path);
+        state->moving = state->asked = state->hurried = true;
+        state->put++;
+        pthread_cond_signal(&state->changed);
+    }
+    pthread_mutex_unlock(&state->mutex);
+    return good;
+}
+
 void state_close(struct state *state)
 {
     if (state == NULL)
         return;
-    if (state->path[0] != '\0') {
+    if (state->has_thread) {
         pthread_mutex_lock(&state->mutex);
         state->stopping = true;
         pthread_cond_signal(&state->changed);

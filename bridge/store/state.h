@@ -52,6 +52,20 @@ void state_path(const struct conf *conf, char path[CONF_PATH_MAX + 1]);
  * until it returns true. */
 struct state *state_open(const char *path, bool (*inherit)(struct state *state, const char *path));
 
+/* ---- while the bridge runs: what a reload changes ---- */
+
+/* At the disk. Whether this file can be begun: nobody else's, and nothing in it yet; else why. */
+enum { STATE_WHY_MAX = 256 };
+bool state_try(const char *path, char why[STATE_WHY_MAX]);
+
+/* Whether it is all known and on disk, and that answers. */
+bool state_can_move(struct state *state);
+
+/* It is kept there from now on; "" = in memory only. The thread writes all of it to the new
+ * file, and then removes the one of before, so that nobody finds it when it is out of date. One
+ * at a time: see state_can_move(). False when out of memory or threads: nothing has changed. */
+bool state_move(struct state *state, const char *path);
+
 /* Writes what is not yet on disk, ends the thread and frees. */
 void state_close(struct state *state);
 

@@ -409,6 +409,95 @@ static void test_it_lies_beside_the_spool_or_else_the_audit_log(void **unused)
     assert_string_equal(path, "./state-demo.db");
 }
 
+/* ---- another file ---- */
+
+static void test_it_can_move(void **unused)
+{
+    (void)unused;
+    struct state *state = open_state("state.db");
+    assert_true(state_put(state, "a", "1"));
+    assert_true(state_put(state, "b", "2"));
+    assert_true(state_sync(state, SOON_NS));
+    assert_true(state_can_move(state));
+    mkdir("other", 0700);
+    assert_true(state_move(state, "other/state.db"));
+    assert_true(state_put(state, "b", NULL));
+    assert_true(state_sync(state, SOON_NS));
+    assert_text(state, "a", "1");
+    state_close(state);
+    assert_int_equal(count_files("state.db*"), 0);
+
+    state = open_state("other/state.db");
+    assert_text(state, "a", "1");
+    assert_text(state, "b", NULL);
+    state_close(state);
+}
+
+/* Until all of it is where it is to be, the file of before stays. */
+static void test_it_moves_as_soon_as_it_can(void **unused)
+{
+    (void)unused;
+    struct state *state = open_state("state.db");
+    assert_true(state_put(state, "a", "1"));
+    assert_true(state_sync(state, SOON_NS));
+    assert_true(state_move(state, "later/state.db"));
+    state_settle(state, state_mark(state), SOON_NS);
+    assert_false(state_can_move(state));
+    assert_int_equal(count_files("state.db"), 1);
+    mkdir("later", 0700);
+    assert_true(state_sync(state, SOON_NS));
+    state_close(state);
+    assert_int_equal(count_files("state.db"), 0);
+    state = open_state("later/state.db");
+    assert_text(state, "a", "1");
+    state_close(state);
+}
+
+static void test_it_moves_from_memory_and_back(void **unused)
+{
+    (void)unused;
+    struct state *state = open_state("");
+    assert_true(state_put(state, "a", "1"));
+    assert_true(state_can_move(state));
+    assert_true(state_move(state, "state.db"));
+    assert_true(state_sync(state, SOON_NS));
+    assert_int_equal(count_files("state.db"), 1);
+    assert_true(state_move(state, ""));
+    while (!state_can_move(state))
+        state_settle(state, state_mark(state), SOON_NS);
+    assert_int_equal(count_files("state.db*"), 0);
+    assert_text(state, "a", "1");
+    assert_true(state_put(state, "b", "2"));
+    assert_true(state_is_kept(state, state_mark(state)));
+    assert_true(state_move(state, "third.db"));
+    state_close(state);
+    state = open_state("third.db");
+    assert_text(state, "b", "2");
+    state_close(state);
+}
+
+static void test_where_it_may_move(void **unused)
+{
+    (void)unused;
+    char why[STATE_WHY_MAX];
+    assert_true(state_try("state.db", why));
+    assert_int_equal(count_files("*"), 0); /* nothing is left behind */
+    struct state *state = open_state("state.db");
+    assert_false(state_try("state.db", why));
+    assert_non_null(strstr(why, "another program uses it"));
+    assert_true(state_put(state, "a", "1"));
+    state_close(state);
+    assert_false(state_try("state.db", why));
+    assert_non_null(strstr(why, "an earlier run"));
+    assert_false(state_try("nowhere/state.db", why));
+    state = open_state("state.db");
+    assert_text(state, "a", "1");
+    assert_true(state_put(state, "a", NULL));
+    state_close(state);
+    assert_true(state_try("state.db", why)); /* there is nothing in it */
+    assert_int_equal(count_files("state.db"), 1);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, given_directory, remove_directory)
 
 int main(void)
@@ -431,6 +520,10 @@ int main(void)
         TEST(test_a_newer_releases_file_is_left_alone),
         TEST(test_two_at_once_are_refused),
         TEST(test_it_lies_beside_the_spool_or_else_the_audit_log),
+        TEST(test_it_can_move),
+        TEST(test_it_moves_as_soon_as_it_can),
+        TEST(test_it_moves_from_memory_and_back),
+        TEST(test_where_it_may_move),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
