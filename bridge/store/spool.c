@@ -202,6 +202,18 @@ const char *spool_refuses(const char *path, const char *state_path)
     return is_refused(result) ? database_error(result) : NULL;
 }
 
+bool spool_try(const char *path, char why[SPOOL_WHY_MAX])
+{
+    const int result = database_try(path, &spool_file_kind);
+    (void)snprintf(why, SPOOL_WHY_MAX, "%s: %s", database_error(result), database_remedy(result));
+    return result == SQLITE_OK;
+}
+
+const char *spool_path(const struct spool *spool)
+{
+    return spool->path;
+}
+
 static int open_file(struct spool *spool, const struct spool_note *note)
 {
     int result = judge(spool->path, spool->is_noted ? note : NULL,
@@ -230,13 +242,13 @@ static void add_lost(void *context, int64_t row)
 static struct spool *spool_new(const char *path, int64_t max_bytes, struct layouts *layouts,
                                struct state *state)
 {
-    struct spool *spool = calloc(1, sizeof(*spool) + strlen(path) + 1);
+    struct spool *spool = calloc(1, sizeof(*spool));
     if (spool == NULL)
         return NULL;
     spool->layouts = layouts;
     spool->state = state;
     spool->max_bytes = max_bytes;
-    strcpy(spool->path, path);
+    (void)snprintf(spool->path, sizeof(spool->path), "%s", path);
     spool->by_id = calloc(LAYOUTS_MAX + 1, sizeof(const struct layout *));
     spool->ids = calloc(LAYOUTS_MAX + 1, sizeof(*spool->ids));
     if (spool->by_id != NULL && spool->ids != NULL)
@@ -302,6 +314,13 @@ enum spool_opened spool_open(const struct spool_setup *setup, struct spool **ope
                          (spool->failure == SQLITE_BUSY && database_is_ours_already(setup->path));
     spool_close(spool);
     return refused ? SPOOL_REFUSED : SPOOL_LATER;
+}
+
+void spool_discard(struct spool *spool)
+{
+    spool_file_close(&spool->file);
+    database_remove(spool->path);
+    spool_close(spool);
 }
 
 void spool_close(struct spool *spool)

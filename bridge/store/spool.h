@@ -41,6 +41,10 @@ struct spool_sample {
  * NULL: it would not. `state_path`: of the state that would have its note. Changes nothing. */
 const char *spool_refuses(const char *path, const char *state_path);
 
+/* Whether a new one can be begun there, as spool_move() does; else why. */
+enum { SPOOL_WHY_MAX = 256 };
+bool spool_try(const char *path, char why[SPOOL_WHY_MAX]);
+
 struct spool_setup {
     const char *path;
     int64_t max_bytes;
@@ -57,6 +61,12 @@ enum spool_opened { SPOOL_OPENED, SPOOL_LATER, SPOOL_REFUSED };
 enum spool_opened spool_open(const struct spool_setup *setup, struct spool **opened, uint64_t *lost,
                              char why[256]);
 void spool_close(struct spool *spool);
+
+/* Closes and removes it. */
+void spool_discard(struct spool *spool);
+
+/* Where it is now. */
+const char *spool_path(const struct spool *spool);
 
 /* Takes all samples in one transaction, and gives each its row; or none. */
 bool spool_append(struct spool *spool, struct spool_sample *samples, size_t n);
@@ -86,6 +96,11 @@ bool spool_is_damaged(const struct spool *spool);
  * False when that is not possible now: the old file stays in use as far as it
  * goes, and this can be tried again. */
 bool spool_renew(struct spool *spool, void (*lost)(void *context, int64_t row), void *context);
+
+/* All of it goes into a new file at that path, under the same rows, and the file of before is
+ * removed. `lost` as above. False when that is not possible now: nothing has changed. */
+bool spool_move(struct spool *spool, const char *path, void (*lost)(void *context, int64_t row),
+                void *context);
 
 /* How many samples it holds. */
 uint64_t spool_count(const struct spool *spool);

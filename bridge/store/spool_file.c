@@ -43,6 +43,7 @@ const struct database_kind spool_file_kind = {
     .schema =
         "CREATE TABLE sample (" FIRST_COLUMNS ", layout INTEGER, checksum INTEGER);" LAYOUT_TABLE,
     .trace = FIRST_COLUMNS,
+    .used = "SELECT 1 FROM sqlite_sequence WHERE name = 'sample'",
     .first_table = "sample",
     .first_text = "CREATE TABLE sample (" FIRST_COLUMNS ")",
     .upgrade = "ALTER TABLE sample ADD COLUMN layout INTEGER;"

@@ -48,7 +48,7 @@ struct spool {
     bool is_noted; /* of the file that is being opened: how many there should be in it */
     uint64_t noted;
     int failure; /* the last one: SQLite's number, or database's */
-    char path[]; /* as given to spool_open() */
+    char path[CONF_PATH_MAX + 1];
 };
 
 extern const struct database_kind spool_file_kind;

@@ -1,7 +1,8 @@
-/* The part of the spool that begins a new file in the place of another and saves what can be
- * read of that: spool_renew(). */
+/* The part of the spool that begins a new file, in the place of another or elsewhere, and saves
+ * what can be read of that: spool_renew(), spool_move(). */
 #include <inttypes.h>
-#include <unistd.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "bridge/base/log.h"
 #include "bridge/store/spool_file.h"
@@ -152,13 +153,9 @@ static bool make_way(struct spool *spool)
     return true;
 }
 
-bool spool_renew(struct spool *spool, void (*lost)(void *context, int64_t row), void *context)
+/* A new file at the path, with all that the old one gives. False: the old one stays in use. */
+static bool begin_new(struct spool *spool, struct rescue *rescue)
 {
-    if (!make_way(spool))
-        return false;
-    struct spool_file old = spool->file;
-    struct rescue rescue = {
-        .spool = spool, .old = &old, .lost = lost, .context = context, .is_noted = spool->is_noted};
     spool->file = (struct spool_file){.sqlite = NULL};
     int result = database_open(spool->path, &spool_file_kind, &spool->file.sqlite);
     if (result == SQLITE_OK)
@@ -167,17 +164,48 @@ bool spool_renew(struct spool *spool, void (*lost)(void *context, int64_t row), 
     const bool made = result == SQLITE_OK && spool_file_number(spool, LAST) == 0;
     if (result == SQLITE_OK && !made)
         result = DATABASE_FOREIGN;
-    if (!spool_file_check(spool, result) || !save_all(&rescue)) {
+    if (!spool_file_check(spool, result) || !save_all(rescue)) {
         spool_file_close(&spool->file);
         if (made)
-            (void)unlink(spool->path);
-        spool->file = old;
+            database_remove(spool->path);
+        spool->file = *rescue->old;
         return false;
     }
-    spool_file_close(&old);
+    spool_file_close(rescue->old);
     spool->failure = SQLITE_OK;
+    return true;
+}
+
+bool spool_renew(struct spool *spool, void (*lost)(void *context, int64_t row), void *context)
+{
+    if (!make_way(spool))
+        return false;
+    struct spool_file old = spool->file;
+    struct rescue rescue = {
+        .spool = spool, .old = &old, .lost = lost, .context = context, .is_noted = spool->is_noted};
+    if (!begin_new(spool, &rescue))
+        return false;
     spool_file_note(spool);
     log_warning("a new spool was begun path=%s saved=%" PRIu64 " lost=%" PRIu64, spool->path,
                 rescue.n_saved, rescue.n_lost);
+    return true;
+}
+
+bool spool_move(struct spool *spool, const char *path, void (*lost)(void *context, int64_t row),
+                void *context)
+{
+    char former[CONF_PATH_MAX + 1];
+    struct spool_file old = spool->file;
+    struct rescue rescue = {.spool = spool, .old = &old, .lost = lost, .context = context};
+    strcpy(former, spool->path);
+    (void)snprintf(spool->path, sizeof(spool->path), "%s", path);
+    if (!begin_new(spool, &rescue)) {
+        strcpy(spool->path, former);
+        return false;
+    }
+    spool_file_note(spool);
+    database_remove(former);
+    log_info("the spool was moved path=%s saved=%" PRIu64 " lost=%" PRIu64, path, rescue.n_saved,
+             rescue.n_lost);
     return true;
 }

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "bridge/base/clock.h"
 #include "bridge/base/log.h"
@@ -22,6 +23,9 @@
 
 /* Between two lines on rows that make no sense. */
 #define ASIDE_NS (60 * CLOCK_NS_PER_S)
+
+/* In the state: where a spool that is being moved was before. */
+#define FORMER "spool/former"
 
 enum { AT_ONCE = 1024, BYTES_AT_ONCE = 1 << 20 };
 
@@ -44,10 +48,11 @@ struct spooler {
     _Atomic int64_t promise_ns;
     unsigned failing; /* enum work */
     int64_t renewable_ns;
-    int64_t read_row; /* rows up to this one have been read back */
-    bool read_full;   /* the outbox took no more */
-    bool more;        /* there are rows behind it, and they can be read */
-    unsigned n_bad;   /* rows that make no sense, to be removed */
+    int64_t movable_ns; /* when it is tried again to move it; 0 = nothing was tried */
+    int64_t read_row;   /* rows up to this one have been read back */
+    bool read_full;     /* the outbox took no more */
+    bool more;          /* there are rows behind it, and they can be read */
+    unsigned n_bad;     /* rows that make no sense, to be removed */
     int64_t bad[AT_ONCE];
     uint64_t n_aside; /* of these, removed and not yet told; when they may be */
     int64_t first_aside, aside_ns;
@@ -223,6 +228,120 @@ static bool refill(struct spooler *spooler)
     return false;
 }
 
+/* ---- another file ---- */
+
+/* To where the configuration has it; tried again as long as that does not work. */
+static void move(struct spooler *spooler)
+{
+    const char *path = spooler->conf->spool_path;
+    const int64_t now_ns = clock_mono_ns();
+    if (strcmp(spool_path(spooler->spool), path) == 0 || now_ns < spooler->movable_ns)
+        return;
+    atomic_store(&spooler->promise_ns, now_ns + RENEW_NS);
+    if (spool_move(spooler->spool, path, count_lost, spooler)) {
+        spooler->movable_ns = 0;
+        spooler_note_former(spooler->state, NULL);
+        return;
+    }
+    if (spooler->movable_ns == 0)
+        log_error("the spool cannot be moved, it stays where it is until then path=%s to=%s "
+                  "why=\"%s\"",
+                  spool_path(spooler->spool), path, spool_error(spooler->spool));
+    spooler->movable_ns = clock_mono_ns() + RETRY_NS;
+}
+
+/* Rows of another spool, gathered; their bytes are in spooler->bytes. */
+struct gathered {
+    struct spooler *spooler;
+    size_t n, size;
+    int64_t row; /* the last that was looked at */
+};
+
+static bool gather(void *context, const struct spool_sample *sample)
+{
+    struct gathered *all = context;
+    struct spooler *spooler = all->spooler;
+    if (sample->layout == NULL) {
+        outbox_set_row_aside(spooler->outbox, 0, spooler->conf->devices.n_devices);
+    } else if (all->n == AT_ONCE || all->size + sample->size > BYTES_AT_ONCE) {
+        return false;
+    } else {
+        unsigned char *bytes = spooler->bytes + all->size;
+        memcpy(bytes, sample->bytes, sample->size);
+        spooler->samples[all->n] = *sample;
+        spooler->samples[all->n++].bytes = bytes;
+        all->size += sample->size;
+    }
+    all->row = sample->row;
+    return true;
+}
+
+/* What an earlier run could not move to its end comes here now. Cut off half way it is sent
+ * twice, and lost in no case. */
+static bool adopt_all(struct spooler *spooler, struct spool *former)
+{
+    struct gathered all = {.spooler = spooler};
+    int64_t before;
+    bool good;
+    do {
+        before = all.row;
+        all.n = all.size = 0;
+        good = spool_read(former, before, AT_ONCE, gather, &all) &&
+               spool_append(spooler->spool, spooler->samples, all.n);
+    } while (good && all.row != before);
+    return good;
+}
+
+static void adopt(struct spooler *spooler)
+{
+    char path[CONF_PATH_MAX + 1], why[256] = "";
+    struct spool *former = NULL;
+    uint64_t lost = 0;
+    if (spooler->state == NULL || !state_get(spooler->state, FORMER, path, sizeof(path)))
+        return;
+    if (strcmp(path, spooler->conf->spool_path) == 0) {
+        spooler_note_former(spooler->state, NULL);
+        return;
+    }
+    if (access(path, F_OK) != 0) {
+        /* It was moved to its end. What lies there one day is somebody else's. */
+        spooler_note_former(spooler->state, NULL);
+        return;
+    }
+    const struct spool_setup setup = {
+        .path = path, .max_bytes = INT64_MAX, .layouts = spooler->layouts};
+    if (spool_open(&setup, &former, &lost, why) != SPOOL_OPENED) {
+        log_error("samples that waited before the spool was moved are still there: %s", why);
+        return;
+    }
+    while (lost-- > 0)
+        outbox_drop_row(spooler->outbox, 0, spooler->conf->devices.n_devices);
+    const uint64_t n = spool_count(former);
+    if (!adopt_all(spooler, former)) {
+        log_error("samples that waited before the spool was moved are still there: the next start "
+                  "tries again path=%s",
+                  path);
+        spool_close(former);
+        return;
+    }
+    log_info("samples that waited before the spool was moved are taken over path=%s samples=%llu",
+             path, (unsigned long long)n);
+    spool_discard(former);
+    spooler_note_former(spooler->state, NULL);
+}
+
+void spooler_note_former(struct state *state, const char *path)
+{
+    if (state != NULL)
+        (void)state_put(state, FORMER, path);
+}
+
+bool spooler_can_move(const struct spooler *spooler)
+{
+    return spooler->spool != NULL && spooler->failing == 0 &&
+           strcmp(spool_path(spooler->spool), spooler->conf->spool_path) == 0;
+}
+
 /* ---- the thread ---- */
 
 /* What it holds from an earlier run is sent, what was lost is counted. */
@@ -240,6 +359,7 @@ static enum spool_opened open_spool(struct spooler *spooler, char why[256])
         &spooler->spool, &lost, why);
     if (opened != SPOOL_OPENED)
         return opened;
+    adopt(spooler);
     const uint64_t count = spool_count(spooler->spool);
     if (count > 0)
         log_info("the spool holds samples of an earlier run samples=%llu",
@@ -317,6 +437,7 @@ static int64_t work(struct spooler *spooler, bool stopping)
     const int64_t now_ns = clock_mono_ns();
     if (spooler->spool == NULL && !open_late(spooler))
         return now_ns + RETRY_NS;
+    move(spooler);
     int64_t next_ns = spill(spooler, stopping ? CLOCK_NEVER : now_ns - PATIENCE_NS);
     if (!remove_delivered(spooler))
         next_ns = now_ns + RETRY_NS;
@@ -330,6 +451,8 @@ static int64_t work(struct spooler *spooler, bool stopping)
     outbox_set_spool(spooler->outbox, spooler->failing == 0, spool_count(spooler->spool),
                      spooler->more);
     outbox_set_spool_since(spooler->outbox, first_ms(spooler));
+    if (spooler->movable_ns != 0)
+        next_ns = sooner(next_ns, spooler->movable_ns);
     return sooner(next_ns, tell_aside(spooler, now_ns, stopping));
 }
 

@@ -24,8 +24,17 @@ struct spooler *spooler_start(const struct conf *conf, struct layouts *layouts,
                               struct outbox *outbox, struct state *state);
 
 /* Asks the thread to halt; halt_wait() and halt_release() it. While it is halted, the
- * devices of the configuration may change. */
+ * configuration may change. */
 struct halt *spooler_halt(struct spooler *spooler);
+
+/* While it is halted: whether the spool may become another file: it works, and is not being
+ * moved. When the configuration has another path the thread moves all samples there, and removes
+ * the file of before. */
+bool spooler_can_move(const struct spooler *spooler);
+
+/* Before that: notes where it was, so that a run that is killed on the way leaves nothing
+ * behind: the next one takes over what is still there. NULL = nothing is. */
+void spooler_note_former(struct state *state, const char *path);
 
 /* By when the thread promised to be back (monotonic); for the supervisor. */
 int64_t spooler_promise_ns(const struct spooler *spooler);

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -382,6 +383,134 @@ static void test_somebody_else_s_file_ends_the_start(void **state)
     layouts_free(f->layouts);
 }
 
+/* ---- another file ---- */
+
+/* As a reload does it. */
+static void move(struct fixture *f, const char *path)
+{
+    struct halt *halt = spooler_halt(f->spooler);
+    assert_true(halt_wait(halt, CLOCK_NEVER));
+    assert_true(spooler_can_move(f->spooler));
+    (void)snprintf(f->conf.spool_path, sizeof f->conf.spool_path, "%s/%s", f->directory, path);
+    assert_false(spooler_can_move(f->spooler));
+    halt_release(halt);
+}
+
+static bool is_there(struct fixture *f, const char *path)
+{
+    char whole[sizeof f->directory + 32];
+    (void)snprintf(whole, sizeof whole, "%s/%s", f->directory, path);
+    return access(whole, F_OK) == 0;
+}
+
+/* What has been sent and not yet answered is not sent again: it has the same row. */
+static void test_all_of_it_moves(void **state)
+{
+    struct fixture *f = *state;
+    start(f);
+    put(f, 0, "a1");
+    put(f, 1, "b1");
+    put(f, 0, "a2");
+    wait_for(f, 3, 0);
+    resume(f);
+    const uint64_t first = expect(f, OUTBOX_BACKFILL, "a1");
+    move(f, "other.db");
+    assert_true(logged_find(&f->logged, "the spool was moved", "saved=3 lost=0"));
+    assert_false(is_there(f, "spool.db"));
+    assert_true(is_there(f, "other.db"));
+    outbox_ack(f->outbox, first, OUTBOX_DELIVERED);
+    deliver(f, OUTBOX_BACKFILL, "b1");
+    outbox_lost(f->outbox);
+    put(f, 1, "b2");
+    wait_for(f, 2, 0);
+    stop(f);
+    start(f);
+    resume(f);
+    deliver(f, OUTBOX_BACKFILL, "a2");
+    deliver(f, OUTBOX_BACKFILL, "b2");
+    wait_for(f, 0, 0);
+    assert_int_equal(outbox_depth(f->outbox).dropped, 0);
+    stop(f);
+}
+
+static void test_it_moves_as_soon_as_it_can(void **state)
+{
+    struct fixture *f = *state;
+    char directory[sizeof f->directory + 8];
+    (void)snprintf(directory, sizeof directory, "%s/late", f->directory);
+    start(f);
+    put(f, 0, "a1");
+    wait_for(f, 1, 0);
+    move(f, "late/spool.db");
+    assert_true(logged_find(&f->logged, "the spool cannot be moved", "/late/spool.db why="));
+    put(f, 0, "a2");
+    wait_for(f, 2, 0);
+    assert_int_equal(mkdir(directory, 0755), 0);
+    assert_true(logged_find(&f->logged, "the spool was moved", "saved=2 lost=0"));
+    assert_false(is_there(f, "spool.db"));
+    resume(f);
+    deliver(f, OUTBOX_BACKFILL, "a1");
+    deliver(f, OUTBOX_BACKFILL, "a2");
+    wait_for(f, 0, 0);
+    stop(f);
+}
+
+/* A run that was killed on the way. */
+static void test_what_was_left_behind_is_taken_over(void **state)
+{
+    struct fixture *f = *state;
+    char former[CONF_PATH_MAX + 1];
+    struct state *kept = state_open("", NULL);
+    start(f);
+    put(f, 0, "a1");
+    put(f, 1, "b1");
+    wait_for(f, 2, 0);
+    stop(f);
+    strcpy(former, f->conf.spool_path);
+    spooler_note_former(kept, former);
+    (void)snprintf(f->conf.spool_path, sizeof f->conf.spool_path, "%s/other.db", f->directory);
+    for (unsigned i = 0; i < 2; i++) { /* the second finds nothing of it any more */
+        f->layouts = layouts_new();
+        f->outbox = outbox_new(f->conf.devices.n_devices, MIB, MIB);
+        f->spooler = spooler_start(&f->conf, f->layouts, f->outbox, kept);
+        assert_non_null(f->spooler);
+        wait_for(f, i == 0 ? 2 : 0, 0);
+        resume(f);
+        if (i == 0) {
+            deliver(f, OUTBOX_BACKFILL, "a1");
+            deliver(f, OUTBOX_BACKFILL, "b1");
+            wait_for(f, 0, 0);
+        }
+        stop(f);
+        assert_false(is_there(f, "spool.db"));
+    }
+    state_close(kept);
+}
+
+static void test_where_it_may_move(void **state)
+{
+    struct fixture *f = *state;
+    char why[SPOOL_WHY_MAX], other[CONF_PATH_MAX + 1];
+    start(f);
+    assert_false(spool_try(f->conf.spool_path, why));
+    assert_non_null(strstr(why, "another program uses it"));
+    put(f, 0, "a1");
+    wait_for(f, 1, 0);
+    stop(f);
+    assert_false(spool_try(f->conf.spool_path, why));
+    assert_non_null(strstr(why, "an earlier run"));
+    (void)snprintf(other, sizeof other, "%s/other.db", f->directory);
+    assert_true(spool_try(other, why));
+    assert_false(is_there(f, "other.db"));
+    FILE *file = fopen(other, "w");
+    assert_non_null(file);
+    (void)fputs("theirs", file);
+    (void)fclose(file);
+    assert_false(spool_try(other, why));
+    assert_non_null(strstr(why, "another program's file"));
+    assert_true(is_there(f, "other.db"));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -399,6 +528,10 @@ int main(void)
         TEST(test_any_number_of_rows_that_make_no_sense),
         TEST(test_a_directory_that_comes_later_is_waited_for),
         TEST(test_somebody_else_s_file_ends_the_start),
+        TEST(test_all_of_it_moves),
+        TEST(test_it_moves_as_soon_as_it_can),
+        TEST(test_what_was_left_behind_is_taken_over),
+        TEST(test_where_it_may_move),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
