@@ -45,9 +45,7 @@ struct audit {
     struct state *state;        /* NULL: nothing of it is waited for */
     struct recent *recent;      /* NULL: nobody looks on */
     struct last_outcomes *last; /* likewise */
-    bool has_file;              /* else there is no writer */
-    char *path;                 /* the writer's own while it runs; "" = no file */
-    bool has_teller;
+    char *path;                 /* the writer's own; "" = no file */
     pthread_t writer, teller;
     atomic_bool outbox_full; /* as last told */
     atomic_int status; /* errno of the last attempt, ENOSPC for little room, NOT_YET; 0 = good */
@@ -62,6 +60,7 @@ struct audit {
     pthread_cond_t waits;  /* there is a record for the teller to watch */
     /* In the order they came: those that are not yet on disk, or not yet told. */
     struct audit_record *first, **end;
+    bool has_file;     /* there is a log, or will be in a moment */
     size_t held;       /* bytes of these */
     uint64_t lost;     /* lines since the file was last good */
     char *next;        /* the path that the writer is to take over; NULL = none */
@@ -289,8 +288,56 @@ static int write_lines(struct audit *audit, bool anew, const struct iovec *lines
     return error != 0 || n == 0 ? error : audit_file_write(audit->file, lines, n);
 }
 
+/* Locked. Takes over the path that it was told. A log that ends does so when its last line is
+ * on disk, or has `failed` once more: what is left then is as with no log. */
+static void take_over_next(struct audit *audit, bool failed)
+{
+    bool untried;
+    if (audit->next == NULL ||
+        (audit->next[0] == '\0' && !failed && has_unwritten(audit, &untried)))
+        return;
+    free(audit->path);
+    audit->path = audit->next;
+    audit->next = NULL;
+    if (audit->path[0] != '\0')
+        return;
+    if (has_unwritten(audit, &untried))
+        log_error("the audit log ends before all of its lines were written");
+    for (struct audit_record *record = audit->first; record != NULL; record = record->next)
+        record->tried = record->written = true;
+    audit->status = 0;
+    audit->lost = 0;
+    settle(audit, true);
+}
+
 /* Locked, but for while it is at the disk. False when nobody waits for it any more. */
-static bool visit(struct audit *audit)
+static bool end_visit(struct audit *audit)
+{
+    audit->busy_ns = 0;
+    audit->looked_ns = clock_mono_ns();
+    audit->wanted = audit->wanted || audit->next != NULL;
+    pthread_cond_broadcast(&audit->looked);
+    return !audit->abandoned;
+}
+
+/* Likewise. There is no log; there may have been one. */
+static bool visit_nothing(struct audit *audit)
+{
+    const int file = audit->file;
+    audit->reopen = audit->wanted = false;
+    audit->reads_done = audit->reads_asked;
+    audit->file = -1;
+    if (file >= 0) {
+        audit->busy_ns = clock_mono_ns();
+        pthread_mutex_unlock(&audit->mutex);
+        close(file);
+        pthread_mutex_lock(&audit->mutex);
+    }
+    return end_visit(audit);
+}
+
+/* Likewise. */
+static bool visit_file(struct audit *audit)
 {
     struct iovec lines[AT_ONCE];
     struct audit_record *records[AT_ONCE];
@@ -300,11 +347,6 @@ static bool visit(struct audit *audit)
     const bool reads = asked != audit->reads_done;
     char formers[AUDIT_FORMERS_SIZE] = "", *earlier = NULL;
     audit->reopen = audit->wanted = false;
-    if (audit->next != NULL) {
-        free(audit->path);
-        audit->path = audit->next;
-        audit->next = NULL;
-    }
     if (reads) {
         audit->knew = audit->state == NULL || state_is_loaded(audit->state);
         audit_formers_get(audit->state, formers);
@@ -340,10 +382,16 @@ static bool visit(struct audit *audit)
         tell(audit, before, status, lost);
         pthread_mutex_lock(&audit->mutex);
     }
-    audit->busy_ns = 0;
-    audit->looked_ns = clock_mono_ns();
-    pthread_cond_broadcast(&audit->looked);
-    return !audit->abandoned;
+    if (error != 0)
+        take_over_next(audit, true);
+    return end_visit(audit);
+}
+
+/* Likewise. */
+static bool visit(struct audit *audit)
+{
+    take_over_next(audit, false);
+    return audit->path[0] != '\0' ? visit_file(audit) : visit_nothing(audit);
 }
 
 static void *audit_run(void *argument)
@@ -414,9 +462,15 @@ bool audit_move(struct audit *audit, const char *path)
     if (next == NULL)
         return false;
     pthread_mutex_lock(&audit->mutex);
-    audit_formers_add(audit->state, path_of(audit));
+    if (*path_of(audit) != '\0') {
+        audit_formers_add(audit->state, path_of(audit));
+    } else {
+        audit->status = NOT_YET;
+        audit->reads_asked++;
+    }
     free(audit->next);
     audit->next = next;
+    audit->has_file = *path != '\0';
     audit->reopen = true;
     audit->looked_ns = 0; /* what is known is of the other file */
     pthread_cond_signal(&audit->called);
@@ -438,17 +492,12 @@ static void stop_writer(struct audit *audit)
 /* All that are needed, or none. */
 static bool start_threads(struct audit *audit)
 {
-    const bool has_writer = audit->has_file;
-    /* What is in memory only is waited for by nobody. */
-    const bool waits = audit->state != NULL && !state_is_kept(audit->state, UINT64_MAX);
-    if (has_writer && pthread_create(&audit->writer, NULL, audit_run, audit) != 0)
+    if (pthread_create(&audit->writer, NULL, audit_run, audit) != 0)
         return false;
-    if (!has_writer && !waits)
-        return true;
-    audit->has_teller = pthread_create(&audit->teller, NULL, teller_run, audit) == 0;
-    if (!audit->has_teller && has_writer)
+    const bool has_teller = pthread_create(&audit->teller, NULL, teller_run, audit) == 0;
+    if (!has_teller)
         stop_writer(audit);
-    return audit->has_teller;
+    return has_teller;
 }
 
 static bool is_silent(const struct audit *audit)
@@ -505,7 +554,6 @@ static void wait_for_end(struct audit *audit)
 {
     const int64_t end_ns = clock_mono_ns() + AUDIT_PATIENCE_NS;
     audit->stopping = true;
-    audit->ended = audit->ended || !audit->has_file;
     pthread_cond_signal(&audit->called);
     while ((!audit->ended || first_unpublished(audit) != NULL) && clock_mono_ns() < end_ns)
         clock_cond_wait(&audit->looked, &audit->mutex, end_ns);
@@ -529,22 +577,18 @@ void audit_stop(struct audit *audit)
 {
     if (!audit)
         return;
-    if (audit->has_teller) {
-        bool untried;
-        pthread_mutex_lock(&audit->mutex);
-        wait_for_end(audit);
-        const bool left = has_unwritten(audit, &untried);
-        settle(audit, false);
-        if (left)
-            log_error("the last outcomes are not in the audit log file=%s", path_of(audit));
-        pthread_mutex_unlock(&audit->mutex);
-        pthread_join(audit->teller, NULL);
-    }
-    if (audit->has_file) {
-        if (abandon(audit))
-            return;
-        pthread_join(audit->writer, NULL);
-    }
+    bool untried;
+    pthread_mutex_lock(&audit->mutex);
+    wait_for_end(audit);
+    const bool left = has_unwritten(audit, &untried);
+    settle(audit, false);
+    if (left)
+        log_error("the last outcomes are not in the audit log file=%s", path_of(audit));
+    pthread_mutex_unlock(&audit->mutex);
+    pthread_join(audit->teller, NULL);
+    if (abandon(audit))
+        return;
+    pthread_join(audit->writer, NULL);
     audit_free(audit);
 }
 
@@ -563,12 +607,13 @@ static void ask(struct audit *audit)
 bool audit_available(struct audit *audit)
 {
     const bool answers = audit->state == NULL || !state_is_silent(audit->state);
-    if (!audit->has_file)
-        return answers;
+    bool good = true;
     pthread_mutex_lock(&audit->mutex);
-    ask(audit);
-    const bool reads = audit->reads_asked != audit->reads_done || knows_more(audit);
-    bool good = audit->status == 0 && !is_silent(audit) && audit->held < HELD_MAX / 2 && !reads;
+    if (audit->has_file) {
+        ask(audit);
+        const bool reads = audit->reads_asked != audit->reads_done || knows_more(audit);
+        good = audit->status == 0 && !is_silent(audit) && audit->held < HELD_MAX / 2 && !reads;
+    }
     pthread_mutex_unlock(&audit->mutex);
     return good && answers;
 }
@@ -585,12 +630,12 @@ bool audit_take_earlier(struct audit *audit, char **lines)
 
 void audit_read_earlier(struct audit *audit)
 {
-    if (!audit->has_file)
-        return;
     pthread_mutex_lock(&audit->mutex);
-    audit->reads_asked++;
-    audit->wanted = true;
-    pthread_cond_signal(&audit->called);
+    if (audit->has_file) {
+        audit->reads_asked++;
+        audit->wanted = true;
+        pthread_cond_signal(&audit->called);
+    }
     pthread_mutex_unlock(&audit->mutex);
     wait_read(audit);
 }
@@ -629,7 +674,7 @@ void audit_put(struct audit *audit, const struct audit_entry *entry)
 {
     pthread_mutex_lock(&audit->mutex);
     struct outcome *outcome = copy_outcome(audit, entry);
-    struct audit_record *record = audit->has_teller ? record_new(entry, outcome) : NULL;
+    struct audit_record *record = record_new(entry, outcome);
     const bool taken = record && audit->held + record->size <= HELD_MAX;
     if (!taken && audit->has_file && audit->lost++ == 0)
         log_error("the audit log loses lines file=%s", path_of(audit));

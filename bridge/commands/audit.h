@@ -86,7 +86,8 @@ void audit_put(struct audit *audit, const struct audit_entry *entry);
 void audit_reopen(struct audit *audit);
 
 /* Lines that are not yet written, and all that follow, go into this file instead, which
- * is judged as at the start; neither path is "". What it was before is noted in the state,
+ * is judged as at the start. "" = no file any more: what is not yet written goes into the one
+ * of before, if that takes it. What it was before is noted in the state,
  * and read at a start. Any thread. False when out of memory: nothing has changed. */
 bool audit_move(struct audit *audit, const char *path);
 

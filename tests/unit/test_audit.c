@@ -264,7 +264,8 @@ static void test_no_file(void **state)
     SET(full, true);
     assert_true(audit_available(audit));
     put(audit, "one");
-    assert_true(outbox_take(outbox, 0, OUTBOX_BACKFILL, &item)); /* at once: there is no thread */
+    /* At once: no thread has to do anything. */
+    assert_true(outbox_take(outbox, 0, OUTBOX_BACKFILL, &item));
     audit_reopen(audit);
     audit_stop(audit);
     assert_int_equal(disk.syncs, 0);
@@ -685,6 +686,52 @@ static void test_another_file_than_one_that_fails(void **unused)
     state_close(state);
 }
 
+/* What is under way as it goes is in it; what follows is as if there had been none. */
+static void test_a_file_that_comes_and_goes(void **unused)
+{
+    (void)unused;
+    struct state *state = state_open("state.db", NULL);
+    struct audit *audit = audit_start("", outbox, state);
+    put(audit, "one");
+    assert_audited("one");
+    assert_true(audit_move(audit, path));
+    wait_until_available(audit, true);
+    put(audit, "two");
+    assert_audited("two");
+    SET(held, true);
+    put(audit, "three");
+    wait_for_sync();
+    assert_true(audit_move(audit, ""));
+    put(audit, "four");
+    SET(held, false);
+    assert_audited("three");
+    assert_audited("four");
+    assert_true(audit_available(audit));
+    audit_stop(audit);
+    assert_file(path, LINE("two") LINE("three"));
+    /* And the next run knows where it was. */
+    audit = audit_start("second", outbox, state);
+    assert_replayed(audit, LINE("two") LINE("three"));
+    audit_stop(audit);
+    state_close(state);
+}
+
+/* Nothing is refused for want of a log that is wanted no more. */
+static void test_a_file_that_fails_goes(void **unused)
+{
+    (void)unused;
+    struct audit *audit = audit_start("/dev/full", outbox, NULL);
+    put(audit, "one");
+    assert_unaudited("one");
+    wait_until_available(audit, false);
+    assert_true(audit_move(audit, ""));
+    assert_true(audit_available(audit));
+    put(audit, "two");
+    assert_audited("two");
+    audit_stop(audit);
+    assert_logged("the audit log ends before all of its lines were written", "");
+}
+
 /* Of many the oldest are forgotten. */
 static void test_many_files(void **unused)
 {
@@ -813,6 +860,8 @@ int main(void)
         TEST(test_earlier_lines_asked_for_in_between),
         TEST(test_another_file),
         TEST(test_another_file_than_one_that_fails),
+        TEST(test_a_file_that_comes_and_goes),
+        TEST(test_a_file_that_fails_goes),
         TEST(test_many_files),
         TEST(test_the_state_first),
         TEST(test_the_state_first_without_a_file),
