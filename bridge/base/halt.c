@@ -25,7 +25,8 @@ void halt_here(struct halt *halt)
     if (!halt_is_asked(halt))
         return;
     pthread_mutex_lock(&halt->mutex);
-    while (halt_is_asked(halt)) {
+    const unsigned n_released = halt->n_released;
+    while (halt_is_asked(halt) && halt->n_released == n_released) {
         halt->there = true;
         pthread_cond_broadcast(&halt->cond);
         clock_cond_wait(&halt->cond, &halt->mutex, CLOCK_NEVER);
@@ -55,6 +56,7 @@ void halt_release(struct halt *halt)
 {
     pthread_mutex_lock(&halt->mutex);
     atomic_store(&halt->asked, false);
+    halt->n_released++;
     halt->there = false;
     pthread_cond_broadcast(&halt->cond);
     pthread_mutex_unlock(&halt->mutex);

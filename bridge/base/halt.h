@@ -16,6 +16,7 @@
 struct halt {
     atomic_bool asked;
     bool there;
+    unsigned n_released; /* times; one who was comes away, also when he is asked again at once */
     pthread_mutex_t mutex;
     pthread_cond_t cond;
 };

@@ -34,6 +34,16 @@ static void test_it_stands_still(void **state)
         rounds = 0; /* TSan would tell */
         halt_release(&halt);
     }
+    for (unsigned i = 0; i < 1000; i++) { /* asked again at once, it comes round once more */
+        halt_ask(&halt);
+        assert_true(halt_wait(&halt, CLOCK_NEVER));
+        rounds = 0;
+        halt_release(&halt);
+        halt_ask(&halt);
+        assert_true(halt_wait(&halt, CLOCK_NEVER));
+        assert_true(rounds > 0);
+        halt_release(&halt);
+    }
     halt_ask(&halt);
     assert_true(halt_wait(&halt, CLOCK_NEVER));
     const uint64_t before = rounds;
