@@ -68,6 +68,8 @@ void polled_destroy(struct polled *unit)
 
 int64_t polled_due_ns(const struct polled *unit)
 {
+    if (unit->ends)
+        return CLOCK_NEVER;
     return unit->attempts > 0 ? unit->retry_ns : unit->schedule.due_ns;
 }
 

@@ -42,6 +42,7 @@ struct polled {
     int64_t rest_ns;  /* not to be asked before this time */
     enum fault fault; /* of the last attempt that failed */
     bool parts;       /* is to be polled no more, once its battery has left */
+    bool ends;        /* is asked nothing any more */
     bool down;        /* declared offline */
     bool seen;        /* has answered at least once */
     int64_t since_ns; /* when it went down last; 0 = never */
@@ -70,7 +71,7 @@ bool polled_init(struct polled *unit, const struct polled_desk *desk, const stru
                  unsigned index, bool shares_line);
 void polled_destroy(struct polled *unit);
 
-/* When it is to be asked: the next scan, or the next attempt at this one. */
+/* When it is to be asked: the next scan, or the next attempt at this one; CLOCK_NEVER: it ends. */
 int64_t polled_due_ns(const struct polled *unit);
 
 /* An attempt at a scan has ended: what is not believable becomes a fault; */

@@ -318,8 +318,12 @@ static enum scan_step take_step(struct poller_line *line, enum fault *fault)
 static void go_on(struct poller *poller, struct poller_line *line)
 {
     enum fault fault = FAULT_NONE;
-    enum scan_step step;
+    enum scan_step step = SCAN_MORE;
     do {
+        if (line->polled->ends && !line->link->is_busy) {
+            rest(poller, line);
+            return;
+        }
         if (!line->link->is_busy) {
             serve_beats(poller);
             line->link->no_later_ns = beat_by_ns(poller);
@@ -411,10 +415,32 @@ static int64_t work(struct poller *poller)
     return wake_ns;
 }
 
+/* Whether some of its units are asked on. */
+static bool line_stays(const struct poller_line *line)
+{
+    bool stays = false;
+    for (unsigned i = 0; i < line->n_units; i++)
+        stays = stays || !line->units[i]->ends;
+    return stays;
+}
+
+/* Whether one that ends has been asked, on a line that stays: its answer comes first, or its
+ * timeout. To hang up would cost its neighbours their connection. */
+static bool is_asking_last(const struct poller *poller)
+{
+    bool asking = false;
+    for (unsigned i = 0; i < poller->n_lines; i++) {
+        const struct poller_line *line = poller->lines[i];
+        asking = asking || (line->polled != NULL && line->polled->ends && line->link->is_busy &&
+                            line_stays(line));
+    }
+    return asking;
+}
+
 /* Between two of these nothing of the poller changes but by its own thread. */
 static void halt_if_asked(struct poller *poller)
 {
-    if (!halt_is_asked(&poller->halt))
+    if (!halt_is_asked(&poller->halt) || is_asking_last(poller))
         return;
     promise(poller, CLOCK_NEVER);
     halt_here(&poller->halt);
@@ -590,6 +616,30 @@ void poller_part(struct poller *poller, unsigned device)
     mailbox_stay(poller->setup.mailbox);
 }
 
+static struct polled *find_unit(const struct poller *poller, unsigned device,
+                                struct poller_line **line, unsigned *at)
+{
+    for (unsigned i = 0; i < poller->n_lines; i++) {
+        *line = poller->lines[i];
+        for (*at = 0; *at < (*line)->n_units; ++*at)
+            if ((*line)->units[*at]->index == device)
+                return (*line)->units[*at];
+    }
+    return NULL;
+}
+
+void poller_end(struct poller *poller, unsigned device)
+{
+    struct poller_line *line;
+    unsigned at;
+    struct polled *unit = find_unit(poller, device, &line, &at);
+    if (unit == NULL)
+        return;
+    unit->ends = true;
+    if (line->polled == NULL)
+        rest(poller, line);
+}
+
 /* Whatever was meant for it gets its outcome. */
 static void abandon(struct poller *poller, const struct polled *unit)
 {
@@ -649,16 +699,12 @@ static void drop_unit(struct poller *poller, struct poller_line *line, unsigned 
 
 bool poller_drop(struct poller *poller, unsigned device)
 {
-    for (unsigned i = 0; i < poller->n_lines; i++) {
-        struct poller_line *line = poller->lines[i];
-        for (unsigned k = 0; k < line->n_units; k++) {
-            if (line->units[k]->index != device)
-                continue;
-            drop_unit(poller, line, k);
-            poller->left = poller->parting = false;
-            mailbox_stay(poller->setup.mailbox);
-            return poller->n_lines > 0;
-        }
+    struct poller_line *line;
+    unsigned at;
+    if (find_unit(poller, device, &line, &at) != NULL) {
+        drop_unit(poller, line, at);
+        poller->left = poller->parting = false;
+        mailbox_stay(poller->setup.mailbox);
     }
     return poller->n_lines > 0;
 }

@@ -66,6 +66,11 @@ bool poller_add(struct poller *poller, unsigned device);
  * mailbox_wait_left() tells when it has. Nothing for one without commands. */
 void poller_part(struct poller *poller, unsigned device);
 
+/* Once it is released nothing is asked of the device any more; and when its line stays, the
+ * thread halts again only when no answer of it is waited for: what others have asked of that
+ * line is not lost with the connection. */
+void poller_end(struct poller *poller, unsigned device);
+
 /* Ends with this device: every command for it has its outcome when this returns. False
  * when it was the last one: the thread is not to be released then before there is another
  * or poller_stop() is called. */

@@ -157,6 +157,13 @@ void poller_part(struct poller *poller, unsigned device)
     fail();
 }
 
+void poller_end(struct poller *poller, unsigned device)
+{
+    (void)poller;
+    (void)device;
+    fail();
+}
+
 bool poller_drop(struct poller *poller, unsigned device)
 {
     (void)poller;
