@@ -4,18 +4,19 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "bridge/base/clock.h"
 #include "bridge/base/log.h"
 #include "bridge/base/notify.h"
-#include "bridge/commands/audit_file.h"
+#include "bridge/scout.h"
 #include "bridge/site/change.h"
 
 /* For a thread to halt before anything has been changed. */
 #define PATIENCE_NS (30 * CLOCK_NS_PER_S)
 /* For one that may be at a disk that does not answer. */
 #define DISK_PATIENCE_NS (5 * CLOCK_NS_PER_S)
+/* Transactions that a poller may be in the middle of, each as long as a timeout. */
+enum { STEPS_MAX = 8 };
 /* Until the next word to systemd. */
 #define SLICE_NS      CLOCK_NS_PER_S
 #define FAREWELL_NS   (250 * CLOCK_NS_PER_MS)
@@ -29,7 +30,11 @@ struct reload {
     bool *anew;   /* by device: it is begun or ended anew */
     bool *others; /* by device: of these, it is not what it was called before */
     bool retells; /* bridge/info has another checksum, if nothing else */
-    bool *empty;  /* by poller: halted, since it has no device now */
+    bool taken;   /* nothing keeps it from being taken over any more */
+    char state_path[CONF_PATH_MAX + 1];
+    bool moves_state; /* it was another one */
+    bool moves_spool; /* likewise */
+    bool *empty;      /* by poller: halted, since it has no device now */
     /* While it is halted; NULL = it is not. */
     struct halt *subscriber, *publisher, *spooler, *http;
 };
@@ -53,13 +58,30 @@ static bool wait_for(const struct reload *reload, struct halt *halt, int64_t unt
 }
 
 /* From here on there is no way back. Who hangs now is found out by systemd. */
-static struct halt *halt_it(const struct reload *reload, struct halt *halt)
+static struct halt *halt_within(const struct reload *reload, struct halt *halt, int64_t patience_ns)
 {
-    if (!wait_for(reload, halt, clock_mono_ns() + PATIENCE_NS)) {
+    if (!wait_for(reload, halt, clock_mono_ns() + patience_ns)) {
         log_error("the reload waits for a thread that has stopped moving");
         (void)halt_wait(halt, CLOCK_NEVER);
     }
     return halt;
+}
+
+static struct halt *halt_it(const struct reload *reload, struct halt *halt)
+{
+    return halt_within(reload, halt, PATIENCE_NS);
+}
+
+/* One that is at a device may be there for as long as that takes. */
+static struct halt *halt_poller(const struct reload *reload, unsigned poller)
+{
+    const struct device_list *list = &reload->parts->conf->devices;
+    int64_t longest_ns = 0;
+    for (unsigned i = device_next(list, 0); i < list->n_devices; i = device_next(list, i + 1))
+        if (list->devices[i].modbus.timeout_ns > longest_ns)
+            longest_ns = list->devices[i].modbus.timeout_ns;
+    return halt_within(reload, poller_halt(reload->parts->pollers[poller]),
+                       PATIENCE_NS + STEPS_MAX * longest_ns);
 }
 
 static void release(struct halt **halt)
@@ -96,32 +118,84 @@ static bool has_ending(const struct reload *reload, unsigned poller, bool comman
     return has;
 }
 
-/* While the others are halted nobody is to wait for a disk. False: nothing has been changed. */
-static bool disk_answers(const struct reload *reload)
+/* ---- the disks ---- */
+
+static bool refuse_for(const char *why)
+{
+    log_warning("the configuration is not taken over: %s", why);
+    return false;
+}
+
+/* While the others are halted nobody is to wait for a disk. */
+static bool spool_is_ready(const struct reload *reload)
 {
     struct spooler *spooler = reload->parts->spooler;
     if (spooler == NULL)
         return true;
     struct halt *halt = spooler_halt(spooler);
     const bool there = wait_for(reload, halt, clock_mono_ns() + DISK_PATIENCE_NS);
+    const bool can_move = there && (!reload->moves_spool || spooler_can_move(spooler));
     halt_release(halt);
     if (!there)
-        log_warning("the configuration is not taken over: the disk of the spool does not answer: "
-                    "reload again when it does");
-    return there;
+        return refuse_for("the disk of the spool does not answer: reload again when it does");
+    return can_move || refuse_for("the spool cannot be moved before it works where it is: reload "
+                                  "again when it does");
 }
 
-/* No command is put into their mailboxes any more. False: nothing has been changed. */
+/* What works is not left for what cannot be used. */
+static bool files_are_good(const struct reload *reload)
+{
+    char why[SCOUT_WHY_MAX];
+    const int64_t until_ns = clock_mono_ns() + DISK_PATIENCE_NS;
+    struct scout *scout = scout_send(reload->parts->conf, reload->after, why);
+    if (scout == NULL)
+        return refuse_for(why);
+    do
+        notify("WATCHDOG=1");
+    while (!scout_wait(scout, next_slice_ns(reload, until_ns)) && clock_mono_ns() < until_ns);
+    return scout_end(scout, why) || refuse_for(why);
+}
+
+/* False: nothing has been changed. */
+static bool disks_are_ready(struct reload *reload)
+{
+    const struct conf *conf = reload->parts->conf;
+    char former[CONF_PATH_MAX + 1];
+    state_path(conf, former);
+    state_path(reload->after, reload->state_path);
+    reload->moves_state = strcmp(former, reload->state_path) != 0;
+    reload->moves_spool = strcmp(conf->spool_path, reload->after->spool_path) != 0;
+    if (reload->moves_state && !state_can_move(reload->parts->state))
+        return refuse_for("the state file cannot be moved before it works where it is: reload "
+                          "again when it does");
+    return files_are_good(reload) && spool_is_ready(reload);
+}
+
+/* Their threads do the rest: nobody waits for that. False: nothing has been changed. */
+static bool move_files(const struct reload *reload)
+{
+    struct parts *parts = reload->parts;
+    if (reload->moves_spool)
+        spooler_note_former(parts->state, parts->conf->spool_path);
+    return !reload->moves_state || state_move(parts->state, reload->state_path) ||
+           refuse_for("no thread for the state file");
+}
+
+/* The first step: no command is put into the mailboxes of those that end any more. False:
+ * nothing has been changed. */
 static bool refuse_commands(struct reload *reload)
 {
     struct parts *parts = reload->parts;
     struct halt *halt = subscriber_halt(parts->subscriber);
     const bool there = wait_for(reload, halt, clock_mono_ns() + PATIENCE_NS);
-    for (unsigned i = 0; there && i < reload->change.n_devices; i++)
+    if (!there)
+        log_error("the configuration is not taken over: the subscriber has stopped moving");
+    const bool good = there && move_files(reload);
+    for (unsigned i = 0; good && i < reload->change.n_devices; i++)
         if (ends(reload, i))
             subscriber_part(parts->subscriber, i);
     halt_release(halt);
-    return there;
+    return good;
 }
 
 static void part(struct reload *reload, unsigned poller, unsigned device)
@@ -136,7 +210,7 @@ static void leave(struct reload *reload)
     for (unsigned i = 0; i < parts->n_pollers; i++) {
         if (!has_ending(reload, i, true))
             continue;
-        struct halt *halt = halt_it(reload, poller_halt(parts->pollers[i]));
+        struct halt *halt = halt_poller(reload, i);
         for_ending(reload, i, part);
         halt_release(halt);
     }
@@ -152,6 +226,23 @@ static void leave(struct reload *reload)
     }
 }
 
+static void end(struct reload *reload, unsigned poller, unsigned device)
+{
+    poller_end(reload->parts->pollers[poller], device);
+}
+
+/* So that all of them wait for what has been asked at the same time. */
+static void end_devices(struct reload *reload)
+{
+    for (unsigned i = 0; i < reload->parts->n_pollers; i++) {
+        if (!has_ending(reload, i, false))
+            continue;
+        struct halt *halt = halt_poller(reload, i);
+        for_ending(reload, i, end);
+        halt_release(halt);
+    }
+}
+
 static void drop(struct reload *reload, unsigned poller, unsigned device)
 {
     reload->empty[poller] = !poller_drop(reload->parts->pollers[poller], device);
@@ -163,7 +254,7 @@ static void drop_devices(struct reload *reload)
     for (unsigned i = 0; i < parts->n_pollers; i++) {
         if (!has_ending(reload, i, false))
             continue;
-        struct halt *halt = halt_it(reload, poller_halt(parts->pollers[i]));
+        struct halt *halt = halt_poller(reload, i);
         for_ending(reload, i, drop);
         if (!reload->empty[i])
             halt_release(halt);
@@ -187,7 +278,7 @@ static void part_from_broker(struct reload *reload)
 /* Its metrics, its name or its session are others: it dies, and is born anew. */
 static bool changes_edge(const struct reload *reload)
 {
-    bool changes = reload->change.groups[CONF_MQTT] || reload->change.groups[CONF_SPARKPLUG] ||
+    bool changes = reload->change.sessions || reload->change.groups[CONF_SPARKPLUG] ||
                    reload->change.groups[CONF_HOME_ASSISTANT];
     for (unsigned i = 0; i < reload->change.n_devices; i++)
         changes = changes || reload->anew[i];
@@ -211,6 +302,8 @@ static void end_edge(struct reload *reload)
     scans_rewind(parts->scans);
 }
 
+/* What has arrived of the broker was parsed by its name of then: so the publisher, if it is to
+ * end, does so before the subscriber halts, which takes all of it first. */
 static void halt_all(struct reload *reload)
 {
     struct parts *parts = reload->parts;
@@ -218,8 +311,13 @@ static void halt_all(struct reload *reload)
         reload->spooler = halt_it(reload, spooler_halt(parts->spooler));
     if (parts->http != NULL)
         reload->http = halt_it(reload, http_halt(parts->http));
-    if (!reload->change.groups[CONF_MQTT])
+    if (reload->change.sessions) {
+        publisher_stop(parts->publisher, MQTT_GRACE_NS);
+        parts->publisher = NULL;
+        outbox_lost(parts->outbox);
+    } else {
         reload->publisher = halt_it(reload, publisher_halt(parts->publisher));
+    }
     reload->subscriber = halt_it(reload, subscriber_halt(parts->subscriber));
 }
 
@@ -277,11 +375,13 @@ static void exchange_groups(struct reload *reload)
     struct conf *conf = reload->parts->conf;
     const struct conf *after = reload->after;
     memcpy(conf->sha256, after->sha256, sizeof(conf->sha256));
-    if (reload->change.groups[CONF_MQTT])
+    memcpy(conf->site, after->site, sizeof(conf->site));
+    if (reload->change.sessions)
         conf->mqtt = after->mqtt;
     memcpy(conf->http_listen, after->http_listen, sizeof(conf->http_listen));
     memcpy(conf->http_address, after->http_address, sizeof(conf->http_address));
     conf->sparkplug = after->sparkplug;
+    memcpy(conf->spool_path, after->spool_path, sizeof(conf->spool_path));
     conf->spool_max_size = after->spool_max_size;
     conf->ha_enabled = after->ha_enabled;
     memcpy(conf->ha_prefix, after->ha_prefix, sizeof(conf->ha_prefix));
@@ -365,7 +465,7 @@ static bool renew_publisher(struct reload *reload)
 static void renew_http(struct reload *reload)
 {
     struct parts *parts = reload->parts;
-    if (!reload->change.groups[CONF_HTTP] && !reload->change.groups[CONF_MQTT])
+    if (!reload->change.groups[CONF_HTTP] && !reload->change.sessions)
         return;
     release(&reload->http);
     http_stop(parts->http);
@@ -389,11 +489,6 @@ static bool exchange(struct reload *reload)
     struct parts *parts = reload->parts;
     bool good = true;
     halt_all(reload);
-    if (reload->change.groups[CONF_MQTT]) {
-        publisher_stop(parts->publisher, MQTT_GRACE_NS);
-        parts->publisher = NULL;
-        outbox_lost(parts->outbox);
-    }
     end_edge(reload);
     part_from_broker(reload);
     for (unsigned i = 0; i < reload->change.n_devices; i++)
@@ -436,7 +531,7 @@ static bool add_devices(struct reload *reload, unsigned poller)
             list->devices[i].poller != poller)
             continue;
         if (halt == NULL)
-            halt = halt_it(reload, poller_halt(parts->pollers[poller]));
+            halt = halt_poller(reload, poller);
         good = poller_add(parts->pollers[poller], i) && good;
     }
     release(&halt);
@@ -479,15 +574,38 @@ static void free_unused(struct parts *parts)
 
 /* ---- all of it ---- */
 
+static void say(void *context, const char *sentence)
+{
+    (void)context;
+    log_info("reload: %s", sentence);
+}
+
+static void refuse(void *context, const char *sentence)
+{
+    (void)context;
+    log_warning("reload: %s", sentence);
+}
+
+/* From here on it is taken over. */
+static void take(struct reload *reload)
+{
+    struct conf *conf = reload->parts->conf;
+    log_set_level((enum log_level)reload->after->log_level);
+    change_tell(conf, reload->after, &reload->change, say, NULL);
+    memcpy(conf->hashes, reload->after->hashes, sizeof(conf->hashes));
+    conf->log_level = reload->after->log_level;
+    reload->taken = true;
+}
+
 static bool take_over(struct reload *reload)
 {
     struct parts *parts = reload->parts;
     sigset_t all, before;
-    if (!refuse_commands(reload)) {
-        log_error("the configuration is not taken over: the subscriber has stopped moving");
+    if (!refuse_commands(reload))
         return true;
-    }
+    take(reload);
     leave(reload);
+    end_devices(reload);
     drop_devices(reload);
     sigfillset(&all); /* threads inherit this: see supervisor */
     sigdelset(&all, SIGSEGV);
@@ -501,46 +619,15 @@ static bool take_over(struct reload *reload)
     return good;
 }
 
-static void say(void *context, const char *sentence)
-{
-    (void)context;
-    log_info("reload: %s", sentence);
-}
-
-static void refuse(void *context, const char *sentence)
-{
-    (void)context;
-    log_warning("reload: %s", sentence);
-}
-
-/* A log that works is not left for one that cannot be written: setpoints would be refused. */
-static bool can_move_audit(const struct reload *reload)
-{
-    const char *path = reload->after->audit_path;
-    int file = -1;
-    if (strcmp(reload->parts->conf->audit_path, path) == 0)
-        return true;
-    const int error = audit_file_open(path, &file);
-    if (error == 0)
-        (void)close(file);
-    else
-        log_warning("the configuration is not taken over: audit.path cannot be written: %s: %s "
-                    "file=%s",
-                    strerror(error), audit_file_remedy(error), path);
-    return error == 0;
-}
-
 /* Whether it was found to be good; else why is logged. */
 static bool find_change(struct reload *reload)
 {
     const struct conf *before = reload->parts->conf;
     char why[CHANGE_WHY_MAX];
-    if (!change_find(before, reload->after, &reload->change, why)) {
-        log_warning("the configuration is not taken over: %s", why);
-        return false;
-    }
+    if (!change_find(before, reload->after, &reload->change, why))
+        return refuse_for(why);
     if (!reload->change.restart)
-        return can_move_audit(reload);
+        return true;
     change_tell(before, reload->after, &reload->change, refuse, NULL);
     log_warning("the configuration is not taken over: it needs a restart");
     return false;
@@ -565,18 +652,18 @@ static bool apply(struct parts *parts, struct conf *after, int64_t watchdog_ns)
         reload.slice_ns = watchdog_ns / 2;
     if (reload.anew == NULL || reload.others == NULL || reload.empty == NULL) {
         log_warning("the configuration is not taken over: out of memory");
-    } else if (find_change(&reload) && (!is_wanted(&reload) || disk_answers(&reload))) {
+    } else if (find_change(&reload) && (!is_wanted(&reload) || disks_are_ready(&reload))) {
         for (unsigned i = 0; i < n; i++) {
             const enum change_kind kind = reload.change.devices[i];
             reload.anew[i] = kind != CHANGE_NONE;
             reload.others[i] = kind == CHANGE_NEW || kind == CHANGE_GONE;
         }
-        log_set_level((enum log_level)after->log_level);
-        change_tell(parts->conf, after, &reload.change, say, NULL);
-        memcpy(parts->conf->hashes, after->hashes, sizeof(after->hashes));
-        parts->conf->log_level = after->log_level;
-        good = !is_wanted(&reload) || take_over(&reload);
-        log_info("reloaded level=%s", log_level_words[parts->conf->log_level]);
+        if (is_wanted(&reload))
+            good = take_over(&reload);
+        else
+            take(&reload);
+        if (reload.taken)
+            log_info("reloaded level=%s", log_level_words[parts->conf->log_level]);
     }
     change_free(&reload.change);
     free(reload.anew);

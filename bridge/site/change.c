@@ -180,36 +180,15 @@ static bool number_links(const struct device_list *before, struct device_list *a
 
 /* ---- what cannot be changed while the bridge runs ---- */
 
-static bool is_same_directory(const char *a, const char *b)
-{
-    const char *end_a = strrchr(a, '/'), *end_b = strrchr(b, '/');
-    const size_t size_a = end_a != NULL ? (size_t)(end_a - a) : 0;
-    const size_t size_b = end_b != NULL ? (size_t)(end_b - b) : 0;
-    return (end_a == NULL) == (end_b == NULL) && size_a == size_b && memcmp(a, b, size_a) == 0;
-}
-
-/* Why this group needs a restart, or NULL. Topics, node and keys are the site's; what waits
- * is in the spool; and leases, stops and schedules are beside the spool, or, where there is
- * none, beside the audit log. */
+/* Why this group needs a restart, or NULL: without a spool what waits is in memory only, and
+ * what waits in the file would have nowhere to go. */
 static const char *find_fixed(const struct conf *before, const struct conf *after,
                               enum conf_group group)
 {
-    const char *old = before->audit_path, *new = after->audit_path;
-    switch (group) {
-    case CONF_SITE:
-        return "needs a restart: site";
-    case CONF_SPOOL:
-        return strcmp(before->spool_path, after->spool_path) != 0 ? "needs a restart: spool.path"
-                                                                  : NULL;
-    case CONF_AUDIT:
-        if (old[0] == '\0' || new[0] == '\0')
-            return "needs a restart: audit comes or goes";
-        return after->spool_path[0] == '\0' && !is_same_directory(old, new)
-                   ? "needs a restart: audit.path in another directory, without a spool"
-                   : NULL;
-    default:
+    if (group != CONF_SPOOL || (before->spool_path[0] == '\0') == (after->spool_path[0] == '\0'))
         return NULL;
-    }
+    return after->spool_path[0] != '\0' ? "needs a restart: spool comes"
+                                        : "needs a restart: spool goes";
 }
 
 /* ---- all of it ---- */
@@ -226,6 +205,7 @@ bool change_find(const struct conf *before, struct conf *after, struct change *c
         change->restart =
             change->restart ||
             (change->groups[group] && find_fixed(before, after, (enum conf_group)group) != NULL);
+    change->sessions = change->groups[CONF_MQTT] || change->groups[CONF_SITE];
     if (change->devices == NULL || !put_in_places(&before->devices, &after->devices, why))
         return false;
     for (unsigned i = 0; i < n; i++)
@@ -259,15 +239,35 @@ static const char *tell_of_sparkplug(const struct conf_sparkplug *before,
     return after->enabled ? "sparkplug is on: the node is born" : "sparkplug is changed";
 }
 
+static const char *tell_of_spool(const struct conf *before, const struct conf *after)
+{
+    return strcmp(before->spool_path, after->spool_path) != 0
+               ? "spool is changed: what waits goes to the new file, and that of before is removed"
+               : "spool is changed: beyond its size the oldest samples are dropped";
+}
+
+static const char *tell_of_audit(const struct conf *before, const struct conf *after)
+{
+    if (after->audit_path[0] == '\0')
+        return "audit is off: what follows is written nowhere";
+    return before->audit_path[0] == '\0'
+               ? "audit is on: what follows is written to the file"
+               : "audit is changed: what follows is written to the new file";
+}
+
 void change_tell(const struct conf *before, const struct conf *after, const struct change *change,
                  void (*tell)(void *context, const char *sentence), void *context)
 {
+    static const char another_site[] =
+        "site is changed: the sessions with the broker end and begin anew under the new name, "
+        "what was retained under the old one is cleared";
     const char *const groups[CONF_GROUPS] = {
         [CONF_HOME_ASSISTANT] =
             "home_assistant is changed: its documents are cleared, and sent anew",
         [CONF_SPARKPLUG] = tell_of_sparkplug(&before->sparkplug, &after->sparkplug),
-        [CONF_SPOOL] = "spool is changed: beyond its size the oldest samples are dropped",
-        [CONF_AUDIT] = "audit is changed: what follows is written to the new file",
+        [CONF_SITE] = another_site,
+        [CONF_SPOOL] = tell_of_spool(before, after),
+        [CONF_AUDIT] = tell_of_audit(before, after),
         [CONF_MQTT] = "mqtt is changed: the sessions with the broker end and begin anew",
         [CONF_HTTP] = "http is changed: it listens anew",
         [CONF_LOG] = "log is changed",

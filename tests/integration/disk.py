@@ -11,7 +11,7 @@ import urllib.request
 
 import flux
 
-SOURCE = r"""
+HANG = r"""
 #include <dlfcn.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -22,7 +22,9 @@ static void hang(void)
     while (getenv("DISK_HANGS") != NULL && access(getenv("DISK_HANGS"), F_OK) == 0)
         usleep(10000);
 }
+"""
 
+SOURCE = HANG + r"""
 int fdatasync(int fd)
 {
     hang();

@@ -7,11 +7,11 @@ import urllib.error
 import urllib.request
 
 import flux
-from disk import SOURCE as HANG
+from disk import SOURCE
 from flux import RESULT, TARGET
 
-# Nothing in that directory can be looked at, either.
-NOTHING = HANG + r"""
+# Nothing in that directory can be looked at.
+LOOKS = r"""
 #include <fcntl.h>
 #include <stdarg.h>
 #include <string.h>
@@ -64,6 +64,7 @@ void *fopen64(const char *path, const char *mode)
     return ((void *(*)(const char *, const char *))dlsym(RTLD_NEXT, "fopen64"))(path, mode);
 }
 """
+NOTHING = SOURCE + LOOKS
 
 
 class Start(flux.BatteryTest):
