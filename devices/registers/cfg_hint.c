@@ -17,6 +17,15 @@ static bool is_boolean(const struct cfg_word *word)
             (word->size == 5 && strncasecmp(word->at, "false", 5) == 0));
 }
 
+static bool is_switch(const struct cfg_word *word)
+{
+    static const char *const words[] = {"yes", "no", "on", "off"};
+    for (unsigned i = 0; i < sizeof(words) / sizeof(*words); i++)
+        if (strlen(words[i]) == word->size && strncasecmp(word->at, words[i], word->size) == 0)
+            return true;
+    return false;
+}
+
 /* The bracket that a word stands in; the whole file is a group. */
 static int bracket_of(const struct cfg_lexer *lexer, const struct cfg_word *word)
 {
@@ -77,6 +86,9 @@ static const char *hint_name(const struct cfg_lexer *lexer, const struct cfg_wor
                "braces, and names in no quotes: name = value;";
     if (word->kind == '[')
         return " before any name: this looks like INI or TOML; a group is name: { key = value; };";
+    if (word->kind == CFG_WORD_NUMBER && word - lexer->words >= 2 && word[-1].kind == ',' &&
+        word[-2].kind == CFG_WORD_NUMBER)
+        return " stands where a name should: decimals stand behind a point, not a comma";
     return is_one_of(word->kind, "})]") ? " closes what was not opened"
                                         : " stands where a name should: a setting is name = value;";
 }
@@ -92,9 +104,14 @@ static const char *hint_value(const struct cfg_lexer *lexer, const struct cfg_wo
         return " in an array [ ], which holds no lists and groups: write ( )";
     if (array && (is_one_of(word->kind, "0\"") || is_boolean(word)))
         return " in an array [ ] of values of another kind: write ( )";
-    return word->kind == CFG_WORD_NAME
-               ? " stands where a value should: a text needs quotes, \"like this\""
-               : " stands where a value should";
+    if (word->kind != CFG_WORD_NAME)
+        return " stands where a value should";
+    const struct cfg_word *end = lexer->words + lexer->n_words;
+    if (word + 1 < end && is_one_of(word[1].kind, "=:"))
+        return " stands where a value should: there is none before it, or this looks like YAML, "
+               "and a group is name: { key = value; };";
+    return is_switch(word) ? " stands where a value should: a switch is true or false"
+                           : " stands where a value should: a text needs quotes, \"like this\"";
 }
 
 unsigned cfg_hint(const struct cfg_lexer *lexer, unsigned at, char text[CFG_HINT_MAX])

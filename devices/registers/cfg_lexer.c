@@ -305,12 +305,17 @@ static bool take_value(struct cfg_lexer *lexer, struct cfg_source *source)
 static bool fail_character(struct cfg_lexer *lexer, const char *at)
 {
     static const char curly[] = "\xe2\x80\x98\x99\x9a\x9c\x9d\x9e\xc2\xab\xbb"; /* UTF-8 */
-    if (strspn(at, curly) >= 2)
+    if (strncmp(at, "\xe2\x88\x92", 3) == 0 || (strncmp(at, "\xe2\x80", 2) == 0 && at[2] != '\0' &&
+                                                strchr("\x90\x91\x92\x93\x94\x95", at[2])))
+        return fail(lexer, "a dash (%.3s) is no minus sign: write -", at);
+    if (strspn(at, curly) >= (*at == '\xe2' ? 3 : 2))
         return fail(lexer, "a curly quote (%.*s): a text stands in straight ones, \"like this\"",
                     *at == '\xe2' ? 3 : 2, at);
     if (strncmp(at, "\xef\xbb\xbf", 3) == 0)
         return fail(lexer, "a byte order mark (BOM) stands before the text: save the file as "
                            "UTF-8 without it");
+    if (strncmp(at, "\xc2\xa0", 2) == 0)
+        return fail(lexer, "a no-break space, as copied from a page: write a plain one");
     if (*at == '\'' || *at == '`')
         return fail(lexer, "a text stands in double quotes, \"like this\", not in %c", *at);
     if ((unsigned char)*at < 0x20 || (unsigned char)*at >= 0x7f)

@@ -239,6 +239,27 @@ static void mistakes_are_named(void **state)
                          "and a list is ( { key = value; }, { key = value; } )"},
         {"[a]", "1: [ before any name: this looks like INI or TOML; a group is name: { key = "
                 "value; };"},
+        {"a: { b: x; };\nc:\n  d: \"x\";",
+         "1: 'x' stands where a value should: a text needs quotes, \"like this\""},
+        {"c:\n  d: \"x\"", "2: 'd' stands where a value should: there is none before it, or this "
+                           "looks like YAML, and a group is name: { key = value; };"},
+        {"a =\nb = 1;", "2: 'b' stands where a value should: there is none before it, or this "
+                        "looks like YAML, and a group is name: { key = value; };"},
+        {"a = Yes;", "1: 'Yes' stands where a value should: a switch is true or false"},
+        {"a = off;", "1: 'off' stands where a value should: a switch is true or false"},
+        {"a = -1,5;", "1: '5' stands where a name should: decimals stand behind a point, not a "
+                      "comma"},
+        {"a = 5; b = (1,5); 7", "1: '7' stands where a name should: a setting is name = value;"},
+        {"a = \xe2\x88\x92"
+         "5;",
+         "1: a dash (\xe2\x88\x92) is no minus sign: write -"},
+        {"a = \xe2\x80\x93"
+         "5;",
+         "1: a dash (\xe2\x80\x93) is no minus sign: write -"},
+        {"a =\xc2\xa0"
+         "5;",
+         "1: a no-break space, as copied from a page: write a plain one"},
+        {"a = 1;\xe2\x80", "1: a byte 0xE2 stands where a name, a value or a sign should"},
         {"a = 1;\xc3\xbc", "1: a byte 0xC3 stands where a name, a value or a sign should"},
         {"a = $b;", "1: '$' stands where a name, a value or a sign should"},
         {"@inclde \"x\"", "1: '@' stands where a name, a value or a sign should"},
