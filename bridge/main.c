@@ -12,7 +12,6 @@
 #include "bridge/base/clock.h"
 #include "bridge/base/guard.h"
 #include "bridge/base/log.h"
-#include "bridge/base/owner.h"
 #include "bridge/cli/cli.h"
 #include "bridge/cli/simulated.h"
 #include "bridge/site/conf.h"
@@ -107,23 +106,6 @@ static bool open_conf(const char *verb, const struct options *options, struct co
     return sim == NULL || simulated_take_over(verb, sim, &conf->devices);
 }
 
-/* Whoever is root for once should know whose files these are. Of `run` it is not said: that
- * would wait for their disk. */
-static void tell_root(const struct conf *conf)
-{
-    const char *const paths[] = {conf->audit_path, conf->spool_path};
-    char owner[OWNER_NAME_MAX + 1];
-    for (size_t i = 0; i < sizeof(paths) / sizeof(*paths); i++) {
-        if (!owner_is_other(paths[i], owner))
-            continue;
-        fprintf(stderr,
-                "fluxbridge write: this is root: what is new beside %s is given to %s, whose "
-                "directory it is; better run as that user\n",
-                paths[i], owner);
-        return;
-    }
-}
-
 static int run_run(const struct options *options)
 {
     struct conf conf;
@@ -180,7 +162,6 @@ static int run_write(const struct options *options)
     char *const *arguments = options->arguments;
     int code = EXIT_USAGE;
     if (open_conf("write", options, &conf)) {
-        tell_root(&conf);
         log_set_level(LOG_LEVEL_WARNING); /* the outcome is printed */
         code = cli_write(&conf, arguments[0], arguments[1], arguments[2],
                          options->values[OPTION_DRY_RUN] != NULL);

@@ -255,7 +255,12 @@ site >"$root/etc/fluxbridge/fluxbridge.cfg" /var/lib/fluxbridge own
 # Once as root, as it happens: the service must be able to open what that leaves.
 refuse "nobody is there" chroot "$root" \
     fluxbridge write -c /etc/fluxbridge/fluxbridge.cfg Battery target_power 0 >"$directory/said" 2>&1
-expect "root is told" grep -q 'this is root: .* is given to fluxbridge' "$directory/said"
+expect "whoever writes as root is told" \
+    grep -q 'this is root: .*audit.jsonl is given to fluxbridge' "$directory/said"
+expect "the daemon starts as root, too" \
+    starts chroot "$root" fluxbridge run -c /etc/fluxbridge/fluxbridge.cfg >"$directory/said" 2>&1
+expect "whoever runs it as root is told" \
+    grep -q 'this is root: .*spool.db is given to fluxbridge' "$directory/said"
 expect "root leaves nothing that is root's" \
     [ -z "$(find "$root/var/lib/fluxbridge" -user root)" ]
 expect "the daemon starts as its user, is ready and ends" \

@@ -10,6 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "bridge/base/log.h"
+
 static int open_directory(const char *path)
 {
     char *copy = strdup(path);
@@ -18,12 +20,28 @@ static int open_directory(const char *path)
     return directory;
 }
 
-/* A file just made in that directory. */
-static void give(int file, int directory)
+static void say(const char *path, uid_t owner)
+{
+    char text[1024];
+    struct passwd entry, *user = NULL;
+    char name[12];
+    (void)getpwuid_r(owner, &entry, text, sizeof text, &user);
+    (void)snprintf(name, sizeof name, "%lu", (unsigned long)owner);
+    log_warning("this is root: %s is given to %s, whose directory it is; better run as that user",
+                path, user != NULL ? user->pw_name : name);
+}
+
+/* Gives a file just made to the owner of its directory. */
+static void give(int file, const char *path)
 {
     struct stat status;
-    if (geteuid() == 0 && fstat(directory, &status) == 0 && status.st_uid != 0)
-        (void)!fchown(file, status.st_uid, status.st_gid);
+    int directory = open_directory(path);
+    if (directory < 0)
+        return;
+    if (fstat(directory, &status) == 0 && status.st_uid != 0 &&
+        fchown(file, status.st_uid, status.st_gid) == 0)
+        say(path, status.st_uid);
+    close(directory);
 }
 
 int owner_open(const char *path, int flags, mode_t mode)
@@ -35,11 +53,7 @@ int owner_open(const char *path, int flags, mode_t mode)
     int file = open(path, flags | O_CREAT | O_EXCL, mode);
     if (file < 0)
         return errno == EEXIST ? open(path, flags) : -1;
-    int directory = open_directory(path);
-    if (directory >= 0) {
-        give(file, directory);
-        close(directory);
-    }
+    give(file, path);
     return file;
 }
 
@@ -48,22 +62,4 @@ void owner_make(const char *path, mode_t mode)
     int file = geteuid() == 0 ? owner_open(path, O_RDWR | O_NONBLOCK | O_NOCTTY, mode) : -1;
     if (file >= 0)
         close(file);
-}
-
-bool owner_is_other(const char *path, char name[OWNER_NAME_MAX + 1])
-{
-    struct stat status;
-    int directory = geteuid() == 0 && *path != '\0' ? open_directory(path) : -1;
-    if (directory < 0)
-        return false;
-    bool other = fstat(directory, &status) == 0 && status.st_uid != 0;
-    close(directory);
-    if (!other)
-        return false;
-    const struct passwd *user = getpwuid(status.st_uid);
-    if (user != NULL)
-        snprintf(name, OWNER_NAME_MAX + 1, "%s", user->pw_name);
-    else
-        snprintf(name, OWNER_NAME_MAX + 1, "%lu", (unsigned long)status.st_uid);
-    return true;
 }

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include "tests/unit/given.h"
+#include "tests/unit/logged.h"
 
 static uid_t who;        /* runs this */
 static uid_t whose;      /* the directory is */
@@ -115,26 +116,30 @@ static void test_root_follows_no_link(void **state)
 
 static void test_no_directory(void **state)
 {
-    char name[OWNER_NAME_MAX + 1] = "nobody";
     (void)state;
     assert_int_equal(owner_open("none/file", O_WRONLY, 0640), -1);
     assert_int_equal(errno, ENOENT);
-    assert_false(owner_is_other("none/file", name));
-    assert_false(owner_is_other("", name));
-    assert_string_equal(name, "nobody");
 }
 
-static void test_whose_it_is(void **state)
+/* Once, with the name of a user who has one. */
+static void test_it_is_said(void **state)
 {
-    char name[OWNER_NAME_MAX + 1] = "nobody";
+    struct logged logged;
     (void)state;
-    assert_true(owner_is_other("file", name));
-    assert_string_equal(name, "4711");
+    assert_true(logged_begin(&logged));
+    append("file");
+    append("file");
+    whose = getpwnam("daemon")->pw_uid;
+    owner_make("other", 0640);
     whose = 0;
-    assert_false(owner_is_other("file", name));
-    whose = USER;
-    who = 1000;
-    assert_false(owner_is_other("file", name));
+    append("link");
+    logged_end(&logged);
+    assert_true(logged_next(&logged));
+    assert_non_null(strstr(logged.line, "warning: this is root: file is given to 4711, whose"));
+    assert_true(logged_next(&logged));
+    assert_non_null(strstr(logged.line, "this is root: other is given to daemon, whose"));
+    assert_false(logged_next(&logged));
+    logged_free(&logged);
 }
 
 int main(void)
@@ -145,7 +150,7 @@ int main(void)
         cmocka_unit_test_setup(test_nobody_else_gives, begin),
         cmocka_unit_test_setup(test_root_follows_no_link, begin),
         cmocka_unit_test_setup(test_no_directory, begin),
-        cmocka_unit_test_setup(test_whose_it_is, begin),
+        cmocka_unit_test_setup(test_it_is_said, begin),
     };
     return cmocka_run_group_tests(tests, given_directory, remove_directory);
 }
