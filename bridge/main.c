@@ -175,7 +175,8 @@ static int run_forget(const struct options *options)
     struct conf conf;
     int code = EXIT_USAGE;
     if (open_conf("forget", options, &conf))
-        code = cli_forget(&conf, options->arguments[0], options->values[OPTION_DRY_RUN] != NULL);
+        code = cli_forget(&conf, options->arguments[0], options->values[OPTION_DRY_RUN] != NULL,
+                          options->values[OPTION_JSON] != NULL);
     conf_free(&conf);
     return code;
 }
@@ -281,7 +282,7 @@ static const struct verb verbs[] = {
             "configuration FILE does not have or, while no bridge of the site is in session, of\n"
             "the whole site. Refused for a device that a bridge in session has. What the bridge\n"
             "still has it announces again when it starts.",
-        .options = TAKES_CONFIG | TAKES(OPTION_DRY_RUN),
+        .options = TAKES_CONFIG | TAKES(OPTION_DRY_RUN) | TAKES(OPTION_JSON),
         .max_arguments = 1,
         .run = run_forget,
     },

@@ -38,8 +38,9 @@ int cli_check(const char *path, const char *against, bool online, bool json);
 
 /* `fluxbridge forget`: clears what the broker retains of `device`, or of every device
  * that the configuration does not have, or, when no bridge of the site is in session,
- * of the whole site (device NULL). Refused for a device that a bridge in session has. */
-int cli_forget(const struct conf *conf, const char *device, bool dry_run);
+ * of the whole site (device NULL). Refused for a device that a bridge in session has.
+ * Prints the topics, a line each or as one JSON object. */
+int cli_forget(const struct conf *conf, const char *device, bool dry_run, bool json);
 
 /* `fluxbridge schedule`: what the bridge has kept of the schedule of a battery, what is
  * in force of it, and what would be written now. Only reads. */

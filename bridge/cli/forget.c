@@ -3,6 +3,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <jansson.h>
+
 #include "bridge/cli/broker.h"
 #include "bridge/cli/cli.h"
 #include "bridge/cli/terminal.h"
@@ -11,8 +13,10 @@
 /* What is to be forgotten. */
 struct forgetting {
     const struct conf *conf;
-    const char *device;       /* NULL: all, or with a bridge in session those that are no more */
-    bool running;             /* a bridge of this site is in session */
+    const char *device; /* NULL: all, or with a bridge in session those that are no more */
+    bool running;       /* a bridge of this site is in session */
+    bool dry_run;
+    json_t *topics;           /* those cleared; NULL: each is printed */
     char base[TOPIC_MAX + 1]; /* <prefix>/<site>/ */
 };
 
@@ -60,7 +64,15 @@ static bool collect(const struct forgetting *forgetting, struct broker *broker,
     return broker_subscribe(broker, filter, true, why);
 }
 
-static bool clear(const struct forgetting *forgetting, struct broker *broker, bool dry_run)
+static void tell(const struct forgetting *forgetting, const char *topic)
+{
+    if (forgetting->topics != NULL)
+        json_array_append_new(forgetting->topics, json_string(topic));
+    else
+        printf("%s %s\n", forgetting->dry_run ? "would clear" : "cleared", topic);
+}
+
+static bool clear(const struct forgetting *forgetting, struct broker *broker)
 {
     unsigned n, n_cleared = 0;
     const struct broker_message *messages = broker_messages(broker, &n);
@@ -68,21 +80,32 @@ static bool clear(const struct forgetting *forgetting, struct broker *broker, bo
     for (unsigned i = 0; i < n; i++) {
         if (!is_meant(forgetting, &messages[i]))
             continue;
-        if (!dry_run && !broker_retain(broker, messages[i].topic, "", why)) {
+        if (!forgetting->dry_run && !broker_retain(broker, messages[i].topic, "", why)) {
             fprintf(stderr, "fluxbridge forget: %s: %s\n", messages[i].topic, why);
             return false;
         }
-        printf("%s %s\n", dry_run ? "would clear" : "cleared", messages[i].topic);
+        tell(forgetting, messages[i].topic);
         n_cleared++;
     }
-    if (n_cleared == 0)
+    if (n_cleared == 0 && forgetting->topics == NULL)
         printf("the broker retains nothing of that\n");
     return true;
 }
 
-int cli_forget(const struct conf *conf, const char *device, bool dry_run)
+static int print_json(json_t *topics, bool good, bool dry_run)
 {
-    struct forgetting forgetting = {.conf = conf, .device = device};
+    json_t *root = json_object();
+    json_object_set_new(root, "good", json_boolean(good));
+    json_object_set_new(root, "dry_run", json_boolean(dry_run));
+    const bool whole = json_object_set(root, "topics", topics) == 0 &&
+                       json_dumpf(root, stdout, JSON_COMPACT) == 0 && putchar('\n') != EOF;
+    json_decref(root);
+    return good && whole ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+int cli_forget(const struct conf *conf, const char *device, bool dry_run, bool json)
+{
+    struct forgetting forgetting = {.conf = conf, .device = device, .dry_run = dry_run};
     char id[2 * CONF_TEXT_MAX], why[MQTT_WHY_MAX];
     int code = EXIT_FAILURE;
     (void)topic_make(forgetting.base, conf, "", "");
@@ -97,14 +120,19 @@ int cli_forget(const struct conf *conf, const char *device, bool dry_run)
         goto done;
     }
     forgetting.running = broker_has_bridge(broker, conf);
-    if (forgetting.running && device != NULL && has_device(conf, device, strlen(device)))
+    if (forgetting.running && device != NULL && has_device(conf, device, strlen(device))) {
         fprintf(stderr,
                 "fluxbridge forget: a bridge is in session that has %s: stop it, or take the "
                 "device out of its configuration\n",
                 device);
-    else if (clear(&forgetting, broker, dry_run))
-        code = EXIT_SUCCESS;
+        goto done;
+    }
+    forgetting.topics = json ? json_array() : NULL;
+    code = clear(&forgetting, broker) ? EXIT_SUCCESS : EXIT_FAILURE;
+    if (json)
+        code = print_json(forgetting.topics, code == EXIT_SUCCESS, dry_run);
 done:
+    json_decref(forgetting.topics);
     broker_close(broker);
     return code;
 }

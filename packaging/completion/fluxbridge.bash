@@ -57,7 +57,7 @@ _fluxbridge() {
             words="$(_fluxbridge_names) target_power"
             ;;
         forget)
-            options="$options -c --config -n --dry-run"
+            options="$options -c --config -n --dry-run -j --json"
             words=$(_fluxbridge_names)
             ;;
         schedule)

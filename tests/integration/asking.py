@@ -6,6 +6,7 @@ import signal
 import subprocess
 
 import flux
+from mqtt_faults import Certificates
 
 
 class Asking(flux.Test):
@@ -76,6 +77,21 @@ class Check(Asking):
         self.assertEqual((code, len(lines)), (1, 1))
         self.assertRegex(lines[0], r"no session with the broker: the broker refuses the login: ")
 
+    def test_tls(self):
+        site, other = (Certificates(self.directory, name) for name in ("site", "other"))
+        for authority, subject, complaint in (
+                (site, "IP:127.0.0.1", None), (other, "IP:127.0.0.1", "unable to get local issuer"),
+                (site, "DNS:elsewhere.example", "IP address mismatch")):
+            with self.subTest(authority=authority.name, subject=subject):
+                server = site.sign("server", subject)
+                broker = self.broker("user root\ncertfile %s\nkeyfile %s\n" % server)
+                path = self.site(broker, mqtt={"url": "mqtts://127.0.0.1:%d" % broker.port,
+                                               "tls": {"ca_file": authority.ca}})
+                code, lines = self.check(path)
+                self.assertEqual((code, len(lines)), (1 if complaint else 0, 1), lines)
+                self.assertRegex(lines[0], "no session with the broker: certificate verify failed: "
+                                 + complaint if complaint else ": good: 2 devices")
+
     def test_rights(self):
         for acl, complaint in (
                 ("topic read flux/#", "no session as fluxbridge-demo with a Will on "
@@ -134,6 +150,11 @@ class Forget(Asking):
         self.assertEqual((code, err), (0, ""))
         self.assertEqual(set(out.splitlines()), {"would clear " + topic for topic in old})
         self.assertLessEqual(set(old), set(self.retained(broker)))
+        code, out, err = self.run_tool("forget", "-c", path, "--dry-run", "--json")
+        self.assertEqual((code, err), (0, ""))
+        told = json.loads(out)
+        self.assertEqual((told["good"], told["dry_run"], set(told["topics"])),
+                         (True, True, set(old)))
         code, out, err = self.run_tool("forget", "-c", path)
         self.assertEqual((code, err), (0, ""))
         self.assertEqual(set(out.splitlines()), {"cleared " + topic for topic in old})
@@ -142,6 +163,8 @@ class Forget(Asking):
         self.assertLessEqual({"flux/demo/bridge/status", "flux/demo/Grid-Meter/status"}, set(left))
         self.assertEqual(self.run_tool("forget", "-c", path, "Old")[:2],
                          (0, "the broker retains nothing of that\n"))
+        self.assertEqual(json.loads(self.run_tool("forget", "-j", "-c", path, "Old")[1]),
+                         {"good": True, "dry_run": False, "topics": []})
 
         # It does not run: one device, and then all of the site, and nobody else's.
         bridge.stop()
@@ -175,6 +198,9 @@ class Forget(Asking):
         code, out, err = self.run_tool("forget", "-c", self.site(broker))
         self.assertEqual((code, out), (1, ""))
         self.assertIn("fluxbridge forget: flux/demo/Old/status: not authorized", err)
+        code, out, err = self.run_tool("forget", "-c", self.site(broker), "--json")
+        self.assertEqual((code, json.loads(out)),
+                         (1, {"good": False, "dry_run": False, "topics": []}))
 
 
 if __name__ == "__main__":

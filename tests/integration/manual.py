@@ -10,6 +10,7 @@ import subprocess
 import unittest
 
 import flux
+from tools import Terminal
 
 PAGES = ("fluxbridge.1", "fluxbridge-sim.1", "fluxbridge.conf.5")
 OPTION = re.compile(r"^ +(?:(-\w), )? *(--[\w-]+)", re.M)
@@ -151,6 +152,37 @@ class Completion(Test):
 
     def fish_options(self, *words):
         return set(self.complete_fish(*words, "-")) | set(self.complete_fish(*words, "--"))
+
+    def typed(self, shell, setup, *lines):
+        """Lines typed into a shell that has loaded the completion by itself, each up to a Tab,
+        and what is to be seen then."""
+        terminal = Terminal()
+        program = subprocess.Popen(
+            shell, stdin=terminal.theirs, stdout=terminal.theirs, stderr=terminal.theirs,
+            cwd=self.directory, start_new_session=True,
+            env={**os.environ, "HOME": self.directory, "TERM": "dumb", "PS1": "$ "})
+        os.write(terminal.ours, (setup + "; echo re''ady\n").encode())
+        terminal.wait("ready")
+        for line, seen in lines:
+            os.write(terminal.ours, line.encode() + b"\t")
+            terminal.wait(seen)
+            os.write(terminal.ours, b"\x15")
+        os.write(terminal.ours, b"exit\n")
+        program.wait(flux.DEADLINE_S)
+        terminal.close()
+
+    def test_typed(self):
+        with open(os.path.join(self.directory, "site.cfg"), "w") as file:
+            file.write('devices: { bess = ( { name = "East-Battery"; } ); };\n')
+        lines = (("fluxbridge forg", "fluxbridge forget "),
+                 ("fluxbridge read -c site.cfg Ea", "-c site.cfg East-Battery"),
+                 ("fluxbridge check --onl", "fluxbridge check --online"),
+                 ("fluxbridge-sim --li", "fluxbridge-sim --listen"))
+        where = path_of("completion")
+        self.typed(["bash", "--norc", "--noprofile", "-i"],
+                   "source %s/fluxbridge.bash" % where, *lines)
+        self.typed(["zsh", "-f", "-i"],
+                   "fpath=(%s $fpath); autoload -Uz compinit; compinit -u -D" % where, *lines)
 
     def test_zsh(self):
         self.assertEqual(self.complete_zsh("fluxbridge", ""), self.commands())
