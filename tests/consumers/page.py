@@ -8,6 +8,7 @@ CHROMIUM and NODE_PATH say where the two are. Pictures go to BUILD_DIR/page/.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -119,6 +120,9 @@ class Page(flux.Test):
         self.assertEqual(found["hosts"], [self.url.split("/")[2]])
         self.assertEqual(self.browser.do("axe"), [])
 
+    def shoot(self, name):
+        self.browser.do("shot", path=os.path.join(self.pictures, name + ".png"))
+
     def row(self, device, part):
         return "li[data-device=%s] %s" % (device, part)
 
@@ -191,7 +195,7 @@ class Page(flux.Test):
             "[...document.querySelectorAll('.devices > li:not([hidden]) b')].map(e => e.innerText)"
         ), ["Grid-Meter"])
         self.assert_clean()
-        self.browser.do("shot", path=os.path.join(self.pictures, "offline.png"))
+        self.shoot("offline")
 
     def test_errors_have_their_words(self):
         self.rig()
@@ -202,6 +206,7 @@ class Page(flux.Test):
                           ".innerText === 'illegal address: soe'")
         self.assertEqual(self.browser.text("article[data-device=Site-BESS-01] .status"), "partly")
         self.assert_clean()
+        self.shoot("partly")
 
     def test_the_broker_is_away(self):
         self.rig()
@@ -213,6 +218,28 @@ class Page(flux.Test):
         self.browser.wait("document.querySelector('#fact-broker').innerText === 'not reachable'")
         self.browser.wait("/samples/.test(document.querySelector('#fact-spool').innerText)")
         self.assert_clean()
+        self.shoot("broker")
+
+    def test_a_bridge_that_hangs(self):
+        """Its connection stays and says nothing: values are called old, and then it is given up."""
+        self.rig()
+        self.open()
+        self.shows("Grid-Meter", "voltage_l1_n", 230.5)
+        self.flux.signal(signal.SIGSTOP)
+        self.addCleanup(self.flux.signal, signal.SIGCONT)
+        for where in (self.row("Grid-Meter", ".status"), "article.stale .status"):
+            self.browser.wait("document.querySelector(%s)?.innerText === 'old values'"
+                              % json.dumps(where), 60)
+        self.assertEqual(self.browser.do("axe"), [])
+        self.shoot("stale")
+        self.browser.wait("document.querySelector('#banner').innerText"
+                          ".includes('No connection to the bridge')", 60)
+        self.server.units[1].registers[2026] = 33
+        self.flux.signal(signal.SIGCONT)
+        self.browser.wait("document.querySelector('#banner').hidden")
+        self.shows("Site-BESS-01", "soe", 33)
+        self.browser.wait("document.querySelector(%s).innerText === 'online'"
+                          % json.dumps(self.row("Grid-Meter", ".status")))
 
     def test_only_devices_without_power(self):
         """Empty states are said, not left blank."""
@@ -227,6 +254,7 @@ class Page(flux.Test):
         self.assertIn("No command", self.browser.text("#outcomes"))
         self.assertEqual(self.browser.text(self.row("Grid-Meter", ".age")), "never")
         self.assert_clean()
+        self.shoot("empty")
 
     # ---- commands ----
 
@@ -275,19 +303,36 @@ class Page(flux.Test):
         self.assertIs(self.browser.run("document.querySelector('.battery button').disabled"), True)
         self.assert_clean()
 
+    def tab_to(self, where):
+        """Tab after Tab; of each stop it is to be seen that it is there."""
+        for _ in range(30):
+            self.browser.do("press", key="Tab")
+            is_there, is_seen, what = self.browser.run(
+                "((e) => [e.matches(%s), getComputedStyle(e).outlineStyle !== 'none', "
+                "e.outerHTML.slice(0, 99)])(document.activeElement)" % json.dumps(where))
+            self.assertTrue(is_seen, what)
+            if is_there:
+                return
+        self.fail("no way to " + where)
+
     def test_by_keyboard(self):
         self.rig()
         self.open()
-        self.browser.do("focus", where="article[data-device=Site-BESS-01] button")
+        self.tab_to("a.skip")
+        self.browser.do("press", key="Enter")
+        self.assertEqual(self.browser.run("document.activeElement.id"), "devices")
+        self.open()
+        self.tab_to("article[data-device=Site-BESS-01] button")
         self.browser.do("press", key="Enter")
         self.assertEqual(self.browser.run("document.activeElement.id"), "ask-value")
         self.browser.do("fill", where="#ask-token", text=TOKEN)
         self.browser.do("fill", where="#ask-value", text="12")
         self.browser.do("press", key="Enter")
         self.browser.wait("document.querySelector('#ask-answer').className === 'good'")
+        self.shoot("dialog")
         self.browser.do("press", key="Escape")
         self.assertIs(self.browser.run("document.querySelector('dialog').open"), False)
-        self.browser.do("focus", where=self.row("Grid-Meter", "summary"))
+        self.tab_to(self.row("Grid-Meter", "summary"))
         self.browser.do("press", key="Enter")
         self.browser.wait("document.querySelector('.values').innerText.includes('energy import')")
         self.assert_clean()
@@ -302,7 +347,7 @@ class Page(flux.Test):
         self.browser.wait("document.querySelector('#banner').innerText"
                           ".includes('No connection to the bridge')")
         self.assertEqual(self.browser.do("axe"), [])
-        self.browser.do("shot", path=os.path.join(self.pictures, "lost.png"))
+        self.shoot("lost")
         self.server.units[1].registers[2026] = 33
         self.flux = self.bridge(self.config)
         self.browser.wait("document.querySelector('#banner').hidden", 30)
@@ -332,8 +377,7 @@ class Page(flux.Test):
                 self.assertLessEqual(
                     self.browser.run("document.documentElement.scrollWidth"), width)
                 self.assert_clean()
-                self.browser.do("shot", path=os.path.join(
-                    self.pictures, "%d-%s.png" % (width, "dark" if dark else "light")))
+                self.shoot("%d-%s" % (width, "dark" if dark else "light"))
 
     # ---- a large site ----
 
@@ -370,7 +414,7 @@ class Page(flux.Test):
         self.browser.do("fill", where="#find", text="meter-17")
         self.assertEqual(self.browser.text("#found"), "10 of %d" % MANY)
         self.browser.do("fill", where="#find", text="")
-        self.browser.do("shot", path=os.path.join(self.pictures, "500.png"))
+        self.shoot("500")
         self.assert_clean()
 
     @staticmethod

@@ -93,7 +93,7 @@
     for (const s of state.devices) {
       let d = devices.get(s.name);
       if (!d) {
-        d = { name: s.name, type: s.type, points: new Map(), gap: 0, rowVisible: true, dirty: true, state: null,
+        d = { name: s.name, type: s.type, points: new Map(), gap: 0, dirty: true, state: null,
               power: null, history: new Float32Array(SLOTS).fill(NaN), soe: new Float32Array(SLOTS).fill(NaN) };
         devices.set(s.name, d);
         changed = true;
@@ -180,7 +180,7 @@
       else lost();
     };
     on("sample", (s) => { const d = devices.get(s.device); if (d) takeSample(d, s); else refreshSoon(); });
-    on("status", (s) => { const d = devices.get(s.device); if (d) { d.status = s.status; d.dirty = true; flush(); } });
+    on("status", (s) => { const d = devices.get(s.device); if (d) { d.status = s.status; d.dirty = true; flushSoon(); } });
     on("health", (h) => { showHealth(h); askHealth(); refreshSoon(); });
     on("outcome", (o) => { outcomes = [o, ...outcomes].slice(0, 50); showOutcomes(); refreshSoon(); });
   }
@@ -327,6 +327,7 @@
       d[e.target.tagName === "LI" ? "rowVisible" : "cardVisible"] = e.isIntersecting;
       d.dirty = true;
     }
+    flushSoon();
   }, { rootMargin: "200px" });
   const watch = (e, d) => { e.dataset.device = d.name; seen.observe(e); };
   const isMain = (name) => !/_code$/.test(name);
@@ -637,7 +638,11 @@
   }
 
   // What has changed and can be seen.
+  let flushTimer = 0;
+  const flushSoon = () => { if (!flushTimer) flushTimer = setTimeout(flush, 50); };
   function flush() {
+    clearTimeout(flushTimer);
+    flushTimer = 0;
     if (document.hidden) return;
     let troubled = 0, off = 0;
     for (const d of devices.values()) {
