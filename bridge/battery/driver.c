@@ -226,7 +226,7 @@ const struct point *driver_begin(struct driver *driver, double kw, const struct 
     const struct point *misfit =
         script_make(driver->device, driver->next_engages ? SCRIPT_ENGAGE : SCRIPT_SET, kw, values,
                     driver->beat, script);
-    if (values == NULL || script_is_engaged(driver->device, values))
+    if (script_may_be_engaged(driver->device, values))
         script_beat_last(script);
     return misfit;
 }

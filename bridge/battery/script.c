@@ -255,16 +255,36 @@ bool script_is_read(const struct script_proofs *proofs, const struct value *valu
     return true;
 }
 
-bool script_is_engaged(const struct device *device, const struct value *values)
+/* What reads as engage writes it while somebody commands the battery. */
+static void prove_engaged(const struct device *device, const struct value *values,
+                          struct script_proofs *proofs)
 {
     const struct drive *drive = &device->profile->drive;
     const struct lists lists = {.n = 1, .lists = {&drive->engage}};
-    struct script_proofs proofs = {.n = 0};
     bool wanted[PROFILE_POINTS_MAX] = {false};
     for (unsigned i = 0; i < drive->n_proofs; i++)
         wanted[drive->proofs[i]] = (int)drive->proofs[i] != drive->timeout;
     for (unsigned i = 0; i < drive->set.n; i++)
         wanted[drive->set.writes[i].point] = false;
-    expect_lists(device, &lists, 0, values, wanted, &proofs);
+    expect_lists(device, &lists, 0, values, wanted, proofs);
+}
+
+bool script_is_engaged(const struct device *device, const struct value *values)
+{
+    struct script_proofs proofs = {.n = 0};
+    prove_engaged(device, values, &proofs);
     return script_disagrees(device, &proofs, values) == NULL;
+}
+
+bool script_may_be_engaged(const struct device *device, const struct value *values)
+{
+    struct script_proofs proofs = {.n = 0};
+    if (values != NULL)
+        prove_engaged(device, values, &proofs);
+    for (unsigned i = 0; i < proofs.n; i++) {
+        const struct value *value = &values[proofs.proofs[i].point];
+        if (value->state == VALUE_READ && !agrees(device, &proofs.proofs[i], value))
+            return false;
+    }
+    return true;
 }

@@ -73,4 +73,7 @@ bool script_is_read(const struct script_proofs *proofs, const struct value *valu
  * `proof` names reads as engage writes it. */
 bool script_is_engaged(const struct device *device, const struct value *values);
 
+/* Whether they do not say that nobody does: what was not read may be. NULL: nothing was. */
+bool script_may_be_engaged(const struct device *device, const struct value *values);
+
 #endif

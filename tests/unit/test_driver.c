@@ -214,6 +214,25 @@ static void a_stop_that_is_released(void **state)
     bed_end(&bed);
 }
 
+/* Who cannot tell whether it runs keeps nothing going that stands there from before. */
+static void a_battery_whose_mode_is_not_read_may_be_running(void **state)
+{
+    (void)state;
+    direct("");
+    bed.fake->registers[1][MODE] = 1;
+    bed.fake->registers[1][POWER] = 0xFFFF;
+    bed.fake->registers[1][POWER + 1] = 0xEC78;
+    fake_rule_add(bed.fake, (struct fake_rule){.function = FAKE_READ,
+                                               .address = MODE,
+                                               .to = 4,
+                                               .from = 1,
+                                               .fault = FAULT_DEVICE_FAILURE});
+    bed_put(&bed, "a", 5);
+    bed_run(&bed, 100 * MS);
+    assert_string_equal(writes(), ENGAGED_AGAIN("AA55", "00001388"));
+    bed_end(&bed);
+}
+
 static void put_a_stop(struct fake_link *fake, const struct fake_call *call)
 {
     struct bed *context = fake->context;
@@ -344,6 +363,7 @@ int main(void)
         cmocka_unit_test(a_stop_of_an_idle_battery),
         cmocka_unit_test(a_stop_that_is_released),
         cmocka_unit_test(a_stop_in_the_middle_of_engaging),
+        cmocka_unit_test(a_battery_whose_mode_is_not_read_may_be_running),
         cmocka_unit_test(a_stop_waits_for_no_beat),
         cmocka_unit_test(a_stop_goes_on_past_a_refusal),
         cmocka_unit_test(a_zero_that_is_refused_takes_nothing_over),
