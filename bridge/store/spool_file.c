@@ -15,13 +15,14 @@ static const char *const sql[STATEMENTS] = {
     [BEGIN] = "BEGIN IMMEDIATE",
     [COMMIT] = "COMMIT",
     [ROLLBACK] = "ROLLBACK",
-    [APPEND] = "INSERT INTO sample (" COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5)",
-    [READ] = "SELECT " COLUMNS " FROM sample WHERE id > ?1 ORDER BY id LIMIT ?2",
-    [READ_ONE] = "SELECT " COLUMNS " FROM sample WHERE id = ?1",
+    [APPEND] = ("INSERT INTO sample (" COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5)"),
+    [READ] = ("SELECT " COLUMNS " FROM sample WHERE id > ?1 ORDER BY id LIMIT ?2"),
+    [READ_ONE] = ("SELECT " COLUMNS " FROM sample WHERE id = ?1"),
     [NEXT] = "SELECT id FROM sample WHERE id > ?1 ORDER BY id LIMIT 1",
     [REMOVE] = "DELETE FROM sample WHERE id = ?1",
     [COUNT] = "SELECT count(*) FROM sample",
     [LAST] = "SELECT seq FROM sqlite_sequence WHERE name = 'sample'",
+    [HIGHEST_LAYOUT] = "SELECT max(layout) FROM sample WHERE layout < 8192", /* no nonsense */
     [PAGES] = ("SELECT (page_count - freelist_count) * page_size "
                "FROM pragma_page_count, pragma_freelist_count, pragma_page_size"),
     [ADD_LAYOUT] = "INSERT INTO layout (id, checksum, body) VALUES (?1, ?2, ?3)",
@@ -140,6 +141,9 @@ static bool know_layout(struct spool *spool, int64_t id, const struct layout *la
 {
     if (id < 1 || id >= LAYOUTS_MAX || layout->number > LAYOUTS_MAX)
         return false;
+    const struct layout *former = spool->by_id[id];
+    if (former != NULL && spool->ids[former->number] == id)
+        spool->ids[former->number] = 0;
     spool->by_id[id] = layout;
     spool->ids[layout->number] = id;
     if (id > spool->n_ids)
@@ -282,7 +286,12 @@ int spool_file_learn(struct spool *spool)
 {
     const int result = read_layouts(spool);
     const int64_t last = spool_file_number(spool, LAST);
+    const int64_t highest = last < 0 ? -1 : spool_file_number(spool, HIGHEST_LAYOUT);
     if (last > spool->last_row)
         spool->last_row = last;
-    return last < 0 ? spool->failure : result;
+    /* Of a layout that is lost rows may be left: another under its number would give them
+     * another device. */
+    if (highest > (int64_t)spool->n_ids)
+        spool->n_ids = (unsigned)highest;
+    return highest < 0 ? spool->failure : result;
 }

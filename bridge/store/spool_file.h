@@ -21,6 +21,7 @@ enum spool_statement {
     REMOVE,
     COUNT,
     LAST,
+    HIGHEST_LAYOUT,
     PAGES,
     ADD_LAYOUT,
     LAYOUTS,

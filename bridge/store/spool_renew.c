@@ -145,6 +145,8 @@ static bool make_way(struct spool *spool)
               spool->path, kept_as);
     if (spool->file.sqlite == NULL &&
         database_open_damaged(kept_as, &spool_file_kind, &spool->file.sqlite) == SQLITE_OK) {
+        /* What was learnt before may be of another time than its rows are now. */
+        spool_file_forget_layouts(spool, 1);
         if (spool_file_prepare(&spool->file) == SQLITE_OK)
             (void)spool_file_learn(spool);
         else

@@ -2,7 +2,8 @@
  * is a sample that can be printed, or it makes no sense and is told as such.
  *
  * Two bytes are the length of a layout; it follows, and then a row of it. With a
- * first byte of 0xff the rest is the whole file.
+ * first byte of 0xff the rest is the whole file; with 0xfe it is what happens to a
+ * spool (spool_life.h), which a model tells what should be in it.
  */
 #include <fcntl.h>
 #include <sqlite3.h>
@@ -14,16 +15,10 @@
 #include <unistd.h>
 
 #include "bridge/base/log.h"
-#include "bridge/store/spool.h"
 #include "bridge/wire/sample_json.h"
+#include "spool_life.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void check(bool good)
-{
-    if (!good)
-        abort();
-}
 
 /* What is published of it is one line of printable text. */
 static void check_text(const struct layout *layout, const void *packed, size_t size)
@@ -68,11 +63,10 @@ static void lose(void *context, int64_t row)
 
 static void try_file(struct layouts *layouts, const uint8_t *data, size_t size)
 {
-    char directory[] = "/tmp/fluxbridge-fuzz-XXXXXX", path[64], command[96], why[256];
+    char path[SPOOL_LIFE_PATH], why[256];
     uint64_t lost;
     unsigned n = 0;
-    check(mkdtemp(directory) != NULL);
-    snprintf(path, sizeof path, "%s/spool.db", directory);
+    spool_life_begin(path);
     int file = open(path, O_WRONLY | O_CREAT, 0600);
     check(file >= 0 && write(file, data, size) == (ssize_t)size);
     close(file);
@@ -85,8 +79,7 @@ static void try_file(struct layouts *layouts, const uint8_t *data, size_t size)
             (void)spool_renew(spool, lose, NULL);
         spool_close(spool);
     }
-    snprintf(command, sizeof command, "rm -r %s", directory);
-    check(system(command) == 0);
+    spool_life_end(path);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -96,6 +89,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     log_set_level(LOG_LEVEL_ERROR);
     if (size > 0 && data[0] == 0xff)
         try_file(layouts, data + 1, size - 1);
+    else if (size > 0 && data[0] == 0xfe)
+        spool_live(layouts, data + 1, size - 1);
     else
         try_parts(layouts, data, size);
     layouts_free(layouts);
