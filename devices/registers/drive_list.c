@@ -56,6 +56,10 @@ int drive_find_written(const struct drive_reader *reader, const struct cfg_setti
                        const char *name)
 {
     const int index = drive_find(reader, where, name);
+    if (index >= 0 && reader->points[index].made) {
+        cfg_problem(reader->cfg, where, "control writes '%s', and there is no such row", name);
+        return -1;
+    }
     if (index >= 0 && !reader->points[index].writable)
         cfg_problem(reader->cfg, where, "control writes '%s': its row needs access = \"rw\"", name);
     return index;
