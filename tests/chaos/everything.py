@@ -447,7 +447,9 @@ class Everything(chaos.Chaos):
             if told and told[0].body != body:
                 self.problem("the page tells another sample: %s, not %s", body, told[0].body)
         for body in [b for name, b in self.visits[0] if name == "outcome"]:
-            told = [s.body for s in self.outcomes[body["id"]]]
+            # Deadmen of several batteries may have the same id.
+            told = [s.body for s in self.outcomes[body["id"]]
+                    if s.body["device"] == body["device"]]
             if told and not is_repetition(body) and body not in told:
                 self.problem("the page tells another outcome: %s, not %s", body, told)
 

@@ -44,7 +44,9 @@ static void check_conf(const struct conf *conf)
         if (device->controllable) {
             check(device->control.min_kw <= 0 && device->control.max_kw >= 0);
             check(device->control.soe_min < device->control.soe_max);
-            check(device->control.n_ready > 0 && device->control.ttl_ns > 0);
+            /* Some types tell no status. */
+            check(device->control.n_ready > 0 || device->control.status < 0);
+            check(device->control.ttl_ns > 0);
         }
     }
 }
