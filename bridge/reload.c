@@ -375,9 +375,10 @@ static void exchange_groups(struct reload *reload)
     struct conf *conf = reload->parts->conf;
     const struct conf *after = reload->after;
     memcpy(conf->sha256, after->sha256, sizeof(conf->sha256));
-    memcpy(conf->site, after->site, sizeof(conf->site));
-    if (reload->change.sessions)
+    if (reload->change.sessions) { /* else they read it: the library's thread is not halted */
         conf->mqtt = after->mqtt;
+        memcpy(conf->site, after->site, sizeof(conf->site));
+    }
     memcpy(conf->http_listen, after->http_listen, sizeof(conf->http_listen));
     memcpy(conf->http_address, after->http_address, sizeof(conf->http_address));
     conf->sparkplug = after->sparkplug;
