@@ -230,23 +230,38 @@ static bool refill(struct spooler *spooler)
 
 /* ---- another file ---- */
 
+/* A run that is cut off on the way is to be found out by the next: where it was is on disk
+ * first. */
+static bool former_is_kept(struct state *state, int64_t until_ns)
+{
+    if (state == NULL)
+        return true;
+    const uint64_t mark = state_mark(state);
+    state_settle(state, mark, until_ns);
+    return state_is_kept(state, mark);
+}
+
 /* To where the configuration has it; tried again as long as that does not work. */
 static void move(struct spooler *spooler)
 {
     const char *path = spooler->conf->spool_path;
+    const char *why = "the state file does not take where it was";
     const int64_t now_ns = clock_mono_ns();
     if (strcmp(spool_path(spooler->spool), path) == 0 || now_ns < spooler->movable_ns)
         return;
     atomic_store(&spooler->promise_ns, now_ns + RENEW_NS);
-    if (spool_move(spooler->spool, path, count_lost, spooler)) {
-        spooler->movable_ns = 0;
-        spooler_note_former(spooler->state, NULL);
-        return;
+    if (former_is_kept(spooler->state, now_ns + RETRY_NS)) {
+        if (spool_move(spooler->spool, path, count_lost, spooler)) {
+            spooler->movable_ns = 0;
+            spooler_note_former(spooler->state, NULL);
+            return;
+        }
+        why = spool_error(spooler->spool);
     }
     if (spooler->movable_ns == 0)
         log_error("the spool cannot be moved, it stays where it is until then path=%s to=%s "
                   "why=\"%s\"",
-                  spool_path(spooler->spool), path, spool_error(spooler->spool));
+                  spool_path(spooler->spool), path, why);
     spooler->movable_ns = clock_mono_ns() + RETRY_NS;
 }
 

@@ -35,14 +35,19 @@ struct fixture {
     struct logged logged;
 };
 
-static void start(struct fixture *f)
+static void start_with(struct fixture *f, struct state *state)
 {
     f->layouts = layouts_new();
     f->outbox = outbox_new(f->conf.devices.n_devices, MIB, MIB);
     assert_non_null(f->layouts);
     assert_non_null(f->outbox);
-    f->spooler = spooler_start(&f->conf, f->layouts, f->outbox, NULL);
+    f->spooler = spooler_start(&f->conf, f->layouts, f->outbox, state);
     assert_non_null(f->spooler);
+}
+
+static void start(struct fixture *f)
+{
+    start_with(f, NULL);
 }
 
 static void stop(struct fixture *f)
@@ -455,6 +460,27 @@ static void test_it_moves_as_soon_as_it_can(void **state)
     stop(f);
 }
 
+/* Else who is killed on the way would leave behind what nobody looks for. */
+static void test_it_moves_when_it_is_noted_where_it_was(void **state)
+{
+    struct fixture *f = *state;
+    char path[sizeof f->directory + 16];
+    (void)snprintf(path, sizeof path, "%s/late/state.db", f->directory);
+    struct state *kept = state_open(path, NULL);
+    start_with(f, kept);
+    put(f, 0, "a1");
+    wait_for(f, 1, 0);
+    spooler_note_former(kept, f->conf.spool_path);
+    move(f, "other.db");
+    assert_true(logged_find(&f->logged, "the spool cannot be moved", "the state file"));
+    assert_false(is_there(f, "other.db"));
+    *strrchr(path, '/') = '\0';
+    assert_int_equal(mkdir(path, 0755), 0);
+    assert_true(logged_find(&f->logged, "the spool was moved", "saved=1 lost=0"));
+    stop(f);
+    state_close(kept);
+}
+
 /* A run that was killed on the way. */
 static void test_what_was_left_behind_is_taken_over(void **state)
 {
@@ -470,10 +496,7 @@ static void test_what_was_left_behind_is_taken_over(void **state)
     spooler_note_former(kept, former);
     (void)snprintf(f->conf.spool_path, sizeof f->conf.spool_path, "%s/other.db", f->directory);
     for (unsigned i = 0; i < 2; i++) { /* the second finds nothing of it any more */
-        f->layouts = layouts_new();
-        f->outbox = outbox_new(f->conf.devices.n_devices, MIB, MIB);
-        f->spooler = spooler_start(&f->conf, f->layouts, f->outbox, kept);
-        assert_non_null(f->spooler);
+        start_with(f, kept);
         wait_for(f, i == 0 ? 2 : 0, 0);
         resume(f);
         if (i == 0) {
@@ -530,6 +553,7 @@ int main(void)
         TEST(test_somebody_else_s_file_ends_the_start),
         TEST(test_all_of_it_moves),
         TEST(test_it_moves_as_soon_as_it_can),
+        TEST(test_it_moves_when_it_is_noted_where_it_was),
         TEST(test_what_was_left_behind_is_taken_over),
         TEST(test_where_it_may_move),
     };
