@@ -14,8 +14,8 @@
 #include "bridge/base/log.h"
 #include "bridge/cli/cli.h"
 #include "bridge/cli/simulated.h"
+#include "bridge/run/supervisor.h"
 #include "bridge/site/conf.h"
-#include "bridge/supervisor.h"
 
 enum { EXIT_USAGE = 2, MAX_ARGUMENTS = PROFILE_POINTS_MAX + 1 };
 

@@ -37,7 +37,8 @@ ROOMS = {
     "bridge/cli":
         "terminal table types address_range reading recognise survey found_json power_check "
         "broker check_files check_devices check_broker verdict simulated cli",
-    "bridge": "parts scout reload supervisor main",
+    "bridge/run": "parts scout reload supervisor",
+    "bridge": "main",
 }
 ORDER = [room + "/" + module for room, modules in ROOMS.items() for module in modules.split()]
 

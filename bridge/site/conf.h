@@ -2,7 +2,7 @@
  *
  * Read from one libconfig file (with @include); every problem is printed as
  * `FILE:LINE: message` in one run. Shared read-only: what a reload changes in it, it
- * changes while every thread that reads it is halted (bridge/reload.h).
+ * changes while every thread that reads it is halted (bridge/run/reload.h).
  */
 #ifndef BRIDGE_SITE_CONF_H
 #define BRIDGE_SITE_CONF_H

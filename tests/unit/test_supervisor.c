@@ -1,7 +1,7 @@
 /* The order in which threads start and end, what happens when one cannot start,
  * and what when one hangs. Pollers, publisher and subscriber are stand-ins that
  * take notes; queues and the audit log are the real ones. */
-#include "bridge/supervisor.h"
+#include "bridge/run/supervisor.h"
 
 #include <pthread.h>
 #include <signal.h>

@@ -1,4 +1,4 @@
-#include "bridge/supervisor.h"
+#include "bridge/run/supervisor.h"
 
 #include <malloc.h>
 #include <pthread.h>
@@ -13,8 +13,8 @@
 #include "bridge/base/log.h"
 #include "bridge/base/notify.h"
 #include "bridge/battery/trust.h"
-#include "bridge/parts.h"
-#include "bridge/reload.h"
+#include "bridge/run/parts.h"
+#include "bridge/run/reload.h"
 #include "bridge/site/change.h"
 #include "devices/lines/link.h"
 

@@ -1,4 +1,4 @@
-#include "bridge/reload.h"
+#include "bridge/run/reload.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -8,7 +8,7 @@
 #include "bridge/base/clock.h"
 #include "bridge/base/log.h"
 #include "bridge/base/notify.h"
-#include "bridge/scout.h"
+#include "bridge/run/scout.h"
 #include "bridge/site/change.h"
 
 /* For a thread to halt before anything has been changed. */

@@ -3,8 +3,8 @@
  * Starts them in order, and ends them in the reverse order. Owned by the main thread
  * (supervisor), which alone calls this; reload exchanges some of them.
  */
-#ifndef BRIDGE_PARTS_H
-#define BRIDGE_PARTS_H
+#ifndef BRIDGE_RUN_PARTS_H
+#define BRIDGE_RUN_PARTS_H
 
 #include "bridge/battery/trust.h"
 #include "bridge/commands/audit.h"

@@ -1,4 +1,4 @@
-#include "bridge/parts.h"
+#include "bridge/run/parts.h"
 
 #include <stdlib.h>
 

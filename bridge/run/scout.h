@@ -6,8 +6,8 @@
  * that does not come back in time is left behind, and no other is sent before it is back.
  * Main thread only.
  */
-#ifndef BRIDGE_SCOUT_H
-#define BRIDGE_SCOUT_H
+#ifndef BRIDGE_RUN_SCOUT_H
+#define BRIDGE_RUN_SCOUT_H
 
 #include "bridge/site/conf.h"
 

@@ -10,10 +10,10 @@
  * exchanged, those of pollers for as long as their own devices change and no longer.
  * Main thread only.
  */
-#ifndef BRIDGE_RELOAD_H
-#define BRIDGE_RELOAD_H
+#ifndef BRIDGE_RUN_RELOAD_H
+#define BRIDGE_RUN_RELOAD_H
 
-#include "bridge/parts.h"
+#include "bridge/run/parts.h"
 
 /* Also reopens the audit log, and sees to it that certificates and passwords are read
  * anew. Tells systemd meanwhile that all is well, each `watchdog_ns`. False: it was found

@@ -1,4 +1,4 @@
-#include "bridge/scout.h"
+#include "bridge/run/scout.h"
 
 #include <errno.h>
 #include <pthread.h>
