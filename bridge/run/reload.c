@@ -1,4 +1,4 @@
-#include "bridge/run/reload.h"
+#include "bridge/run/reload_inside.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -8,51 +8,28 @@
 #include "bridge/base/clock.h"
 #include "bridge/base/log.h"
 #include "bridge/base/notify.h"
-#include "bridge/run/scout.h"
-#include "bridge/site/change.h"
 
 /* For a thread to halt before anything has been changed. */
 #define PATIENCE_NS (30 * CLOCK_NS_PER_S)
-/* For one that may be at a disk that does not answer. */
-#define DISK_PATIENCE_NS (5 * CLOCK_NS_PER_S)
 /* Transactions that a poller may be in the middle of, each as long as a timeout. */
 enum { STEPS_MAX = 8 };
 /* Until the next word to systemd. */
-#define SLICE_NS      CLOCK_NS_PER_S
-#define FAREWELL_NS   (250 * CLOCK_NS_PER_MS)
-#define MQTT_GRACE_NS (300 * CLOCK_NS_PER_MS)
-
-struct reload {
-    struct parts *parts;
-    struct conf *after;
-    struct change change;
-    int64_t slice_ns;
-    bool *anew;   /* by device: it is begun or ended anew */
-    bool *others; /* by device: of these, it is not what it was called before */
-    bool retells; /* bridge/info has another checksum, if nothing else */
-    bool taken;   /* nothing keeps it from being taken over any more */
-    char state_path[CONF_PATH_MAX + 1];
-    bool moves_state; /* it was another one */
-    bool moves_spool; /* likewise */
-    bool *empty;      /* by poller: halted, since it has no device now */
-    /* While it is halted; NULL = it is not. */
-    struct halt *subscriber, *publisher, *spooler, *http;
-};
+#define SLICE_NS CLOCK_NS_PER_S
 
 /* ---- waiting ---- */
 
-static int64_t next_slice_ns(const struct reload *reload, int64_t until_ns)
+int64_t reload_next_slice_ns(const struct reload *reload, int64_t until_ns)
 {
     const int64_t slice_ns = clock_mono_ns() + reload->slice_ns;
     return slice_ns < until_ns ? slice_ns : until_ns;
 }
 
-static bool wait_for(const struct reload *reload, struct halt *halt, int64_t until_ns)
+bool reload_wait_for(const struct reload *reload, struct halt *halt, int64_t until_ns)
 {
     bool there = false;
     do {
         notify("WATCHDOG=1");
-        there = halt_wait(halt, next_slice_ns(reload, until_ns));
+        there = halt_wait(halt, reload_next_slice_ns(reload, until_ns));
     } while (!there && clock_mono_ns() < until_ns);
     return there;
 }
@@ -60,14 +37,14 @@ static bool wait_for(const struct reload *reload, struct halt *halt, int64_t unt
 /* From here on there is no way back. Who hangs now is found out by systemd. */
 static struct halt *halt_within(const struct reload *reload, struct halt *halt, int64_t patience_ns)
 {
-    if (!wait_for(reload, halt, clock_mono_ns() + patience_ns)) {
+    if (!reload_wait_for(reload, halt, clock_mono_ns() + patience_ns)) {
         log_error("the reload waits for a thread that has stopped moving");
         (void)halt_wait(halt, CLOCK_NEVER);
     }
     return halt;
 }
 
-static struct halt *halt_it(const struct reload *reload, struct halt *halt)
+struct halt *reload_halt_it(const struct reload *reload, struct halt *halt)
 {
     return halt_within(reload, halt, PATIENCE_NS);
 }
@@ -84,7 +61,7 @@ static struct halt *halt_poller(const struct reload *reload, unsigned poller)
                        PATIENCE_NS + STEPS_MAX * longest_ns);
 }
 
-static void release(struct halt **halt)
+void reload_release(struct halt **halt)
 {
     if (*halt != NULL)
         halt_release(*halt);
@@ -118,79 +95,16 @@ static bool has_ending(const struct reload *reload, unsigned poller, bool comman
     return has;
 }
 
-/* ---- the disks ---- */
-
-static bool refuse_for(const char *why)
-{
-    log_warning("the configuration is not taken over: %s", why);
-    return false;
-}
-
-/* While the others are halted nobody is to wait for a disk. */
-static bool spool_is_ready(const struct reload *reload)
-{
-    struct spooler *spooler = reload->parts->spooler;
-    if (spooler == NULL)
-        return true;
-    struct halt *halt = spooler_halt(spooler);
-    const bool there = wait_for(reload, halt, clock_mono_ns() + DISK_PATIENCE_NS);
-    const bool can_move = there && (!reload->moves_spool || spooler_can_move(spooler));
-    halt_release(halt);
-    if (!there)
-        return refuse_for("the disk of the spool does not answer: reload again when it does");
-    return can_move || refuse_for("the spool cannot be moved before it works where it is: reload "
-                                  "again when it does");
-}
-
-/* What works is not left for what cannot be used. */
-static bool files_are_good(const struct reload *reload)
-{
-    char why[SCOUT_WHY_MAX];
-    const int64_t until_ns = clock_mono_ns() + DISK_PATIENCE_NS;
-    struct scout *scout = scout_send(reload->parts->conf, reload->after, why);
-    if (scout == NULL)
-        return refuse_for(why);
-    do
-        notify("WATCHDOG=1");
-    while (!scout_wait(scout, next_slice_ns(reload, until_ns)) && clock_mono_ns() < until_ns);
-    return scout_end(scout, why) || refuse_for(why);
-}
-
-/* False: nothing has been changed. */
-static bool disks_are_ready(struct reload *reload)
-{
-    const struct conf *conf = reload->parts->conf;
-    char former[CONF_PATH_MAX + 1];
-    state_path(conf, former);
-    state_path(reload->after, reload->state_path);
-    reload->moves_state = strcmp(former, reload->state_path) != 0;
-    reload->moves_spool = strcmp(conf->spool_path, reload->after->spool_path) != 0;
-    if (reload->moves_state && !state_can_move(reload->parts->state))
-        return refuse_for("the state file cannot be moved before it works where it is: reload "
-                          "again when it does");
-    return files_are_good(reload) && spool_is_ready(reload);
-}
-
-/* Their threads do the rest: nobody waits for that. False: nothing has been changed. */
-static bool move_files(const struct reload *reload)
-{
-    struct parts *parts = reload->parts;
-    if (reload->moves_spool)
-        spooler_note_former(parts->state, parts->conf->spool_path);
-    return !reload->moves_state || state_move(parts->state, reload->state_path) ||
-           refuse_for("no thread for the state file");
-}
-
 /* The first step: no command is put into the mailboxes of those that end any more. False:
  * nothing has been changed. */
 static bool refuse_commands(struct reload *reload)
 {
     struct parts *parts = reload->parts;
     struct halt *halt = subscriber_halt(parts->subscriber);
-    const bool there = wait_for(reload, halt, clock_mono_ns() + PATIENCE_NS);
+    const bool there = reload_wait_for(reload, halt, clock_mono_ns() + PATIENCE_NS);
     if (!there)
         log_error("the configuration is not taken over: the subscriber has stopped moving");
-    const bool good = there && move_files(reload);
+    const bool good = there && reload_move_files(reload);
     for (unsigned i = 0; good && i < reload->change.n_devices; i++)
         if (ends(reload, i))
             subscriber_part(parts->subscriber, i);
@@ -219,7 +133,7 @@ static void leave(struct reload *reload)
         bool left = !has_ending(reload, i, true);
         while (!left && clock_mono_ns() < until_ns) {
             notify("WATCHDOG=1");
-            left = mailbox_wait_left(parts->mailboxes[i], next_slice_ns(reload, until_ns));
+            left = mailbox_wait_left(parts->mailboxes[i], reload_next_slice_ns(reload, until_ns));
         }
         if (!left)
             log_warning("on_exit: not all was confirmed in time poller=%u", i);
@@ -261,255 +175,6 @@ static void drop_devices(struct reload *reload)
     }
 }
 
-/* Of those that are removed the broker forgets everything, and of discovery when it is
- * other than before. */
-static void part_from_broker(struct reload *reload)
-{
-    const struct device_list *list = &reload->parts->conf->devices;
-    if (reload->publisher != NULL && reload->change.groups[CONF_HOME_ASSISTANT])
-        publisher_part_discovery(reload->parts->publisher);
-    for (unsigned i = 0; reload->publisher != NULL && i < list->n_devices; i++)
-        if (reload->others[i] && device_is_there(&list->devices[i]))
-            publisher_part(reload->parts->publisher, i);
-}
-
-/* ---- while all are halted ---- */
-
-/* Its metrics, its name or its session are others: it dies, and is born anew. */
-static bool changes_edge(const struct reload *reload)
-{
-    bool changes = reload->change.sessions || reload->change.groups[CONF_SPARKPLUG] ||
-                   reload->change.groups[CONF_HOME_ASSISTANT];
-    for (unsigned i = 0; i < reload->change.n_devices; i++)
-        changes = changes || reload->anew[i];
-    return changes;
-}
-
-/* Under the name that it has, so before the configuration is exchanged. A publisher that
- * is stopped has seen to its farewell. */
-static void end_edge(struct reload *reload)
-{
-    struct parts *parts = reload->parts;
-    if (parts->edge == NULL || !changes_edge(reload))
-        return;
-    if (reload->publisher != NULL) {
-        edge_farewell(parts->edge, clock_mono_ns() + FAREWELL_NS);
-        publisher_renew_edge(parts->publisher, NULL);
-    }
-    audit_tell(parts->audit, NULL, NULL);
-    edge_free(parts->edge);
-    parts->edge = NULL;
-    scans_rewind(parts->scans);
-}
-
-/* What has arrived of the broker was parsed by its name of then: so the publisher, if it is to
- * end, does so before the subscriber halts, which takes all of it first. */
-static void halt_all(struct reload *reload)
-{
-    struct parts *parts = reload->parts;
-    if (parts->spooler != NULL) /* first: should it be at its disk, the others go on */
-        reload->spooler = halt_it(reload, spooler_halt(parts->spooler));
-    if (parts->http != NULL)
-        reload->http = halt_it(reload, http_halt(parts->http));
-    if (reload->change.sessions) {
-        publisher_stop(parts->publisher, MQTT_GRACE_NS);
-        parts->publisher = NULL;
-        outbox_lost(parts->outbox);
-    } else {
-        reload->publisher = halt_it(reload, publisher_halt(parts->publisher));
-    }
-    reload->subscriber = halt_it(reload, subscriber_halt(parts->subscriber));
-}
-
-/* A device that comes back in this run goes on counting. False when out of memory. */
-static bool note_departed(struct parts *parts, unsigned device)
-{
-    struct departed *departed = calloc(1, sizeof(*departed));
-    if (departed == NULL)
-        return false;
-    memcpy(departed->name, parts->conf->devices.devices[device].name, sizeof(departed->name));
-    departed->seq = latest_seq(parts->latest, device);
-    departed->next = parts->departed;
-    parts->departed = departed;
-    return true;
-}
-
-static uint64_t first_seq(struct parts *parts, const char *name)
-{
-    for (struct departed **at = &parts->departed; *at != NULL; at = &(*at)->next) {
-        struct departed *departed = *at;
-        const uint64_t seq = departed->seq;
-        if (strcmp(departed->name, name) != 0)
-            continue;
-        *at = departed->next;
-        free(departed);
-        return seq;
-    }
-    return 0;
-}
-
-/* The list of before is kept for the pollers that go on with it. */
-static bool exchange_lists(struct reload *reload)
-{
-    struct parts *parts = reload->parts;
-    struct former *former = calloc(1, sizeof(*former));
-    if (former == NULL)
-        return false;
-    former->devices = parts->conf->devices;
-    former->next = parts->formers;
-    parts->formers = former;
-    for (unsigned i = 0; i < former->devices.n_devices; i++) {
-        if (reload->anew[i])
-            parts->origins[i] = NULL;
-        else if (parts->origins[i] == NULL && device_is_there(&former->devices.devices[i]))
-            parts->origins[i] = former;
-    }
-    parts->conf->devices = reload->after->devices;
-    reload->after->devices = (struct device_list){0};
-    return true;
-}
-
-/* What may be other than before: see change_find(). */
-static void exchange_groups(struct reload *reload)
-{
-    struct conf *conf = reload->parts->conf;
-    const struct conf *after = reload->after;
-    memcpy(conf->sha256, after->sha256, sizeof(conf->sha256));
-    if (reload->change.sessions) { /* else they read it: the library's thread is not halted */
-        conf->mqtt = after->mqtt;
-        memcpy(conf->site, after->site, sizeof(conf->site));
-    }
-    memcpy(conf->http_listen, after->http_listen, sizeof(conf->http_listen));
-    memcpy(conf->http_address, after->http_address, sizeof(conf->http_address));
-    conf->sparkplug = after->sparkplug;
-    memcpy(conf->spool_path, after->spool_path, sizeof(conf->spool_path));
-    conf->spool_max_size = after->spool_max_size;
-    conf->ha_enabled = after->ha_enabled;
-    memcpy(conf->ha_prefix, after->ha_prefix, sizeof(conf->ha_prefix));
-    energy_show(reload->parts->energy, conf->ha_enabled);
-    conf->http_port = after->http_port;
-    conf->http_page = after->http_page;
-    memcpy(conf->http_token_file, after->http_token_file, sizeof(conf->http_token_file));
-}
-
-/* All that is kept by a device's number. */
-static bool renew_devices(struct reload *reload)
-{
-    struct parts *parts = reload->parts;
-    const struct device_list *list = &parts->conf->devices;
-    bool good = true;
-    for (unsigned i = 0; good && i < list->n_devices; i++) {
-        const struct device *device = &list->devices[i];
-        if (!reload->anew[i])
-            continue;
-        const uint64_t seq =
-            reload->others[i] ? first_seq(parts, device->name) : latest_seq(parts->latest, i);
-        good = latest_renew(parts->latest, i, device, seq);
-        outbox_renew_device(parts->outbox, i, reload->others[i]);
-        energy_renew(parts->energy, i, device);
-        if (reload->others[i]) {
-            health_renew(&parts->health, i);
-            last_outcomes_renew(parts->last, i, device);
-        }
-        if (parts->scans != NULL)
-            scans_forget(parts->scans, i);
-    }
-    return good;
-}
-
-/* Each poller that the list has gets its mailbox, with room for all of its devices. */
-static bool make_mailboxes(struct reload *reload)
-{
-    struct parts *parts = reload->parts;
-    const struct device_list *list = &parts->conf->devices;
-    bool good = true;
-    for (unsigned i = device_next(list, 0); good && i < list->n_devices;
-         i = device_next(list, i + 1)) {
-        struct mailbox **mailbox = &parts->mailboxes[list->devices[i].poller];
-        const unsigned n = parts_count_commanded(list, list->devices[i].poller);
-        if (*mailbox == NULL)
-            good = (*mailbox = mailbox_new(n)) != NULL;
-        else
-            good = mailbox_make_room(*mailbox, n);
-    }
-    return good;
-}
-
-/* In a session of its own. What waits for a host goes to the node that there is now. */
-static bool renew_edge(struct reload *reload)
-{
-    struct parts *parts = reload->parts;
-    const bool wanted = parts->conf->sparkplug.enabled;
-    if (!changes_edge(reload))
-        return true;
-    scans_serve(parts->scans, wanted);
-    if (!wanted)
-        return true;
-    if (!parts_start_edge(parts))
-        return false;
-    if (reload->publisher != NULL)
-        publisher_renew_edge(parts->publisher, parts->edge);
-    return true;
-}
-
-static bool renew_publisher(struct reload *reload)
-{
-    struct parts *parts = reload->parts;
-    if (reload->publisher != NULL && reload->change.groups[CONF_HOME_ASSISTANT])
-        publisher_renew_discovery(parts->publisher);
-    if (reload->publisher != NULL)
-        return publisher_renew(parts->publisher, reload->anew);
-    return parts_start_publisher(parts);
-}
-
-/* Its view has the publisher in it. A port that is taken ends nothing but http. */
-static void renew_http(struct reload *reload)
-{
-    struct parts *parts = reload->parts;
-    if (!reload->change.groups[CONF_HTTP] && !reload->change.sessions)
-        return;
-    release(&reload->http);
-    http_stop(parts->http);
-    parts->http = NULL;
-    (void)parts_start_http(parts);
-}
-
-/* Before the subscriber reads in it what devices that come have answered. */
-static bool move_audit(struct reload *reload)
-{
-    struct conf *conf = reload->parts->conf;
-    const char *path = reload->after->audit_path;
-    if (strcmp(conf->audit_path, path) == 0)
-        return true;
-    memcpy(conf->audit_path, path, sizeof(conf->audit_path));
-    return audit_move(reload->parts->audit, path);
-}
-
-static bool exchange(struct reload *reload)
-{
-    struct parts *parts = reload->parts;
-    bool good = true;
-    halt_all(reload);
-    end_edge(reload);
-    part_from_broker(reload);
-    for (unsigned i = 0; i < reload->change.n_devices; i++)
-        if (reload->change.devices[i] == CHANGE_GONE)
-            good = note_departed(parts, i) && good;
-    good = good && exchange_lists(reload);
-    exchange_groups(reload);
-    good = good && move_audit(reload) && renew_devices(reload) && make_mailboxes(reload) &&
-           renew_edge(reload) &&
-           subscriber_renew(parts->subscriber, reload->anew, reload->others) &&
-           renew_publisher(reload);
-    if (good)
-        renew_http(reload);
-    release(&reload->http);
-    release(&reload->spooler);
-    release(&reload->subscriber);
-    release(&reload->publisher);
-    return good;
-}
-
 /* ---- what begins ---- */
 
 static bool serves(const struct parts *parts, unsigned poller)
@@ -535,7 +200,7 @@ static bool add_devices(struct reload *reload, unsigned poller)
             halt = halt_poller(reload, poller);
         good = poller_add(parts->pollers[poller], i) && good;
     }
-    release(&halt);
+    reload_release(&halt);
     return good;
 }
 
@@ -611,7 +276,7 @@ static bool take_over(struct reload *reload)
     sigfillset(&all); /* threads inherit this: see supervisor */
     sigdelset(&all, SIGSEGV);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    const bool good = exchange(reload) && begin(reload);
+    const bool good = reload_exchange(reload) && begin(reload);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (good)
         free_unused(parts);
@@ -626,7 +291,7 @@ static bool find_change(struct reload *reload)
     const struct conf *before = reload->parts->conf;
     char why[CHANGE_WHY_MAX];
     if (!change_find(before, reload->after, &reload->change, why))
-        return refuse_for(why);
+        return reload_refuse_for(why);
     if (!reload->change.restart)
         return true;
     change_tell(before, reload->after, &reload->change, refuse, NULL);
@@ -653,7 +318,7 @@ static bool apply(struct parts *parts, struct conf *after, int64_t watchdog_ns)
         reload.slice_ns = watchdog_ns / 2;
     if (reload.anew == NULL || reload.others == NULL || reload.empty == NULL) {
         log_warning("the configuration is not taken over: out of memory");
-    } else if (find_change(&reload) && (!is_wanted(&reload) || disks_are_ready(&reload))) {
+    } else if (find_change(&reload) && (!is_wanted(&reload) || reload_disks_are_ready(&reload))) {
         for (unsigned i = 0; i < n; i++) {
             const enum change_kind kind = reload.change.devices[i];
             reload.anew[i] = kind != CHANGE_NONE;

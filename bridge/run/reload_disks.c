@@ -1,0 +1,76 @@
+#include "bridge/run/reload_inside.h"
+
+#include <string.h>
+
+#include "bridge/base/clock.h"
+#include "bridge/base/log.h"
+#include "bridge/base/notify.h"
+#include "bridge/run/scout.h"
+
+/* For one that may be at a disk that does not answer. */
+#define DISK_PATIENCE_NS (5 * CLOCK_NS_PER_S)
+
+bool reload_refuse_for(const char *why)
+{
+    log_warning("the configuration is not taken over: %s", why);
+    return false;
+}
+
+/* While the others are halted nobody is to wait for a disk. */
+static bool spool_is_ready(const struct reload *reload)
+{
+    struct spooler *spooler = reload->parts->spooler;
+    if (spooler == NULL)
+        return true;
+    struct halt *halt = spooler_halt(spooler);
+    const bool there = reload_wait_for(reload, halt, clock_mono_ns() + DISK_PATIENCE_NS);
+    const bool can_move = there && (!reload->moves_spool || spooler_can_move(spooler));
+    halt_release(halt);
+    if (!there)
+        return reload_refuse_for(
+            "the disk of the spool does not answer: reload again when it does");
+    return can_move ||
+           reload_refuse_for("the spool cannot be moved before it works where it is: reload "
+                             "again when it does");
+}
+
+/* What works is not left for what cannot be used. */
+static bool files_are_good(const struct reload *reload)
+{
+    char why[SCOUT_WHY_MAX];
+    const int64_t until_ns = clock_mono_ns() + DISK_PATIENCE_NS;
+    struct scout *scout = scout_send(reload->parts->conf, reload->after, why);
+    if (scout == NULL)
+        return reload_refuse_for(why);
+    do
+        notify("WATCHDOG=1");
+    while (!scout_wait(scout, reload_next_slice_ns(reload, until_ns)) &&
+           clock_mono_ns() < until_ns);
+    return scout_end(scout, why) || reload_refuse_for(why);
+}
+
+/* False: nothing has been changed. */
+bool reload_disks_are_ready(struct reload *reload)
+{
+    const struct conf *conf = reload->parts->conf;
+    char former[CONF_PATH_MAX + 1];
+    state_path(conf, former);
+    state_path(reload->after, reload->state_path);
+    reload->moves_state = strcmp(former, reload->state_path) != 0;
+    reload->moves_spool = strcmp(conf->spool_path, reload->after->spool_path) != 0;
+    if (reload->moves_state && !state_can_move(reload->parts->state))
+        return reload_refuse_for(
+            "the state file cannot be moved before it works where it is: reload "
+            "again when it does");
+    return files_are_good(reload) && spool_is_ready(reload);
+}
+
+/* Their threads do the rest: nobody waits for that. False: nothing has been changed. */
+bool reload_move_files(const struct reload *reload)
+{
+    struct parts *parts = reload->parts;
+    if (reload->moves_spool)
+        spooler_note_former(parts->state, parts->conf->spool_path);
+    return !reload->moves_state || state_move(parts->state, reload->state_path) ||
+           reload_refuse_for("no thread for the state file");
+}
