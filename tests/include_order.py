@@ -58,12 +58,13 @@ INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]', re.M)
 def module_of(path):
     """The module that a file belongs to. The subcommands, a file each, are one: cli; and
     so are the parts of the outbox, of the spool, of mqtt, of presence, of the plan, of drive, of the driver,
-    of announce, of reload and of the battery."""
+    of announce, of reload, of the battery and of the audit log."""
     path = re.sub(r"^(bridge/store/(?:spool|outbox)|bridge/mqtt/mqtt)_"
                   r"(connect|devices|end|file|flight|inside|note|paho|renew|spool|subscribe|words)\b",
                   r"\1", path)
     path = re.sub(r"^(bridge/mqtt/presence)_(end|inside|wait)\b", r"\1", path)
     path = re.sub(r"^(devices/registers/(?:drive|plan))_(inside|learned|list|read)\b", r"\1", path)
+    path = re.sub(r"^(bridge/commands/audit)_(inside|told|writer)\b", r"\1", path)
     path = re.sub(r"^(bridge/battery/driver)_(beat|inside)\b", r"\1", path)
     path = re.sub(r"^(bridge/publish/announce)_(arrived|inside|send)\b", r"\1", path)
     path = re.sub(r"^(bridge/run/reload)_(disks|exchange|inside)\b", r"\1", path)

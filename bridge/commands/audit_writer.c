@@ -1,0 +1,224 @@
+#include "bridge/commands/audit_inside.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bridge/base/clock.h"
+#include "bridge/base/log.h"
+#include "bridge/commands/audit_file.h"
+#include "bridge/commands/audit_formers.h"
+
+enum { AT_ONCE = 256 /* lines in one write */ };
+
+/* Says what has changed since `before`. */
+static void tell(const struct audit *audit, int before, int now, uint64_t lost)
+{
+    if (now > 0 && now != before) {
+        errno = now;
+        log_error("the audit log cannot be written: %m: %s; setpoints other than zero are "
+                  "refused until then file=%s",
+                  audit_file_remedy(now), audit->path);
+    } else if (now == 0 && (before > 0 || lost > 0)) {
+        log_info("the audit log is written again file=%s lost=%" PRIu64, audit->path, lost);
+    }
+}
+
+bool audit_has_unwritten(const struct audit *audit, bool *untried)
+{
+    bool unwritten = false;
+    *untried = false;
+    for (const struct audit_record *record = audit->first; record; record = record->next) {
+        unwritten = unwritten || !record->written;
+        *untried = *untried || !record->tried;
+    }
+    return unwritten;
+}
+
+bool audit_knows_more(const struct audit *audit)
+{
+    return !audit->knew && audit->state != NULL && state_is_loaded(audit->state);
+}
+
+void audit_free(struct audit *audit)
+{
+    for (struct audit_record *record = audit->first, *next; record; record = next) {
+        next = record->next;
+        free(record->outcome);
+        free(record);
+    }
+    if (audit->file >= 0)
+        close(audit->file);
+    pthread_cond_destroy(&audit->called);
+    pthread_cond_destroy(&audit->looked);
+    pthread_cond_destroy(&audit->waits);
+    pthread_mutex_destroy(&audit->mutex);
+    free(audit->earlier);
+    free(audit->path);
+    free(audit->next);
+    free(audit);
+}
+
+/* Locked. The records whose lines are next; how many. */
+static int gather(const struct audit *audit, struct audit_record *records[AT_ONCE],
+                  struct iovec lines[AT_ONCE])
+{
+    int n = 0;
+    for (struct audit_record *record = audit->first; record && n < AT_ONCE; record = record->next) {
+        if (record->written)
+            continue;
+        char *line = record->texts;
+        lines[n] = (struct iovec){.iov_base = line, .iov_len = strlen(line)};
+        records[n++] = record;
+    }
+    return n;
+}
+
+/* At the disk. */
+static int write_lines(struct audit *audit, bool anew, const struct iovec *lines, int n)
+{
+    int error = 0;
+    if (anew || audit->file < 0 || !audit_file_is_linked(audit->file)) {
+        if (audit->file >= 0)
+            close(audit->file);
+        error = audit_file_open(audit->path, &audit->file);
+    }
+    return error != 0 || n == 0 ? error : audit_file_write(audit->file, lines, n);
+}
+
+/* Locked. Takes over the path that it was told. A log that ends does so when its last line is
+ * on disk, or has `failed` once more: what is left then is as with no log. */
+static void take_over_next(struct audit *audit, bool failed)
+{
+    bool untried;
+    if (audit->next == NULL ||
+        (audit->next[0] == '\0' && !failed && audit_has_unwritten(audit, &untried)))
+        return;
+    free(audit->path);
+    audit->path = audit->next;
+    audit->next = NULL;
+    if (audit->path[0] != '\0')
+        return;
+    if (audit_has_unwritten(audit, &untried))
+        log_error("the audit log ends before all of its lines were written");
+    for (struct audit_record *record = audit->first; record != NULL; record = record->next)
+        record->tried = record->written = true;
+    audit->status = 0;
+    audit->lost = 0;
+    audit_settle(audit, true);
+}
+
+/* Locked, but for while it is at the disk. False when nobody waits for it any more. */
+static bool end_visit(struct audit *audit)
+{
+    audit->busy_ns = 0;
+    audit->looked_ns = clock_mono_ns();
+    audit->wanted = audit->wanted || audit->next != NULL;
+    pthread_cond_broadcast(&audit->looked);
+    return !audit->abandoned;
+}
+
+/* Likewise. There is no log; there may have been one. */
+static bool visit_nothing(struct audit *audit)
+{
+    const int file = audit->file;
+    audit->reopen = audit->wanted = false;
+    audit->reads_done = audit->reads_asked;
+    audit->file = -1;
+    if (file >= 0) {
+        audit->busy_ns = clock_mono_ns();
+        pthread_mutex_unlock(&audit->mutex);
+        close(file);
+        pthread_mutex_lock(&audit->mutex);
+    }
+    return end_visit(audit);
+}
+
+/* Likewise. */
+static bool visit_file(struct audit *audit)
+{
+    struct iovec lines[AT_ONCE];
+    struct audit_record *records[AT_ONCE];
+    const int n = gather(audit, records, lines), before = audit->status;
+    const bool anew = audit->reopen || before != 0;
+    const unsigned asked = audit->reads_asked += audit_knows_more(audit);
+    const bool reads = asked != audit->reads_done;
+    char formers[AUDIT_FORMERS_SIZE] = "", *earlier = NULL;
+    audit->reopen = audit->wanted = false;
+    if (reads) {
+        audit->knew = audit->state == NULL || state_is_loaded(audit->state);
+        audit_formers_get(audit->state, formers);
+    }
+    audit->busy_ns = clock_mono_ns();
+    pthread_mutex_unlock(&audit->mutex);
+    int error = reads ? audit_formers_read(formers, audit->path, &earlier) : 0;
+    if (error == 0)
+        error = write_lines(audit, anew, lines, n);
+    const int status = error != 0 ? error : audit_file_has_room(audit->file) ? 0 : ENOSPC;
+    pthread_mutex_lock(&audit->mutex);
+    if (earlier != NULL) {
+        free(audit->earlier);
+        audit->earlier = earlier;
+    }
+    if (audit->abandoned)
+        return false;
+    if (error == 0)
+        audit->reads_done = asked;
+    const uint64_t lost = audit->lost;
+    audit->status = status;
+    if (status == 0)
+        audit->lost = 0;
+    for (int i = 0; i < n; i++) {
+        records[i]->tried = true;
+        records[i]->written = error == 0;
+    }
+    audit_settle(audit, true);
+    if (audit_first_unpublished(audit) != NULL)
+        pthread_cond_signal(&audit->waits);
+    if (status != before || lost > 0) {
+        pthread_mutex_unlock(&audit->mutex);
+        tell(audit, before, status, lost);
+        pthread_mutex_lock(&audit->mutex);
+    }
+    if (error != 0)
+        take_over_next(audit, true);
+    return end_visit(audit);
+}
+
+/* Likewise. */
+static bool visit(struct audit *audit)
+{
+    take_over_next(audit, false);
+    return audit->path[0] != '\0' ? visit_file(audit) : visit_nothing(audit);
+}
+
+void *audit_writer_run(void *argument)
+{
+    struct audit *audit = argument;
+    int64_t retry_ns = 0;
+    bool stopping = false, here = true;
+    pthread_mutex_lock(&audit->mutex);
+    while (!stopping && here) {
+        bool untried;
+        const bool left = audit_has_unwritten(audit, &untried);
+        /* What failed is tried again each second, or when there is more. */
+        if (!audit->stopping && !audit->reopen && !audit->wanted && !untried &&
+            !(left && clock_mono_ns() >= retry_ns)) {
+            clock_cond_wait(&audit->called, &audit->mutex, left ? retry_ns : CLOCK_NEVER);
+            continue;
+        }
+        stopping = audit->stopping;
+        here = visit(audit);
+        retry_ns =
+            here && audit_has_unwritten(audit, &untried) ? clock_mono_ns() + CLOCK_NS_PER_S : 0;
+    }
+    const bool abandoned = audit->abandoned;
+    audit->ended = true;
+    pthread_cond_broadcast(&audit->looked);
+    pthread_mutex_unlock(&audit->mutex);
+    if (abandoned)
+        audit_free(audit);
+    return NULL;
+}
