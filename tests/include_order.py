@@ -55,22 +55,31 @@ SOLE_USERS = {
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]', re.M)
 
 
+# Modules of several files, and how the names of the others end: the files of one may include
+# each other, and its place in the order is that of all of them.
+PARTS = {
+    "bridge/battery/battery": "hold inside schedule told turns work",
+    "bridge/battery/driver": "beat inside",
+    "bridge/commands/audit": "inside told writer",
+    "bridge/mqtt/mqtt": "connect end inside paho subscribe words",
+    "bridge/mqtt/presence": "end inside wait",
+    "bridge/publish/announce": "arrived inside send",
+    "bridge/run/reload": "disks exchange inside",
+    "bridge/store/outbox": "devices flight inside spool",
+    "bridge/store/spool": "file inside note renew",
+    "bridge/telemetry/poller": "commands inside units",
+    "devices/registers/drive": "inside list read",
+    "devices/registers/plan": "inside learned",
+}
+
+
 def module_of(path):
-    """The module that a file belongs to. The subcommands, a file each, are one: cli; and
-    so are the parts of the outbox, of the spool, of mqtt, of presence, of the plan, of drive, of the driver,
-    of announce, of reload, of the battery and of the audit log."""
-    path = re.sub(r"^(bridge/store/(?:spool|outbox)|bridge/mqtt/mqtt)_"
-                  r"(connect|devices|end|file|flight|inside|note|paho|renew|spool|subscribe|words)\b",
-                  r"\1", path)
-    path = re.sub(r"^(bridge/mqtt/presence)_(end|inside|wait)\b", r"\1", path)
-    path = re.sub(r"^(devices/registers/(?:drive|plan))_(inside|learned|list|read)\b", r"\1", path)
-    path = re.sub(r"^(bridge/commands/audit)_(inside|told|writer)\b", r"\1", path)
-    path = re.sub(r"^(bridge/battery/driver)_(beat|inside)\b", r"\1", path)
-    path = re.sub(r"^(bridge/publish/announce)_(arrived|inside|send)\b", r"\1", path)
-    path = re.sub(r"^(bridge/run/reload)_(disks|exchange|inside)\b", r"\1", path)
-    path = re.sub(r"^(bridge/battery/battery)_(hold|inside|schedule|told|turns|work)\b", r"\1", path)
-    return re.sub(r"^bridge/cli/(check|forget|points|read|scan|schedule|write)$", "bridge/cli/cli",
-                  os.path.splitext(path)[0])
+    """The module that a file belongs to. The subcommands, a file each, are one: cli."""
+    path = os.path.splitext(path)[0]
+    for module, endings in PARTS.items():
+        if path in [module + "_" + ending for ending in endings.split()]:
+            return module
+    return re.sub(r"^bridge/cli/(check|forget|points|read|scan|schedule|write)$", "bridge/cli/cli", path)
 
 
 def sources():

@@ -1,0 +1,149 @@
+#include "bridge/base/clock.h"
+#include "bridge/base/log.h"
+#include "bridge/telemetry/poller_inside.h"
+
+enum { BEAT_STEPS_MAX = 8 };
+
+/* A line that takes commands is the only one of its poller. */
+
+struct polled *poller_unit_of(struct poller *poller, unsigned device)
+{
+    const struct poller_line *line = poller->lines[0];
+    for (unsigned i = 0; i < line->n_units; i++) {
+        if (line->units[i]->index == device)
+            return line->units[i];
+    }
+    return NULL;
+}
+
+/* Brings what is in the mailbox to the batteries, as far as they have room. */
+void poller_fetch(struct poller *poller)
+{
+    while (poller->n_batteries > 0) {
+        if (!poller->offered && !mailbox_take(poller->setup.mailbox, &poller->command))
+            return;
+        struct battery *battery = poller_unit_of(poller, poller->command.device)->battery;
+        poller->offered = !battery_put(battery, &poller->command);
+        if (poller->offered)
+            return;
+    }
+}
+
+/* The battery that goes first now: one that is to stop, else whose turn came first. */
+struct polled *poller_first_battery(struct poller *poller, int64_t now_ns, int64_t *due_ns)
+{
+    const struct poller_line *line = poller->lines[0];
+    struct polled *first = NULL;
+    *due_ns = CLOCK_NEVER;
+    for (unsigned i = 0; poller->n_batteries > 0 && i < line->n_units; i++) {
+        struct polled *unit = line->units[i];
+        int64_t at_ns = unit->battery != NULL ? battery_due_ns(unit->battery) : CLOCK_NEVER;
+        if (at_ns <= now_ns && battery_is_urgent(unit->battery)) {
+            *due_ns = at_ns;
+            return unit;
+        }
+        if (at_ns < *due_ns) {
+            *due_ns = at_ns;
+            first = unit;
+        }
+    }
+    return first;
+}
+
+/* The bridge ends, or a unit is to be polled no more: what the batteries have to do
+ * about it. */
+static void leave(struct poller *poller)
+{
+    const struct poller_line *line = poller->lines[0];
+    const bool all = !poller->left && mailbox_is_leaving(poller->setup.mailbox);
+    bool left = true;
+    if (poller->left || (!all && !poller->parting))
+        return;
+    for (unsigned i = 0; i < line->n_units; i++) {
+        const struct polled *unit = line->units[i];
+        if (unit->battery == NULL || (!all && !unit->parts))
+            continue;
+        battery_leave(unit->battery);
+        left = left && battery_has_left(unit->battery);
+    }
+    poller->left = left;
+    if (left)
+        mailbox_has_left(poller->setup.mailbox);
+}
+
+/* By when the next keepalive of a battery has to have its turn; 0 = there is none. */
+int64_t poller_beat_by_ns(const struct poller *poller)
+{
+    const struct poller_line *line = poller->lines[0];
+    int64_t by_ns = CLOCK_NEVER;
+    for (unsigned i = 0; i < line->n_units; i++) {
+        const struct battery *battery = line->units[i]->battery;
+        const int64_t its_ns = battery != NULL ? battery_beat_by_ns(battery) : CLOCK_NEVER;
+        by_ns = its_ns < by_ns ? its_ns : by_ns;
+    }
+    return by_ns != CLOCK_NEVER ? by_ns : 0;
+}
+
+static void step(struct poller *poller, struct polled *unit)
+{
+    struct link *link = poller->lines[0]->link;
+    /* Opening, waiting until the line is in step, and one transaction, twice for
+     * reading the state on a connection that had died. */
+    poller_promise(poller, clock_mono_ns() + 8 * unit->device->modbus.timeout_ns);
+    link->stop = NULL;
+    link->no_later_ns = poller_beat_by_ns(poller);
+    battery_step(unit->battery, link);
+    link->stop = &poller->stopping;
+    polled_tell_battery(unit, &poller->desk);
+    if (battery_rest_ns(unit->battery) > unit->rest_ns)
+        unit->rest_ns = battery_rest_ns(unit->battery);
+}
+
+/* Before something is asked that may take a while: the keepalives whose time comes soon. */
+void poller_serve_beats(struct poller *poller)
+{
+    const struct poller_line *line = poller->lines[0];
+    for (unsigned i = 0; poller->n_batteries > 0 && i < line->n_units; i++) {
+        struct battery *battery = line->units[i]->battery;
+        /* One that looks first takes some transactions. */
+        for (unsigned n = 0; n < BEAT_STEPS_MAX && battery != NULL && battery_beats(battery); n++)
+            step(poller, line->units[i]);
+    }
+}
+
+/* Lets the batteries do what is due: all that is urgent, and what one other
+ * command takes; then a transaction of polling has its turn. Between two
+ * read-backs nothing but another command is done. */
+void poller_serve_commands(struct poller *poller)
+{
+    struct epoll_event events[EVENTS];
+    for (bool served = false;;) {
+        int64_t due_ns, now_ns = clock_mono_ns();
+        poller_fetch(poller);
+        leave(poller);
+        struct polled *unit = poller_first_battery(poller, now_ns, &due_ns);
+        if (unit == NULL)
+            return;
+        const bool urgent = battery_is_urgent(unit->battery) || battery_beats(unit->battery);
+        if (due_ns > now_ns && battery_is_busy(unit->battery)) {
+            clock_epoll_wait(poller->epoll_fd, events, EVENTS, due_ns);
+        } else if (due_ns > now_ns || (served && !urgent)) {
+            return;
+        } else {
+            step(poller, unit);
+            served = served || (!urgent && !battery_is_busy(unit->battery));
+        }
+    }
+}
+
+/* The thread ends: every command that was put gets its outcome. */
+void poller_abandon_commands(struct poller *poller)
+{
+    do {
+        poller_fetch(poller);
+        for (unsigned i = 0; i < poller->lines[0]->n_units; i++) {
+            if (poller->lines[0]->units[i]->battery != NULL)
+                battery_abandon(poller->lines[0]->units[i]->battery);
+        }
+    } while (poller->offered);
+}
