@@ -74,13 +74,19 @@ const struct point *driver_point(const struct driver *driver, unsigned point)
     return &driver->device->points[point];
 }
 
+/* What was read before is not what is there now. */
+static void forget_values(struct driver *driver)
+{
+    driver->scanning = false;
+    for (unsigned i = 0; i < driver->device->n_points; i++)
+        driver->values[i].state = VALUE_ABSENT;
+}
+
 bool driver_read(struct driver *driver, struct link *link, enum fault *fault)
 {
     *fault = link_open(link, driver->device->modbus.timeout_ns);
     if (*fault != FAULT_NONE) {
-        driver->scanning = false;
-        for (unsigned i = 0; i < driver->device->n_points; i++)
-            driver->values[i].state = VALUE_ABSENT;
+        forget_values(driver);
         return true;
     }
     if (!driver->scanning)
@@ -215,6 +221,7 @@ const struct point *driver_begin(struct driver *driver, double kw, const struct 
     else
         driver_see_time(driver, now_ns);
     driver_beat_cancel(driver);
+    forget_values(driver);
     choose_beat(driver, values);
     driver->next_engages = driver->state != CONTROL_HELD;
     driver->writing = false;

@@ -95,6 +95,44 @@ static void go_on_after(struct scripted *scripted, unsigned at, enum fault fault
     }
 }
 
+/* Whether what follows a request must not come before it is done: exception 05 says only
+ * that it will be. */
+static bool must_settle(const struct scripted *scripted, const struct script_step *step,
+                        enum fault fault)
+{
+    const bool matters = scripted->kind == SCRIPTED_SETPOINT
+                             ? !step->beats
+                             : scripted->kind == SCRIPTED_STOP && step->carries;
+    return fault == FAULT_ACKNOWLEDGE && matters && scripted->at < scripted->script.n;
+}
+
+/* One look whether the last request is done. One that is not in time is as one of which
+ * nothing is heard. */
+static void settle(struct scripted *scripted, struct link *link, enum fault *fault)
+{
+    const struct device_modbus *modbus = driver_modbus(scripted->driver);
+    const struct script_step *step = &scripted->script.steps[scripted->at - 1];
+    uint16_t now[SCRIPT_WORDS_MAX] = {0};
+    *fault = link_open(link, modbus->timeout_ns);
+    if (*fault == FAULT_NONE)
+        *fault = link_read(link, (uint8_t)modbus->address, step->table, step->address, step->count,
+                           now, modbus->timeout_ns);
+    const bool done =
+        *fault == FAULT_NONE && memcmp(now, step->words, step->count * sizeof(now[0])) == 0;
+    scripted->pause_ns = clock_mono_ns();
+    const int64_t until_ns = scripted->until_ns;
+    const bool over = scripted->pause_ns >= until_ns;
+    scripted->pause_ns += WRITTEN_PAUSE_NS;
+    if (done || over)
+        scripted->state = SCRIPTED_WRITES;
+    if (!done && over)
+        go_on_after(scripted, scripted->at - 1, FAULT_ACKNOWLEDGE);
+    if (scripted->state == SCRIPTED_WRITES && scripted->at >= scripted->script.n)
+        begin_reading(scripted);
+    if (scripted->state == SCRIPTED_READS)
+        scripted->until_ns = until_ns; /* it had its time: one look at all of it */
+}
+
 static void write_next(struct scripted *scripted, struct link *link, enum fault *fault)
 {
     const struct device_modbus *modbus = driver_modbus(scripted->driver);
@@ -120,8 +158,13 @@ static void write_next(struct scripted *scripted, struct link *link, enum fault 
         scripted->took = true;
     if (*fault != FAULT_NONE && *fault != FAULT_ACKNOWLEDGE)
         go_on_after(scripted, at, *fault);
-    if (scripted->state == SCRIPTED_WRITES && scripted->at >= scripted->script.n)
+    if (must_settle(scripted, step, *fault)) {
+        scripted->state = SCRIPTED_SETTLES;
+        scripted->until_ns = clock_mono_ns() + WRITTEN_READ_BACK_NS;
+        scripted->pause_ns = 0;
+    } else if (scripted->state == SCRIPTED_WRITES && scripted->at >= scripted->script.n) {
         begin_reading(scripted);
+    }
 }
 
 /* What is known when nothing has agreed in time. */
@@ -160,6 +203,8 @@ void scripted_step(struct scripted *scripted, struct link *link, enum fault *fau
 {
     if (scripted->state == SCRIPTED_WRITES)
         write_next(scripted, link, fault);
+    else if (scripted->state == SCRIPTED_SETTLES)
+        settle(scripted, link, fault);
     else if (scripted->state == SCRIPTED_READS)
         read_back(scripted, link, fault);
 }

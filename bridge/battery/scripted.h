@@ -2,7 +2,10 @@
  *
  * A setpoint ends at the first request that is refused or gets no answer: what it means is
  * then read back. A stop and a release go on to what counts, whatever became of a request
- * before it. Makes its I/O through struct link. Part of a sequence (bridge/battery/sequence.h).
+ * before it. Where the device says that it has a request and takes its time (exception 05),
+ * nothing follows before it reads back, but a stop waits for its zero alone: what stands
+ * there from before is neither taken over nor kept going. Makes its I/O through struct link.
+ * Part of a sequence (bridge/battery/sequence.h).
  */
 #ifndef BRIDGE_BATTERY_SCRIPTED_H
 #define BRIDGE_BATTERY_SCRIPTED_H
@@ -17,7 +20,12 @@ struct scripted {
     struct outcome *outcome; /* of a release: nobody's */
     struct script script;
     unsigned at; /* the next request */
-    enum { SCRIPTED_WRITES, SCRIPTED_READS, SCRIPTED_ENDED } state;
+    enum {
+        SCRIPTED_WRITES,
+        SCRIPTED_SETTLES, /* the last request was acknowledged: whether it is done */
+        SCRIPTED_READS,
+        SCRIPTED_ENDED
+    } state;
     bool wrote;                 /* a register was, or may be */
     bool counted;               /* more than the keepalive was */
     bool carried;               /* the setpoint was */

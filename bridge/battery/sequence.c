@@ -471,8 +471,11 @@ bool sequence_has_written(const struct sequence *sequence)
 
 struct driver_end sequence_end(const struct sequence *sequence)
 {
+    const struct outcome *outcome = sequence->outcome;
     return sequence->scripts ? scripted_end(&sequence->scripted)
-                             : (struct driver_end){.outcome = sequence->outcome};
+                             : (struct driver_end){.outcome = outcome,
+                                                   .took = outcome->written_ns != 0 &&
+                                                           !is_refused(sequence->target.fault)};
 }
 
 void sequence_step(struct sequence *sequence, struct link *link)

@@ -142,6 +142,28 @@ static void test_an_unconfirmed_setpoint_has_a_lease_that_survives(void **state)
     end_with_lease(end_ns, 50);
 }
 
+/* What the device has acknowledged, or a gateway has handed on, may be done later. */
+static void test_a_write_that_may_be_done_later_has_a_lease(void **state)
+{
+    (void)state;
+    const enum fault faults[] = {FAULT_ACKNOWLEDGE, FAULT_GATEWAY_TARGET, FAULT_BUSY};
+    for (unsigned i = 0; i < 3; i++) {
+        bed_begin(&bed, DEADMAN);
+        break_with((struct fake_rule){.function = FAKE_WRITE, .fault = faults[i], .ignores = true});
+        bed_put(&bed, "a", 50);
+        bed_run(&bed, 3 * S);
+        bed_assert(&bed, "a", OUTCOME_FAILED);
+        const bool may_be = faults[i] != FAULT_BUSY;
+        assert_int_equal(battery_lease(bed.battery).runs, may_be);
+        bed.fake->n_rules = 0;
+        bed.fake->registers[1][TARGET] = 50;
+        if (may_be)
+            end_with_lease(bed_outcome(&bed, "a", 0)->written_ns + 60 * S, 50);
+        else
+            bed_end(&bed);
+    }
+}
+
 static void test_an_orphan_of_an_earlier_run_gets_a_lease(void **state)
 {
     (void)state;
@@ -313,6 +335,7 @@ int main(void)
         cmocka_unit_test(test_a_written_setpoint_ends_a_stop_for_the_next_run_too),
         cmocka_unit_test(test_a_stop_does_not_wait_for_the_deadmans_zero),
         cmocka_unit_test(test_an_unconfirmed_setpoint_has_a_lease_that_survives),
+        cmocka_unit_test(test_a_write_that_may_be_done_later_has_a_lease),
         cmocka_unit_test(test_an_orphan_of_an_earlier_run_gets_a_lease),
         cmocka_unit_test(test_a_fallback_that_is_not_allowed_becomes_zero),
         cmocka_unit_test(test_the_deadman_tries_until_it_is_confirmed),

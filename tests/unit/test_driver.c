@@ -313,6 +313,93 @@ static void a_zero_that_is_refused_takes_nothing_over(void **state)
     bed_end(&bed);
 }
 
+/* ---- a request that the device has, and takes its time for ---- */
+
+static void acknowledged(unsigned address, bool ignores, unsigned takes_at)
+{
+    fake_rule_add(bed.fake, (struct fake_rule){.function = FAKE_WRITES,
+                                               .address = address,
+                                               .fault = FAULT_ACKNOWLEDGE,
+                                               .ignores = ignores,
+                                               .takes_at = takes_at});
+}
+
+/* Neither is what stands there from before kept going, nor is a battery taken over for it. */
+static void a_zero_that_is_not_done_yet_keeps_nothing_going(void **state)
+{
+    (void)state;
+    for (int is_held = 0; is_held < 2; is_held++) {
+        direct("");
+        bed.fake->registers[1][POWER + 1] = 5000;
+        if (is_held)
+            held("a", 5);
+        const unsigned modes = fake_count(bed.fake, FAKE_WRITES, MODE);
+        acknowledged(POWER, true, 0);
+        bed_put(&bed, "stop", 0);
+        bed_run(&bed, 5 * S);
+        bed_assert(&bed, "stop", OUTCOME_MISMATCH);
+        assert_true(bed_outcome(&bed, "stop", 0)->readback == 5);
+        const char *text = writes();
+        assert_non_null(strstr(text, "1020=00000000! "));
+        assert_null(strstr(text, "1022="));
+        assert_int_equal(fake_count(bed.fake, FAKE_WRITES, MODE), modes);
+        bed.fake->n_rules = 0;
+        bed_run(&bed, 2 * S);
+        bed_assert_corrected(&bed, "stop", OUTCOME_CONFIRMED);
+        bed_end(&bed);
+    }
+}
+
+static void a_zero_that_takes_its_time(void **state)
+{
+    (void)state;
+    direct("");
+    held("a", 5);
+    acknowledged(POWER, false, 4);
+    bed_put(&bed, "stop", 0);
+    const int64_t put_ns = fake_now_ns;
+    while (fake_count(bed.fake, FAKE_WRITES, BEAT) < 2 && fake_now_ns < put_ns + 2 * S)
+        bed_run(&bed, MS);
+    assert_int_equal(bed.fake->registers[1][POWER + 1], 0); /* before the keepalive */
+    bed_run(&bed, 900 * MS);
+    bed_assert(&bed, "stop", OUTCOME_CONFIRMED);
+    assert_non_null(strstr(writes(), "1020=00000000! 1022=55AA"));
+    bed_end(&bed);
+}
+
+static void a_setpoint_that_is_not_done_yet_takes_nothing_over(void **state)
+{
+    (void)state;
+    const unsigned addresses[] = {UP, POWER};
+    for (unsigned i = 0; i < 2; i++) {
+        direct("");
+        bed.fake->registers[1][POWER + 1] = 20000;
+        acknowledged(addresses[i], true, 0);
+        bed_put(&bed, "a", 5);
+        bed_run(&bed, 3 * S);
+        bed_assert(&bed, "a", i == 0 ? OUTCOME_FAILED : OUTCOME_MISMATCH);
+        const char *text = writes();
+        assert_null(strstr(text, "1000=0001"));
+        bed_end(&bed);
+    }
+}
+
+/* What is cut off before its registers are read has no value from before. */
+static void what_was_not_read_back_has_no_value(void **state)
+{
+    (void)state;
+    direct("");
+    held("a", 5);
+    acknowledged(POWER, true, 0);
+    bed_put(&bed, "b", 7);
+    bed_run(&bed, 50 * MS);
+    bed_put(&bed, "stop", 0);
+    bed_run(&bed, 100 * MS);
+    bed_assert(&bed, "b", OUTCOME_UNKNOWN);
+    assert_false(bed_outcome(&bed, "b", 0)->has_readback);
+    bed_end(&bed);
+}
+
 /* ---- a fallback other than zero ---- */
 
 static void a_fallback_is_no_lease(void **state)
@@ -367,6 +454,10 @@ int main(void)
         cmocka_unit_test(a_stop_waits_for_no_beat),
         cmocka_unit_test(a_stop_goes_on_past_a_refusal),
         cmocka_unit_test(a_zero_that_is_refused_takes_nothing_over),
+        cmocka_unit_test(a_zero_that_is_not_done_yet_keeps_nothing_going),
+        cmocka_unit_test(a_zero_that_takes_its_time),
+        cmocka_unit_test(a_setpoint_that_is_not_done_yet_takes_nothing_over),
+        cmocka_unit_test(what_was_not_read_back_has_no_value),
         cmocka_unit_test(a_fallback_is_no_lease),
         cmocka_unit_test(steps_and_limits),
     };
