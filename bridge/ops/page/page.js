@@ -1,11 +1,14 @@
 /* The site at a glance: asks /api/info once, /api/state now and then, and listens to
- * /api/events. Everything is put on the page as text, never as markup. */
+ * /api/events. Everything is put on the page as text, never as markup. What comes in is
+ * kept; once a second what has changed and is in sight is shown. */
 "use strict";
 (() => {
   const STEP_S = 5, SLOTS = 720; // an hour of history
   const LEAST_S = 600;           // a chart shows no less
   const SERIES_MAX = 8;          // in one chart
   const FLOWS_MAX = 12;
+  const NEAR = 200;              // px from what is in sight: shown, too
+  const TURN = 3;                // of all other devices these are shown anew, each second
   const STALE_MS = 15000;
   const COLOURS = ["--c1", "--c2", "--c3", "--c4", "--c5", "--c6", "--c7", "--c8"];
   const DASHES = [[], [6, 3], [2, 2], [8, 3, 2, 3], [], [6, 3], [2, 2], [8, 3, 2, 3]];
@@ -13,8 +16,9 @@
 
   const $ = (id) => document.getElementById(id);
   const devices = new Map();
-  let run = null, writable = false, streaming = false, source = null, lastHeardAt = 0;
+  let run = null, writable = false, streaming = false, stream = null, lastHeardAt = 0;
   let lostAt = null, pollTimer = 0, refreshTimer = 0, infoRun = null, outcomes = [];
+  let fresh = []; // outcomes told since the state was asked: it may not have them
 
   /* ---- small things ---- */
 
@@ -24,7 +28,8 @@
     if (text !== undefined) e.textContent = text;
     return e;
   };
-  const put = (e, text) => { if (e.textContent !== text) e.textContent = text; };
+  const said = new WeakMap(); // what put() has put: quicker than asking the element
+  const put = (e, text) => { if (said.get(e) !== text) { said.set(e, text); e.textContent = text; } };
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
   // As it was sent, at most three decimals, thousands apart; − is the sign, not the dash.
@@ -36,8 +41,7 @@
   };
   const withUnit = (v, unit) => v === null || v === undefined ? "–" : number(v) + (unit ? "\u00a0" + unit : "");
   const fixed = (v, n) => v === null ? "–" : (v < 0 ? "\u2212" : "") + Math.abs(v).toFixed(n);
-  const age = (ms) => ms === null ? "never" : ms < 10000 ? (ms / 1000).toFixed(1) + "\u00a0s"
-    : ms < 120000 ? Math.round(ms / 1000) + "\u00a0s" : ms < 7200000 ? Math.round(ms / 60000) + "\u00a0min"
+  const age = (ms) => ms === null ? "never" : ms < 1000 ? "<\u00a01\u00a0s" : ms < 10000 ? Math.floor(ms / 1000) + "\u00a0s" : ms < 120000 ? Math.round(ms / 1000) + "\u00a0s" : ms < 7200000 ? Math.round(ms / 60000) + "\u00a0min"
     : ms < 172800000 ? Math.round(ms / 3600000) + "\u00a0h" : Math.round(ms / 86400000) + "\u00a0d";
   const clock = (ms) => new Date(ms).toLocaleTimeString([], { hour12: false });
   const words = (name) => name.replace(/_/g, " ");
@@ -54,7 +58,7 @@
     return typeof v === "number" && !isOld(d) ? kw(v, unitOf(d, d.power)) : null;
   };
   const ageOf = (d) => d.goodAt === null ? null : Math.max(0, performance.now() - d.goodAt);
-  const isOld = (d) => lostAt !== null || d.status !== "online" || ageOf(d) === null || ageOf(d) > STALE_MS + 3 * d.gap;
+  const isOld = (d) => lostAt !== null || d.status !== "online" || (ageOf(d) ?? Infinity) > STALE_MS + 3 * d.gap;
   // In one word, from the worst.
   const health = (d) => d.status !== "online" ? "offline" : isOld(d) ? "old" : d.state?.quality !== "good" ? "partial" : "online";
   const errorsOf = (d) => Object.entries(d.state?.errors ?? {});
@@ -78,22 +82,23 @@
     if (d.state && d.state.run === state.run && state.seq <= d.state.seq) return;
     if (d.sampleAt) d.gap = d.gap ? d.gap * 0.8 + (now - d.sampleAt) * 0.2 : now - d.sampleAt;
     d.sampleAt = now;
+    if (d.state?.quality !== state.quality) flushSoon();
     d.state = state;
     if (state.quality !== "bad") d.goodAt = now;
-    d.dirty = true;
+    d.news++;
   }
 
   function takeState(state) {
     const now = performance.now();
     put($("site"), state.site);
     document.title = state.site + " · fluxbridge";
-    if (run !== null && run !== state.run) { devices.clear(); outcomes = []; }
+    if (run !== null && run !== state.run) { devices.clear(); fresh = []; }
     run = state.run;
     let changed = false;
     for (const s of state.devices) {
       let d = devices.get(s.name);
       if (!d) {
-        d = { name: s.name, type: s.type, points: new Map(), gap: 0, dirty: true, state: null,
+        d = { name: s.name, type: s.type, points: new Map(), gap: 0, news: 1, state: null,
               power: null, history: new Float32Array(SLOTS).fill(NaN), soe: new Float32Array(SLOTS).fill(NaN) };
         devices.set(s.name, d);
         changed = true;
@@ -104,9 +109,10 @@
       d.goodAt = s.age_ms === null ? null : now - s.age_ms;
       d.lease = s.lease && { value: s.lease.value, endAt: now + s.lease.left_s * 1000, length: Math.max(d.lease?.length ?? 0, s.lease.left_s) };
       if (s.state && !(d.state && d.state.run === s.state.run && d.state.seq > s.state.seq)) d.state = s.state;
-      d.dirty = true;
+      d.news++;
     }
-    outcomes = state.outcomes;
+    const known = new Set(state.outcomes.map((o) => JSON.stringify(o)));
+    outcomes = fresh.filter((o) => !known.has(JSON.stringify(o))).concat(state.outcomes);
     showHealth(state.health);
     showOutcomes();
     if (changed || infoRun !== run) askInfo(); else flush();
@@ -132,6 +138,7 @@
   async function refresh() {
     clearTimeout(refreshTimer);
     refreshTimer = 0;
+    fresh = [];
     try {
       takeState(await (await get("/api/state")).json());
       heard();
@@ -150,12 +157,12 @@
 
   function heard() {
     lastHeardAt = performance.now();
-    if (lostAt !== null) { lostAt = null; banner(""); document.body.classList.remove("lost"); for (const d of devices.values()) d.dirty = true; askHealth(); }
+    if (lostAt !== null) { lostAt = null; banner(""); document.body.classList.remove("lost"); for (const d of devices.values()) d.news++; askHealth(); }
     mark($("fact-page"), streaming ? "good" : "wait", streaming ? "live" : "asks every 5 s");
   }
 
   function lost() {
-    if (lostAt === null) { lostAt = Date.now(); for (const d of devices.values()) d.dirty = true; }
+    if (lostAt === null) { lostAt = Date.now(); for (const d of devices.values()) d.news++; }
     document.body.classList.add("lost");
     banner("No connection to the bridge since " + clock(lostAt) + ". What is shown is from before; it comes back by itself.");
     mark($("fact-page"), "bad", "not connected");
@@ -165,32 +172,53 @@
   }
   const later = () => { clearTimeout(pollTimer); pollTimer = setTimeout(listen, 3000); };
 
-  function listen() {
+  const EVENTS = {
+    sample: (s) => { const d = devices.get(s.device); if (d) takeSample(d, s); else refreshSoon(); },
+    status: (s) => { const d = devices.get(s.device); if (d) { d.status = s.status; d.news++; flushSoon(); } },
+    health: (h) => { showHealth(h); askHealth(); refreshSoon(); },
+    outcome: (o) => { fresh.unshift(o); outcomes = [o, ...outcomes].slice(0, 50); showOutcomes(); refreshSoon(); },
+  };
+  function takeEvent(text) { // "event: NAME\ndata: JSON", or a comment
+    const line = text.indexOf("\n");
+    if (line > 0) EVENTS[text.slice(7, line)]?.(JSON.parse(text.slice(line + 7)));
+  }
+  // Not with EventSource: what a browser does for each event of its own, 500 times a
+  // second, is more than all that this page does with them.
+  async function listen() {
     clearTimeout(pollTimer);
-    if (source) source.close();
-    source = new EventSource("/api/events");
-    const on = (name, take) => source.addEventListener(name, (event) => { lastHeardAt = performance.now(); take(JSON.parse(event.data)); });
-    source.onopen = () => { streaming = true; refresh(); askHealth(); };
-    source.onerror = () => {
-      const refused = source.readyState === EventSource.CLOSED && !streaming;
-      streaming = false;
-      source.close();
-      source = null;
-      if (refused) refresh().then(() => { if (lostAt === null) { clearTimeout(pollTimer); pollTimer = setTimeout(listen, 5000); } });
-      else lost();
-    };
-    on("sample", (s) => { const d = devices.get(s.device); if (d) takeSample(d, s); else refreshSoon(); });
-    on("status", (s) => { const d = devices.get(s.device); if (d) { d.status = s.status; d.dirty = true; flushSoon(); } });
-    on("health", (h) => { showHealth(h); askHealth(); refreshSoon(); });
-    on("outcome", (o) => { outcomes = [o, ...outcomes].slice(0, 50); showOutcomes(); refreshSoon(); });
+    stream?.abort();
+    const mine = stream = new AbortController();
+    let refused = false;
+    try {
+      const answer = await fetch("/api/events", { cache: "no-store", signal: mine.signal });
+      refused = !answer.ok;
+      if (!refused) await follow(answer.body.getReader());
+    } catch { /* it has ended, too */ }
+    if (mine !== stream) return; // given up, and another one is there
+    streaming = false;
+    if (refused) await refresh();
+    else lost();
+    if (refused && lostAt === null) { clearTimeout(pollTimer); pollTimer = setTimeout(listen, 5000); }
+  }
+  async function follow(reader) {
+    const decoder = new TextDecoder();
+    streaming = true;
+    refresh();
+    askHealth();
+    for (let rest = "", piece; !(piece = await reader.read()).done;) {
+      lastHeardAt = performance.now();
+      const events = (rest + decoder.decode(piece.value, { stream: true })).split("\n\n");
+      rest = events.pop();
+      events.forEach(takeEvent);
+    }
   }
 
   /* ---- header ---- */
 
   function mark(e, kind, text) {
     let dot = e.querySelector(".mark"), span = e.querySelector(".text");
-    if (!dot) { e.textContent = ""; dot = e.appendChild(el("span", "mark")); span = e.appendChild(el("span", "text")); dot.setAttribute("aria-hidden", "true"); }
-    dot.className = "mark " + kind;
+    if (!dot) { put(e, ""); dot = e.appendChild(el("span", "mark")); span = e.appendChild(el("span", "text")); dot.setAttribute("aria-hidden", "true"); }
+    if (dot.className !== "mark " + kind) dot.className = "mark " + kind;
     put(span, text);
   }
   function banner(text) {
@@ -210,7 +238,7 @@
     $("fact-broker").title = h.last_error ?? "";
     for (const [name, state] of Object.entries(h.control ?? {})) {
       const d = devices.get(name);
-      if (d && d.control !== state) { d.control = state; d.dirty = true; }
+      if (d && d.control !== state) { d.control = state; d.news++; }
     }
   }
 
@@ -265,6 +293,7 @@
   /* ---- batteries ---- */
 
   function buildBatteries(list) {
+    carded = list;
     $("batteries-section").hidden = list.length === 0;
     $("batteries").replaceChildren(...list.map((d) => {
       const card = el("article", "battery"), c = { card };
@@ -280,10 +309,11 @@
       fact("soe", "Energy").className = "big";
       fact("set", "Setpoint").className = "big";
       fact("lease", "Lease left");
+      fact("state", "State");
       if (d.control) fact("control", "Control");
       if (d.points.get("target_power")?.access === "rw") fact("schedule", "Schedule");
-      fact("state", "State");
       fact("age", "Age");
+      facts.classList.toggle("thirds", facts.children.length % 2 === 1);
       card.append(head, gauge, facts, c.errors = el("p", "errors"));
       if (d.points.get("target_power")?.access === "rw") {
         const button = el("button", "set", writable ? "Set power…" : "Read-only");
@@ -294,7 +324,6 @@
         card.append(button);
       }
       d.card = c;
-      watch(card, d);
       return card;
     }));
   }
@@ -313,27 +342,28 @@
     put(c.state, valueOf(d, "status") === null ? "–" : String(valueOf(d, "status")));
     put(c.errors, errorWords(d));
     c.card.classList.toggle("stale", old);
-    showTimes(d);
   }
 
   /* ---- all devices ---- */
 
   const MARKS = { online: "good", partial: "wait", old: "wait", offline: "bad" };
   const LABELS = { online: "online", partial: "partly", old: "old values", offline: "offline" };
-  const seen = new IntersectionObserver((entries) => {
-    for (const e of entries) {
-      const d = devices.get(e.target.dataset.device);
-      if (!d) continue;
-      d[e.target.tagName === "LI" ? "rowVisible" : "cardVisible"] = e.isIntersecting;
-      d.dirty = true;
+  let listed = [], carded = []; // the devices whose row, whose card there is, from top to bottom
+
+  // Those of a list that are in sight, or nearly so. (An observer would look at all of them at each frame.)
+  function* inSight(list, element) {
+    const top = (i) => element(list[i]).getBoundingClientRect();
+    let first = 0, beyond = list.length;
+    while (first < beyond) {
+      const middle = (first + beyond) >> 1;
+      if (top(middle).bottom < -NEAR) first = middle + 1; else beyond = middle;
     }
-    flushSoon();
-  }, { rootMargin: "200px" });
-  const watch = (e, d) => { e.dataset.device = d.name; seen.observe(e); };
+    for (let i = first; i < list.length && top(i).top < innerHeight + NEAR; i++) yield list[i];
+  }
   const isMain = (name) => !/_code$/.test(name);
 
   function buildDevices(list) {
-    seen.disconnect();
+    listed = list;
     if (list.length === 0) { $("devices").replaceChildren(el("p", "empty", "No device is configured.")); return; }
     const ul = el("ul", "devices");
     for (const d of list) {
@@ -343,9 +373,9 @@
       name.append(el("b", "", d.name), el("span", "type", d.type));
       summary.append(name, r.status = el("span", "status"), r.age = el("span", "age"), r.chips = el("span", "chips"));
       details.append(summary, r.detail = el("div", "detail"));
-      details.ontoggle = () => { if (details.open) buildDetail(d); else closeDetail(d); d.dirty = true; flush(); };
+      details.ontoggle = () => { if (details.open) buildDetail(d); else closeDetail(d); d.row.shown = 0; flush(); };
       li.append(details);
-      watch(li, d);
+      li.dataset.device = d.name;
       d.row = r;
       ul.append(li);
     }
@@ -384,7 +414,7 @@
     mark(r.status, MARKS[h], LABELS[h]);
     const data = d.state?.data ?? {};
     const none = d.state?.quality === "bad" ? "no value: " + errorWords(d) : d.state ? "" : "nothing read yet";
-    const names = none ? [] : Object.keys(data).filter(isMain).slice(0, 6);
+    const names = none ? [] : Object.keys(data).filter(isMain).slice(0, 5);
     if (r.chipNames !== names.join()) {
       r.chipNames = names.join();
       r.chips.replaceChildren(...names.map((name) => {
@@ -398,7 +428,6 @@
     for (const value of r.chips.querySelectorAll(".value")) showValue(d, value.dataset.point, value);
     for (const [name, dd] of r.values) showValue(d, name, dd);
     if (r.errors) put(r.errors, errorWords(d));
-    showTimes(d);
   }
   function showValue(d, name, e) {
     const v = valueOf(d, name), error = d.state?.errors?.[name];
@@ -414,10 +443,7 @@
     return words(s.state) + ": " + withUnit(s.current.value, "kW") + " until " + at(s.current.end);
   }
   function showTimes(d) {
-    const text = age(ageOf(d)), left = leaseLeft(d);
-    if (d.row) put(d.row.age, text);
-    if (!d.card) return;
-    put(d.card.age, text);
+    const left = leaseLeft(d);
     if (d.card.control) put(d.card.control, d.control ?? "");
     d.card.control?.classList.toggle("error", d.control === "lost");
     if (d.card.schedule) put(d.card.schedule, schedule(d.schedule));
@@ -435,6 +461,7 @@
       d.row.li.hidden = hide;
       n += !hide;
     }
+    listed = [...devices.values()].filter((d) => d.row && !d.row.li.hidden);
     put($("found"), text || only ? n + " of " + devices.size : "");
   }
 
@@ -637,22 +664,32 @@
     document.body.classList.add("ready");
   }
 
-  // What has changed and can be seen.
-  let flushTimer = 0;
+  // What has changed and is in sight, and what comes next of all else: for who searches or listens.
+  let flushTimer = 0, turn = 0;
   const flushSoon = () => { if (!flushTimer) flushTimer = setTimeout(flush, 50); };
   function flush() {
     clearTimeout(flushTimer);
     flushTimer = 0;
     if (document.hidden) return;
+    const rows = new Set(inSight(listed, (d) => d.row.li)), cards = new Set(inSight(carded, (d) => d.card.card));
+    for (let i = 0; i < TURN; i++, turn++) {
+      if (listed.length > 0) rows.add(listed[turn % listed.length]);
+      if (carded.length > 0) cards.add(carded[turn % carded.length]);
+    }
     let troubled = 0, off = 0;
     for (const d of devices.values()) {
       const h = health(d);
       off += h === "offline";
       troubled += h !== "online";
-      if (h !== d.wasHealth) { d.wasHealth = h; d.dirty = true; }
-      if (!d.row || !(d.rowVisible || d.cardVisible)) continue;
-      if (d.dirty) { showDevice(d); if (d.card) showBattery(d); d.dirty = false; } else showTimes(d);
+      if (h !== d.wasHealth) { d.wasHealth = h; d.news++; }
     }
+    const show = (d, part, all) => {
+      if (part.shown !== d.news) all(d);
+      part.shown = d.news;
+      put(part.age, age(ageOf(d)));
+    };
+    for (const d of rows) show(d, d.row, showDevice);
+    for (const d of cards) { show(d, d.card, showBattery); showTimes(d); }
     const n = devices.size;
     if (lostAt !== null) mark($("fact-devices"), "wait", "not known");
     else mark($("fact-devices"), off > 0 ? "bad" : troubled > 0 ? "wait" : "good",
@@ -661,13 +698,13 @@
     if ($("troubled").checked) find();
   }
 
-  $("find").oninput = find;
-  $("troubled").onchange = find;
+  $("find").oninput = $("troubled").onchange = () => { find(); flush(); };
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { drawCharts(); for (const d of devices.values()) if (d.chart) drawDetail(d); });
   let resizing = 0;
-  addEventListener("resize", () => { clearTimeout(resizing); resizing = setTimeout(() => { for (const c of charts) c.chart.setSize({ width: Math.max(200, c.box.clientWidth), height: c.chart.height }); }, 150); });
+  addEventListener("resize", () => { clearTimeout(resizing); resizing = setTimeout(() => { for (const c of charts) c.chart.setSize({ width: Math.max(200, c.box.clientWidth), height: c.chart.height }); flush(); }, 150); });
+  addEventListener("scroll", flushSoon, { capture: true, passive: true });
   document.addEventListener("visibilitychange", () => { if (!document.hidden) { flush(); redrawCharts(); } });
-  setInterval(flush, 500);
+  setInterval(flush, 1000);
   setInterval(() => { note(); redrawCharts(); }, STEP_S * 1000);
   setInterval(() => { if (streaming && performance.now() - lastHeardAt > 25000) { streaming = false; lost(); } }, 5000); // a dead connection says nothing
   showOutcomes();

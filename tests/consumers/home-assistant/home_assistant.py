@@ -70,12 +70,18 @@ class HomeAssistant:
         self.listen()
 
     def stop(self):
+        """In order, so that it keeps what it knows. It gives its parts 20 + 30 + 30 s for that."""
+        self.hang_up()
+        self.program.signal(signal.SIGTERM)
+        self.program.wait_end(120)
+
+    def hang_up(self):
         self.socket.close()
         self.reader.join()
-        self.program.stop(expect=None)
 
     def close(self):
-        self.stop()
+        self.hang_up()
+        self.program.kill()
         self.place.close()
         shutil.rmtree(self.directory)
 
@@ -243,7 +249,7 @@ class Reality(flux.Test):
     @classmethod
     def tearDownClass(cls):
         if cls.home.socket is None:
-            cls.home.program.stop(expect=None)
+            cls.home.program.kill()
         else:
             cls.home.close()
         cls.mosquitto.close()
