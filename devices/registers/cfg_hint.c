@@ -89,6 +89,9 @@ static const char *hint_name(const struct cfg_lexer *lexer, const struct cfg_wor
     if (word->kind == CFG_WORD_NUMBER && word - lexer->words >= 2 && word[-1].kind == ',' &&
         word[-2].kind == CFG_WORD_NUMBER)
         return " stands where a name should: decimals stand behind a point, not a comma";
+    if (word->kind == ';')
+        return " stands where a name should: there is one too many, or it begins a comment, "
+               "which # or // does here";
     return is_one_of(word->kind, "})]") ? " closes what was not opened"
                                         : " stands where a name should: a setting is name = value;";
 }
@@ -104,6 +107,8 @@ static const char *hint_value(const struct cfg_lexer *lexer, const struct cfg_wo
         return " in an array [ ], which holds no lists and groups: write ( )";
     if (array && (is_one_of(word->kind, "0\"") || is_boolean(word)))
         return " in an array [ ] of values of another kind: write ( )";
+    if (!element && is_one_of(word->kind, "=:"))
+        return " stands where a value should: one = or : is enough";
     if (word->kind != CFG_WORD_NAME)
         return " stands where a value should";
     const struct cfg_word *end = lexer->words + lexer->n_words;
@@ -112,6 +117,15 @@ static const char *hint_value(const struct cfg_lexer *lexer, const struct cfg_wo
                "and a group is name: { key = value; };";
     return is_switch(word) ? " stands where a value should: a switch is true or false"
                            : " stands where a value should: a text needs quotes, \"like this\"";
+}
+
+static const char *hint_assignment(const struct cfg_lexer *lexer, const struct cfg_word *word)
+{
+    bool follows = word - lexer->words > 2 && word[-2].kind == CFG_WORD_NUMBER &&
+                   word[-2].line == word[-1].line;
+    return follows ? " stands where = or : should: a number has no unit behind it, but in a text, "
+                     "such as \"5s\""
+                   : " stands where = or : should, after a name";
 }
 
 unsigned cfg_hint(const struct cfg_lexer *lexer, unsigned at, char text[CFG_HINT_MAX])
@@ -128,7 +142,7 @@ unsigned cfg_hint(const struct cfg_lexer *lexer, unsigned at, char text[CFG_HINT
     else if (due == VALUE)
         hint = hint_value(lexer, word, open);
     else if (due == ASSIGNMENT)
-        hint = " stands where = or : should, after a name";
+        hint = hint_assignment(lexer, word);
     else if (bracket_of(lexer, word) == '[' && is_one_of(word->kind, ",]"))
         return cfg_hint(lexer, at - 1, text); /* libconfig reads on to see a text's end */
     else

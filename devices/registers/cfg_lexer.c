@@ -108,7 +108,7 @@ static const char *read_whole(struct cfg_lexer *lexer, struct cfg_source *source
     else if (got != status.st_size)
         wrong = "it changes while it is read";
     else if (strlen(source->text) != (size_t)got)
-        wrong = strspn(source->text, "\xff\xfe") > 0
+        wrong = strspn(source->text, "\xff\xfe") > 0 || strlen(source->text) < 2
                     ? "it is UTF-16: save it as UTF-8, without a byte order mark"
                     : "there is a NUL byte in it: it is no text file";
     lexer->n_bytes += got;
@@ -266,6 +266,9 @@ static bool push_number(struct cfg_lexer *lexer, struct cfg_source *source, size
                     "'%.10s' stands where a setting or a number should: this looks like "
                     "YAML, and a list is ( { key = value; }, { key = value; } )",
                     text);
+    if (strncmp(text, "--", 2) == 0)
+        return fail(lexer, "'%.10s' stands where a number should: a comment begins with # or //",
+                    text);
     if (!cfg_value_is_real(text))
         return fail(lexer, "'%.100s' is no number; a text needs quotes: \"%.100s\"", text, text);
     return push(lexer, source, CFG_WORD_NUMBER, size, text);
@@ -301,6 +304,30 @@ static bool take_value(struct cfg_lexer *lexer, struct cfg_source *source)
     return good;
 }
 
+/* Characters (UTF-8) that look like a space, or like nothing at all. */
+static bool is_like_a_space(const char *at)
+{
+    static const char spaces[] = "\x80\x81\x82\x83\x84\x85\x86\x87\x88\x89\x8a\x8b\x8c\x8d\xaf";
+    if (strncmp(at, "\xe2\x80", 2) == 0)
+        return at[2] != '\0' && strchr(spaces, at[2]) != NULL;
+    return strncmp(at, "\xe2\x81\xa0", 3) == 0 || strncmp(at, "\xe3\x80\x80", 3) == 0;
+}
+
+/* What a sign that begins no word is elsewhere. */
+static const char *sign_hint(char sign)
+{
+    switch (sign) {
+    case '$':
+        return ": variables of the environment are not known: see @let in fluxbridge.conf(5)";
+    case '%':
+        return ": a number has no unit behind it";
+    case '<':
+        return ": this looks like XML or HTML, or like what git leaves of a conflict";
+    default:
+        return "";
+    }
+}
+
 /* What a character that begins no word was likely meant to be. */
 static bool fail_character(struct cfg_lexer *lexer, const char *at)
 {
@@ -316,12 +343,15 @@ static bool fail_character(struct cfg_lexer *lexer, const char *at)
                            "UTF-8 without it");
     if (strncmp(at, "\xc2\xa0", 2) == 0)
         return fail(lexer, "a no-break space, as copied from a page: write a plain one");
+    if (is_like_a_space(at))
+        return fail(lexer, "a space of another kind, or an invisible character, as copied from a "
+                           "page: write a plain space or none");
     if (*at == '\'' || *at == '`')
         return fail(lexer, "a text stands in double quotes, \"like this\", not in %c", *at);
     if ((unsigned char)*at < 0x20 || (unsigned char)*at >= 0x7f)
         return fail(lexer, "a byte 0x%02X stands where a name, a value or a sign should",
                     (unsigned)(unsigned char)*at);
-    return fail(lexer, "'%c' stands where a name, a value or a sign should", *at);
+    return fail(lexer, "'%c' stands where a name, a value or a sign should%s", *at, sign_hint(*at));
 }
 
 static bool take_source(struct cfg_lexer *lexer, struct cfg_source *source);

@@ -261,7 +261,28 @@ static void mistakes_are_named(void **state)
          "1: a no-break space, as copied from a page: write a plain one"},
         {"a = 1;\xe2\x80", "1: a byte 0xE2 stands where a name, a value or a sign should"},
         {"a = 1;\xc3\xbc", "1: a byte 0xC3 stands where a name, a value or a sign should"},
-        {"a = $b;", "1: '$' stands where a name, a value or a sign should"},
+        {"a = 1;\xe2\x80\x8b", "1: a space of another kind, or an invisible character, as copied "
+                               "from a page: write a plain space or none"},
+        {"a =\xe2\x80\xaf"
+         "5;",
+         "1: a space of another kind, or an invisible character, as copied from a page: write a "
+         "plain space or none"},
+        {"a = 5\xe3\x80\x80;", "1: a space of another kind, or an invisible character, as copied "
+                               "from a page: write a plain space or none"},
+        {"a = $b;", "1: '$' stands where a name, a value or a sign should: variables of the "
+                    "environment are not known: see @let in fluxbridge.conf(5)"},
+        {"a = 5 %;", "1: '%' stands where a name, a value or a sign should: a number has no unit "
+                     "behind it"},
+        {"a = 250 kW;", "1: ; stands where = or : should: a number has no unit behind it, but in a "
+                        "text, such as \"5s\""},
+        {"<<<<<<< HEAD\na = 1;", "1: '<' stands where a name, a value or a sign should: this looks "
+                                 "like XML or HTML, or like what git leaves of a conflict"},
+        {"a = 1 &", "1: '&' stands where a name, a value or a sign should"},
+        {"a == 1;", "1: = stands where a value should: one = or : is enough"},
+        {"a := 1;", "1: = stands where a value should: one = or : is enough"},
+        {"-- b\na = 1;", "1: '--' stands where a number should: a comment begins with # or //"},
+        {"; b\na = 1;", "1: ; stands where a name should: there is one too many, or it begins a "
+                        "comment, which # or // does here"},
         {"@inclde \"x\"", "1: '@' stands where a name, a value or a sign should"},
         {"@include x", "1: @include needs a path in quotes"},
     };
@@ -293,8 +314,10 @@ static void nul_bytes_and_depth(void **state)
          "a\0=\0001",
          "test.cfg:1: cannot read nul.cfg: it is UTF-16: save it as UTF-8, "
          "without a byte order mark\n"},
+        {"a\0 \0=\0001", "test.cfg:1: cannot read nul.cfg: it is UTF-16: save it as UTF-8, "
+                         "without a byte order mark\n"},
     };
-    for (unsigned i = 0; i < 2; i++) {
+    for (unsigned i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         FILE *file = fopen("nul.cfg", "w");
         assert_int_equal(fwrite(rows[i].text, 1, 8, file), 8);
         fclose(file);
