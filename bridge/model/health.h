@@ -38,6 +38,7 @@ struct health {
     atomic_uint_fast64_t missed_ticks; /* scans that were due while the link was busy */
     atomic_uint_fast64_t publishes;    /* messages acknowledged by the broker */
     atomic_uint_fast64_t set_aside;    /* documents that cannot be published; records: outbox */
+    atomic_uint_fast64_t not_told;     /* samples that no Sparkplug host gets any more */
     atomic_uint_fast64_t reconnects;   /* of the bridge session, the first connect not counted */
     atomic_uint_fast64_t commands;     /* messages on a command topic */
     atomic_uint_fast64_t outcomes[OUTCOME_COUNT];

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 
 #include "bridge/base/clock.h"
+#include "bridge/base/log.h"
 
 static void put_head(FILE *out, const char *name, const char *type, const char *help)
 {
@@ -40,6 +41,8 @@ static void put_bridge(FILE *out, const struct view *view)
             depth.dropped);
     put_one(out, "set_aside_total", "counter", "Messages that the broker does not take.",
             depth.set_aside + health_get(&health->set_aside));
+    put_one(out, "sparkplug_samples_dropped_total", "counter",
+            "Samples that no Sparkplug host gets any more.", health_get(&health->not_told));
     put_one(out, "missed_ticks_total", "counter", "Scans that fell due while the link was busy.",
             health_get(&health->missed_ticks));
     put_one(out, "spool_depth", "gauge", "Samples that wait for the broker, on disk and in memory.",
@@ -61,6 +64,7 @@ static void put_bridge(FILE *out, const struct view *view)
     put_one(out, "disk_silent", "gauge", "Whether the disk does not answer.",
             atomic_load(&health->disk_silent));
     put_one(out, "clock_jumps_total", "counter", "Jumps of UTC.", health_get(&health->clock_jumps));
+    put_one(out, "log_lost_total", "counter", "Lines of the log that nobody took.", log_lost());
 }
 
 static void put_commands(FILE *out, const struct view *view)

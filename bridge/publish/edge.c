@@ -30,6 +30,7 @@ struct edge {
     unsigned n_filters; /* the last two with a primary host only */
     bool has_address;   /* the bridge is connected */
     bool waits;         /* for the primary host, and has said so */
+    bool drops;         /* what waits for the host has begun to give way, and it was said */
     int64_t birth_ns;   /* of the last one; INT64_MIN = none in this session */
 
     atomic_bool stirred; /* nobody asks: edge_run() looks each time */
@@ -151,6 +152,7 @@ static int64_t speak(struct edge *edge, int64_t now_ns)
         atomic_store(&edge->rebirth_asked, false);
         edge->birth_ns = now_ns;
         edge->waits = false;
+        edge->drops = edge->drops && born;
         node_flow_begin(edge->flow, !born);
     }
     int64_t due_ns = node_flow_run(edge->flow, now_ns);
@@ -192,11 +194,25 @@ static int64_t wait_for_session(struct edge *edge, int64_t now_ns, const char *a
     return edge->session.retry_ns > now_ns ? edge->session.retry_ns : now_ns + KEEP_NS;
 }
 
+/* Health has what no host will ever get. It is said once between two beginnings. */
+static void note_dropped(struct edge *edge)
+{
+    atomic_uint_fast64_t *not_told = &edge->setup.health->not_told;
+    const uint64_t dropped = scans_dropped(edge->setup.scans);
+    if (dropped > health_get(not_told) && !edge->drops) {
+        log_warning("sparkplug: samples are not told to the host any more: they are in the JSON "
+                    "backfill alone");
+        edge->drops = true;
+    }
+    atomic_store(not_told, dropped);
+}
+
 int64_t edge_run(struct edge *edge, int64_t now_ns, const char *address)
 {
     char why[MQTT_WHY_MAX];
     struct mqtt_end end;
     enum session_event event;
+    note_dropped(edge);
     const char *where = where_to(edge, now_ns, address);
     while ((event = session_step(&edge->session, now_ns, where, why, &end)) != SESSION_NOTHING) {
         if (event == SESSION_CAME_UP)

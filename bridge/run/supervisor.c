@@ -281,8 +281,8 @@ int supervisor_run(struct conf *conf, const char *path)
     link_init_stop();
     /* Threads inherit this and never see a signal; here the rest comes back. */
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    bool good =
-        change_make_room(conf) && make_run(supervisor.parts.run) && parts_start(&supervisor.parts);
+    bool good = log_start() && change_make_room(conf) && make_run(supervisor.parts.run) &&
+                parts_start(&supervisor.parts);
     sigorset(&main_thread, &before, &waited);
     pthread_sigmask(SIG_SETMASK, &main_thread, NULL);
     if (good) {
@@ -303,5 +303,6 @@ int supervisor_run(struct conf *conf, const char *path)
     pthread_sigmask(SIG_UNBLOCK, &ending, NULL);
     parts_stop(&supervisor.parts);
     log_info("stopped run=%s", supervisor.parts.run);
+    log_stop();
     return good ? EXIT_SUCCESS : EXIT_FAILURE;
 }

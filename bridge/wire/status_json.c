@@ -179,6 +179,7 @@ char *status_json_health(const struct conf *conf, const struct health *health,
     json_object_set_new(
         root, "set_aside",
         json_integer((json_int_t)depth->set_aside + (json_int_t)health_get(&health->set_aside)));
+    json_object_set_new(root, "sparkplug_drops", counter(&health->not_told));
     json_object_set_new(root, "spool_depth", json_integer((json_int_t)depth->backlog));
     json_object_set_new(root, "reconnects", counter(&health->reconnects));
     json_object_set_new(root, "commands", command_counters(health));
@@ -197,5 +198,6 @@ char *status_json_health(const struct conf *conf, const struct health *health,
     json_object_set_new(root, "oldest_unacked_s", json_integer(depth->oldest_ms / 1000));
     json_object_set_new(root, "certificate_days", certificate_days(health, ts_ms));
     json_object_set_new(root, "last_error", last_error());
+    json_object_set_new(root, "log_lost", json_integer((json_int_t)log_lost()));
     return json_text_dump(root);
 }

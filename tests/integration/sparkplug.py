@@ -1064,6 +1064,19 @@ class Behaviour(Rig):
         self.flux.signal(signal.SIGHUP)
         self.flux.wait_log("the birth of a device is set aside.*device=Site-BESS-01", since=since)
 
+    def test_what_no_host_gets_is_counted(self):
+        """Here because its device is gone; a host that is away for long costs as much."""
+        self.rig(primary_host="scada")
+        self.host.wait_count("Grid-Meter/state", 3)
+        health = self.host.wait("bridge/health").json
+        self.assertEqual(health["sparkplug_drops"], 0)
+        with open(self.flux.config, "w") as file:
+            file.write(self.text.replace("id-Grid-Meter", "id-another"))
+        self.flux.signal(signal.SIGHUP)
+        self.flux.wait_log("sparkplug: samples are not told to the host any more")
+        self.host.wait("bridge/health", lambda m: m.json["sparkplug_drops"] >= 3)
+        self.assertEqual(self.flux.log().count("not told to the host any more"), 1)
+
     def test_history_of_a_dead_device_waits_until_it_is_born(self):
         self.rig()
         births = self.births()

@@ -54,6 +54,7 @@ static void test_health(void **state)
     struct outbox_depth depth = {
         .backlog = 5, .dropped = 6, .set_aside = 7, .waiting = 9, .oldest_ms = 61999};
     health.set_aside = 1;
+    health.not_told = 17;
     health.samples = 1000;
     health.samples_bad = 3;
     health.commands = 4;
@@ -67,9 +68,10 @@ static void test_health(void **state)
     assert_true(conf.devices.n_devices >= 2 && conf.devices.n_devices <= 16);
     char *text = status_json_health(&conf, &health, &depth, drops, 1763791200000, 90061);
     json_t *json = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
-    const char *const numbers[] = {"ts",    "uptime_s",    "samples",    "samples_bad", "publishes",
-                                   "drops", "spool_depth", "reconnects", "set_aside"};
-    const json_int_t expected[] = {1763791200000, 90, 1000, 3, 0, 6, 5, 0, 8};
+    const char *const numbers[] = {"ts",        "uptime_s",        "samples",     "samples_bad",
+                                   "publishes", "drops",           "spool_depth", "reconnects",
+                                   "set_aside", "sparkplug_drops", "log_lost"};
+    const json_int_t expected[] = {1763791200000, 90, 1000, 3, 0, 6, 5, 0, 8, 17, 0};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         assert_true(json_is_integer(json_object_get(json, numbers[i])));
         assert_int_equal(json_integer_value(json_object_get(json, numbers[i])), expected[i]);
