@@ -5,6 +5,8 @@
  */
 #include <ctype.h>
 #include <getopt.h>
+#include <jansson.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -95,12 +97,15 @@ struct verb {
 
 /* ---- the commands ---- */
 
-/* The configuration that a command works on. conf_free() in any case. */
-static bool open_conf(const char *verb, const struct options *options, struct conf *conf)
+/* The configuration that a command works on. False with the exit code: what only an editor
+ * can mend is told from what may be better the next time. conf_free() in any case. */
+static bool open_conf(const char *verb, const struct options *options, struct conf *conf, int *code)
 {
     struct cfg cfg = {.out = stderr, .waits = true};
     const char *sim = options->values[OPTION_SIM];
-    if (!conf_read(&cfg, options->values[OPTION_CONFIG], conf))
+    const bool good = conf_read(&cfg, options->values[OPTION_CONFIG], conf);
+    *code = cfg.lacks ? EXIT_FAILURE : EXIT_USAGE;
+    if (!good)
         return false;
     conf->simulated = sim != NULL;
     return sim == NULL || simulated_take_over(verb, sim, &conf->devices);
@@ -109,8 +114,13 @@ static bool open_conf(const char *verb, const struct options *options, struct co
 static int run_run(const struct options *options)
 {
     struct conf conf;
-    int code = EXIT_USAGE;
-    if (open_conf("run", options, &conf)) {
+    sigset_t hangup;
+    /* logrotate knows of no start: what it sends meanwhile is served when that is over. */
+    sigemptyset(&hangup);
+    sigaddset(&hangup, SIGHUP);
+    sigprocmask(SIG_BLOCK, &hangup, NULL);
+    int code;
+    if (open_conf("run", options, &conf, &code)) {
         if (conf.mqtt.password_file[0] != '\0' || conf.mqtt.key_file[0] != '\0')
             guard_secrets();
         code = supervisor_run(&conf, options->values[OPTION_CONFIG]);
@@ -144,13 +154,13 @@ static int run_read(const struct options *options)
         .watch = seconds != NULL,
     };
     struct conf conf;
-    int code = EXIT_USAGE;
+    int code;
     if (how.watch && *seconds != '\0' && !parse_seconds(seconds, &how.period_ns)) {
         fprintf(stderr, "fluxbridge read: --watch takes 0.01 to 86400 seconds, not '%s'\n",
                 seconds);
         return EXIT_USAGE;
     }
-    if (open_conf("read", options, &conf))
+    if (open_conf("read", options, &conf, &code))
         code = cli_read(&conf, options->arguments[0], options->arguments + 1, &how);
     conf_free(&conf);
     return code;
@@ -160,8 +170,8 @@ static int run_write(const struct options *options)
 {
     struct conf conf;
     char *const *arguments = options->arguments;
-    int code = EXIT_USAGE;
-    if (open_conf("write", options, &conf)) {
+    int code;
+    if (open_conf("write", options, &conf, &code)) {
         log_set_level(LOG_LEVEL_WARNING); /* the outcome is printed */
         code = cli_write(&conf, arguments[0], arguments[1], arguments[2],
                          options->values[OPTION_DRY_RUN] != NULL);
@@ -173,8 +183,8 @@ static int run_write(const struct options *options)
 static int run_forget(const struct options *options)
 {
     struct conf conf;
-    int code = EXIT_USAGE;
-    if (open_conf("forget", options, &conf))
+    int code;
+    if (open_conf("forget", options, &conf, &code))
         code = cli_forget(&conf, options->arguments[0], options->values[OPTION_DRY_RUN] != NULL,
                           options->values[OPTION_JSON] != NULL);
     conf_free(&conf);
@@ -184,8 +194,8 @@ static int run_forget(const struct options *options)
 static int run_schedule(const struct options *options)
 {
     struct conf conf;
-    int code = EXIT_USAGE;
-    if (open_conf("schedule", options, &conf)) {
+    int code;
+    if (open_conf("schedule", options, &conf, &code)) {
         log_set_level(LOG_LEVEL_ERROR);
         code = cli_schedule(&conf, options->arguments[0], options->values[OPTION_JSON] != NULL);
     }
@@ -501,6 +511,7 @@ static int dispatch(int argc, char **argv)
 int main(int argc, char **argv)
 {
     guard_install();
+    json_set_alloc_funcs(guard_allocate, free);
     int code = dispatch(argc, argv);
     if (fflush(stdout) != 0 || ferror(stdout)) {
         fprintf(stderr, "fluxbridge: cannot write the output\n");

@@ -38,6 +38,22 @@ void guard_install(void)
         sigaction(SIGSEGV, &action, NULL);
 }
 
+void guard_memory(const void *memory)
+{
+    static const char words[] = "fluxbridge: out of memory\n";
+    if (memory != NULL)
+        return;
+    (void)!write(STDERR_FILENO, words, sizeof(words) - 1);
+    _exit(EXIT_FAILURE);
+}
+
+void *guard_allocate(size_t size)
+{
+    void *memory = malloc(size > 0 ? size : 1);
+    guard_memory(memory);
+    return memory;
+}
+
 void guard_secrets(void)
 {
     const struct rlimit none = {0, 0};

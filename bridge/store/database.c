@@ -2,13 +2,45 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "bridge/base/clock.h"
+#include "bridge/base/guard.h"
 #include "bridge/base/owner.h"
+
+/* ---- its memory ---- */
+
+/* A file that could not be read for want of it would be taken for a damaged one. */
+static sqlite3_mem_methods usual;
+
+static void *allocate(int size)
+{
+    void *memory = usual.xMalloc(size);
+    guard_memory(memory);
+    return memory;
+}
+
+static void *grow(void *old, int size)
+{
+    void *memory = usual.xRealloc(old, size);
+    guard_memory(memory);
+    return memory;
+}
+
+static void set_up(void)
+{
+    sqlite3_mem_methods ours;
+    if (sqlite3_config(SQLITE_CONFIG_GETMALLOC, &usual) != SQLITE_OK)
+        return; /* somebody has used the library before */
+    ours = usual;
+    ours.xMalloc = allocate;
+    ours.xRealloc = grow;
+    (void)sqlite3_config(SQLITE_CONFIG_MALLOC, &ours);
+}
 
 /* ---- whose file it is ---- */
 
@@ -179,8 +211,10 @@ static int identify(const char *path, const struct database_kind *kind, int *ver
 {
     char log[4096];
     struct stat status;
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
     sqlite3 *file = NULL;
     *version = -1;
+    (void)pthread_once(&once, set_up);
     if (stat(path, &status) != 0)
         return errno == ENOENT ? SQLITE_OK : SQLITE_CANTOPEN;
     if (!S_ISREG(status.st_mode))

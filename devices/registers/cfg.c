@@ -70,6 +70,12 @@ void cfg_warning(struct cfg *cfg, const struct cfg_setting *where, const char *f
     cfg->warnings++;
 }
 
+void cfg_no_memory(struct cfg *cfg, const struct cfg_setting *where)
+{
+    cfg_problem(cfg, where, "out of memory");
+    cfg->lacks = true;
+}
+
 static void refuse(struct cfg *cfg, const struct cfg_word *word, const char *what)
 {
     if (cfg->out)
@@ -110,12 +116,13 @@ const struct cfg_setting *cfg_open(struct cfg *cfg, const char *path)
 {
     struct tree *tree = calloc(1, sizeof *tree);
     if (!tree) {
-        cfg_problem(cfg, NULL, "out of memory");
+        cfg_no_memory(cfg, NULL);
         return NULL;
     }
     struct cfg_lexer *lexer = &tree->lexer;
     config_init(&tree->config);
     if (!cfg_lexer_read(lexer, path)) {
+        cfg->lacks = cfg->lacks || lexer->lacks;
         cfg_problem(cfg, NULL, "%s", lexer->error);
     } else if (!config_read_string(&tree->config, lexer->text)) {
         unsigned line = (unsigned)config_error_line(&tree->config);

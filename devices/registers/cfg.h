@@ -25,6 +25,7 @@ struct cfg {
     FILE *out;         /* NULL = count only */
     const char *file;  /* named when there is no setting to name */
     bool waits;        /* what may come later is no problem */
+    bool lacks;        /* memory or descriptors, at a problem that may be gone the next time */
     unsigned problems; /* errors so far */
     unsigned warnings;
 };
@@ -36,6 +37,9 @@ void cfg_problem(struct cfg *cfg, const struct cfg_setting *where, const char *f
     __attribute__((format(printf, 3, 4)));
 void cfg_warning(struct cfg *cfg, const struct cfg_setting *where, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* That there is no memory for what stands there. */
+void cfg_no_memory(struct cfg *cfg, const struct cfg_setting *where);
 
 /* Reads and parses a file. @include is relative to the file's directory. Returns the
  * outermost group, or NULL after a problem. */

@@ -34,6 +34,19 @@ static bool fail(struct cfg_lexer *lexer, const char *format, ...)
     return false;
 }
 
+static bool fail_memory(struct cfg_lexer *lexer)
+{
+    lexer->lacks = true;
+    return fail(lexer, "out of memory");
+}
+
+/* What errno says; and whether that may be better in a moment. */
+static const char *words_of_errno(struct cfg_lexer *lexer)
+{
+    lexer->lacks = errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == EIO;
+    return strerror(errno);
+}
+
 /* The word at source->at, which is left behind, and its line for libconfig; after a
  * stop the word alone. */
 static bool push(struct cfg_lexer *lexer, struct cfg_source *source, int kind, size_t size,
@@ -43,7 +56,7 @@ static bool push(struct cfg_lexer *lexer, struct cfg_source *source, int kind, s
         unsigned room = 2 * lexer->words_room + 64;
         struct cfg_word *words = realloc(lexer->words, room * sizeof *words);
         if (!words)
-            return fail(lexer, "out of memory");
+            return fail_memory(lexer);
         lexer->words = words;
         lexer->words_room = room;
     }
@@ -96,15 +109,15 @@ static const char *read_whole(struct cfg_lexer *lexer, struct cfg_source *source
     /* Not to wait for whoever writes into a pipe. */
     int file = open(source->name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (file < 0 || fstat(file, &status) != 0)
-        wrong = strerror(errno);
+        wrong = words_of_errno(lexer);
     else if (!S_ISREG(status.st_mode))
         wrong = S_ISDIR(status.st_mode) ? strerror(EISDIR) : "it is no plain file";
     else if (status.st_size > CFG_BYTES_MAX - lexer->n_bytes)
         wrong = "it is too large for a configuration";
     else if (!(source->text = calloc(1, (size_t)status.st_size + 1)))
-        wrong = "out of memory";
+        wrong = words_of_errno(lexer);
     else if ((got = read(file, source->text, (size_t)status.st_size)) < 0)
-        wrong = strerror(errno);
+        wrong = words_of_errno(lexer);
     else if (got != status.st_size)
         wrong = "it changes while it is read";
     else if (strlen(source->text) != (size_t)got)
@@ -128,7 +141,7 @@ static struct cfg_source *open_source(struct cfg_lexer *lexer, const char *path,
     if (!source ||
         asprintf(&source->name, "%.*s%.*s", directory, lexer->path, (int)size, path) < 0) {
         free(source);
-        fail(lexer, "out of memory");
+        fail_memory(lexer);
         return NULL;
     }
     source->next = lexer->sources;
@@ -221,7 +234,7 @@ static char *fill(struct cfg_lexer *lexer, const char *text, size_t size)
         fail(lexer, "@%.*s@ is not set: say @let %.*s = \"...\" before it",
              (int)cfg_values_name(unknown), unknown, (int)cfg_values_name(unknown), unknown);
     else if (!filled)
-        fail(lexer, "out of memory");
+        fail_memory(lexer);
     if (filled && strlen(filled) > size)
         lexer->n_bytes += (off_t)(strlen(filled) - size);
     if (filled && lexer->n_bytes > CFG_BYTES_MAX) {
@@ -371,7 +384,7 @@ static bool take_matches(struct cfg_lexer *lexer, struct cfg_source *source, con
     glob_t found = {0};
     bool good = asprintf(&pattern, "%.*s%s", directory, lexer->path, path) >= 0;
     if (!good)
-        return fail(lexer, "out of memory");
+        return fail_memory(lexer);
     if (glob(pattern, 0, NULL, &found) != 0)
         good = fail(lexer, "there is no file for @include \"%.300s\"", pattern);
     for (size_t i = 0; good && i < found.gl_pathc; i++) {
@@ -422,8 +435,7 @@ static bool take_let(struct cfg_lexer *lexer, struct cfg_source *source, const c
     if (size == 0)
         return false;
     source->at = at + size;
-    return cfg_values_set(&lexer->values, name, name_size, at + 1, size - 2) ||
-           fail(lexer, "out of memory");
+    return cfg_values_set(&lexer->values, name, name_size, at + 1, size - 2) || fail_memory(lexer);
 }
 
 static bool take_directive(struct cfg_lexer *lexer, struct cfg_source *source)
@@ -479,7 +491,7 @@ bool cfg_lexer_read(struct cfg_lexer *lexer, const char *path)
     lexer->out = open_memstream(&lexer->text, &lexer->text_size);
     lexer->keep = open_memstream(&lexer->whole, &lexer->whole_size);
     if (!lexer->out || !lexer->keep)
-        return fail(lexer, "out of memory");
+        return fail_memory(lexer);
     struct cfg_source *source = open_source(lexer, path, strlen(path), NULL);
     if (source && take_source(lexer, source))
         push(lexer, source, CFG_WORD_END, 0, "");
@@ -487,7 +499,7 @@ bool cfg_lexer_read(struct cfg_lexer *lexer, const char *path)
     written = fclose(lexer->out) == 0 && written;
     written = fclose(lexer->keep) == 0 && written;
     lexer->out = lexer->keep = NULL;
-    return written ? lexer->n_words > 0 : fail(lexer, "out of memory");
+    return written ? lexer->n_words > 0 : fail_memory(lexer);
 }
 
 void cfg_lexer_free(struct cfg_lexer *lexer)

@@ -54,8 +54,9 @@ struct cfg_lexer {
     struct cfg_source *sources;
     struct cfg_word *words; /* the last is the end, or where there is no going on */
     unsigned n_words;
-    char *text;                      /* for libconfig; line n is words[n - 1] */
-    bool stopped;                    /* before the end */
+    char *text;   /* for libconfig; line n is words[n - 1] */
+    bool stopped; /* before the end */
+    bool lacks;   /* for want of memory or descriptors, or of a disk that reads */
     char error[CFG_LEXER_ERROR_MAX]; /* why; empty when the last word says it all */
     char *whole;                     /* the files as they were read, each include in its place */
     size_t whole_size;

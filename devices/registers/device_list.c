@@ -57,7 +57,7 @@ static const struct profile *find_profile(struct cfg *cfg, const struct cfg_sett
     if (!profile)
         profile = calloc(1, sizeof *profile);
     if (!more || !profile) {
-        cfg_problem(cfg, where, "out of memory");
+        cfg_no_memory(cfg, where);
         free(profile);
         return NULL;
     }
@@ -282,7 +282,7 @@ bool device_list_read(struct cfg *cfg, const struct cfg_setting *group,
     const struct reader reader = {cfg, directories, list,
                                   calloc(n_bess + n_meters, sizeof(struct traits))};
     if (!list->devices || !reader.traits) {
-        cfg_problem(cfg, group, "out of memory");
+        cfg_no_memory(cfg, group);
         free(reader.traits);
         return false;
     }
@@ -292,7 +292,7 @@ bool device_list_read(struct cfg *cfg, const struct cfg_setting *group,
         read_device(&reader, cfg_element(meters, i), false);
     free(reader.traits);
     if (!assign_pollers(list))
-        cfg_problem(cfg, group, "out of memory");
+        cfg_no_memory(cfg, group);
     return cfg->problems == before;
 }
 

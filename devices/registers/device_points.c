@@ -176,7 +176,7 @@ void device_points_read(struct cfg *cfg, const struct cfg_setting *group, struct
     device->points = calloc(device->n_points, sizeof *device->points);
     if (!device->points) {
         device->n_points = 0;
-        cfg_problem(cfg, group, "out of memory");
+        cfg_no_memory(cfg, group);
         return;
     }
     memcpy(device->points, device->profile->points, device->n_points * sizeof *device->points);

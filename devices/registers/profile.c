@@ -139,7 +139,7 @@ static void read_points(struct cfg *cfg, const struct cfg_setting *list,
     }
     profile->points = calloc(n + DRIVE_MADE_MAX, sizeof *profile->points);
     if (!profile->points) {
-        cfg_problem(cfg, list, "out of memory");
+        cfg_no_memory(cfg, list);
         return;
     }
     for (const struct cfg_setting *group = cfg_first(list); group; group = cfg_next(group))
@@ -213,7 +213,7 @@ struct profile *profile_read_file(struct cfg *cfg, const char *path, const char 
 
     struct profile *profile = calloc(1, sizeof *profile);
     if (!profile) {
-        cfg_problem(cfg, NULL, "out of memory");
+        cfg_no_memory(cfg, NULL);
         goto done;
     }
     snprintf(profile->type, sizeof profile->type, "%s", type);

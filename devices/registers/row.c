@@ -95,7 +95,7 @@ bool row_read_labels(struct cfg *cfg, const struct cfg_setting *list, unsigned s
     }
     struct point_label *labels = calloc(point->n_labels + n + spare + 1, sizeof *labels);
     if (!labels) {
-        cfg_problem(cfg, list, "out of memory");
+        cfg_no_memory(cfg, list);
         return false;
     }
     for (unsigned i = 0; i < point->n_labels; i++)

@@ -103,6 +103,9 @@ class Alloc(flux.Test):
             self.assertIn(code, (0, 1, 2), "allocation %d: %s" % (n, said))
             if code:
                 self.assertTrue(said.strip(), "allocation %d: not a word" % n)
+            # What could not be read for want of memory is not damaged.
+            self.assertEqual([name for name in os.listdir(self.directory) if "damaged" in name],
+                             [], "allocation %d: %s" % (n, said))
 
     def fail_each(self, verb, first=1):
         n = first
