@@ -5,10 +5,24 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "bridge/base/clock.h"
+
+/* Stays open: the watchdog is fed though no descriptor is to be had. Who listens may be stuck,
+ * and is not waited for. */
+static int notify_socket(void)
+{
+    static int fd = -1;
+    const struct timeval patience = {.tv_sec = 1};
+    if (fd < 0)
+        fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd >= 0)
+        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+    return fd;
+}
 
 void notify(const char *state)
 {
@@ -22,12 +36,11 @@ void notify(const char *state)
     memcpy(address.sun_path, path, size);
     if (path[0] == '@')
         address.sun_path[0] = '\0';
-    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    const int fd = notify_socket();
     if (fd < 0)
         return;
     (void)sendto(fd, state, strlen(state), MSG_NOSIGNAL, (const struct sockaddr *)&address,
                  (socklen_t)(offsetof(struct sockaddr_un, sun_path) + size));
-    close(fd);
 }
 
 void notify_stopping(int64_t longest_ns)

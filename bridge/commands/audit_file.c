@@ -150,6 +150,9 @@ const char *audit_file_remedy(int error)
     case ENOSPC:
     case EDQUOT:
         return "make room";
+    case EMFILE:
+    case ENFILE:
+        return "allow it more open files (LimitNOFILE= of its unit)";
     default:
         return "check the disk and the path";
     }
@@ -178,13 +181,16 @@ static size_t take_share(const char *name, size_t *left)
 }
 
 /* Puts the end of a file there, with a newline behind it; how many bytes that are. A line cut
- * in two is no JSON and goes unheeded. */
-static size_t read_end(const char *name, size_t share, char *bytes)
+ * in two is no JSON and goes unheeded. A file that cannot be opened for want of what may be
+ * had again in a moment is not thought to hold nothing: then with `*error`. */
+static size_t read_end(const char *name, size_t share, char *bytes, int *error)
 {
     struct stat status;
     size_t size = 0;
     ssize_t got = 1;
     const int file = share > 0 ? open(name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY) : -1;
+    if (share > 0 && file < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM))
+        *error = errno;
     if (file < 0)
         return 0;
     if (fstat(file, &status) == 0 && S_ISREG(status.st_mode)) {
@@ -208,6 +214,7 @@ int audit_file_read(const char *const *paths, unsigned n, char **lines)
 {
     char name[PATH_MAX];
     size_t shares[2 * AUDIT_FILE_PATHS_MAX], left = AUDIT_FILE_REPLAY_MAX, size = 0;
+    int error = 0;
     *lines = NULL;
     for (unsigned i = 2 * n; i-- > 0;)
         shares[i] = take_share(name_of(paths, i, name), &left);
@@ -216,9 +223,12 @@ int audit_file_read(const char *const *paths, unsigned n, char **lines)
     char *bytes = malloc(AUDIT_FILE_REPLAY_MAX - left + 2 * n + 1);
     if (bytes == NULL)
         return ENOMEM;
-    for (unsigned i = 0; i < 2 * n; i++)
-        size += read_end(name_of(paths, i, name), shares[i], bytes + size);
+    for (unsigned i = 0; i < 2 * n && error == 0; i++)
+        size += read_end(name_of(paths, i, name), shares[i], bytes + size, &error);
     bytes[size] = '\0';
-    *lines = bytes;
-    return 0;
+    if (error == 0)
+        *lines = bytes;
+    else
+        free(bytes);
+    return error;
 }

@@ -34,7 +34,8 @@ enum { AUDIT_FILE_PATHS_MAX = 9, AUDIT_FILE_REPLAY_MAX = 32 << 20 };
 
 /* What earlier runs have written: the lines at these paths, and of each those at `path`.1
  * before, oldest path first; of all together the last AUDIT_FILE_REPLAY_MAX bytes. `*lines` is
- * malloc'ed, NULL = none. A file that is not there, is no file or cannot be read has none. */
+ * malloc'ed, NULL = none. A file that is not there, is no file or cannot be read has none;
+ * but for want of descriptors or memory that is a failure. */
 int audit_file_read(const char *const *paths, unsigned n, char **lines);
 
 #endif

@@ -305,7 +305,8 @@ static bool start(struct http *http, struct inbox *inbox)
     const char *listen = http->view.conf->http_listen;
     if (!http_library_load(&http->library)) {
         log_error("http needs libmicrohttpd: install the package libmicrohttpd12, on Debian 13 "
-                  "libmicrohttpd12t64");
+                  "libmicrohttpd12t64 why=\"%s\"",
+                  http_library_error());
         return false;
     }
     http->streams = streams_new(&http->library, &http->view);

@@ -34,6 +34,12 @@ bool http_library_load(struct http_library *library)
     return library->handle != NULL;
 }
 
+const char *http_library_error(void)
+{
+    const char *error = dlerror();
+    return error != NULL ? error : "";
+}
+
 void http_library_unload(struct http_library *library)
 {
     if (library->handle != NULL)

@@ -30,6 +30,8 @@ struct http_library {
 };
 
 bool http_library_load(struct http_library *library);
+/* Why not. */
+const char *http_library_error(void);
 void http_library_unload(struct http_library *library);
 
 /* Answers with a text, which is copied. `headers`: further ones, as pairs of name

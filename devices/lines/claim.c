@@ -14,7 +14,8 @@
 enum { PATH_SIZE = 256 };
 
 /* Opens a directory that nobody but its owner can write to, who is this user or
- * root; makes it when it is not there. */
+ * root; makes it when it is not there. Else -1 with errno: another one is the place then,
+ * but not for want of what may be had again in a moment: whoever came before is in this one. */
 static int open_private(const char *path)
 {
     struct stat status;
@@ -29,7 +30,13 @@ static int open_private(const char *path)
     if (good)
         return directory;
     close(directory);
+    errno = EACCES;
     return -1;
+}
+
+static bool is_short(int error)
+{
+    return error == EMFILE || error == ENFILE || error == ENOMEM;
 }
 
 static int open_directory(void)
@@ -37,11 +44,11 @@ static int open_directory(void)
     char path[PATH_SIZE];
     const char *own = getenv("XDG_RUNTIME_DIR");
     int directory = open_private("/run/fluxbridge");
-    if (directory < 0 && own != NULL && own[0] == '/' &&
+    if (directory < 0 && !is_short(errno) && own != NULL && own[0] == '/' &&
         snprintf(path, sizeof(path), "%s/fluxbridge", own) < (int)sizeof(path))
         directory = open_private(path);
     (void)snprintf(path, sizeof(path), "/tmp/fluxbridge-%u", (unsigned)geteuid());
-    return directory >= 0 ? directory : open_private(path);
+    return directory >= 0 || is_short(errno) ? directory : open_private(path);
 }
 
 /* As root the file goes to the owner of its directory, who may come later. */

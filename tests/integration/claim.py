@@ -5,6 +5,24 @@ import os
 
 import flux
 from flux import RESULT
+from preloaded import OPENS, REAL
+
+# No descriptor for the directory of claims.
+SHORT = r"""
+#include <errno.h>
+#include <string.h>
+#include <sys/types.h>
+
+static int opened(const char *name, const char *path, int flags, mode_t mode);
+""" + OPENS + REAL + r"""
+static int opened(const char *name, const char *path, int flags, mode_t mode)
+{
+    if (strcmp(path, "/run/fluxbridge") != 0)
+        return REAL(int, name, const char *, int, mode_t)(path, flags, mode);
+    errno = EMFILE;
+    return -1;
+}
+"""
 
 HELD = r"^held by fluxbridge of site %s, process \d+$"
 
@@ -78,6 +96,23 @@ class Claim(flux.BatteryTest):
         bridge.stop()
         self.assertEqual(self.written(), [50])
         self.assertEqual([m for m in client.on(RESULT)], [])
+
+    def test_a_claim_is_taken_in_one_place_only(self):
+        """For want of a descriptor nobody looks for another one, where nobody else is."""
+        self.rig()
+        client = self.client(self.mosquitto, base="flux/other")
+        directory = os.path.join(self.directory, "other")
+        os.mkdir(directory)
+        text = flux.config(self.mosquitto, [flux.battery(self.server)])
+        bridge = flux.Bridge(text.replace('site = "demo"', 'site = "other"'), directory,
+                             self.preload(SHORT))
+        self.addCleanup(bridge.stop)
+        client.wait_text("Site-BESS-01/status", "online")
+        client.wait_text("bridge/status", "online")
+        outcome = client.ask(50, "t-1")
+        self.check(outcome, "refused", "not_owner")
+        self.assertRegex(outcome["detail"], "no claim can be taken.*: Too many open files$")
+        self.assertEqual(self.written(), [])
 
     def test_units_behind_one_address_are_devices_of_their_own(self):
         second = flux.battery_unit()

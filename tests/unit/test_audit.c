@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
@@ -606,6 +607,23 @@ static void test_no_more_earlier_lines_than_are_held(void **state)
     free(lines);
 }
 
+/* What cannot be opened now is not nothing: an id in there would be executed again. */
+static void test_earlier_lines_without_descriptors(void **state)
+{
+    (void)state;
+    struct rlimit usual;
+    const char *const paths[] = {path};
+    char *lines;
+    given_file(path, "one\n");
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &usual), 0);
+    const struct rlimit none = {.rlim_cur = 0, .rlim_max = usual.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    assert_int_equal(audit_file_read(paths, 1, &lines), EMFILE);
+    assert_null(lines);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &usual), 0);
+    assert_reads(path, "one\n");
+}
+
 /* ---- another file ---- */
 
 static void assert_replayed(struct audit *audit, const char *expected)
@@ -857,6 +875,7 @@ int main(void)
         TEST(test_stop_writes_what_waits),
         TEST(test_earlier_lines),
         TEST(test_no_more_earlier_lines_than_are_held),
+        TEST(test_earlier_lines_without_descriptors),
         TEST(test_earlier_lines_asked_for_in_between),
         TEST(test_another_file),
         TEST(test_another_file_than_one_that_fails),
