@@ -190,11 +190,20 @@ class Everything(chaos.Chaos):
         super().wait_live(timeout_s)
 
     def resources(self):
-        """Without the visitor, whose connections come and go."""
+        """Without the visitor, whose connections come and go: when the daemon has closed them."""
         self.leave()
+        flux.wait_on(self.observer.changed, lambda: not self.is_visited(), 60,
+                     "the end of the page's connections")
         found = super().resources()
         self.visitor = Visitor(self.port)
         return found
+
+    def is_visited(self):
+        """Whether the daemon has a connection of its page open, be it one that is over."""
+        with open("/proc/net/tcp") as file:
+            rows = [line.split() for line in list(file)[1:]]
+        return any(int(row[1].split(":")[1], 16) == self.port and row[3] in ("01", "08")
+                   for row in rows)
 
     def leave(self):
         self.visitor.close()

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import ssl
 
 import flux
 from hostile_broker import HostileBroker
@@ -10,13 +11,14 @@ from mqtt_faults import Certificates
 SOURCE = r"""
 #include <dlfcn.h>
 #include <netdb.h>
+#include <stdlib.h>
 #include <string.h>
 
-/* broker.test has three addresses, of which the last one is right. */
+/* broker.test has three addresses, of which the last one is right; or others. */
 int getaddrinfo(const char *name, const char *service, const struct addrinfo *hints,
                 struct addrinfo **result)
 {
-    static const char *const addresses[] = {"::1", "127.0.0.2", "127.0.0.1"};
+    char others[64] = "::1 127.0.0.2 127.0.0.1", *rest = others;
     int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **) =
         (int (*)(const char *, const char *, const struct addrinfo *, struct addrinfo **))dlsym(
             RTLD_NEXT, "getaddrinfo");
@@ -24,8 +26,10 @@ int getaddrinfo(const char *name, const char *service, const struct addrinfo *hi
         return real(name, service, hints, result);
     struct addrinfo **end = result;
     *result = NULL;
-    for (int i = 0; i < 3; i++) {
-        if (real(addresses[i], service, hints, end) != 0)
+    if (getenv("BROKER_ADDRESSES") != NULL)
+        strncpy(others, getenv("BROKER_ADDRESSES"), sizeof others - 1);
+    for (const char *address; (address = strsep(&rest, " ")) != NULL;) {
+        if (real(address, service, hints, end) != 0)
             continue;
         while (*end)
             end = &(*end)->ai_next;
@@ -35,25 +39,61 @@ int getaddrinfo(const char *name, const char *service, const struct addrinfo *hi
 """
 
 
+class Secure(HostileBroker):
+    """Speaks TLS with this certificate, and counts who does not like it."""
+
+    def __init__(self, address, certificate, key):
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(certificate, key)
+        self.refused = 0
+        super().__init__(address)
+
+    def greet(self, connection):
+        try:
+            return self.context.wrap_socket(connection, server_side=True)
+        except (ssl.SSLError, OSError):
+            connection.close()
+            with self.changed:
+                self.refused += 1
+                self.changed.notify_all()
+            return None
+
+
 class Addresses(flux.Test):
-    def rig(self, url, settings="", tls=None, name="broker.test"):
+    def rig(self, url, settings="", tls=None, name="broker.test", addresses=None, **more):
         self.server = self.modbus({1: flux.battery_unit()})
         self.mosquitto = self.broker("user root\n" + settings)
         mqtt = {"url": "%s://%s:%d" % (url, name, self.mosquitto.port)}
         if tls:
             mqtt["tls"] = tls
-        self.text = flux.config(self.mosquitto, [flux.battery(self.server)], mqtt=mqtt)
+        self.text = flux.config(self.mosquitto, [flux.battery(self.server)], mqtt=mqtt, **more)
         self.env = self.preload(SOURCE)
+        if addresses:
+            self.env["BROKER_ADDRESSES"] = addresses
+
+    def rig_tls(self, addresses, **more):
+        """The broker is as it should be, and so is what this returns for another address."""
+        self.authority = Certificates(self.directory, "site")
+        files = self.authority.sign("server", "DNS:broker.test")
+        self.rig("mqtts", "cafile %s\ncertfile %s\nkeyfile %s\n" % (self.authority.ca, *files),
+                 {"ca_file": self.authority.ca}, addresses=addresses, **more)
+        return files
+
+    def secure(self, host, files):
+        broker = Secure((host, self.mosquitto.port), *files)
+        self.addCleanup(broker.close)
+        return broker
 
     def start(self):
         self.flux = self.bridge(self.text, self.env)
 
-    def wait_online(self):
-        """Both sessions, as the broker's log has it."""
-        for session in ("fluxbridge-demo ", "fluxbridge-demo-Site-BESS-01 "):
+    def wait_online(self, address="127.0.0.1", more=()):
+        """All sessions, as the broker's log has it."""
+        for session in ("fluxbridge-demo ", "fluxbridge-demo-Site-BESS-01 ", *more):
             # The pauses between attempts grow to a minute.
             self.mosquitto.program.wait_log("New client connected from .* as " + session, 100)
-        self.flux.wait_log("(connected to the broker|the broker is back) .* address=127.0.0.1$")
+        self.flux.wait_log(
+            "(connected to the broker|the broker is back) .* address=%s$" % address)
 
     def test_each_in_turn(self):
         self.rig("mqtt")
@@ -88,12 +128,58 @@ class Addresses(flux.Test):
 
     def test_each_in_turn_with_tls(self):
         """The certificate is still compared with the name."""
-        authority = Certificates(self.directory, "site")
-        certificate, key = authority.sign("server", "DNS:broker.test")
-        self.rig("mqtts", "cafile %s\ncertfile %s\nkeyfile %s\n" % (authority.ca, certificate, key),
-                 {"ca_file": authority.ca})
+        self.rig_tls(None)
         self.start()
         self.wait_online()
+
+    def test_an_impostor_among_them(self):
+        """It gets no CONNECT, with whatever password is in there; the next one does, of all
+        sessions."""
+        self.rig_tls("::1 127.0.0.2 127.0.0.1", sparkplug={"enabled": True})
+        stranger = Certificates(self.directory, "stranger")
+        impostor = self.secure("127.0.0.2", stranger.sign("impostor", "DNS:broker.test"))
+        self.start()
+        self.wait_online(more=["fluxbridge-demo-sparkplug "])
+        self.assertEqual((impostor.refused, impostor.sessions), (1, []))
+        self.assertNotIn("no session", self.flux.log())
+
+    def test_only_an_impostor(self):
+        self.rig_tls("127.0.0.2")
+        stranger = Certificates(self.directory, "stranger")
+        impostor = self.secure("127.0.0.2", stranger.sign("impostor", "DNS:broker.test"))
+        self.start()
+        self.flux.wait_log("no session with the broker: certificate verify failed: .* "
+                           "url=mqtts://broker.test:[0-9]+ address=127.0.0.2$")
+        self.assertEqual(impostor.sessions, [])
+
+    def test_an_ipv6_one_with_tls(self):
+        """Behind an IPv4 one where nobody listens."""
+        self.rig_tls("127.0.0.2 ::1")
+        self.mosquitto.stop()
+        with open(self.mosquitto.config) as file:
+            text = file.read().replace("%d 127.0.0.1" % self.mosquitto.port,
+                                       "%d ::1" % self.mosquitto.port)
+        with open(self.mosquitto.config, "w") as file:
+            file.write(text)
+        self.mosquitto.start()
+        self.start()
+        self.wait_online("::1")
+
+    def check_leaves(self, first):
+        """The one that they were at goes away: all sessions are at the next."""
+        self.start()
+        first.wait(lambda: first.of_device("Site-BESS-01") and any(
+            s.client_id == "fluxbridge-demo-sparkplug" for s in first.sessions))
+        first.close()
+        self.wait_online(more=["fluxbridge-demo-sparkplug "])
+
+    def test_the_one_in_use_goes_away(self):
+        self.rig("mqtt", addresses="127.0.0.2 127.0.0.1", sparkplug={"enabled": True})
+        self.check_leaves(HostileBroker(("127.0.0.2", self.mosquitto.port)))
+
+    def test_the_one_in_use_goes_away_with_tls(self):
+        files = self.rig_tls("127.0.0.2 127.0.0.1", sparkplug={"enabled": True})
+        self.check_leaves(Secure(("127.0.0.2", self.mosquitto.port), *files))
 
     def test_another_name_with_tls(self):
         authority = Certificates(self.directory, "site")
