@@ -24,8 +24,10 @@ struct broker {
     bool refused; /* what is answered or delivered */
     bool try_now; /* it is down, and would take less of a session */
     char why[MQTT_WHY_MAX];
-    bool collecting;  /* what arrives; else the list stands still */
-    int64_t heard_ns; /* when the last one came on a topic that was not known */
+    const char *awaited; /* a topic, NULL = none */
+    bool returned;       /* a message on it has come */
+    bool collecting;     /* what arrives; else the list stands still */
+    int64_t heard_ns;    /* when the last one came on a topic that was not known */
     unsigned n_messages, room;
     struct broker_message *messages;
 };
@@ -112,6 +114,10 @@ static bool on_arrived(void *context, const struct mqtt_arrival *arrival)
     struct broker_message message = {strdup(arrival->topic),
                                      strndup(arrival->payload, arrival->payload_size)};
     pthread_mutex_lock(&broker->mutex);
+    if (broker->awaited != NULL && strcmp(arrival->topic, broker->awaited) == 0) {
+        broker->returned = true;
+        pthread_cond_signal(&broker->changed);
+    }
     if (broker->collecting && arrival->retained && arrival->payload_size > 0 &&
         message.topic != NULL && message.payload != NULL && find(broker, message.topic) == NULL &&
         make_room(broker)) {
@@ -245,6 +251,21 @@ bool broker_retain(struct broker *broker, const char *topic, const char *payload
     begin(broker, &broker->delivered);
     snprintf(why, MQTT_WHY_MAX, "the connection was lost");
     return mqtt_publish(broker->mqtt, &message, 0) && await(broker, &broker->delivered, why);
+}
+
+bool broker_delivers(struct broker *broker, const char *topic, const char *payload,
+                     char why[MQTT_WHY_MAX])
+{
+    begin(broker, &broker->returned);
+    pthread_mutex_lock(&broker->mutex);
+    broker->awaited = topic;
+    pthread_mutex_unlock(&broker->mutex);
+    const bool taken = broker_retain(broker, topic, payload, why);
+    const bool good = taken && await(broker, &broker->returned, why);
+    pthread_mutex_lock(&broker->mutex);
+    broker->awaited = NULL;
+    pthread_mutex_unlock(&broker->mutex);
+    return good;
 }
 
 const struct broker_message *broker_messages(const struct broker *broker, unsigned *n)

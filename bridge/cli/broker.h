@@ -36,6 +36,11 @@ const struct broker_message *broker_messages(const struct broker *broker, unsign
 bool broker_retain(struct broker *broker, const char *topic, const char *payload,
                    char why[MQTT_WHY_MAX]);
 
+/* Likewise, on a topic that is subscribed to, and waits until it comes back: there are
+ * brokers that grant a subscription to whoever may not read. */
+bool broker_delivers(struct broker *broker, const char *topic, const char *payload,
+                     char why[MQTT_WHY_MAX]);
+
 /* Whether a bridge of this site is in session: its retained status, which has to have
  * been subscribed to. */
 bool broker_has_bridge(const struct broker *broker, const struct conf *conf);

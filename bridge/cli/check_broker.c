@@ -26,6 +26,21 @@ static bool try_topic(const struct check *check, struct broker *broker, const ch
     return good;
 }
 
+/* Whether the bridge would be told of its own topics, as it wants to be. A command's topic
+ * is none to try that on. */
+static void try_delivery(const struct check *check, struct broker *broker, const char *topic)
+{
+    char why[MQTT_WHY_MAX];
+    if (!broker_subscribe(broker, topic, false, why))
+        cfg_problem(check->cfg, place(check), "the broker refuses the subscription to %s: %s",
+                    topic, why);
+    else if (!broker_delivers(broker, topic, "offline", why))
+        cfg_problem(check->cfg, place(check),
+                    "the broker grants the subscription to %s and delivers nothing: has the user "
+                    "the right to read it, and the topics of commands? (%s)",
+                    topic, why);
+}
+
 /* As the bridge itself, which is away. */
 static void try_bridge(const struct check *check)
 {
@@ -39,10 +54,12 @@ static void try_bridge(const struct check *check)
         return;
     }
     /* One that is refused tells enough. */
-    if (try_topic(check, broker, "bridge"))
+    if (try_topic(check, broker, "bridge")) {
+        try_delivery(check, broker, will);
         for (unsigned i = 0; i < conf->devices.n_devices; i++)
             if (!try_topic(check, broker, conf->devices.devices[i].name))
                 break;
+    }
     broker_close(broker);
 }
 

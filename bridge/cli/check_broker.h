@@ -2,7 +2,8 @@
  *
  * Logs in as the bridge does, with its own client id where no bridge is in session, and
  * else under another; subscribes to commands; and, where no bridge is in session,
- * publishes the retained `offline` that is true then. No subscriber sees anything new.
+ * publishes the retained `offline` that is true then, and sees it come back. No
+ * subscriber sees anything new.
  */
 #ifndef BRIDGE_CLI_CHECK_BROKER_H
 #define BRIDGE_CLI_CHECK_BROKER_H

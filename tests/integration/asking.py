@@ -97,6 +97,9 @@ class Check(Asking):
                 ("topic read flux/#", "no session as fluxbridge-demo with a Will on "
                                       "flux/demo/bridge/status|does not take messages for "
                                       "flux/demo/bridge/status: not authorized"),
+                ("topic write flux/#\ntopic read flux/demo/+/set/+",
+                 "grants the subscription to flux/demo/bridge/status and delivers nothing: has "
+                 "the user the right to read it"),
                 ("topic readwrite flux/demo/bridge/#\ntopic read flux/#",
                  "does not take messages for flux/demo/Site-BESS-01/status: not authorized")):
             with self.subTest(acl=acl):
