@@ -36,7 +36,8 @@ enum { OUTBOX_IN_FLIGHT_MAX = 128 };
 
 /* A record that the broker has no room for is offered again after a second, then
  * two, and so on; after so many times it is set aside, unless the broker has taken
- * nothing else in the meantime. So many may wait for that at once. */
+ * nothing else in the meantime. So many may wait for that at once, a quarter of them
+ * outcomes alone: no others are offered then. */
 enum { OUTBOX_REFUSALS_MAX = 5, OUTBOX_LATER_MAX = 32 };
 
 /* In the order in which they go. */

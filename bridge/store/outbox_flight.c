@@ -49,20 +49,27 @@ static void call_later(struct outbox *outbox, int64_t now_ns)
     }
 }
 
+/* Samples leave some of the places to outcomes, which do not wait for them. */
+enum { LATER_SAMPLES_MAX = OUTBOX_LATER_MAX * 3 / 4 };
+
 /* False: it has been refused too often. While the broker takes nothing at all,
- * nothing has. */
+ * nothing has. One of more than there are places for, which were under way when that began,
+ * goes back where it was. */
 static bool wait_longer(struct outbox *outbox, struct queue *queue, struct record *record,
                         int64_t now_ns)
 {
     const unsigned doublings = record->refusals < 4 ? record->refusals : 4;
+    const unsigned most = queue == &outbox->outcomes ? OUTBOX_LATER_MAX : LATER_SAMPLES_MAX;
     struct later *later = outbox->later;
     bool taken_elsewhere = ++outbox->refused_in_row <= OUTBOX_LATER_MAX;
     if (taken_elsewhere && ++record->refusals > OUTBOX_REFUSALS_MAX)
         return false;
-    while (later < outbox->later + OUTBOX_LATER_MAX && later->queue != NULL)
+    if (outbox->n_later >= most) {
+        queue_put_back(queue, record);
+        return true;
+    }
+    while (later->queue != NULL)
         later++;
-    if (later == outbox->later + OUTBOX_LATER_MAX)
-        return false;
     *later = (struct later){
         .queue = queue, .record = record, .due_ns = now_ns + (CLOCK_NS_PER_S << doublings)};
     outbox->n_later++;
@@ -176,6 +183,14 @@ static struct record *seek_sample(struct outbox *outbox, struct queue **queue, i
     return last == OUTBOX_BACKFILL ? seek_backlog(outbox, queue, now_ns) : NULL;
 }
 
+/* While the broker refuses, no more are under way than could wait then: what it has no room
+ * for is not offered to it by the window. */
+static bool may_take_sample(const struct outbox *outbox)
+{
+    return (outbox->n_later == 0 && outbox->refused_in_row == 0) ||
+           outbox->n_later + outbox->in_flight < LATER_SAMPLES_MAX;
+}
+
 bool outbox_take(struct outbox *outbox, int64_t now_ns, enum outbox_kind last,
                  struct outbox_item *item)
 {
@@ -190,7 +205,7 @@ bool outbox_take(struct outbox *outbox, int64_t now_ns, enum outbox_kind last,
         goto done;
     item->kind = OUTBOX_OUTCOME;
     record = queue_seek(queue, &queue->live, UINT64_MAX);
-    if (record == NULL && last != OUTBOX_OUTCOME)
+    if (record == NULL && last != OUTBOX_OUTCOME && may_take_sample(outbox))
         record = seek_sample(outbox, &queue, now_ns, last, &item->kind);
     if (record != NULL) {
         copy_out(record, item);

@@ -120,6 +120,49 @@ static void test_while_nothing_is_taken_nothing_is_set_aside(void **state)
     expect_nothing(f);
 }
 
+/* A whole window is under way when the broker begins to refuse: none of it is lost. */
+static void test_more_than_can_wait_is_not_lost(void **state)
+{
+    struct fixture *f = *state;
+    enum { N = 2 * OUTBOX_LATER_MAX };
+    uint64_t tickets[N];
+    resume(f);
+    for (int i = 0; i < N; i++)
+        put(f, 0, "x");
+    for (int round = 0; round < 3; round++) {
+        unsigned n = 0;
+        while (n < N && take(f, OUTBOX_BACKFILL))
+            tickets[n++] = f->item.ticket;
+        for (unsigned i = 0; i < n; i++)
+            outbox_put_off(f->outbox, tickets[i], f->now_ns);
+        assert_in_range(n, round == 0 ? N : 1, round == 0 ? N : OUTBOX_LATER_MAX - 1);
+        assert_false(take(f, OUTBOX_BACKFILL));
+        f->now_ns += 16 * S;
+    }
+    assert_int_equal(outbox_depth(f->outbox).set_aside, 0);
+    for (int i = 0; i < N; i++)
+        deliver(f, OUTBOX_STATE, "x");
+    expect_nothing(f);
+}
+
+/* Samples that wait for their time keep no outcome waiting. */
+static void test_outcomes_have_places_of_their_own_there(void **state)
+{
+    struct fixture *f = *state;
+    resume(f);
+    for (int i = 0; i < 2 * OUTBOX_LATER_MAX; i++)
+        put(f, 0, "x");
+    while (take(f, OUTBOX_BACKFILL))
+        outbox_put_off(f->outbox, f->item.ticket, f->now_ns);
+    outbox_put_outcome(f->outbox, "refused", NULL, 0, "refused", 7);
+    outbox_put_off(f->outbox, expect(f, OUTBOX_OUTCOME, "refused"), f->now_ns);
+    outbox_put_outcome(f->outbox, "taken", NULL, 0, "taken", 5);
+    deliver(f, OUTBOX_OUTCOME, "taken");
+    expect_nothing(f);
+    f->now_ns += S;
+    deliver(f, OUTBOX_OUTCOME, "refused");
+}
+
 static void test_what_waits_for_its_time_is_backlog_when_the_broker_goes(void **state)
 {
     struct fixture *f = *state;
@@ -341,6 +384,8 @@ int main(void)
         TEST(test_what_the_broker_has_no_room_for_comes_again_after_a_pause),
         TEST(test_what_is_refused_again_and_again_is_set_aside),
         TEST(test_while_nothing_is_taken_nothing_is_set_aside),
+        TEST(test_more_than_can_wait_is_not_lost),
+        TEST(test_outcomes_have_places_of_their_own_there),
         TEST(test_what_waits_for_its_time_is_backlog_when_the_broker_goes),
         TEST(test_what_is_not_asked_for_stays),
         TEST(test_no_more_are_in_flight_than_can_be_told_apart),
