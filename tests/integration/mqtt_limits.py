@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import threading
 
 import flux
@@ -15,7 +16,7 @@ SMALL = 750  # bytes: the health, a battery's sample and its outcome fit, a larg
 LARGE = 450  # bytes: a battery's sample and its outcome are no larger, its info and a meter's are
 
 
-class Limits(flux.Test):
+class Rig(flux.Test):
     def rig(self, broker, mqtt=None, meter="acuvim2-vendor", **more):
         """A battery, a meter and the bridge, at that broker."""
         self.broker = broker
@@ -49,6 +50,19 @@ class Limits(flux.Test):
     def count_log(self, pattern):
         return len(re.findall(pattern, self.flux.log(), re.M))
 
+    def told(self, leaf="state"):
+        return {json.loads(m.payload)["seq"] for m in self.broker.on("%s/%s" % (BATTERY, leaf))}
+
+    def ask(self, id):
+        """Its outcome, once it is there."""
+        self.broker.bridges()[-1].deliver(BATTERY + "/set/target_power",
+                                          '{"id":"%s","value":10}' % id)
+        self.broker.wait(lambda: any(json.loads(m.payload)["id"] == id
+                                     for m in self.broker.on(BATTERY + "/result")), None,
+                         lambda: "an outcome of %s:\n%s" % (id, self.flux.log()))
+
+
+class Limits(Rig):
     # ---- what CONNACK says ----
 
     def test_our_own_limit_is_announced(self):
@@ -399,6 +413,165 @@ class Limits(flux.Test):
         for session in self.broker.sessions:
             self.broker.wait(lambda s=session: s.left_with is not None)
             self.assertIn(session.left_with, (0, "nothing"))
+
+
+# What a PUBACK or SUBACK may say no with, and what only some brokers do.
+TRANSIENT = (0x80, 0x83, 0x88, 0x89, 0x91, 0x93, 0x96, 0x97)
+FINAL = tuple(code for code in range(0x81, 0xA3) if code not in TRANSIENT) + (0xFF,)
+COMMANDS = "flux/demo/+/set/#"
+
+
+class Codes(Rig):
+    """Every reason code of every answer: nothing is lost without a count, nothing stops."""
+
+    def test_every_no_to_a_sample(self):
+        """One that may be a yes later comes again until it is; the others are set aside, and
+        all that is between them goes."""
+        codes = TRANSIENT + FINAL
+
+        class Moody(HostileBroker):
+            def puback(self, session, message):
+                if message.topic not in (BATTERY + "/state", BATTERY + "/backfill"):
+                    return 0
+                seq = json.loads(message.payload)["seq"]
+                sent.append(seq)
+                if seq in refused or len(refused) == len(codes):
+                    return 0
+                refused[seq] = codes[len(refused)]
+                return refused[seq]
+
+        sent, refused = [], {}
+        self.rig(Moody(), meter=None, mqtt={"device_wills": False})
+        self.broker.wait(lambda: len(refused) == len(codes), 60)
+        again = sorted(seq for seq, code in refused.items() if code in TRANSIENT)
+        self.broker.wait(lambda: all(sent.count(seq) == 2 for seq in again))
+        self.flows_on()
+        self.assertEqual(sorted({seq for seq in sent if sent.count(seq) != 1}), again)
+        last = max(refused)
+        self.broker.wait(lambda: set(range(1, last + 5)) <= set(sent))
+        health = self.broker_health()
+        self.assertEqual((health["set_aside"], health["drops"]), (len(FINAL), len(FINAL)))
+        self.assertEqual(health["drops_by_device"], {"Site-BESS-01": len(FINAL)})
+        self.assertEqual(len(self.broker.bridges()), 1)
+
+    def test_every_no_to_an_outcome(self):
+        codes = TRANSIENT + FINAL
+
+        class Moody(HostileBroker):
+            seen = []
+
+            def puback(self, session, message):
+                if message.topic != BATTERY + "/result":
+                    return 0
+                id = json.loads(message.payload)["id"]
+                self.seen.append(id)
+                return codes[int(id)] if self.seen.count(id) == 1 else 0
+
+        broker = Moody()
+        broker.seen = []
+        self.rig(broker, meter=None, mqtt={"device_wills": False})
+        self.broker.wait(lambda: broker.bridges() and COMMANDS in broker.bridges()[-1].filters)
+        for number in range(len(codes)):
+            self.ask(str(number))
+        again = {str(n) for n, code in enumerate(codes) if code in TRANSIENT}
+        self.broker.wait(lambda: all(broker.seen.count(id) == 2 for id in again))
+        self.flows_on()
+        self.assertEqual({id for id in broker.seen if broker.seen.count(id) != 1}, again)
+        health = self.broker_health()
+        self.assertEqual((health["set_aside"], health["drops"]), (len(FINAL), 0))
+        self.assertEqual(len(self.broker.bridges()), 1)
+
+    def test_a_quota_costs_nothing(self):
+        """Of a broker that takes no samples for a while all are there in the end; outcomes,
+        which it takes, do not wait for that."""
+        class Full(HostileBroker):
+            is_full, n = True, 0
+
+            def puback(self, session, message):
+                if message.topic not in (BATTERY + "/state", BATTERY + "/backfill"):
+                    return 0
+                self.n += 1
+                if self.is_full:
+                    return 0x97
+                taken.add(json.loads(message.payload)["seq"])
+                return 0
+
+        taken, broker = set(), Full()
+        self.rig(broker, meter=None, mqtt={"device_wills": False})
+        self.broker.wait(lambda: broker.n >= 60 and COMMANDS in broker.bridges()[-1].filters, 60)
+        self.ask("meanwhile")
+        broker.is_full = False
+        self.broker.wait(lambda: taken)
+        last = max(taken)
+        self.broker.wait(lambda: set(range(1, last + 40)) <= taken)
+        health = self.broker_health()
+        self.assertEqual((health["set_aside"], health["drops"]), (0, 0))
+
+    def test_every_answer_to_a_subscription(self):
+        """What is granted at any QoS is heard; what may be later is asked for again; and of
+        what is not to be heard it is said so, and all else goes on."""
+        class Moody(HostileBroker):
+            code = 0
+
+            def suback(self, session, topic_filter):
+                asked = session.filters.count(topic_filter)
+                return self.code if topic_filter == COMMANDS and not asked else 1
+
+        broker = Moody()
+        self.rig(broker, meter=None, mqtt={"device_wills": False})
+        for code in (0, 1, 2) + TRANSIENT + FINAL:
+            with self.subTest(code=code):
+                broker.wait(lambda: broker.bridges() and COMMANDS in broker.bridges()[-1].filters)
+                session = broker.bridges()[-1]
+                if broker.code in TRANSIENT:
+                    broker.wait(lambda s=session: s.filters.count(COMMANDS) == 2)
+                if broker.code in TRANSIENT or broker.code < 0x80:
+                    self.ask("c-%d" % broker.code)
+                else:
+                    self.flux.wait_log("refuses a topic: .* topic=flux/demo/./set/#")
+                self.wait_count(BATTERY + "/state", len(self.broker.on(BATTERY + "/state")) + 2)
+                self.assertEqual(session.filters.count(COMMANDS),
+                                 2 if broker.code in TRANSIENT else 1)
+                broker.code = code
+                session.end()
+                self.try_again(broker)
+        self.assertEqual(self.set_aside(), 0)
+
+    def test_every_answer_to_a_login(self):
+        """Each is said, and tried again."""
+        for version, codes in ((4, (1, 2, 3, 4, 5, 6, 0x80, 0xFF)),
+                               (5, tuple(range(0x80, 0xA0)) + (1, 0xFF))):
+            with self.subTest(version=version):
+                class Closed(HostileBroker):
+                    code = codes[0]
+
+                    def connack(self, session):
+                        return self.code, b""
+
+                broker = Closed()
+                self.rig(broker, meter=None,
+                         mqtt={"device_wills": False, "version": version})
+                broker.wait(lambda b=broker: b.bridges())
+                for code in codes[1:] + (0,):
+                    broker.code = code
+                    self.try_again(broker)
+                self.flux.wait_log("the broker refuses the login")
+                broker.wait(lambda: self.told())
+                self.flows_on()
+                last = max(self.told())
+                broker.wait(lambda n=last: set(range(1, n)) <= self.told() | self.told("backfill"))
+                self.assertEqual(self.set_aside(), 0)
+                self.flux.stop()
+
+    def try_again(self, broker):
+        """A hangup ends a pause, and is of no use while an attempt is under way."""
+        n = len(broker.bridges())
+        while len(broker.bridges()) == n:
+            self.flux.signal(signal.SIGHUP)
+            try:
+                broker.wait(lambda: len(broker.bridges()) > n, 1)
+            except flux.Timeout:
+                self.assertIsNone(self.flux.process.poll(), self.flux.log())
 
 
 class Mosquitto(flux.Test):
