@@ -442,6 +442,19 @@ static void read_field(struct cfg *cfg, const struct cfg_setting *setting,
     }
 }
 
+static void tell_unknown(struct cfg *cfg, const struct cfg_setting *setting,
+                         const struct cfg_field *fields)
+{
+    const char *key = cfg_name(setting);
+    const struct cfg_field *field = fields;
+    while (field->key && !cfg_hint_is_slip(key, field->key))
+        field++;
+    if (field->key)
+        cfg_problem(cfg, setting, "unknown key '%s': is '%s' meant?", key, field->key);
+    else
+        cfg_problem(cfg, setting, "unknown key '%s'", key);
+}
+
 bool cfg_read(struct cfg *cfg, const struct cfg_setting *group, const struct cfg_field *fields,
               void *into)
 {
@@ -461,7 +474,7 @@ bool cfg_read(struct cfg *cfg, const struct cfg_setting *group, const struct cfg
         if (field->key)
             read_field(cfg, setting, field, into);
         else
-            cfg_problem(cfg, setting, "unknown key '%s'", key);
+            tell_unknown(cfg, setting, fields);
     }
     for (const struct cfg_field *field = fields; field->key; field++)
         if (field->required && !cfg_member(group, field->key))

@@ -128,6 +128,34 @@ static const char *hint_assignment(const struct cfg_lexer *lexer, const struct c
                    : " stands where = or : should, after a name";
 }
 
+static unsigned least(unsigned a, unsigned b)
+{
+    return a < b ? a : b;
+}
+
+bool cfg_hint_is_slip(const char *name, const char *meant)
+{
+    enum { LONGEST = 32 };
+    const size_t n = strlen(name), m = strlen(meant);
+    /* How many steps lead from what is left of the one to what is left of the other. */
+    unsigned steps[LONGEST + 2][LONGEST + 2] = {0};
+    if (n < 3 || n > LONGEST || m > LONGEST)
+        return false;
+    for (size_t i = n + 1; i-- > 0;)
+        for (size_t j = m + 1; j-- > 0;) {
+            unsigned *here = &steps[i][j];
+            if (i == n || j == m) {
+                *here = (unsigned)(n - i + m - j);
+                continue;
+            }
+            *here = least(steps[i + 1][j + 1] + (name[i] != meant[j]),
+                          1 + least(steps[i + 1][j], steps[i][j + 1]));
+            if (i + 1 < n && j + 1 < m && name[i] == meant[j + 1] && name[i + 1] == meant[j])
+                *here = least(*here, 1 + steps[i + 2][j + 2]);
+        }
+    return steps[0][0] <= (n < 6 ? 1 : 2);
+}
+
 unsigned cfg_hint(const struct cfg_lexer *lexer, unsigned at, char text[CFG_HINT_MAX])
 {
     char shown[40], open[CFG_HINT_MAX], from[320] = "";

@@ -183,7 +183,7 @@ static void wrong_values_are_told_with_their_line(void **state)
         {"flag = 1;", "test.cfg:1: flag must be true or false\n"},
         {"letter = \"d\";", "test.cfg:1: letter must be \"a\", \"b\" or \"c\"\n"},
         {"letter = 1;", "test.cfg:1: letter must be \"a\", \"b\" or \"c\"\n"},
-        {"txet = \"a\";", "test.cfg:1: unknown key 'txet'\n"},
+        {"txet = \"a\";", "test.cfg:1: unknown key 'txet': is 'text' meant?\n"},
     };
     for (unsigned i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct all all = {.text = "keep", .number = 7, .letter = B}, before = all;

@@ -233,7 +233,7 @@ static void test_root(void **state)
          "test.cfg:1: missing key 'mqtt'\n"
          "test.cfg:1: missing key 'devices'\n",
          false},
-        {WITH("sites = 1;\n"), "test.cfg:4: unknown key 'sites'\n", false},
+        {WITH("sites = 1;\n"), "test.cfg:4: unknown key 'sites': is 'site' meant?\n", false},
         {"site = \"\";\n" MQTT METER, "test.cfg:1: site must not be empty\n", false},
         {"site = \"a/b\";\n" MQTT METER,
          "test.cfg:1: site must be 1 to 64 letters, digits, _ or -\n", false},
@@ -384,8 +384,8 @@ static void test_other_groups(void **state)
     given_file("token", "secret\n");
     given_file("empty", "");
     static const struct rule rules[] = {
-        {WITH("home_assistant: { enable = true; };\n"), "test.cfg:4: unknown key 'enable'\n",
-         false},
+        {WITH("home_assistant: { enable = true; };\n"),
+         "test.cfg:4: unknown key 'enable': is 'enabled' meant?\n", false},
         {WITH("home_assistant: { enabled = true; };\n"), "", true},
         {WITH("spool: { path = \"s\"; max_size = \"64KiB\"; };\n"), "", true},
         {WITH("spool: { path = \"s\"; max_size = \"63KiB\"; };\n"),
@@ -469,7 +469,7 @@ static void test_include(void **state)
 
     given_file("broken.inc", "\nlog: { levels = 1; };\n");
     char *said = say(SITE MQTT METER "@include \"broken.inc\"\n", &good, &conf);
-    assert_string_equal(said, "broken.inc:2: unknown key 'levels'\n");
+    assert_string_equal(said, "broken.inc:2: unknown key 'levels': is 'level' meant?\n");
     free(said);
     conf_free(&conf);
 }

@@ -113,7 +113,7 @@ static void faulty_devices(void **state)
          "2: type '../x' is not made of letters, digits, - and _"},
         {NAMES, "poll = \"0.9ms\";", "4: poll must be from 1ms to 1h, not 0.9ms"},
         {NAMES, "poll = \"61m\";", "4: poll must be from 1ms to 1h, not 61m"},
-        {NAMES, "pol = \"1s\";", "4: unknown key 'pol'"},
+        {NAMES, "pol = \"1s\";", "4: unknown key 'pol': is 'poll' meant?"},
         {NAMES, "control = 5;", "4: control must be a group: { key = value; ... }"},
         {NAMES, "points = 5;", "4: points must be a list: ( { name = \"...\"; scale = 0.1; } )"},
         {NAMES, "points = ( { scale = 1; } );", "4: missing key 'name'"},
@@ -250,7 +250,7 @@ static void faulty_modbus(void **state)
          "stop_bits must be from 1 to 2, not 0"},
         {"serial = \"/dev/x\"; address = 1; stop_bits = 3;",
          "stop_bits must be from 1 to 2, not 3"},
-        {"hots = \"h\"; host = \"h\"; address = 1;", "unknown key 'hots'"},
+        {"hots = \"h\"; host = \"h\"; address = 1;", "unknown key 'hots': is 'host' meant?"},
     };
     for (unsigned i = 0; i < COUNT(rows); i++) {
         char said[256];
@@ -461,7 +461,7 @@ static void faulty_lists(void **state)
     assert_bad("devices: { meters = ( 5 ); };",
                "1: this element must be a group: { key = value; ... }");
     assert_bad("devices: {\nmeter = ( ); };",
-               "2: unknown key 'meter'\n"
+               "2: unknown key 'meter': is 'meters' meant?\n"
                "test.cfg:1: no devices: bess and meters are both empty");
     assert_bad("devices: { meters = ( { id = \"a\"; name = \"a\"; type = \"acuvim2\";\n"
                "modbus: { host = \"h\"; address = 1; };\ncontrol: { }; } ); };",
