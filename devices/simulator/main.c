@@ -218,5 +218,9 @@ int main(int argc, char **argv)
     if (arguments.exit_code < 0)
         arguments.exit_code = read_and_serve(&arguments);
     free(arguments.only);
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        fputs("fluxbridge-sim: cannot write the output\n", stderr);
+        return FAILED;
+    }
     return arguments.exit_code;
 }

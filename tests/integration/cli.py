@@ -192,11 +192,13 @@ class Text(Test):
                 self.assertRegex(err, r" %s[,\n]" % known)
 
     def test_output_that_cannot_be_written(self):
-        with open("/dev/full", "w") as full:
-            end = flux.subprocess.run([flux.program("fluxbridge"), "points", "powerpack"],
-                                      stdout=full, stderr=flux.subprocess.PIPE, check=False)
-        self.assertEqual((end.returncode, end.stderr),
-                         (1, b"fluxbridge: cannot write the output\n"))
+        for name, *arguments in (("fluxbridge", "points", "powerpack"), ("fluxbridge", "--help"),
+                                 ("fluxbridge-sim", "--help"), ("fluxbridge-sim", "--version")):
+            with self.subTest(name, arguments=arguments), open("/dev/full", "w") as full:
+                end = flux.subprocess.run([flux.program(name), *arguments],
+                                          stdout=full, stderr=flux.subprocess.PIPE, check=False)
+                self.assertEqual((end.returncode, end.stderr),
+                                 (1, b"%s: cannot write the output\n" % name.encode()))
 
     def test_check_of_the_example(self):
         path = os.path.join(flux.source_dir(), "etc", "fluxbridge.cfg")
