@@ -134,9 +134,10 @@ class Machine:
         self.wait_boot(0)
 
     def listen(self, qemu, streams):
-        for line in qemu.stdout:
-            said = json.loads(line)
-            streams[said.pop("id")].take(**said)
+        with qemu.stdout:
+            for line in qemu.stdout:
+                said = json.loads(line)
+                streams[said.pop("id")].take(**said)
         streams[0].take(code=qemu.wait())
 
     def wait_boot(self, since):
@@ -155,6 +156,7 @@ class Machine:
         """What the guest has not flushed to its disk is lost."""
         self.qemu.kill()
         self.qemu.wait()
+        self.qemu.stdin.close()
 
     close = cut_power
 
