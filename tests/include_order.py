@@ -67,6 +67,7 @@ PARTS = {
     "bridge/run/reload": "disks exchange inside",
     "bridge/store/outbox": "devices flight inside spool",
     "bridge/store/spool": "file inside note renew",
+    "bridge/store/spooler": "inside moves",
     "bridge/store/state": "file inside memory move",
     "bridge/telemetry/poller": "commands inside units",
     "devices/registers/drive": "inside list read",

@@ -170,8 +170,7 @@ static bool start_disks(struct parts *parts)
     }
     trust_look(&parts->trust, &parts->health, parts->state, clock_is_synchronised(),
                clock_mono_ns());
-    if (parts->conf->spool_path[0] != '\0' &&
-        !(parts->spooler = spooler_start(parts->conf, parts->layouts, parts->outbox, parts->state)))
+    if (!(parts->spooler = spooler_start(parts->conf, parts->layouts, parts->outbox, parts->state)))
         return false;
     if (!(parts->last = last_outcomes_new(&parts->conf->devices, parts->state, parts->outbox))) {
         log_error("out of memory for the last outcomes");

@@ -46,10 +46,10 @@ struct parts {
     struct recent *recent; /* the last outcomes */
     struct state *state;
     struct last_outcomes *last;
-    struct trust trust;      /* in the clock */
-    struct scans *scans;     /* for the Sparkplug node */
-    struct edge *edge;       /* NULL: there is none */
-    struct spooler *spooler; /* NULL: samples are kept in memory only */
+    struct trust trust;  /* in the clock */
+    struct scans *scans; /* for the Sparkplug node */
+    struct edge *edge;   /* NULL: there is none */
+    struct spooler *spooler;
     struct audit *audit;
     struct energy *energy;
     struct subscriber *subscriber;

@@ -246,12 +246,6 @@ static void say(void *context, const char *sentence)
     log_info("reload: %s", sentence);
 }
 
-static void refuse(void *context, const char *sentence)
-{
-    (void)context;
-    log_warning("reload: %s", sentence);
-}
-
 /* From here on it is taken over. */
 static void take(struct reload *reload)
 {
@@ -290,13 +284,7 @@ static bool find_change(struct reload *reload)
 {
     const struct conf *before = reload->parts->conf;
     char why[CHANGE_WHY_MAX];
-    if (!change_find(before, reload->after, &reload->change, why))
-        return reload_refuse_for(why);
-    if (!reload->change.restart)
-        return true;
-    change_tell(before, reload->after, &reload->change, refuse, NULL);
-    log_warning("the configuration is not taken over: it needs a restart");
-    return false;
+    return change_find(before, reload->after, &reload->change, why) || reload_refuse_for(why);
 }
 
 /* Whether there is anything to be taken over but the level of the log. */

@@ -17,14 +17,14 @@ bool reload_refuse_for(const char *why)
 }
 
 /* While the others are halted nobody is to wait for a disk. */
-static bool spool_is_ready(const struct reload *reload)
+static bool spool_is_ready(struct reload *reload)
 {
     struct spooler *spooler = reload->parts->spooler;
-    if (spooler == NULL)
-        return true;
+    const char *path = reload->after->spool_path;
     struct halt *halt = spooler_halt(spooler);
     const bool there = reload_wait_for(reload, halt, clock_mono_ns() + DISK_PATIENCE_NS);
-    const bool can_move = there && (!reload->moves_spool || spooler_can_move(spooler));
+    const bool can_move = there && (!reload->moves_spool || spooler_can_move(spooler, path));
+    reload->opens_spool = there && reload->moves_spool && !spooler_is_at(spooler, path);
     halt_release(halt);
     if (!there)
         return reload_refuse_for(
@@ -39,7 +39,7 @@ static bool files_are_good(const struct reload *reload)
 {
     char why[SCOUT_WHY_MAX];
     const int64_t until_ns = clock_mono_ns() + DISK_PATIENCE_NS;
-    struct scout *scout = scout_send(reload->parts->conf, reload->after, why);
+    struct scout *scout = scout_send(reload->parts->conf, reload->after, reload->opens_spool, why);
     if (scout == NULL)
         return reload_refuse_for(why);
     do
@@ -62,14 +62,14 @@ bool reload_disks_are_ready(struct reload *reload)
         return reload_refuse_for(
             "the state file cannot be moved before it works where it is: reload "
             "again when it does");
-    return files_are_good(reload) && spool_is_ready(reload);
+    return spool_is_ready(reload) && files_are_good(reload);
 }
 
 /* Their threads do the rest: nobody waits for that. False: nothing has been changed. */
 bool reload_move_files(const struct reload *reload)
 {
     struct parts *parts = reload->parts;
-    if (reload->moves_spool)
+    if (reload->moves_spool && parts->conf->spool_path[0] != '\0')
         spooler_note_former(parts->state, parts->conf->spool_path);
     return !reload->moves_state || state_move(parts->state, reload->state_path) ||
            reload_refuse_for("no thread for the state file");

@@ -52,8 +52,8 @@ static void end_edge(struct reload *reload)
 static void halt_all(struct reload *reload)
 {
     struct parts *parts = reload->parts;
-    if (parts->spooler != NULL) /* first: should it be at its disk, the others go on */
-        reload->spooler = reload_halt_it(reload, spooler_halt(parts->spooler));
+    /* First: should it be at its disk, the others go on. */
+    reload->spooler = reload_halt_it(reload, spooler_halt(parts->spooler));
     if (parts->http != NULL)
         reload->http = reload_halt_it(reload, http_halt(parts->http));
     if (reload->change.sessions) {

@@ -94,7 +94,7 @@ static void note(char path[CONF_PATH_MAX + 1], const char *before, const char *a
     strcpy(path, strcmp(before, after) != 0 ? after : "");
 }
 
-struct scout *scout_send(const struct conf *before, const struct conf *after,
+struct scout *scout_send(const struct conf *before, const struct conf *after, bool opens_spool,
                          char why[SCOUT_WHY_MAX])
 {
     char former[CONF_PATH_MAX + 1], next[CONF_PATH_MAX + 1];
@@ -110,7 +110,7 @@ struct scout *scout_send(const struct conf *before, const struct conf *after,
     state_path(before, former);
     state_path(after, next);
     note(scout->state_path, former, next);
-    note(scout->spool_path, before->spool_path, after->spool_path);
+    strcpy(scout->spool_path, opens_spool ? after->spool_path : "");
     note(scout->audit_path, before->audit_path, after->audit_path);
     const bool idle = scout->spool_path[0] == '\0' && scout->state_path[0] == '\0' &&
                       scout->audit_path[0] == '\0';

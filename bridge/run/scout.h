@@ -15,9 +15,11 @@ enum { SCOUT_WHY_MAX = 256 + 2 * CONF_PATH_MAX };
 
 struct scout;
 
-/* Sends it to those of the files of `after` that are others than before; NULL, with the reason:
- * there is no memory or thread for it, or an earlier one is still out. */
-struct scout *scout_send(const struct conf *before, const struct conf *after,
+/* Sends it to those of the files of `after` that are others than before; to the spool's when it
+ * `opens_spool`: what this process has open already must not be touched, since a file that is
+ * closed gives up all locks that the process has on it. NULL, with the reason: there is no memory
+ * or thread for it, or an earlier one is still out. */
+struct scout *scout_send(const struct conf *before, const struct conf *after, bool opens_spool,
                          char why[SCOUT_WHY_MAX]);
 
 /* Whether it is back by `until_ns` (monotonic). */

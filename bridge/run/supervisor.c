@@ -99,8 +99,7 @@ static int64_t promise_of(const struct supervisor *supervisor, enum thread threa
     case AUDIT:
         return audit_promise_ns(supervisor->parts.audit);
     case SPOOLER:
-        return supervisor->parts.spooler ? spooler_promise_ns(supervisor->parts.spooler)
-                                         : CLOCK_NEVER;
+        return spooler_promise_ns(supervisor->parts.spooler);
     case HTTP:
         return http_promise_ns(supervisor->parts.http);
     default:

@@ -178,19 +178,6 @@ static bool number_links(const struct device_list *before, struct device_list *a
     return true;
 }
 
-/* ---- what cannot be changed while the bridge runs ---- */
-
-/* Why this group needs a restart, or NULL: without a spool what waits is in memory only, and
- * what waits in the file would have nowhere to go. */
-static const char *find_fixed(const struct conf *before, const struct conf *after,
-                              enum conf_group group)
-{
-    if (group != CONF_SPOOL || (before->spool_path[0] == '\0') == (after->spool_path[0] == '\0'))
-        return NULL;
-    return after->spool_path[0] != '\0' ? "needs a restart: spool comes"
-                                        : "needs a restart: spool goes";
-}
-
 /* ---- all of it ---- */
 
 bool change_find(const struct conf *before, struct conf *after, struct change *change,
@@ -201,10 +188,6 @@ bool change_find(const struct conf *before, struct conf *after, struct change *c
     (void)snprintf(why, CHANGE_WHY_MAX, "out of memory");
     for (unsigned group = 0; group < CONF_GROUPS; group++)
         change->groups[group] = before->hashes[group] != after->hashes[group];
-    for (unsigned group = 0; group < CONF_GROUPS; group++)
-        change->restart =
-            change->restart ||
-            (change->groups[group] && find_fixed(before, after, (enum conf_group)group) != NULL);
     change->sessions = change->groups[CONF_MQTT] || change->groups[CONF_SITE];
     if (change->devices == NULL || !put_in_places(&before->devices, &after->devices, why))
         return false;
@@ -241,6 +224,11 @@ static const char *tell_of_sparkplug(const struct conf_sparkplug *before,
 
 static const char *tell_of_spool(const struct conf *before, const struct conf *after)
 {
+    if (after->spool_path[0] == '\0')
+        return "spool is off: what waits in its file is sent, then that is removed; what follows "
+               "is kept in memory only";
+    if (before->spool_path[0] == '\0')
+        return "spool is on: what waits is kept in the file";
     return strcmp(before->spool_path, after->spool_path) != 0
                ? "spool is changed: what waits goes to the new file, and that of before is removed"
                : "spool is changed: beyond its size the oldest samples are dropped";
@@ -280,9 +268,8 @@ void change_tell(const struct conf *before, const struct conf *after, const stru
     };
     char sentence[SENTENCE_MAX];
     for (unsigned group = 0; group < CONF_GROUPS; group++) {
-        const char *fixed = find_fixed(before, after, (enum conf_group)group);
-        if (change->groups[group] && (fixed != NULL || groups[group] != NULL))
-            tell(context, fixed != NULL ? fixed : groups[group]);
+        if (change->groups[group] && groups[group] != NULL)
+            tell(context, groups[group]);
     }
     for (unsigned i = 0; i < change->n_devices; i++) {
         if (!change_is_of(change, i))

@@ -24,7 +24,6 @@ enum { CHANGE_WHY_MAX = 160 };
 struct change {
     bool groups[CONF_GROUPS]; /* something in it is other than before */
     bool sessions;            /* those with the broker end and begin anew */
-    bool restart;             /* one of them cannot be changed while the bridge runs */
     unsigned n_devices;       /* places, in both lists */
     enum change_kind *devices;
 };

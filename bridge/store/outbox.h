@@ -146,8 +146,8 @@ uint64_t outbox_dropped(struct outbox *outbox, unsigned device);
  * truth: when the broker is lost, what is there is no longer kept in memory.
  */
 
-/* Before any thread starts. False when out of memory. */
-bool outbox_use_spool(struct outbox *outbox);
+/* Before any thread starts; `good` as for outbox_set_spool(). False when out of memory. */
+bool outbox_use_spool(struct outbox *outbox, bool good);
 
 /* Whether the disk takes samples, how many it holds, and whether there are some
  * that can be read back and have not been. While it does not, and there are none,
@@ -185,6 +185,10 @@ void outbox_spilled(struct outbox *outbox, const struct outbox_spilled *list, si
  * has been done with the first `n`. */
 size_t outbox_delivered(struct outbox *outbox, int64_t *rows, size_t most);
 void outbox_removed(struct outbox *outbox, size_t n);
+
+/* The spool has gone: there is nothing on disk, and what one to come will hold has rows of its
+ * own. */
+void outbox_forget_rows(struct outbox *outbox);
 
 /* Whether more can be read back; `*rewind` says that this has to begin at the
  * first row again. */

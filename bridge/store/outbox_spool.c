@@ -4,7 +4,7 @@
 #include "bridge/base/clock.h"
 #include "bridge/store/outbox_inside.h"
 
-bool outbox_use_spool(struct outbox *outbox)
+bool outbox_use_spool(struct outbox *outbox, bool good)
 {
     struct ring *ring = ring_new(outbox_at_least_one(REFILL_BYTES));
     int64_t *delivered = calloc(DELIVERED_MAX, sizeof(*delivered));
@@ -16,7 +16,7 @@ bool outbox_use_spool(struct outbox *outbox)
     outbox_lock(outbox);
     outbox->spool.queue.ring = ring;
     outbox->spool.delivered = delivered;
-    outbox->spool.good = true;
+    outbox->spool.good = good;
     outbox_unlock(outbox);
     return true;
 }
@@ -165,6 +165,27 @@ void outbox_removed(struct outbox *outbox, size_t n)
     outbox_unlock(outbox);
 }
 
+static void forget_rows(struct queue *queue)
+{
+    for (struct record *record = ring_front(queue->ring); record != NULL;
+         record = ring_after(queue->ring, record))
+        record->row = 0;
+    queue->settled = NULL;
+}
+
+void outbox_forget_rows(struct outbox *outbox)
+{
+    outbox_lock(outbox);
+    forget_rows(&outbox->samples);
+    forget_rows(&outbox->spool.queue);
+    outbox->spool.n_delivered = 0;
+    outbox->spool.good = outbox->spool.more = false;
+    outbox->spool.count = 0;
+    outbox->spool.since_ms = 0;
+    outbox_call_publisher(outbox);
+    outbox_unlock(outbox);
+}
+
 static bool is_in_flight(const struct outbox *outbox, int64_t row)
 {
     for (unsigned i = 0; i < OUTBOX_IN_FLIGHT_MAX; i++) {
@@ -212,7 +233,7 @@ bool outbox_wants_refill(struct outbox *outbox, bool *rewind)
 void outbox_wait_spool(struct outbox *outbox, int64_t until_ns)
 {
     outbox_lock(outbox);
-    outbox->spool.idle = until_ns == CLOCK_NEVER;
+    outbox->spool.idle = until_ns == CLOCK_NEVER && outbox->spool.good;
     if (outbox->spool.idle && outbox->spool.fresh)
         outbox_call_spooler(outbox);
     outbox_lie_down(outbox, &outbox->spooler, until_ns);

@@ -1,68 +1,24 @@
-#include "bridge/store/spooler.h"
+#include "bridge/store/spooler_inside.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "bridge/base/clock.h"
 #include "bridge/base/log.h"
-#include "bridge/store/spool.h"
 
 /* A sample is on disk a second after it was taken: half of it to wait for the
  * broker, half to write. */
 #define PATIENCE_NS (CLOCK_NS_PER_S / 2)
-/* Until a failing disk is tried again. */
-#define RETRY_NS CLOCK_NS_PER_S
 /* Deliveries are gathered for so long before they are removed from disk. */
 #define GATHER_NS (CLOCK_NS_PER_S / 5)
-/* A disk that damages one file after the other is not filled with them. */
-#define RENEW_NS (60 * CLOCK_NS_PER_S)
-
 /* Between two lines on rows that make no sense. */
 #define ASIDE_NS (60 * CLOCK_NS_PER_S)
-
-/* In the state: where a spool that is being moved was before. */
-#define FORMER "spool/former"
-
-enum { AT_ONCE = 1024, BYTES_AT_ONCE = 1 << 20 };
 
 /* What can fail. */
 enum work { APPEND = 1, REMOVE = 2, TRIM = 4, READ = 8 };
 
-struct spooler {
-    const struct conf *conf;
-    struct outbox *outbox;
-    struct layouts *layouts;
-    struct state *state;
-    struct spool *spool; /* NULL = it cannot be opened yet */
-    char why[256];       /* as last logged */
-    pthread_t thread;
-    pthread_mutex_t mutex; /* for the start: */
-    pthread_cond_t opened;
-    enum { OPENING, GOES_ON, ENDS } start;
-    struct halt halt;
-    atomic_bool stopping;
-    _Atomic int64_t promise_ns;
-    unsigned failing; /* enum work */
-    int64_t renewable_ns;
-    int64_t movable_ns; /* when it is tried again to move it; 0 = nothing was tried */
-    int64_t read_row;   /* rows up to this one have been read back */
-    bool read_full;     /* the outbox took no more */
-    bool more;          /* there are rows behind it, and they can be read */
-    unsigned n_bad;     /* rows that make no sense, to be removed */
-    int64_t bad[AT_ONCE];
-    uint64_t n_aside; /* of these, removed and not yet told; when they may be */
-    int64_t first_aside, aside_ns;
-    struct outbox_spilled spilled[AT_ONCE];
-    struct spool_sample samples[AT_ONCE];
-    int64_t rows[AT_ONCE];
-    unsigned char bytes[BYTES_AT_ONCE];
-};
-
-static void count_lost(void *context, int64_t row)
+void spooler_count_lost(void *context, int64_t row)
 {
     struct spooler *spooler = context;
     outbox_drop_row(spooler->outbox, row, spooler->conf->devices.n_devices);
@@ -75,13 +31,13 @@ static bool renew(struct spooler *spooler)
     const int64_t now_ns = clock_mono_ns();
     if (!spool_is_damaged(spooler->spool) || now_ns < spooler->renewable_ns)
         return false;
-    spooler->renewable_ns = now_ns + RENEW_NS;
-    log_error("the spool fails path=%s samples=%llu why=\"%s\"", spooler->conf->spool_path,
+    spooler->renewable_ns = now_ns + SPOOLER_RENEW_NS;
+    log_error("the spool fails path=%s samples=%llu why=\"%s\"", spool_path(spooler->spool),
               (unsigned long long)spool_count(spooler->spool), spool_error(spooler->spool));
-    atomic_store(&spooler->promise_ns, now_ns + RENEW_NS);
-    if (spool_renew(spooler->spool, count_lost, spooler))
+    atomic_store(&spooler->promise_ns, now_ns + SPOOLER_RENEW_NS);
+    if (spool_renew(spooler->spool, spooler_count_lost, spooler))
         return true;
-    spooler->renewable_ns = now_ns + RETRY_NS;
+    spooler->renewable_ns = now_ns + SPOOLER_RETRY_NS;
     return false;
 }
 
@@ -101,9 +57,9 @@ static bool check(struct spooler *spooler, enum work work, bool good)
         spooler->failing = 0;
     if (before == 0 && spooler->failing != 0)
         log_error("the spool cannot be used, samples stay in memory path=%s why=\"%s\"",
-                  spooler->conf->spool_path, spool_error(spooler->spool));
+                  spool_path(spooler->spool), spool_error(spooler->spool));
     if (before != 0 && spooler->failing == 0)
-        log_info("the spool works again path=%s", spooler->conf->spool_path);
+        log_info("the spool works again path=%s", spool_path(spooler->spool));
     return good;
 }
 
@@ -123,11 +79,12 @@ static int64_t spill(struct spooler *spooler, int64_t until_ns)
         if (!check(spooler, APPEND, spool_append(spooler->spool, spooler->samples, n))) {
             if ((spooler->failing & APPEND) == 0)
                 continue; /* a new file was begun: it is for them, too */
-            return clock_mono_ns() + RETRY_NS;
+            return clock_mono_ns() + SPOOLER_RETRY_NS;
         }
         for (size_t i = 0; i < n; i++)
             spooler->spilled[i].row = spooler->samples[i].row;
         outbox_spilled(spooler->outbox, spooler->spilled, n);
+        spooler->more = true;
     }
     return next_ns == CLOCK_NEVER ? CLOCK_NEVER : next_ns + PATIENCE_NS;
 }
@@ -200,7 +157,7 @@ static int64_t tell_aside(struct spooler *spooler, int64_t now_ns, bool stopping
         return spooler->aside_ns;
     log_error(
         "the spool holds rows that make no sense: they are set aside path=%s rows=%llu first=%lld",
-        spooler->conf->spool_path, (unsigned long long)spooler->n_aside,
+        spool_path(spooler->spool), (unsigned long long)spooler->n_aside,
         (long long)spooler->first_aside);
     spooler->n_aside = 0;
     spooler->aside_ns = now_ns + ASIDE_NS;
@@ -228,153 +185,25 @@ static bool refill(struct spooler *spooler)
     return false;
 }
 
-/* ---- another file ---- */
-
-/* A run that is cut off on the way is to be found out by the next: where it was is on disk
- * first. */
-static bool former_is_kept(struct state *state, int64_t until_ns)
-{
-    if (state == NULL)
-        return true;
-    const uint64_t mark = state_mark(state);
-    state_settle(state, mark, until_ns);
-    return state_is_kept(state, mark);
-}
-
-/* To where the configuration has it; tried again as long as that does not work. */
-static void move(struct spooler *spooler)
-{
-    const char *path = spooler->conf->spool_path;
-    const char *why = "the state file does not take where it was";
-    const int64_t now_ns = clock_mono_ns();
-    if (strcmp(spool_path(spooler->spool), path) == 0 || now_ns < spooler->movable_ns)
-        return;
-    atomic_store(&spooler->promise_ns, now_ns + RENEW_NS);
-    if (former_is_kept(spooler->state, now_ns + RETRY_NS)) {
-        if (spool_move(spooler->spool, path, count_lost, spooler)) {
-            spooler->movable_ns = 0;
-            spooler_note_former(spooler->state, NULL);
-            return;
-        }
-        why = spool_error(spooler->spool);
-    }
-    if (spooler->movable_ns == 0)
-        log_error("the spool cannot be moved, it stays where it is until then path=%s to=%s "
-                  "why=\"%s\"",
-                  spool_path(spooler->spool), path, why);
-    spooler->movable_ns = clock_mono_ns() + RETRY_NS;
-}
-
-/* Rows of another spool, gathered; their bytes are in spooler->bytes. */
-struct gathered {
-    struct spooler *spooler;
-    size_t n, size;
-    int64_t row; /* the last that was looked at */
-};
-
-static bool gather(void *context, const struct spool_sample *sample)
-{
-    struct gathered *all = context;
-    struct spooler *spooler = all->spooler;
-    if (sample->layout == NULL) {
-        outbox_set_row_aside(spooler->outbox, 0, spooler->conf->devices.n_devices);
-    } else if (all->n == AT_ONCE || all->size + sample->size > BYTES_AT_ONCE) {
-        return false;
-    } else {
-        unsigned char *bytes = spooler->bytes + all->size;
-        memcpy(bytes, sample->bytes, sample->size);
-        spooler->samples[all->n] = *sample;
-        spooler->samples[all->n++].bytes = bytes;
-        all->size += sample->size;
-    }
-    all->row = sample->row;
-    return true;
-}
-
-/* What an earlier run could not move to its end comes here now. Cut off half way it is sent
- * twice, and lost in no case. */
-static bool adopt_all(struct spooler *spooler, struct spool *former)
-{
-    struct gathered all = {.spooler = spooler};
-    int64_t before;
-    bool good;
-    do {
-        before = all.row;
-        all.n = all.size = 0;
-        good = spool_read(former, before, AT_ONCE, gather, &all) &&
-               spool_append(spooler->spool, spooler->samples, all.n);
-    } while (good && all.row != before);
-    return good;
-}
-
-static void adopt(struct spooler *spooler)
-{
-    char path[CONF_PATH_MAX + 1], why[256] = "";
-    struct spool *former = NULL;
-    uint64_t lost = 0;
-    if (spooler->state == NULL || !state_get(spooler->state, FORMER, path, sizeof(path)))
-        return;
-    if (strcmp(path, spooler->conf->spool_path) == 0) {
-        spooler_note_former(spooler->state, NULL);
-        return;
-    }
-    if (access(path, F_OK) != 0) {
-        /* It was moved to its end. What lies there one day is somebody else's. */
-        spooler_note_former(spooler->state, NULL);
-        return;
-    }
-    const struct spool_setup setup = {
-        .path = path, .max_bytes = INT64_MAX, .layouts = spooler->layouts};
-    if (spool_open(&setup, &former, &lost, why) != SPOOL_OPENED) {
-        log_error("samples that waited before the spool was moved are still there: %s", why);
-        return;
-    }
-    while (lost-- > 0)
-        outbox_drop_row(spooler->outbox, 0, spooler->conf->devices.n_devices);
-    const uint64_t n = spool_count(former);
-    if (!adopt_all(spooler, former)) {
-        log_error("samples that waited before the spool was moved are still there: the next start "
-                  "tries again path=%s",
-                  path);
-        spool_close(former);
-        return;
-    }
-    log_info("samples that waited before the spool was moved are taken over path=%s samples=%llu",
-             path, (unsigned long long)n);
-    spool_discard(former);
-    spooler_note_former(spooler->state, NULL);
-}
-
-void spooler_note_former(struct state *state, const char *path)
-{
-    if (state != NULL)
-        (void)state_put(state, FORMER, path);
-}
-
-bool spooler_can_move(const struct spooler *spooler)
-{
-    return spooler->spool != NULL && spooler->failing == 0 &&
-           strcmp(spool_path(spooler->spool), spooler->conf->spool_path) == 0;
-}
-
 /* ---- the thread ---- */
 
 /* What it holds from an earlier run is sent, what was lost is counted. */
-static enum spool_opened open_spool(struct spooler *spooler, char why[256])
+static enum spool_opened open_spool(struct spooler *spooler, const char *path, char why[256])
 {
     const struct conf *conf = spooler->conf;
     uint64_t lost;
     const enum spool_opened opened = spool_open(
         &(struct spool_setup){
-            .path = conf->spool_path,
-            .max_bytes = conf->spool_max_size,
+            .path = path,
+            .max_bytes = spooler_is_wanted(spooler) ? conf->spool_max_size : INT64_MAX,
             .layouts = spooler->layouts,
             .state = spooler->state,
         },
         &spooler->spool, &lost, why);
     if (opened != SPOOL_OPENED)
         return opened;
-    adopt(spooler);
+    if (spooler_is_wanted(spooler))
+        spooler_adopt(spooler);
     const uint64_t count = spool_count(spooler->spool);
     if (count > 0)
         log_info("the spool holds samples of an earlier run samples=%llu",
@@ -382,7 +211,7 @@ static enum spool_opened open_spool(struct spooler *spooler, char why[256])
     while (lost-- > 0)
         outbox_drop_row(spooler->outbox, 0, conf->devices.n_devices);
     spooler->more = count > 0;
-    outbox_set_spool(spooler->outbox, true, count, spooler->more);
+    outbox_set_spool(spooler->outbox, spooler_is_wanted(spooler), count, spooler->more);
     return opened;
 }
 
@@ -390,16 +219,27 @@ static void tell_not_open(struct spooler *spooler, const char why[256])
 {
     outbox_set_spool(spooler->outbox, false, 0, false);
     if (strcmp(why, spooler->why) != 0)
-        log_error("%s; samples stay in memory until then", why);
+        log_error("%s; %s until then", why,
+                  spooler_is_wanted(spooler) ? "samples stay in memory"
+                                             : "what waits there is not sent");
     strcpy(spooler->why, why);
 }
 
-/* It could not be opened yet; whether it is now. */
-static bool open_late(struct spooler *spooler)
+/* What there is to be opened. */
+static bool find_place(struct spooler *spooler, char path[CONF_PATH_MAX + 1])
+{
+    strcpy(path, spooler->conf->spool_path);
+    return path[0] != '\0' || spooler_find_left(spooler, path);
+}
+
+/* It could not be opened yet, or is to be; whether it is now. */
+static bool open_late(struct spooler *spooler, const char *path)
 {
     char why[256];
-    if (open_spool(spooler, why) == SPOOL_OPENED) {
-        log_info("the spool works again path=%s", spooler->conf->spool_path);
+    if (open_spool(spooler, path, why) == SPOOL_OPENED) {
+        if (spooler->why[0] != '\0')
+            log_info("the spool works again path=%s", path);
+        spooler->why[0] = '\0';
         return true;
     }
     tell_not_open(spooler, why);
@@ -409,11 +249,13 @@ static bool open_late(struct spooler *spooler)
 /* A file that is not to be touched ends the start, as long as that waits. False then. */
 static bool open_first(struct spooler *spooler)
 {
-    char why[256];
+    char path[CONF_PATH_MAX + 1], why[256];
     promise(spooler);
-    const enum spool_opened opened = open_spool(spooler, why);
+    const enum spool_opened opened =
+        find_place(spooler, path) ? open_spool(spooler, path, why) : SPOOL_OPENED;
     pthread_mutex_lock(&spooler->mutex);
-    const bool ends = opened == SPOOL_REFUSED && spooler->start == OPENING;
+    const bool ends =
+        opened == SPOOL_REFUSED && spooler->start == OPENING && spooler_is_wanted(spooler);
     spooler->start = ends ? ENDS : GOES_ON;
     if (ends)
         strcpy(spooler->why, why);
@@ -446,35 +288,71 @@ static int64_t sooner(int64_t a_ns, int64_t b_ns)
     return a_ns < b_ns ? a_ns : b_ns;
 }
 
+static void trim(struct spooler *spooler)
+{
+    spool_bound(spooler->spool, spooler->conf->spool_max_size);
+    if (spool_count(spooler->spool) > 0)
+        (void)check(spooler, TRIM, spool_trim(spooler->spool, count_dropped, spooler));
+}
+
+/* Returns when there is more to do; with a file. */
+static int64_t serve(struct spooler *spooler, int64_t now_ns, bool stopping)
+{
+    const bool wanted = spooler_is_wanted(spooler);
+    int64_t next_ns = CLOCK_NEVER;
+    if (wanted) {
+        spooler_move(spooler);
+        next_ns = spill(spooler, stopping ? CLOCK_NEVER : now_ns - PATIENCE_NS);
+    } else {
+        spooler_tell_goes(spooler);
+    }
+    if (!remove_delivered(spooler))
+        next_ns = now_ns + SPOOLER_RETRY_NS;
+    if (wanted)
+        trim(spooler);
+    if (spool_count(spooler->spool) > 0)
+        next_ns = sooner(next_ns, refill(spooler) ? now_ns : now_ns + GATHER_NS);
+    else
+        spooler->more = false;
+    outbox_set_spool(spooler->outbox, wanted && spooler->failing == 0, spool_count(spooler->spool),
+                     spooler->more);
+    outbox_set_spool_since(spooler->outbox, first_ms(spooler));
+    return next_ns;
+}
+
 /* Returns when there is more to do. */
 static int64_t work(struct spooler *spooler, bool stopping)
 {
+    char path[CONF_PATH_MAX + 1];
     const int64_t now_ns = clock_mono_ns();
-    if (spooler->spool == NULL && !open_late(spooler))
-        return now_ns + RETRY_NS;
-    move(spooler);
-    int64_t next_ns = spill(spooler, stopping ? CLOCK_NEVER : now_ns - PATIENCE_NS);
-    if (!remove_delivered(spooler))
-        next_ns = now_ns + RETRY_NS;
-    spool_bound(spooler->spool, spooler->conf->spool_max_size);
-    if (spool_count(spooler->spool) > 0) {
-        (void)check(spooler, TRIM, spool_trim(spooler->spool, count_dropped, spooler));
-        next_ns = sooner(next_ns, refill(spooler) ? now_ns : now_ns + GATHER_NS);
-    } else {
-        spooler->more = false;
-    }
-    outbox_set_spool(spooler->outbox, spooler->failing == 0, spool_count(spooler->spool),
-                     spooler->more);
-    outbox_set_spool_since(spooler->outbox, first_ms(spooler));
+    if (spooler->spool == NULL && !find_place(spooler, path))
+        return spooler->state == NULL || state_is_loaded(spooler->state)
+                   ? CLOCK_NEVER
+                   : now_ns + SPOOLER_RETRY_NS;
+    if (spooler->spool == NULL && !open_late(spooler, path))
+        return now_ns + SPOOLER_RETRY_NS;
+    int64_t next_ns = serve(spooler, now_ns, stopping);
     if (spooler->movable_ns != 0)
         next_ns = sooner(next_ns, spooler->movable_ns);
-    return sooner(next_ns, tell_aside(spooler, now_ns, stopping));
+    next_ns = sooner(next_ns, tell_aside(spooler, now_ns, stopping));
+    if (!spooler_is_wanted(spooler) && spool_count(spooler->spool) == 0) {
+        spooler_let_go(spooler);
+        return CLOCK_NEVER;
+    }
+    return next_ns;
 }
 
 /* At the end. */
 static void tell_left(const struct spooler *spooler)
 {
     int64_t left_ns; /* since when the first waits to be put on disk */
+    if (spooler->spool != NULL && !spooler_is_wanted(spooler))
+        log_warning(
+            "samples stay in the file of the spool that was to go, name it as spool.path to "
+            "have them sent path=%s samples=%llu",
+            spool_path(spooler->spool), (unsigned long long)spool_count(spooler->spool));
+    if (!spooler_is_wanted(spooler))
+        return;
     (void)outbox_spill(spooler->outbox, CLOCK_NEVER, NULL, 0, NULL, 0, &left_ns);
     if (left_ns != CLOCK_NEVER)
         log_error("samples are lost: they are neither delivered nor on disk samples=%llu",
@@ -544,7 +422,7 @@ struct spooler *spooler_start(const struct conf *conf, struct layouts *layouts,
                               struct outbox *outbox, struct state *state)
 {
     struct spooler *spooler = spooler_new(conf, layouts, outbox, state);
-    if (spooler == NULL || !outbox_use_spool(outbox) ||
+    if (spooler == NULL || !outbox_use_spool(outbox, conf->spool_path[0] != '\0') ||
         pthread_create(&spooler->thread, NULL, spooler_thread, spooler) != 0) {
         log_error("cannot start the thread of the spool: out of memory or threads");
     } else if (wait_first(spooler)) {

@@ -5,6 +5,11 @@
  * delivered. Sleeps while everything is delivered in time. A disk that fails is
  * logged once; samples then stay in memory as far as they go, and it is tried
  * again each second; so is a spool that cannot be opened yet.
+ *
+ * A reload may take the spool away, bring one, or put it elsewhere. Of one that has gone
+ * what is in its file is sent, in front of what waits in memory; nothing is put there any
+ * more, and the file is removed once it is empty. It is noted in the state, so that the next run
+ * goes on with that. Where there never was one the thread sleeps.
  */
 #ifndef BRIDGE_STORE_SPOOLER_H
 #define BRIDGE_STORE_SPOOLER_H
@@ -17,9 +22,9 @@
 
 struct spooler;
 
-/* Starts the thread, which opens the spool of the configuration; what may still come, such as
- * its directory or a disk that answers, is waited for while the bridge runs. NULL with a logged
- * reason: also for a file that is not to be touched. `state` as for spool_open(). */
+/* Starts the thread, which opens the spool of the configuration, if there is to be one; what may
+ * still come, such as its directory or a disk that answers, is waited for while the bridge runs.
+ * NULL with a logged reason: also for a file that is not to be touched. */
 struct spooler *spooler_start(const struct conf *conf, struct layouts *layouts,
                               struct outbox *outbox, struct state *state);
 
@@ -27,10 +32,13 @@ struct spooler *spooler_start(const struct conf *conf, struct layouts *layouts,
  * configuration may change. */
 struct halt *spooler_halt(struct spooler *spooler);
 
-/* While it is halted: whether the spool may become another file: it works, and is not being
- * moved. When the configuration has another path the thread moves all samples there, and removes
- * the file of before. */
-bool spooler_can_move(const struct spooler *spooler);
+/* While it is halted: whether the spool may become this file ("" = none): it works, or goes,
+ * and is not being moved. When the configuration has another path the thread moves all samples
+ * there, and removes the file of before. */
+bool spooler_can_move(const struct spooler *spooler, const char *path);
+
+/* While it is halted: whether it has this file open, for whatever. */
+bool spooler_is_at(const struct spooler *spooler, const char *path);
 
 /* Before that: notes where it was, so that a run that is killed on the way leaves nothing
  * behind: the next one takes over what is still there. NULL = nothing is. */

@@ -23,6 +23,7 @@
  *     audit/formers                where ids were audited before      commands/audit_formers
  *     announced/...                what to clear when it has gone     publish/gone
  *     spool                        which file that is                 store/spool_note
+ *     spool/former                 where it was, or is to go          store/spooler
  *     sparkplug/bdseq              the last one                       publish/node_post
  */
 #ifndef BRIDGE_STORE_STATE_H

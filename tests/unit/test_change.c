@@ -64,7 +64,6 @@ static void test_nothing(void **state)
     assert_true(find("meters = ( " METER("A", "a", "") ", " METER("B", "b", "") " );",
                      "/* the same */ meters=(" METER("A", "a", "") ",\n" METER("B", "b", "") ");"));
     assert_false(change_is_any(&change));
-    assert_false(change.restart);
     for (unsigned group = 0; group < CONF_GROUPS; group++)
         assert_false(change.groups[group]);
     end();
@@ -145,7 +144,6 @@ static void test_groups(void **state)
         before.hashes[group]++;
         assert_true(change_find(&before, &after, &change, why));
         assert_true(change.groups[group]);
-        assert_false(change.restart);
         assert_int_equal(change.sessions, group == CONF_MQTT || group == CONF_SITE);
         assert_int_equal(change_is_any(&change), group != CONF_LOG && group != CONF_DEVICES);
         n = 0;
@@ -164,7 +162,6 @@ static void keep(void *context, const char *sentence)
     told = sentence;
 }
 
-/* What waits on disk needs a place to go to. */
 static void test_files(void **state)
 {
     (void)state;
@@ -174,8 +171,8 @@ static void test_files(void **state)
     } rows[] = {
         {"a/s.db", "a/l", "a/s.db", "a/l", "spool is changed: ", 1 << 20},
         {"a/s.db", "a/l", "a/t.db", "a/l", "spool is changed: what waits goes ", 0},
-        {"", "a/l", "a/s.db", "a/l", "needs a restart: spool comes", 1 << 20},
-        {"a/s.db", "a/l", "", "a/l", "needs a restart: spool goes", 0},
+        {"", "a/l", "a/s.db", "a/l", "spool is on: ", 1 << 20},
+        {"a/s.db", "a/l", "", "a/l", "spool is off: what waits in its file is sent, ", 0},
         {"a/s.db", "a/l", "a/s.db", "b/m", "audit is changed: ", 0},
         {"", "a/l", "", "a/m", "audit is changed: ", 0},
         {"", "a/l", "", "b/l", "audit is changed: ", 0},
@@ -183,7 +180,6 @@ static void test_files(void **state)
         {"a/s.db", "a/l", "a/s.db", "", "audit is off: ", 0},
     };
     for (unsigned i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
-        const bool fixed = strstr(rows[i].said, "restart") != NULL;
         assert_true(
             find("meters = ( " METER("A", "a", "") " );", "meters = ( " METER("A", "a", "") ");"));
         strcpy(before.spool_path, rows[i].spool);
@@ -195,7 +191,6 @@ static void test_files(void **state)
         after.hashes[CONF_AUDIT] += strcmp(rows[i].audit, rows[i].new_audit) != 0;
         change_free(&change);
         assert_true(change_find(&before, &after, &change, why));
-        assert_int_equal(change.restart, fixed);
         change_tell(&before, &after, &change, keep, NULL);
         assert_memory_equal(told, rows[i].said, strlen(rows[i].said));
         end();

@@ -40,7 +40,7 @@ static int setup(void **state)
     f->outbox = outbox_new(DEVICES, MIB, MIB);
     f->now_ns = 1000 * S;
     *state = f;
-    return f->outbox == NULL || !outbox_use_spool(f->outbox);
+    return f->outbox == NULL || !outbox_use_spool(f->outbox, true);
 }
 
 static int teardown(void **state)

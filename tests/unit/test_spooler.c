@@ -395,9 +395,9 @@ static void move(struct fixture *f, const char *path)
 {
     struct halt *halt = spooler_halt(f->spooler);
     assert_true(halt_wait(halt, CLOCK_NEVER));
-    assert_true(spooler_can_move(f->spooler));
+    assert_true(spooler_can_move(f->spooler, "elsewhere"));
     (void)snprintf(f->conf.spool_path, sizeof f->conf.spool_path, "%s/%s", f->directory, path);
-    assert_false(spooler_can_move(f->spooler));
+    assert_false(spooler_can_move(f->spooler, "elsewhere"));
     halt_release(halt);
 }
 
@@ -510,6 +510,122 @@ static void test_what_was_left_behind_is_taken_over(void **state)
     state_close(kept);
 }
 
+/* As a reload does it: "" = there is to be none. */
+static void change(struct fixture *f, struct state *state, const char *path)
+{
+    struct halt *halt = spooler_halt(f->spooler);
+    assert_true(halt_wait(halt, CLOCK_NEVER));
+    assert_true(spooler_can_move(f->spooler, path));
+    if (f->conf.spool_path[0] != '\0')
+        spooler_note_former(state, f->conf.spool_path);
+    strcpy(f->conf.spool_path, path);
+    /* Of one that is not to be there nobody says how large it may be. */
+    f->conf.spool_max_size = path[0] != '\0' ? 64 * MIB : 1;
+    halt_release(halt);
+}
+
+/* What waits in the file is sent first, all of it, and nothing is put there any more. */
+static void test_one_that_goes(void **state)
+{
+    struct fixture *f = *state;
+    char path[CONF_PATH_MAX + 1];
+    strcpy(path, f->conf.spool_path);
+    start(f);
+    put(f, 0, "a1");
+    put(f, 1, "b1");
+    wait_for(f, 2, 0);
+    change(f, NULL, "");
+    assert_true(
+        logged_find(&f->logged, "the spool goes once what waits in it is sent", "samples=2"));
+    put(f, 0, "a2");
+    resume(f);
+    deliver(f, OUTBOX_BACKFILL, "a1");
+    const uint64_t last = expect(f, OUTBOX_BACKFILL, "b1");
+    assert_true(is_there(f, "spool.db"));
+    outbox_ack(f->outbox, last, OUTBOX_DELIVERED);
+    deliver(f, OUTBOX_BACKFILL, "a2");
+    assert_true(logged_find(&f->logged, "the spool has gone", "spool.db"));
+    assert_false(is_there(f, "spool.db"));
+    assert_int_equal(outbox_depth(f->outbox).dropped, 0);
+
+    /* And one comes: its file is a new one. */
+    outbox_lost(f->outbox);
+    put(f, 0, "a3");
+    change(f, NULL, path);
+    wait_for(f, 1, 0);
+    assert_true(is_there(f, "spool.db"));
+    stop(f);
+    start(f);
+    resume(f);
+    deliver(f, OUTBOX_BACKFILL, "a3");
+    wait_for(f, 0, 0);
+    assert_int_equal(outbox_depth(f->outbox).dropped, 0);
+    stop(f);
+}
+
+/* It comes back, or goes elsewhere, before all of it was sent. */
+static void test_one_that_goes_and_comes_back(void **state)
+{
+    struct fixture *f = *state;
+    char path[CONF_PATH_MAX + 1];
+    strcpy(path, f->conf.spool_path);
+    start(f);
+    put(f, 0, "a1");
+    wait_for(f, 1, 0);
+    change(f, NULL, "");
+    assert_true(logged_find(&f->logged, "the spool goes once", "samples=1"));
+    put(f, 0, "a2");
+    change(f, NULL, path);
+    wait_for(f, 2, 0);
+    change(f, NULL, "");
+    strcat(path, ".other");
+    change(f, NULL, path);
+    assert_true(logged_find(&f->logged, "the spool was moved", "saved=2 lost=0"));
+    assert_false(is_there(f, "spool.db"));
+    resume(f);
+    deliver(f, OUTBOX_BACKFILL, "a1");
+    deliver(f, OUTBOX_BACKFILL, "a2");
+    wait_for(f, 0, 0);
+    stop(f);
+}
+
+/* The run ends before that: the next one, which has no spool, sends it. */
+static void test_what_one_that_went_has_left(void **state)
+{
+    struct fixture *f = *state;
+    char path[CONF_PATH_MAX + 1];
+    (void)snprintf(path, sizeof path, "%s/state.db", f->directory);
+    struct state *kept = state_open(path, NULL);
+    assert_non_null(kept);
+    start_with(f, kept);
+    put(f, 0, "a1");
+    put(f, 1, "b1");
+    wait_for(f, 2, 0);
+    change(f, kept, "");
+    assert_true(logged_find(&f->logged, "the spool goes once", "samples=2"));
+    stop(f);
+    assert_true(logged_find(&f->logged, "samples stay in the file of the spool", "samples=2"));
+    state_close(kept);
+
+    kept = state_open(path, NULL);
+    start_with(f, kept);
+    assert_true(logged_find(&f->logged, "the spool holds samples of an earlier run", "samples=2"));
+    resume(f);
+    deliver(f, OUTBOX_BACKFILL, "a1");
+    deliver(f, OUTBOX_BACKFILL, "b1");
+    assert_true(logged_find(&f->logged, "the spool has gone", "spool.db"));
+    stop(f);
+    start_with(f, kept); /* and now it is forgotten */
+    char text[CONF_PATH_MAX + 1];
+    assert_false(state_get(kept, "spool/former", text, sizeof text));
+    put(f, 0, "a2");
+    resume(f);
+    deliver(f, OUTBOX_BACKFILL, "a2");
+    stop(f);
+    assert_false(is_there(f, "spool.db"));
+    state_close(kept);
+}
+
 static void test_where_it_may_move(void **state)
 {
     struct fixture *f = *state;
@@ -555,6 +671,9 @@ int main(void)
         TEST(test_it_moves_as_soon_as_it_can),
         TEST(test_it_moves_when_it_is_noted_where_it_was),
         TEST(test_what_was_left_behind_is_taken_over),
+        TEST(test_one_that_goes),
+        TEST(test_one_that_goes_and_comes_back),
+        TEST(test_what_one_that_went_has_left),
         TEST(test_where_it_may_move),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
