@@ -61,14 +61,18 @@ void answered_free(struct answered *answered)
     free(answered);
 }
 
+static struct answered_entry *find(const struct answered *answered, const char *id)
+{
+    struct answered_entry *at = answered->buckets[bucket_of(id)];
+    while (at != NULL && strcmp(at->text, id) != 0)
+        at = at->same_bucket;
+    return at;
+}
+
 const char *answered_find(const struct answered *answered, const char *id)
 {
-    for (const struct answered_entry *at = answered->buckets[bucket_of(id)]; at != NULL;
-         at = at->same_bucket) {
-        if (strcmp(at->text, id) == 0)
-            return at->payload;
-    }
-    return NULL;
+    const struct answered_entry *entry = find(answered, id);
+    return entry != NULL ? entry->payload : NULL;
 }
 
 static bool is_young(const struct answered_entry *entry, int64_t now_ns)
@@ -82,23 +86,12 @@ bool answered_full(const struct answered *answered, int64_t now_ns)
            is_young(answered->oldest, now_ns);
 }
 
-bool answered_add(struct answered *answered, const char *id, const char *payload, int64_t done_ns)
+/* Takes it over, and forgets what is old. */
+static void append(struct answered *answered, struct answered_entry *entry)
 {
-    if (answered_find(answered, id) != NULL)
-        return true;
-    size_t id_size = strlen(id) + 1;
-    size_t payload_size = strlen(payload) + 1;
-    struct answered_entry *entry = malloc(sizeof(*entry) + id_size + payload_size);
-    if (entry == NULL)
-        return false;
-    struct answered_entry **bucket = &answered->buckets[bucket_of(id)];
-    *entry = (struct answered_entry){
-        .same_bucket = *bucket,
-        .done_ns = done_ns,
-        .payload = entry->text + id_size,
-    };
-    memcpy(entry->text, id, id_size);
-    memcpy(entry->text + id_size, payload, payload_size);
+    struct answered_entry **bucket = &answered->buckets[bucket_of(entry->text)];
+    entry->same_bucket = *bucket;
+    entry->younger = NULL;
     *bucket = entry;
     if (answered->youngest != NULL)
         answered->youngest->younger = entry;
@@ -106,8 +99,40 @@ bool answered_add(struct answered *answered, const char *id, const char *payload
         answered->oldest = entry;
     answered->youngest = entry;
     answered->count++;
+    const int64_t now_ns = entry->done_ns;
     while (answered->count > ANSWERED_LAST && answered->oldest != NULL &&
-           (answered->count > ANSWERED_MOST || !is_young(answered->oldest, done_ns)))
+           (answered->count > ANSWERED_MOST || !is_young(answered->oldest, now_ns)))
         forget_oldest(answered);
+}
+
+void answered_join(struct answered *answered, struct answered *later)
+{
+    for (struct answered_entry *entry = later->oldest, *next; entry != NULL; entry = next) {
+        struct answered_entry *known = find(answered, entry->text);
+        next = entry->younger;
+        if (known == NULL) {
+            append(answered, entry);
+            continue;
+        }
+        if (known->done_ns < entry->done_ns)
+            known->done_ns = entry->done_ns;
+        free(entry);
+    }
+    free(later);
+}
+
+bool answered_add(struct answered *answered, const char *id, const char *payload, int64_t done_ns)
+{
+    if (find(answered, id) != NULL)
+        return true;
+    size_t id_size = strlen(id) + 1;
+    size_t payload_size = strlen(payload) + 1;
+    struct answered_entry *entry = malloc(sizeof(*entry) + id_size + payload_size);
+    if (entry == NULL)
+        return false;
+    *entry = (struct answered_entry){.done_ns = done_ns, .payload = entry->text + id_size};
+    memcpy(entry->text, id, id_size);
+    memcpy(entry->text + id_size, payload, payload_size);
+    append(answered, entry);
     return true;
 }

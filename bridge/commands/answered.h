@@ -31,6 +31,10 @@ const char *answered_find(const struct answered *answered, const char *id);
  * memory. */
 bool answered_add(struct answered *answered, const char *id, const char *payload, int64_t done_ns);
 
+/* All that `later` has came after what is here, and is here then: of an id that both have the
+ * first outcome, as young as the last. Frees `later`. */
+void answered_join(struct answered *answered, struct answered *later);
+
 /* Whether ANSWERED_MOST are kept that are all too young to forget: then only a
  * command that may be repeated without harm is to be taken. */
 bool answered_full(const struct answered *answered, int64_t now_ns);

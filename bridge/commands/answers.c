@@ -87,16 +87,42 @@ static void take_line(struct replay *replay, const char *line)
     free(payload);
 }
 
-void answers_catch_up(struct answers *answers)
+static void take_lines(struct answers *answers, char *lines)
 {
     struct replay replay = {.answers = answers};
-    char *lines, *rest;
-    const bool all = audit_take_earlier(answers->audit, &lines);
-    rest = lines;
-    for (const char *line; (line = strsep(&rest, "\n")) != NULL;)
+    for (const char *line; (line = strsep(&lines, "\n")) != NULL;)
         take_line(&replay, line);
     add_later(&replay, 0);
     free(replay.later);
+}
+
+/* What was answered since is younger, and is not to give way to what is read. Without memory for
+ * that it stands in front of it. */
+static void take_in_order(struct answers *answers, char *lines)
+{
+    const unsigned n = answers->conf->devices.n_devices;
+    struct answered **since = calloc(n, sizeof(struct answered *));
+    for (unsigned i = 0; since != NULL && i < n; i++) {
+        struct answered *begun =
+            answers->fresh[i] && answers->answered[i] != NULL ? answered_new() : NULL;
+        if (begun == NULL)
+            continue;
+        since[i] = answers->answered[i];
+        answers->answered[i] = begun;
+    }
+    take_lines(answers, lines);
+    for (unsigned i = 0; since != NULL && i < n; i++)
+        if (since[i] != NULL)
+            answered_join(answers->answered[i], since[i]);
+    free(since);
+}
+
+void answers_catch_up(struct answers *answers)
+{
+    char *lines;
+    const bool all = audit_take_earlier(answers->audit, &lines);
+    if (lines != NULL)
+        take_in_order(answers, lines);
     free(lines);
     answers->caught_up = all;
 }
@@ -136,10 +162,10 @@ void answers_free(struct answers *answers)
     free(answers);
 }
 
-bool answers_renew(struct answers *answers, const bool *others)
+bool answers_renew(struct answers *answers, const bool *others, bool another_log)
 {
     const struct device_list *list = &answers->conf->devices;
-    bool good = true, any = false;
+    bool good = true, any = another_log;
     answers_catch_up(answers);
     for (unsigned i = 0; good && i < list->n_devices; i++) {
         struct answered **answered = &answers->answered[i];
@@ -148,7 +174,7 @@ bool answers_renew(struct answers *answers, const bool *others)
             *answered = NULL;
         }
         const bool begins = *answered == NULL && device_takes_commands(&list->devices[i]);
-        answers->fresh[i] = begins || (answers->fresh[i] && !answers->caught_up);
+        answers->fresh[i] = begins || another_log || (answers->fresh[i] && !answers->caught_up);
         any = any || begins;
         if (begins)
             good = (*answered = answered_new()) != NULL;

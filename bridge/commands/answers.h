@@ -25,8 +25,9 @@ void answers_catch_up(struct answers *answers);
 void answers_free(struct answers *answers);
 
 /* The devices of these places are other ones from now on: what was answered of the former
- * is forgotten, what the audit log has of the new ones is read. False when out of memory. */
-bool answers_renew(struct answers *answers, const bool *others);
+ * is forgotten, what the audit log has of the new ones is read; and of all of them when it is
+ * `another_log`. False when out of memory. */
+bool answers_renew(struct answers *answers, const bool *others, bool another_log);
 
 /* Index of the device called `name`, or -1. */
 int answers_find_device(const struct answers *answers, const char *name);

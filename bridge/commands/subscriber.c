@@ -372,7 +372,8 @@ void subscriber_part(struct subscriber *subscriber, unsigned device)
     subscriber->parting[device] = true;
 }
 
-bool subscriber_renew(struct subscriber *subscriber, const bool *anew, const bool *others)
+bool subscriber_renew(struct subscriber *subscriber, const bool *anew, const bool *others,
+                      bool another_log)
 {
     for (unsigned i = 0; i < subscriber->setup.conf->devices.n_devices; i++) {
         if (anew[i])
@@ -380,7 +381,7 @@ bool subscriber_renew(struct subscriber *subscriber, const bool *anew, const boo
         if (others[i])
             subscriber->last_write_ns[i] = INT64_MIN;
     }
-    return answers_renew(subscriber->answers, others);
+    return answers_renew(subscriber->answers, others, another_log);
 }
 
 void subscriber_drain(struct subscriber *subscriber)

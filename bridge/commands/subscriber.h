@@ -40,8 +40,10 @@ void subscriber_part(struct subscriber *subscriber, unsigned device);
 
 /* The devices of the configuration are other ones now. `anew` by place: it is begun or
  * ended anew; `others`: it is no more what it was called. After that every device has the
- * mailbox of its poller, as in the setup. False when out of memory. */
-bool subscriber_renew(struct subscriber *subscriber, const bool *anew, const bool *others);
+ * mailbox of its poller, as in the setup. `another_log`: audit_move() was called: no id that is
+ * in that log is carried out again. False when out of memory. */
+bool subscriber_renew(struct subscriber *subscriber, const bool *anew, const bool *others,
+                      bool another_log);
 
 /* From its return on every new command is refused as shutting_down: nothing is
  * put into a mailbox any more. */

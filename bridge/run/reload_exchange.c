@@ -224,7 +224,8 @@ static bool move_audit(struct reload *reload)
 {
     struct conf *conf = reload->parts->conf;
     const char *path = reload->after->audit_path;
-    if (strcmp(conf->audit_path, path) == 0)
+    reload->moves_audit = strcmp(conf->audit_path, path) != 0;
+    if (!reload->moves_audit)
         return true;
     memcpy(conf->audit_path, path, sizeof(conf->audit_path));
     return audit_move(reload->parts->audit, path);
@@ -244,7 +245,7 @@ bool reload_exchange(struct reload *reload)
     exchange_groups(reload);
     good = good && move_audit(reload) && renew_devices(reload) && make_mailboxes(reload) &&
            renew_edge(reload) &&
-           subscriber_renew(parts->subscriber, reload->anew, reload->others) &&
+           subscriber_renew(parts->subscriber, reload->anew, reload->others, reload->moves_audit) &&
            renew_publisher(reload);
     if (good)
         renew_http(reload);

@@ -22,6 +22,7 @@ struct reload {
     char state_path[CONF_PATH_MAX + 1];
     bool moves_state; /* it was another one */
     bool moves_spool; /* likewise, or there was none, or is to be none */
+    bool moves_audit; /* likewise */
     bool opens_spool; /* to a file that it does not have open already */
     bool *empty;      /* by poller: halted, since it has no device now */
     /* While it is halted; NULL = it is not. */

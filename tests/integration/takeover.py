@@ -300,6 +300,26 @@ class Takeover(Rig):
         self.assert_goes_on(*NAMES)
         self.assert_same_sessions("bridge", *NAMES)
 
+    def test_an_audit_log_of_another_run(self):
+        """No id that is in it is carried out again, whatever this run has answered meanwhile."""
+        self.rig()
+        self.assertEqual(self.mqtt.ask(10.0, "one")["outcome"], "confirmed")
+        with open(self.audit) as file:
+            line = file.read()
+        other = self.beside("other.jsonl")
+        with open(other, "w") as file:
+            file.write(line.replace('"id":"one"', '"id":"theirs"'))
+        self.groups.pop("audit")
+        self.reload(answer="info: reload: audit is off: ")
+        self.assertEqual(self.mqtt.ask(20.0, "two")["outcome"], "confirmed")
+        self.groups["audit"] = {"path": other}
+        self.reload(answer="info: reload: audit is on: ")
+        for name in ("theirs", "one", "two"):
+            since = self.mqtt.mark()
+            self.mqtt.command(40.0, name)
+            self.assertTrue(self.mqtt.outcome(name, since=since).get("duplicate"), name)
+        self.assertEqual(self.units[1].registers[flux.TARGET], 20)
+
     def test_a_disk_that_does_not_answer(self):
         """A new one holds neither the log that works nor whoever watches over it all."""
         self.switch = self.beside("hangs")

@@ -88,6 +88,40 @@ static void test_it_is_full_only_of_what_is_young(void **state)
     assert_kept(1, true);
 }
 
+/* What was read later is older: it makes nothing give way that came since, however much it is. */
+static void test_what_came_since_is_younger(void **state)
+{
+    (void)state;
+    struct answered *since = answered;
+    add(0, ANSWERED_LAST, 1000 * ANSWERED_NS);
+    answered = answered_new();
+    assert_non_null(answered);
+    assert_true(answered_add(answered, "id-7", "first", 0));
+    add(ANSWERED_LAST, ANSWERED_LAST + ANSWERED_MOST, 1);
+    answered_join(answered, since);
+    assert_kept(0, true);
+    assert_kept(ANSWERED_LAST - 1, true);
+    assert_kept(ANSWERED_LAST, false);
+    assert_false(answered_full(answered, 1000 * ANSWERED_NS));
+}
+
+/* The first outcome of an id stays, and is as young as the last. */
+static void test_joined_with_what_is_there(void **state)
+{
+    (void)state;
+    struct answered *since = answered;
+    add(1, 2, 1000 * ANSWERED_NS);
+    assert_true(answered_add(answered, "id-0", "second", 1000 * ANSWERED_NS));
+    answered = answered_new();
+    assert_non_null(answered);
+    assert_true(answered_add(answered, "id-0", "first", 0));
+    answered_join(answered, since);
+    assert_string_equal(answered_find(answered, "id-0"), "first");
+    assert_kept(1, true);
+    add(2, 2 + ANSWERED_LAST, 1000 * ANSWERED_NS);
+    assert_string_equal(answered_find(answered, "id-0"), "first");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -95,6 +129,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_the_last_thousand_stay_however_old, setup, teardown),
         cmocka_unit_test_setup_teardown(test_ten_minutes_stay_however_many, setup, teardown),
         cmocka_unit_test_setup_teardown(test_it_is_full_only_of_what_is_young, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_what_came_since_is_younger, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_joined_with_what_is_there, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -85,8 +85,10 @@ void subscriber_part(struct subscriber *subscriber, unsigned device)
     fail();
 }
 
-bool subscriber_renew(struct subscriber *subscriber, const bool *anew, const bool *others)
+bool subscriber_renew(struct subscriber *subscriber, const bool *anew, const bool *others,
+                      bool another_log)
 {
+    (void)another_log;
     (void)subscriber;
     (void)anew;
     (void)others;
