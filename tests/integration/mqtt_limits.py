@@ -534,7 +534,7 @@ class Codes(Rig):
                                  2 if broker.code in TRANSIENT else 1)
                 broker.code = code
                 session.end()
-                self.try_again(broker)
+                self.try_again(lambda s=session: broker.bridges()[-1] is not s)
         self.assertEqual(self.set_aside(), 0)
 
     def test_every_answer_to_a_login(self):
@@ -543,18 +543,21 @@ class Codes(Rig):
                                (5, tuple(range(0x80, 0xA0)) + (1, 0xFF))):
             with self.subTest(version=version):
                 class Closed(HostileBroker):
-                    code = codes[0]
+                    code, answered = codes[0], None
 
                     def connack(self, session):
-                        return self.code, b""
+                        with self.changed:
+                            self.answered = self.code
+                            self.changed.notify_all()
+                        return self.answered, b""
 
                 broker = Closed()
                 self.rig(broker, meter=None,
                          mqtt={"device_wills": False, "version": version})
-                broker.wait(lambda b=broker: b.bridges())
-                for code in codes[1:] + (0,):
+                broker.wait(lambda b=broker: b.bridges())  # there is somebody to hear a hangup
+                for code in codes + (0,):
                     broker.code = code
-                    self.try_again(broker)
+                    self.try_again(lambda b=broker, c=code: b.answered == c)
                 self.flux.wait_log("the broker refuses the login")
                 broker.wait(lambda: self.told())
                 self.flows_on()
@@ -563,13 +566,12 @@ class Codes(Rig):
                 self.assertEqual(self.set_aside(), 0)
                 self.flux.stop()
 
-    def try_again(self, broker):
+    def try_again(self, is_there):
         """A hangup ends a pause, and is of no use while an attempt is under way."""
-        n = len(broker.bridges())
-        while len(broker.bridges()) == n:
+        while not is_there():
             self.flux.signal(signal.SIGHUP)
             try:
-                broker.wait(lambda: len(broker.bridges()) > n, 1)
+                self.broker.wait(is_there, 0.1)
             except flux.Timeout:
                 self.assertIsNone(self.flux.process.poll(), self.flux.log())
 
