@@ -204,10 +204,23 @@ static bool add_devices(struct reload *reload, unsigned poller)
     return good;
 }
 
+/* Of a poller without commands nobody asks. */
+static void rename_poller(struct reload *reload, unsigned poller)
+{
+    if (parts_count_commanded(&reload->parts->conf->devices, poller) == 0)
+        return;
+    struct halt *halt = halt_poller(reload, poller);
+    poller_rename(reload->parts->pollers[poller]);
+    halt_release(halt);
+}
+
 static bool begin(struct reload *reload)
 {
     struct parts *parts = reload->parts;
     bool good = true;
+    for (unsigned i = 0; reload->change.groups[CONF_SITE] && i < parts->n_pollers; i++)
+        if (parts->pollers[i] != NULL && !reload->empty[i])
+            rename_poller(reload, i);
     for (unsigned i = 0; good && i < parts->conf->devices.n_pollers; i++) {
         if (serves(parts, i)) {
             good =

@@ -317,6 +317,12 @@ static bool lines_init(struct poller *poller)
     return poller->n_lines > 0;
 }
 
+void poller_rename(struct poller *poller)
+{
+    (void)snprintf(poller->who, sizeof(poller->who), "fluxbridge of site %s, process %d",
+                   poller->setup.conf->site, (int)getpid());
+}
+
 static struct poller *poller_new(const struct poller_setup *setup)
 {
     struct poller *poller = calloc(1, sizeof(*poller));
@@ -325,8 +331,7 @@ static struct poller *poller_new(const struct poller_setup *setup)
     poller->setup = *setup;
     poller->epoll_fd = -1;
     halt_init(&poller->halt);
-    (void)snprintf(poller->who, sizeof(poller->who), "fluxbridge of site %s, process %d",
-                   setup->conf->site, (int)getpid());
+    poller_rename(poller);
     poller->desk = (struct polled_desk){
         .outbox = setup->outbox,
         .inbox = setup->inbox,

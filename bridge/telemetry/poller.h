@@ -58,6 +58,10 @@ void poller_stop(struct poller *poller);
  * to come there. The functions below are to be called while it is halted. */
 struct halt *poller_halt(struct poller *poller);
 
+/* The site has another name: that is who holds the claims on its devices, from the next time on
+ * that one is wanted. */
+void poller_rename(struct poller *poller);
+
 /* Begins with the device of that number in setup->conf, on the line of its link or on a
  * new one. False when out of memory or descriptors. */
 bool poller_add(struct poller *poller, unsigned device);

@@ -78,8 +78,15 @@ static bool write_holder(int file, const char *who)
     return ftruncate(file, 0) == 0 && pwrite(file, who, strlen(who), 0) == (ssize_t)strlen(who);
 }
 
+/* A full disk is no reason against it: the lock is what counts. */
+static void tell_holder(struct claim *claim, const char *who)
+{
+    (void)write_holder(claim->file, who);
+    (void)snprintf(claim->who, sizeof(claim->who), "%s", who);
+}
+
 /* A locked file, or -1. */
-static int take(const char *peer, unsigned unit, const char *who, char holder[CLAIM_TEXT_MAX])
+static int take(const char *peer, unsigned unit, char holder[CLAIM_TEXT_MAX])
 {
     char name[PATH_SIZE];
     (void)snprintf(name, sizeof(name), "%s-unit-%u.claim", peer, unit);
@@ -88,13 +95,11 @@ static int take(const char *peer, unsigned unit, const char *who, char holder[CL
 
     int directory = open_directory();
     int file = directory >= 0 ? open_file(directory, name) : -1;
-    if (file >= 0 && flock(file, LOCK_EX | LOCK_NB) == 0) {
-        (void)write_holder(file, who); /* a full disk: the lock is what counts */
-    } else if (file >= 0) {
+    if (file >= 0 && flock(file, LOCK_EX | LOCK_NB) != 0) {
         read_holder(file, holder);
         close(file);
         file = -1;
-    } else {
+    } else if (file < 0) {
         (void)snprintf(holder, CLAIM_TEXT_MAX, "nobody: no claim can be taken: %s: %s",
                        directory < 0 ? "no directory for it" : name, strerror(errno));
     }
@@ -118,14 +123,18 @@ void claim_release(struct claim *claim)
 bool claim_hold(struct claim *claim, const char *peer, unsigned unit, const char *who,
                 char holder[CLAIM_TEXT_MAX])
 {
-    if (claim->file >= 0 && strcmp(claim->peer, peer) == 0)
+    if (claim->file >= 0 && strcmp(claim->peer, peer) == 0) {
+        if (strcmp(claim->who, who) != 0)
+            tell_holder(claim, who);
         return true;
-    int file = take(peer, unit, who, holder);
+    }
+    int file = take(peer, unit, holder);
     claim->denied = file < 0;
     if (file < 0)
         return false;
     claim_release(claim); /* its name leads elsewhere now */
     claim->file = file;
+    tell_holder(claim, who);
     (void)snprintf(claim->peer, sizeof(claim->peer), "%s", peer);
     return true;
 }

@@ -18,7 +18,8 @@ enum { CLAIM_TEXT_MAX = 120, CLAIM_PEER_MAX = 80 };
 struct claim {
     int file; /* locked; -1 = not held */
     char peer[CLAIM_PEER_MAX];
-    bool denied; /* somebody else had it when it was last wanted */
+    char who[CLAIM_TEXT_MAX]; /* as it is in the file */
+    bool denied;              /* somebody else had it when it was last wanted */
 };
 
 void claim_init(struct claim *claim);
@@ -26,7 +27,8 @@ void claim_release(struct claim *claim);
 
 /* Whether the claim on unit `unit` at `peer` (struct link) is held: takes it when
  * nobody has it, and lets go of another that was held before. The file says who
- * `who` is. False: `holder` says who has it, or why none can be taken. */
+ * `who` is, also when that is another than before. False: `holder` says who has it, or why none can
+ * be taken. */
 bool claim_hold(struct claim *claim, const char *peer, unsigned unit, const char *who,
                 char holder[CLAIM_TEXT_MAX]);
 

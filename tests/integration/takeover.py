@@ -96,6 +96,11 @@ class Takeover(Rig):
         self.assert_whole(self.mqtt, other)
         self.assertEqual([self.bess.connections, self.gateway.connections,
                           self.lone.connections], connections)
+        flux.write_whole(self.beside("old.cfg"), self.text().replace('"other"', '"demo"'))
+        code, out, _ = self.run_tool("write", "-c", self.beside("old.cfg"), "Site-BESS-01",
+                                     "target_power", "30")
+        self.assertEqual((code, json.loads(out)["detail"]),
+                         (1, "held by fluxbridge of site other, process %d" % self.flux.process.pid))
         self.wait_file(self.beside("state-demo.db"), False)
 
         self.flux.kill()

@@ -166,6 +166,12 @@ void poller_end(struct poller *poller, unsigned device)
     fail();
 }
 
+void poller_rename(struct poller *poller)
+{
+    (void)poller;
+    fail();
+}
+
 bool poller_drop(struct poller *poller, unsigned device)
 {
     (void)poller;
