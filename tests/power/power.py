@@ -247,6 +247,9 @@ class Story:
                 if at < self.samples.get(key, (float("inf"),))[0]:
                     self.samples[key] = (at, body)
         self.outcomes = [(at, body) for at, _, body in watcher.bodies("/result")]
+        # Also of a write whose outcome was never told, since the bridge was killed before.
+        self.leases = [(at, body["lease"]["until"]) for at, device, body in watcher.bodies("/control")
+                       if device == LEASED and body["lease"]]
         self.births = watcher.births
         self.obeys = life.obeys
 
@@ -283,12 +286,14 @@ class Story:
         later = [body["ts"] + LEASE_S * 1000 for when, body in self.outcomes
                  if body["device"] == LEASED and body["outcome"] == "confirmed" and
                  (when >= at or body is leased[-1])] if leased else []
+        shown = [until for when, until in self.leases if when < at][-1:] + [
+            until for when, until in self.leases if when >= at] if leased else []
         return {
             "at": at,
             "samples": {key: body for key, (when, body) in self.samples.items()
                         if when > at + 1.0 and body["ts"] / 1000 < at - STORED_S},
             "audited": [(b["device"], b["id"], b["outcome"]) for b in fresh],
-            "leases": later,
+            "leases": later + shown,
             "answered": leased[-1] if leased else None,
             "owed": self.owed(at),
             "schedules": [b["revision"] for b in fresh if b["outcome"] == "accepted"],
