@@ -104,14 +104,17 @@ static bool take_own(struct battery *battery, const struct outcome *outcome)
                : fallback_take(&battery->fallback, outcome, battery->rest_ns);
 }
 
-/* A live setpoint has ended so. One that failed may be held: what followed it was refused. */
+/* A live setpoint has ended so. One that failed may be held, now or later: what followed it
+ * was refused, or it was not answered by the device. A stop before it stays the last word:
+ * what that lease ends at is zero. */
 static void follow(struct battery *battery, const struct outcome *outcome)
 {
     const bool failed = outcome->kind == OUTCOME_FAILED;
     const bool took = sequence_end(battery->sequence).took;
+    struct deadman *deadman = &battery->fallback.deadman;
     fallback_follow(&battery->fallback, outcome);
     if (failed && took)
-        deadman_doubt(&battery->fallback.deadman, outcome->command.value, outcome->written_ns);
+        deadman_find(deadman, outcome->command.value, outcome->written_ns + deadman->timeout_ns);
     if (outcome->kind == OUTCOME_CONFIRMED)
         battery->held_kw = outcome->command.value;
     if (outcome->written_ns != 0 && (!failed || took))

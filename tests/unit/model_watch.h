@@ -293,6 +293,12 @@ static void take_stop(struct asked *command, const struct outcome *outcome)
     model.stop_first = false;
 }
 
+/* The device has it, or may: it was not refused. */
+static bool may_be_done_later(enum fault fault)
+{
+    return fault == FAULT_ACKNOWLEDGE || fault_is_silence(fault);
+}
+
 static void take_setpoint(struct asked *command, const struct outcome *outcome)
 {
     const bool held = outcome->kind == OUTCOME_CONFIRMED;
@@ -304,12 +310,16 @@ static void take_setpoint(struct asked *command, const struct outcome *outcome)
     if (outcome->kind == OUTCOME_REFUSED && outcome->reason == REASON_NONE)
         wrong("refused without a reason", command->id, 0, 0);
     command->unknown = outcome->kind == OUTCOME_UNKNOWN;
-    if (!command->written || outcome->kind == OUTCOME_FAILED || command->number < model.last_stop)
+    const bool failed = outcome->kind == OUTCOME_FAILED;
+    if (!command->written || command->number < model.last_stop ||
+        (failed && !may_be_done_later(outcome->fault)))
         return;
-    model.stopped = false;
+    if (!failed)
+        model.stopped = false;
     if (held && command->value == model.fallback)
         end_lease();
-    else if (held || (model.lease_ns == CLOCK_NEVER && command->value != model.fallback))
+    else if (held ||
+             (model.lease_ns == CLOCK_NEVER && (model.stopped || command->value != model.fallback)))
         begin_lease(outcome->written_ns + 10 * S);
 }
 

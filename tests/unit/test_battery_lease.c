@@ -164,6 +164,28 @@ static void test_a_write_that_may_be_done_later_has_a_lease(void **state)
     }
 }
 
+/* It was told as failed: the stop before it is still the last word. */
+static void test_after_a_stop_such_a_lease_ends_at_zero(void **state)
+{
+    (void)state;
+    bed_begin(&bed, DEADMAN);
+    bed_put(&bed, "stop", 0);
+    bed_run(&bed, S);
+    bed_assert(&bed, "stop", OUTCOME_CONFIRMED);
+    break_with(
+        (struct fake_rule){.function = FAKE_WRITE, .fault = FAULT_GATEWAY_TARGET, .ignores = true});
+    bed_put(&bed, "a", 50);
+    bed_run(&bed, 3 * S);
+    bed_assert(&bed, "a", OUTCOME_FAILED);
+    bed.fake->n_rules = 0;
+    bed.fake->registers[1][TARGET] = 50;
+    bed_run_until(&bed, bed_outcome(&bed, "a", 0)->written_ns + 60 * S - 1);
+    assert_int_equal(bed_held(&bed), 50);
+    bed_run(&bed, S);
+    assert_int_equal(bed_held(&bed), 0);
+    bed_end(&bed);
+}
+
 static void test_an_orphan_of_an_earlier_run_gets_a_lease(void **state)
 {
     (void)state;
@@ -336,6 +358,7 @@ int main(void)
         cmocka_unit_test(test_a_stop_does_not_wait_for_the_deadmans_zero),
         cmocka_unit_test(test_an_unconfirmed_setpoint_has_a_lease_that_survives),
         cmocka_unit_test(test_a_write_that_may_be_done_later_has_a_lease),
+        cmocka_unit_test(test_after_a_stop_such_a_lease_ends_at_zero),
         cmocka_unit_test(test_an_orphan_of_an_earlier_run_gets_a_lease),
         cmocka_unit_test(test_a_fallback_that_is_not_allowed_becomes_zero),
         cmocka_unit_test(test_the_deadman_tries_until_it_is_confirmed),
