@@ -52,9 +52,12 @@ static void subscribe_answered(struct subscription *subscription, int code)
         subscription_answered(subscription, code);
 }
 
+/* With more codes than filters the library hands over a list's address in their place: who
+ * answers so has not answered. */
 static void on_subscribed(void *context, MQTTAsync_successData *data)
 {
-    subscribe_answered(context, data->alt.qos);
+    const bool is_code = data->alt.qos >= 0 && data->alt.qos <= UINT8_MAX;
+    subscribe_answered(context, is_code ? data->alt.qos : MQTTREASONCODE_UNSPECIFIED_ERROR);
 }
 
 static void on_subscribed5(void *context, MQTTAsync_successData5 *data)

@@ -15,7 +15,7 @@ COMMAND = b'{"id":"%s","value":%d}'
 
 # Packet types with their flags, as they stand in the first byte.
 CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP = 0x20, 0x30, 0x40, 0x50, 0x62, 0x70
-SUBACK, UNSUBACK, PINGRESP, AUTH = 0x90, 0xB0, 0xD0, 0xF0
+SUBACK, UNSUBACK, PINGRESP, DISCONNECT, AUTH = 0x90, 0xB0, 0xD0, 0xE0, 0xF0
 QOS_1, QOS_2, DUP = 0x02, 0x04, 0x08
 
 # Properties of CONNACK that ask for nothing.
@@ -25,8 +25,38 @@ RESPONSE_INFORMATION, SERVER_REFERENCE, SUBSCRIPTION_IDS, SHARED = 0x1A, 0x1C, 0
 TOPIC_ALIAS = 0x23  # of PUBLISH
 
 
+def raw(kind, body=b""):
+    return bytes([kind]) + length(len(body)) + body
+
+
+# Properties that say they are longer, or shorter, than they are; that nobody knows; that end
+# in the middle; whose length has no end.
+PROPERTIES = (b"\x05\x21\0\1", b"\x01\x21\0\1", b"\x02\x7f\0", b"\x03\x1f\0\x09",
+              b"\xff\xff\xff\xff\x7f", b"\x40" + 32 * b"\x01\1")
+
+
+def malformed(version):
+    """Packets of every type that are none, each as long as it says, and two that have no
+    length."""
+    for kind in range(0, 0x100, 0x10):
+        yield raw(kind | 2, 40 * b"\xff")
+        if version == 4:
+            yield from (raw(kind | flags) for flags in (0, 2, 15))
+            yield raw(kind, b"\0")
+    for properties in PROPERTIES if version == 5 else ():
+        yield raw(CONNACK, b"\0\0" + properties)
+        yield raw(PUBLISH | QOS_1, text(SET) + b"\0\7" + properties)
+        yield raw(PUBACK, b"\0\1\0" + properties)
+        for kind in (SUBACK, UNSUBACK):
+            yield raw(kind, b"\0\1" + properties)
+        for kind in (DISCONNECT, AUTH):
+            yield raw(kind, b"\x82" + properties)
+    yield b"\x30\xff\xff\xff\xff\xff"
+    yield b"\x90\x80\x80\x80\x80\x80\x01"
+
+
 class Illegal(flux.Test):
-    def rig(self, broker=None, **mqtt):
+    def rig(self, broker=None, sparkplug=False, **mqtt):
         self.broker = broker or HostileBroker()
         self.addCleanup(self.broker.close)
         self.unit = flux.battery_unit()
@@ -34,7 +64,8 @@ class Illegal(flux.Test):
         self.version = mqtt.get("version", 5)
         self.flux = self.bridge(flux.config(
             self.broker, [flux.battery(self.server, poll="100ms")],
-            mqtt={"device_wills": False, **mqtt}))
+            mqtt={"device_wills": False, **mqtt},
+            **({"sparkplug": {"enabled": True}} if sparkplug else {})))
         self.asked = 0
 
     def wait(self, predicate, what):
@@ -116,6 +147,128 @@ class Illegal(flux.Test):
             with self.subTest(body=body):
                 self.rig()
                 self.after((AUTH, body))
+
+    def test_another_kind_of_answer(self):
+        """To a message at QoS 1 and to a subscription: it is none, but may be taken for one."""
+        for version, answers in ((4, ((PUBREC, b""), (PUBCOMP, b""), (SUBACK, b"\1"),
+                                      (SUBACK, b"\x80"), (UNSUBACK, b""))),
+                                 (5, ((PUBREC, b""), (PUBREC, b"\x80\0"), (PUBCOMP, b""),
+                                      (SUBACK, b"\0\1"),
+                                      (SUBACK, b"\0\x80"), (UNSUBACK, b"\0\0"),
+                                      (UNSUBACK, b"\0\x80")))):
+            for kind, tail in answers:
+                with self.subTest(version=version, kind=kind, tail=tail):
+                    class Confused(HostileBroker):
+                        n = 0
+
+                        def puback(self, session, message):
+                            self.n += message.topic == BATTERY + "/state"
+                            if message.topic == BATTERY + "/state" and self.n == 5:
+                                session.send(kind, message.mid.to_bytes(2, "big") + tail)
+                            return 0
+
+                    self.rig(Confused(), version=version)
+                    self.wait(lambda: self.broker.n >= 20, "the flow")
+                    self.ready().end()
+                    self.check()
+
+    def test_a_subscription_that_is_answered_without_a_word(self):
+        """Without a reason code, which ends the session, or with one too many."""
+        class Curt(HostileBroker):
+            def suback(self, session, topic_filter):
+                session.n = getattr(session, "n", 0) + 1  # the packet identifiers count from 1
+                first = session.is_bridge and topic_filter not in session.asked
+                session.asked.add(topic_filter)
+                codes = {1: b"", 2: b"\1\1"}.get(len(self.bridges()))
+                if not first or codes is None:
+                    return 1
+                body = session.n.to_bytes(2, "big") + (b"\0" if session.version == 5 else b"")
+                session.send(SUBACK if codes or session.n % 2 else UNSUBACK, body + codes)
+                return None
+
+            def connack(self, session):
+                session.asked = set()
+                return 0, b""
+
+        for version in (4, 5):
+            with self.subTest(version=version):
+                self.rig(Curt(), version=version)
+                self.wait(self.broker.bridges, "a session")
+                first = self.broker.bridges()[0]
+                self.wait(lambda: first.left_with is not None, "its end")
+                self.try_again(lambda: len(self.broker.bridges()) > 1)
+                session = self.broker.bridges()[1]
+                self.wait(lambda: COMMANDS in session.asked, "what it asks for")
+                if version == 4:
+                    self.wait(lambda: COMMANDS in session.filters, "what it asks for again")
+                session.send(*self.publish(SET.encode(), COMMAND % (b"ask", 1)))
+                self.wait(lambda: self.outcomes("ask"), "an outcome")
+                self.assertEqual(len(self.broker.bridges()), 2)
+
+    # ---- what is no packet ----
+
+    def try_again(self, is_there):
+        """A hangup ends a pause, and is of no use while an attempt is under way."""
+        while not is_there():
+            self.flux.signal(signal.SIGHUP)
+            try:
+                self.broker.wait(is_there, 0.1)
+            except flux.Timeout:
+                self.assertIsNone(self.flux.process.poll(), self.flux.log())
+
+    def test_what_is_no_packet(self):
+        for version in (4, 5):
+            with self.subTest(version=version):
+                self.rig(version=version)
+                for packet in malformed(version):
+                    session = self.ready()
+                    session.connection.sendall(packet)
+                    self.asked += 1
+                    id = "ask-%d" % self.asked
+                    command = self.publish(SET.encode(), COMMAND % (id.encode(), self.asked))
+                    while not self.outcomes(id):
+                        session = self.ready()
+                        session.send(*command)
+                        self.wait(lambda s=session: self.outcomes(id) or s.left_with is not None,
+                                  "an outcome after " + packet.hex())
+                        self.try_again(lambda s=session: self.outcomes(id) or
+                                       self.broker.bridges()[-1] is not s)
+                self.check()
+                self.flux.stop()
+
+    def test_what_is_no_packet_to_a_sparkplug_node(self):
+        """Its session is another one: nothing is written for it, and it is born again."""
+        self.rig(sparkplug=True)
+
+        def node():
+            return [s for s in self.broker.sessions
+                    if s.client_id == "fluxbridge-demo-sparkplug"][-1:]
+
+        def born(session):
+            return any(m.session is session and "/DBIRTH/" in m.topic
+                       for m in self.broker.messages)
+
+        for packet in list(malformed(5))[::4]:
+            self.wait(lambda: node() and born(node()[0]), "a birth")
+            session = node()[0]
+            soe = self.unit.registers[2026]
+            session.connection.sendall(packet)
+            n = len(self.broker.messages)
+            self.unit.registers[2026] = 50 + (soe + 1) % 20
+            self.wait(lambda: session.left_with is not None or
+                      any(m.session is session for m in self.broker.messages[n:]),
+                      "what has changed, after " + packet.hex())
+            if session.left_with is not None:
+                self.try_again(lambda s=session: node()[0] is not s)
+        self.check()
+
+    def test_a_packet_that_does_not_end(self):
+        """It says 256 MiB: what comes then is a part of it, and so nothing is acknowledged, and
+        after 30 s the session ends."""
+        self.rig()
+        self.ready().connection.sendall(b"\x30\xff\xff\xff\x7f\0\1a")
+        self.broker.wait(lambda: len(self.broker.bridges()) > 1, 90, self.flux.log)
+        self.check()
 
     # ---- commands in ways that nobody has asked for ----
 

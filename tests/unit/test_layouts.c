@@ -2,6 +2,7 @@
 #include "tests/unit/given.h"
 
 #include <dirent.h>
+#include <math.h>
 
 #include "bridge/store/layouts.h"
 
@@ -125,6 +126,15 @@ static void test_what_makes_no_sense_is_refused(void **state)
     point = good;
     point.scale = 0;
     assert_null(layouts_keep(layouts, &layout));
+    const double no_factors[] = {(double)NAN, (double)INFINITY};
+    for (size_t i = 0; i < 2; i++) {
+        point = good;
+        point.scale = no_factors[i];
+        assert_null(layouts_keep(layouts, &layout));
+        point = good;
+        point.offset = no_factors[i];
+        assert_null(layouts_keep(layouts, &layout));
+    }
     point = good;
     point.type = POINT_TYPES;
     assert_null(layouts_keep(layouts, &layout));
