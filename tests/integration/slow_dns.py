@@ -172,6 +172,7 @@ class SlowDns(flux.Test):
         self.assertEqual(self.flux.wait_end(), 0)
         run = re.search(r"is up .* run=(\w+)", self.flux.log())[1]
         self.flux = self.bridge(self.flux.text, self.env)
+        self.flux.wait_log("is up")
 
         def old():
             """Some may have been sent before it had ended."""
