@@ -701,21 +701,69 @@ static void test_rows_that_make_no_sense_are_told_as_such(void **state)
     spool_close(spool);
 }
 
+/* With a name that is none, and with one that is another's. */
 static void test_a_layout_that_makes_no_sense_takes_its_rows_with_it(void **state)
 {
     (void)state;
-    struct spool *spool = open_spool(MIB);
-    assert_true(append(spool, "a", 1, NULL));
-    assert_true(append(spool, "b", 2, NULL));
-    spool_close(spool);
-    make_database(
-        "UPDATE layout SET body = replace(body, CAST('power' AS BLOB), CAST('POWER' AS BLOB))"
-        " WHERE id = 1");
-    spool = open_spool(MIB);
-    assert_holds(spool, "? b=2 ");
-    assert_true(append(spool, "a", 3, NULL));
-    assert_holds(spool, "? b=2 a=3 ");
-    spool_close(spool);
+    const char *const changes[] = {"POWER", "qower"};
+    for (unsigned i = 0; i < 2; i++) {
+        char sql[256];
+        struct spool *spool = open_spool(MIB);
+        assert_true(append(spool, "a", 1, NULL));
+        assert_true(append(spool, "b", 2, NULL));
+        spool_close(spool);
+        snprintf(sql, sizeof sql,
+                 "UPDATE layout SET body = replace(body, CAST('power' AS BLOB), CAST('%s' AS BLOB))"
+                 " WHERE id = 1",
+                 changes[i]);
+        make_database(sql);
+        spool = open_spool(MIB);
+        assert_holds(spool, "? b=2 ");
+        assert_true(append(spool, "a", 3, NULL));
+        assert_holds(spool, "? b=2 a=3 ");
+        spool_close(spool);
+        unlink("spool.db");
+    }
+}
+
+/* With a number that no layout has, and all else right. */
+static void renumber_layout(int64_t id)
+{
+    sqlite3 *file = NULL;
+    sqlite3_stmt *statement = NULL;
+    char sql[256];
+    uint64_t sum = UINT64_C(0xcbf29ce484222325) ^ (uint64_t)id;
+    assert_int_equal(sqlite3_open("spool.db", &file), SQLITE_OK);
+    assert_int_equal(
+        sqlite3_prepare_v2(file, "SELECT body FROM layout WHERE id = 1", -1, &statement, NULL),
+        SQLITE_OK);
+    assert_int_equal(sqlite3_step(statement), SQLITE_ROW);
+    const unsigned char *body = sqlite3_column_blob(statement, 0);
+    for (int i = 0; i < sqlite3_column_bytes(statement, 0); i++)
+        sum = (sum ^ body[i]) * UINT64_C(0x100000001b3);
+    sqlite3_finalize(statement);
+    sqlite3_close(file);
+    snprintf(sql, sizeof sql, "UPDATE layout SET id = %lld, checksum = %lld WHERE id = 1",
+             (long long)id, (long long)sum);
+    make_database(sql);
+}
+
+static void test_a_layout_whose_number_is_none(void **state)
+{
+    (void)state;
+    const int64_t ids[] = {2, 0, -1, 8192, INT64_C(1) << 40, INT64_MAX, INT64_MIN};
+    for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
+        struct spool *spool = open_spool(MIB);
+        assert_true(append(spool, "a", 1, NULL));
+        spool_close(spool);
+        renumber_layout(ids[i]);
+        spool = open_spool(MIB);
+        assert_holds(spool, "? ");
+        assert_true(append(spool, "a", 2, NULL));
+        assert_holds(spool, "? a=2 ");
+        spool_close(spool);
+        unlink("spool.db");
+    }
 }
 
 static void test_an_empty_file_is_a_new_spool(void **state)
@@ -1047,6 +1095,7 @@ int main(void)
         TEST(test_the_first_release_s_log_is_read),
         TEST(test_rows_that_make_no_sense_are_told_as_such),
         TEST(test_a_layout_that_makes_no_sense_takes_its_rows_with_it),
+        TEST(test_a_layout_whose_number_is_none),
         TEST(test_an_empty_file_is_a_new_spool),
         TEST(test_damage_while_in_use_is_found_and_mended),
         TEST(test_a_file_that_was_moved_is_followed_by_its_samples),
