@@ -18,6 +18,11 @@ int64_t clock_mono_ns(void)
     return clock_ns(CLOCK_BOOTTIME);
 }
 
+int64_t clock_awake_ns(void)
+{
+    return clock_ns(CLOCK_MONOTONIC);
+}
+
 int64_t clock_utc_ms(void)
 {
     return clock_ns(CLOCK_REALTIME) / CLOCK_NS_PER_MS;
@@ -68,18 +73,22 @@ void clock_cond_init(pthread_cond_t *cond)
     pthread_condattr_destroy(&attributes);
 }
 
-void clock_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, int64_t until_ns)
+void clock_cond_wait_awake(pthread_cond_t *cond, pthread_mutex_t *mutex, int64_t until_ns)
 {
-    if (until_ns == CLOCK_NEVER) {
-        pthread_cond_wait(cond, mutex);
-        return;
-    }
-    /* Conditions know no CLOCK_BOOTTIME. */
-    int64_t left_ns = clock_left_ns(until_ns);
-    until_ns = clock_ns(CLOCK_MONOTONIC) + left_ns;
     const struct timespec until = {.tv_sec = (time_t)(until_ns / CLOCK_NS_PER_S),
                                    .tv_nsec = (long)(until_ns % CLOCK_NS_PER_S)};
-    pthread_cond_timedwait(cond, mutex, &until);
+    if (until_ns == CLOCK_NEVER)
+        pthread_cond_wait(cond, mutex);
+    else
+        pthread_cond_timedwait(cond, mutex, &until);
+}
+
+/* Conditions know no CLOCK_BOOTTIME. */
+void clock_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, int64_t until_ns)
+{
+    clock_cond_wait_awake(cond, mutex,
+                          until_ns == CLOCK_NEVER ? CLOCK_NEVER
+                                                  : clock_awake_ns() + clock_left_ns(until_ns));
 }
 
 int clock_epoll_wait(int epoll_fd, struct epoll_event *events, int most, int64_t until_ns)

@@ -186,7 +186,7 @@ bool scheduled_offer(struct scheduled *scheduled, const struct command *command,
     }
     scheduled->offer = *command;
     scheduled->pending = SCHEDULED_OFFERED;
-    scheduled->pending_ns = clock_mono_ns();
+    scheduled->pending_ns = clock_awake_ns();
     const struct schedule schedule = offered(scheduled);
     if (!put(scheduled, OFFERED, &schedule)) {
         scheduled_end_pending(scheduled, OUTCOME_REFUSED, REASON_NOT_STORED,
@@ -220,7 +220,7 @@ bool scheduled_tend(struct scheduled *scheduled, struct outcome *outcome)
     }
     scheduled->look_ns = clock_mono_ns() + LOOK_NS;
     if (scheduled->pending != SCHEDULED_OFFERED ||
-        clock_mono_ns() - scheduled->pending_ns < SCHEDULED_PATIENCE_NS)
+        clock_awake_ns() - scheduled->pending_ns < SCHEDULED_PATIENCE_NS)
         return false;
     scheduled_end_pending(scheduled, OUTCOME_REFUSED, REASON_NOT_STORED,
                           "the disk has not taken it within 5 s: see the bridge's log", outcome);

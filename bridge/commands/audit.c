@@ -37,7 +37,7 @@ static struct audit_record *record_new(const struct audit_entry *entry, struct o
     if (!record)
         return NULL;
     char *at = record->texts;
-    *record = (struct audit_record){.size = size, .put_ns = clock_mono_ns(), .outcome = outcome};
+    *record = (struct audit_record){.size = size, .put_ns = clock_awake_ns(), .outcome = outcome};
     record->entry = *entry; /* its texts are copied below */
     record->entry.outcome = NULL;
     record->entry.line = stow(&at, entry->line, line, "\n");
@@ -105,17 +105,17 @@ static bool start_threads(struct audit *audit)
 static bool is_silent(const struct audit *audit)
 {
     const int64_t busy_ns = audit->busy_ns;
-    return busy_ns != 0 && clock_mono_ns() - busy_ns >= AUDIT_SILENCE_NS;
+    return busy_ns != 0 && clock_awake_ns() - busy_ns >= AUDIT_SILENCE_NS;
 }
 
 /* For the writer's next visit, while its disk answers. */
 static void wait_read(struct audit *audit)
 {
     pthread_mutex_lock(&audit->mutex);
-    const int64_t until_ns = clock_mono_ns() + AUDIT_SILENCE_NS;
+    const int64_t until_ns = clock_awake_ns() + AUDIT_SILENCE_NS;
     while ((audit->wanted || audit->busy_ns != 0) && !is_silent(audit) &&
-           clock_mono_ns() < until_ns)
-        clock_cond_wait(&audit->looked, &audit->mutex, until_ns);
+           clock_awake_ns() < until_ns)
+        clock_cond_wait_awake(&audit->looked, &audit->mutex, until_ns);
     pthread_mutex_unlock(&audit->mutex);
 }
 
@@ -130,7 +130,7 @@ struct audit *audit_start(const char *path, struct outbox *outbox, struct state 
     audit->has_file = *path != '\0';
     audit->reads_asked = audit->wanted = audit->has_file;
     audit->status = audit->has_file ? AUDIT_NOT_YET : 0;
-    audit->busy_ns = audit->has_file ? clock_mono_ns() : 0;
+    audit->busy_ns = audit->has_file ? clock_awake_ns() : 0;
     audit->end = &audit->first;
     audit->file = -1;
     pthread_mutex_init(&audit->mutex, NULL);
@@ -154,11 +154,11 @@ void audit_show(struct audit *audit, struct recent *recent, struct last_outcomes
 /* Locked. Gives the disk its time, and ends the teller. */
 static void wait_for_end(struct audit *audit)
 {
-    const int64_t end_ns = clock_mono_ns() + AUDIT_PATIENCE_NS;
+    const int64_t end_ns = clock_awake_ns() + AUDIT_PATIENCE_NS;
     audit->stopping = true;
     pthread_cond_signal(&audit->called);
-    while ((!audit->ended || audit_first_unpublished(audit) != NULL) && clock_mono_ns() < end_ns)
-        clock_cond_wait(&audit->looked, &audit->mutex, end_ns);
+    while ((!audit->ended || audit_first_unpublished(audit) != NULL) && clock_awake_ns() < end_ns)
+        clock_cond_wait_awake(&audit->looked, &audit->mutex, end_ns);
     audit->closing = true;
     pthread_cond_signal(&audit->waits);
 }
@@ -197,13 +197,13 @@ void audit_stop(struct audit *audit)
 /* Locked. Lets the writer have a look, unless it is at the disk. */
 static void ask(struct audit *audit)
 {
-    const int64_t looked_ns = audit->looked_ns, now_ns = clock_mono_ns();
+    const int64_t looked_ns = audit->looked_ns, now_ns = clock_awake_ns();
     if (audit->busy_ns != 0 || now_ns - looked_ns < FRESH_NS)
         return;
     audit->wanted = true;
     pthread_cond_signal(&audit->called);
-    while (audit->looked_ns == looked_ns && clock_mono_ns() < now_ns + ANSWER_NS)
-        clock_cond_wait(&audit->looked, &audit->mutex, now_ns + ANSWER_NS);
+    while (audit->looked_ns == looked_ns && clock_awake_ns() < now_ns + ANSWER_NS)
+        clock_cond_wait_awake(&audit->looked, &audit->mutex, now_ns + ANSWER_NS);
 }
 
 bool audit_available(struct audit *audit)

@@ -107,10 +107,10 @@ void *audit_teller_run(void *argument)
     while (!audit->closing) {
         struct audit_record *record = audit_first_unpublished(audit);
         const int64_t due_ns = record ? record->put_ns + AUDIT_PATIENCE_NS : CLOCK_NEVER;
-        const bool early = clock_mono_ns() < due_ns;
+        const bool early = clock_awake_ns() < due_ns;
         audit->watching = record != NULL;
         if (record == NULL || (early && !record->tried)) {
-            clock_cond_wait(&audit->waits, &audit->mutex, due_ns);
+            clock_cond_wait_awake(&audit->waits, &audit->mutex, due_ns);
         } else if (early && !is_ready(audit, record)) {
             wait_for_state(audit, record->entry.kept_mark, due_ns);
         } else {

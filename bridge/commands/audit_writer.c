@@ -114,7 +114,7 @@ static void take_over_next(struct audit *audit, bool failed)
 static bool end_visit(struct audit *audit)
 {
     audit->busy_ns = 0;
-    audit->looked_ns = clock_mono_ns();
+    audit->looked_ns = clock_awake_ns();
     audit->wanted = audit->wanted || audit->next != NULL;
     pthread_cond_broadcast(&audit->looked);
     return !audit->abandoned;
@@ -128,7 +128,7 @@ static bool visit_nothing(struct audit *audit)
     audit->reads_done = audit->reads_asked;
     audit->file = -1;
     if (file >= 0) {
-        audit->busy_ns = clock_mono_ns();
+        audit->busy_ns = clock_awake_ns();
         pthread_mutex_unlock(&audit->mutex);
         close(file);
         pthread_mutex_lock(&audit->mutex);
@@ -151,7 +151,7 @@ static bool visit_file(struct audit *audit)
         audit->knew = audit->state == NULL || state_is_loaded(audit->state);
         audit_formers_get(audit->state, formers);
     }
-    audit->busy_ns = clock_mono_ns();
+    audit->busy_ns = clock_awake_ns();
     pthread_mutex_unlock(&audit->mutex);
     int error = reads ? audit_formers_read(formers, audit->path, &earlier) : 0;
     if (error == 0)
@@ -205,14 +205,14 @@ void *audit_writer_run(void *argument)
         const bool left = audit_has_unwritten(audit, &untried);
         /* What failed is tried again each second, or when there is more. */
         if (!audit->stopping && !audit->reopen && !audit->wanted && !untried &&
-            !(left && clock_mono_ns() >= retry_ns)) {
-            clock_cond_wait(&audit->called, &audit->mutex, left ? retry_ns : CLOCK_NEVER);
+            !(left && clock_awake_ns() >= retry_ns)) {
+            clock_cond_wait_awake(&audit->called, &audit->mutex, left ? retry_ns : CLOCK_NEVER);
             continue;
         }
         stopping = audit->stopping;
         here = visit(audit);
         retry_ns =
-            here && audit_has_unwritten(audit, &untried) ? clock_mono_ns() + CLOCK_NS_PER_S : 0;
+            here && audit_has_unwritten(audit, &untried) ? clock_awake_ns() + CLOCK_NS_PER_S : 0;
     }
     const bool abandoned = audit->abandoned;
     audit->ended = true;

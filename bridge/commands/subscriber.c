@@ -276,7 +276,7 @@ static void *subscriber_thread(void *argument)
         atomic_store_explicit(&subscriber->promise_ns, CLOCK_NEVER, memory_order_relaxed);
         enum inbox_kind kind = inbox_take(subscriber->setup.inbox, CLOCK_NEVER,
                                           &subscriber->message, &subscriber->outcome);
-        atomic_store_explicit(&subscriber->promise_ns, clock_mono_ns() + CLOCK_NS_PER_S,
+        atomic_store_explicit(&subscriber->promise_ns, clock_awake_ns() + CLOCK_NS_PER_S,
                               memory_order_relaxed);
         if (kind == INBOX_MESSAGE)
             take_message(subscriber, &subscriber->message);

@@ -103,7 +103,7 @@ static void tell_fate(struct flight *flight, enum mqtt_fate fate, bool is_proved
     const struct mqtt_callbacks *callbacks = &mqtt->callbacks;
     pthread_mutex_lock(&mqtt->mutex);
     const struct flight copy = *flight;
-    char *topic = flights_land(&mqtt->flights, flight, clock_mono_ns());
+    char *topic = flights_land(&mqtt->flights, flight, clock_awake_ns());
     const struct limits_packet packet = {topic, copy.size, copy.foreign, copy.plain};
     mqtt->nudged = false;
     if (topic != NULL && is_proved) {
@@ -239,7 +239,7 @@ static struct flight *take_off(struct mqtt *mqtt, const struct limits_packet *pa
     why[0] = '\0';
     pthread_mutex_lock(&mqtt->mutex);
     if (topic != NULL && mqtt->state == UP && limits_allow(&mqtt->limits, packet, why))
-        flight = flights_take_off(&mqtt->flights, packet, topic, ticket, alone, clock_mono_ns());
+        flight = flights_take_off(&mqtt->flights, packet, topic, ticket, alone, clock_awake_ns());
     pthread_mutex_unlock(&mqtt->mutex);
     if (flight == NULL)
         free(topic);
@@ -263,7 +263,7 @@ static struct limits_packet prove(struct mqtt *mqtt, const struct mqtt_message *
     }
     *alone = is_suspect && letter->qos > 0;
     if (letter->qos == 0 && packet.size > mqtt->limits.delivered_size && !message->plain)
-        mqtt->unproved_ns = clock_mono_ns();
+        mqtt->unproved_ns = clock_awake_ns();
     pthread_mutex_unlock(&mqtt->mutex);
     return packet;
 }

@@ -150,7 +150,8 @@ unsigned mqtt_window(struct mqtt *mqtt);
  * not taken, offer it again; delivered() is not called. */
 bool mqtt_publish(struct mqtt *mqtt, const struct mqtt_message *message, uint64_t ticket);
 
-/* To be called after publishing, and again at the time that it returns. Ends a
+/* To be called after publishing, and again at the time that it returns, both by the clock of the
+ * machine awake (the broker says nothing while that sleeps). Ends a
  * session in which an answer is overdue: to CONNECT, to SUBSCRIBE, or to a message
  * for 30 s. Subscribes again where that is due. And wakes the library's sender, which
  * does not notice what it is handed in the moment before it falls asleep, and then

@@ -242,7 +242,7 @@ static void set_state(struct mqtt *mqtt, enum mqtt_state state)
     pthread_mutex_lock(&mqtt->mutex);
     mqtt->state = state;
     mqtt->is_proved = false;
-    mqtt->begun_ns = clock_mono_ns();
+    mqtt->begun_ns = clock_awake_ns();
     pthread_mutex_unlock(&mqtt->mutex);
 }
 

@@ -29,7 +29,7 @@ static bool settle(struct flight *flight, enum blame blame, char why[MQTT_WHY_MA
     const struct limits_packet packet = {flight->topic, flight->size, flight->foreign,
                                          flight->plain};
     bool blamed =
-        flight->topic != NULL && !flight->plain && is_blamed(flight, blame, clock_mono_ns());
+        flight->topic != NULL && !flight->plain && is_blamed(flight, blame, clock_awake_ns());
     blamed = blamed && (mqtt->is_proved || !flight->alone);
     bool convicted = blamed && flight->alone;
     if (convicted) {
@@ -55,7 +55,7 @@ void mqtt_set_down(struct mqtt *mqtt, struct mqtt_end end, enum blame blame)
     bool was_idle = mqtt->state == IDLE;
     mqtt->state = IDLE;
     end.faulted = blame == BLAME_RECENT && mqtt->unproved_ns != 0 &&
-                  clock_mono_ns() - mqtt->unproved_ns < BLAME_NS;
+                  clock_awake_ns() - mqtt->unproved_ns < BLAME_NS;
     mqtt->limits.is_wary = mqtt->limits.is_wary || end.faulted;
     mqtt->unproved_ns = 0;
     for (struct subscription *s = mqtt->subscriptions; s != NULL; s = s->next)

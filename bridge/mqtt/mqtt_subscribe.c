@@ -19,7 +19,7 @@ static bool take_answer(struct subscription *subscription, int code)
     if (subscription->is_wanted && limits_is_transient(code)) {
         const int64_t longer_ns = before_ns == 0 ? AGAIN_MIN_NS : 2 * before_ns;
         subscription->pause_ns = longer_ns < AGAIN_MAX_NS ? longer_ns : AGAIN_MAX_NS;
-        subscription->again_ns = clock_mono_ns() + subscription->pause_ns;
+        subscription->again_ns = clock_awake_ns() + subscription->pause_ns;
     }
     pthread_mutex_unlock(&mqtt->mutex);
     return before_ns == 0;
@@ -122,7 +122,7 @@ static struct subscription *ask_subscription(struct mqtt *mqtt, const char *filt
         mqtt->subscriptions = subscription;
     }
     subscription->is_wanted = is_wanted;
-    subscription->asked_ns = clock_mono_ns();
+    subscription->asked_ns = clock_awake_ns();
     subscription->again_ns = subscription->pause_ns = 0;
     pthread_mutex_unlock(&mqtt->mutex);
     return subscription;

@@ -92,7 +92,7 @@ bool presence_connect(struct presence *presence, const char *address, char why[M
                       open_session(presence, handle, address, why);
     if (good) {
         presence->handle = handle;
-        presence->begun_ns = clock_mono_ns();
+        presence->begun_ns = clock_awake_ns();
     } else {
         mosquitto_destroy(handle);
     }
@@ -125,7 +125,7 @@ static void send_message(struct presence *presence, const struct mqtt_message *m
     } else {
         presence->under_way[presence->n_under_way].mid = mid;
         presence->under_way[presence->n_under_way].ticket = ticket;
-        presence->under_way[presence->n_under_way++].sent_ns = clock_mono_ns();
+        presence->under_way[presence->n_under_way++].sent_ns = clock_awake_ns();
         presence_look(presence, code);
     }
 }
@@ -209,6 +209,7 @@ struct presences *presences_new(const struct conf_mqtt *conf, unsigned n)
     (void)pthread_once(&started, start_library);
     all->conf = conf;
     all->n = n;
+    all->promise_ns = clock_awake_ns() + PRESENCE_PROMISE_NS;
     pthread_mutex_init(&all->mutex, NULL);
     clock_cond_init(&all->landed);
     all->list = calloc(n, sizeof(*all->list));
@@ -221,6 +222,11 @@ struct presences *presences_new(const struct conf_mqtt *conf, unsigned n)
     all->thread = pthread_self();
     presences_free(all);
     return NULL;
+}
+
+int64_t presences_promise_ns(const struct presences *presences)
+{
+    return presences != NULL ? atomic_load(&presences->promise_ns) : CLOCK_NEVER;
 }
 
 void presences_free(struct presences *presences)

@@ -24,6 +24,8 @@ struct presence;  /* one */
 
 /* Room for `n` sessions, and the thread. NULL when out of memory or threads. */
 struct presences *presences_new(const struct conf_mqtt *conf, unsigned n);
+/* By when the thread promised to be back, of the machine awake; for the supervisor. NULL: never. */
+int64_t presences_promise_ns(const struct presences *presences);
 /* When none is left. NULL is ignored. */
 void presences_free(struct presences *presences);
 

@@ -18,6 +18,9 @@
 /* A status is followed by another a second later at the earliest; and one says farewell. */
 enum { PRESENCE_UNDER_WAY_MAX = 4, PRESENCE_OWN_MAX = 64 };
 
+/* Of the thread, for one round: hundreds of TLS handshakes may be part of it. */
+#define PRESENCE_PROMISE_NS INT64_C(10000000000)
+
 enum { PRESENCE_UNSAID = -1 };
 
 /* As cause_broker() says it of the bridge's own session, with the reason. */
@@ -52,6 +55,7 @@ struct presences {
     const struct conf_mqtt *conf;
     pthread_t thread;
     atomic_bool stopping;
+    _Atomic int64_t promise_ns;
     int epoll_fd, wake_fd;
 
     pthread_mutex_t mutex; /* guards what follows, and every call of the library */

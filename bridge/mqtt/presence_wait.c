@@ -67,6 +67,7 @@ void *presence_wait(void *presences)
     struct epoll_event events[EVENTS_MAX];
     int64_t tick_ns = clock_mono_ns() + TICK_NS;
     while (!atomic_load(&all->stopping)) {
+        atomic_store(&all->promise_ns, clock_awake_ns() + PRESENCE_PROMISE_NS);
         const int n = clock_epoll_wait(all->epoll_fd, events, EVENTS_MAX, tick_ns);
         for (int i = 0; i < n; i++)
             take_event(all, events[i].data.u64);
@@ -77,7 +78,7 @@ void *presence_wait(void *presences)
         pthread_mutex_lock(&all->mutex);
         for (unsigned i = 0; i < all->n; i++)
             if (all->list[i] != NULL && all->list[i]->handle != NULL)
-                tick(all->list[i], now_ns);
+                tick(all->list[i], clock_awake_ns());
         pthread_mutex_unlock(&all->mutex);
     }
     return NULL;

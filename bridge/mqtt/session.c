@@ -132,11 +132,17 @@ void session_connect(struct session *session, const char *address)
     stir(session);
 }
 
+void session_tend(struct session *session, int64_t now_ns)
+{
+    const int64_t awake_ns = clock_awake_ns(), due_ns = mqtt_tend(session->mqtt, awake_ns);
+    session->tend_ns = due_ns == CLOCK_NEVER ? CLOCK_NEVER : now_ns + (due_ns - awake_ns);
+}
+
 enum session_event session_step(struct session *session, int64_t now_ns, const char *address,
                                 char why[MQTT_WHY_MAX], struct mqtt_end *end)
 {
     if (session->state != SESSION_DOWN && session->mqtt != NULL)
-        session->tend_ns = mqtt_tend(session->mqtt, now_ns);
+        session_tend(session, now_ns);
     if (session->state == SESSION_DOWN && address != NULL && now_ns >= session->retry_ns)
         session_connect(session, address);
     enum session_event event = take_word(session, why, end);

@@ -68,6 +68,10 @@ bool session_is_there(const struct session *session);
 enum session_event session_step(struct session *session, int64_t now_ns, const char *address,
                                 char why[MQTT_WHY_MAX], struct mqtt_end *end);
 
+/* Looks whether something is overdue, also after publishing: see mqtt_tend(), but by this
+ * clock, and `tend_ns` has when to do so again. */
+void session_tend(struct session *session, int64_t now_ns);
+
 /* Begins to connect now. What has become of it is told by session_step(). */
 void session_connect(struct session *session, const char *address);
 

@@ -267,7 +267,7 @@ static void *http_thread(void *argument)
         atomic_store_explicit(&http->promise_ns, CLOCK_NEVER, memory_order_relaxed);
         (void)poll(fds, sizeof(fds) / sizeof(*fds), pause_ms(http, due_ns));
         halt(http);
-        atomic_store_explicit(&http->promise_ns, clock_mono_ns() + PROMISE_NS,
+        atomic_store_explicit(&http->promise_ns, clock_awake_ns() + PROMISE_NS,
                               memory_order_relaxed);
         take_outcomes(http);
         (void)http->library.run(http->daemon);

@@ -26,7 +26,7 @@ void http_stop(struct http *http);
  * that its view points to may change. */
 struct halt *http_halt(struct http *http);
 
-/* By when the thread promised to be back (monotonic); for the supervisor. NULL:
+/* By when the thread promised to be back, of the machine awake; for the supervisor. NULL:
  * never. */
 int64_t http_promise_ns(const struct http *http);
 

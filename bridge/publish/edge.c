@@ -224,8 +224,8 @@ int64_t edge_run(struct edge *edge, int64_t now_ns, const char *address)
     int64_t due_ns = born ? speak(edge, now_ns) : wait_for_session(edge, now_ns, address);
     if (edge->session.state != SESSION_UP)
         return due_ns;
-    int64_t tend_ns = mqtt_tend(edge->session.mqtt, now_ns);
-    return tend_ns < due_ns ? tend_ns : due_ns;
+    session_tend(&edge->session, now_ns);
+    return edge->session.tend_ns < due_ns ? edge->session.tend_ns : due_ns;
 }
 
 void edge_farewell(struct edge *edge, int64_t until_ns)

@@ -213,7 +213,7 @@ static int64_t work(struct publisher *publisher)
     int64_t due_ns = announce_run(publisher->announce, now_ns);
     publish_records(publisher);
     refusals_say(&publisher->refusals);
-    publisher->sessions.bridge.tend_ns = mqtt_tend(publisher->sessions.bridge.mqtt, now_ns);
+    session_tend(&publisher->sessions.bridge, now_ns);
     due_ns = sooner(due_ns, sessions_due_ns(&publisher->sessions));
     if (publisher->setup.edge != NULL)
         due_ns = sooner(due_ns, edge_run(publisher->setup.edge, now_ns,
@@ -221,7 +221,7 @@ static int64_t work(struct publisher *publisher)
                                              ? publisher->sessions.address
                                              : NULL));
     due_ns = sooner(due_ns, now_ns + NAP_MAX_NS);
-    atomic_store(&publisher->promise_ns, due_ns + SLACK_NS);
+    atomic_store(&publisher->promise_ns, clock_awake_ns() + (due_ns - now_ns) + SLACK_NS);
     return due_ns;
 }
 
@@ -318,7 +318,7 @@ struct publisher *publisher_start(const struct publisher_setup *setup)
         goto failed;
     publisher->setup = *setup;
     publisher->conf = setup->conf;
-    publisher->promise_ns = clock_mono_ns() + SLACK_NS;
+    publisher->promise_ns = clock_awake_ns() + SLACK_NS;
     hearing_init(&publisher->hearing, setup->conf);
     refusals_init(&publisher->refusals);
     halt_init(&publisher->halt);
@@ -415,6 +415,11 @@ bool publisher_renew(struct publisher *publisher, const bool *anew)
         hearing_begin(&publisher->hearing, bridge->mqtt))
         begin_hearing(publisher);
     return good;
+}
+
+int64_t publisher_presence_promise_ns(const struct publisher *publisher)
+{
+    return presences_promise_ns(publisher->sessions.presences);
 }
 
 int64_t publisher_promise_ns(const struct publisher *publisher)

@@ -66,8 +66,10 @@ void publisher_renew_edge(struct publisher *publisher, struct edge *edge);
  * changed. False when out of memory. */
 bool publisher_renew(struct publisher *publisher, const bool *anew);
 
-/* By when the thread promised to be back (monotonic); for the supervisor. */
+/* By when the thread promised to be back, of the machine awake; for the supervisor. */
 int64_t publisher_promise_ns(const struct publisher *publisher);
+/* The same of the thread that has the devices' sessions. */
+int64_t publisher_presence_promise_ns(const struct publisher *publisher);
 
 /* Whether, and since when, the broker has not been reachable: monotonic time
  * of the loss, 0 while connected. Any thread. */

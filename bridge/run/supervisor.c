@@ -23,10 +23,11 @@
 #define SLACK_NS     (2 * CLOCK_NS_PER_S) /* a promise broken by less is a busy machine */
 
 /* The threads that are watched, beside the pollers. */
-enum thread { SUBSCRIBER, PUBLISHER, STATE, AUDIT, SPOOLER, HTTP, THREADS };
+enum thread { SUBSCRIBER, PUBLISHER, PRESENCE, STATE, AUDIT, SPOOLER, HTTP, THREADS };
 
 static const char *const thread_words[THREADS] = {[SUBSCRIBER] = "subscriber",
                                                   [PUBLISHER] = "publisher",
+                                                  [PRESENCE] = "thread of the devices' sessions",
                                                   [STATE] = "thread of the state file",
                                                   [AUDIT] = "thread of the audit log",
                                                   [SPOOLER] = "spooler",
@@ -42,7 +43,8 @@ struct supervisor {
 
 /* ---- watching ---- */
 
-/* Whether a thread has just become late, or is on time again. */
+/* Whether a thread has just become late, or is on time again. Here all is by the clock of the
+ * machine awake: what slept broke no promise. */
 static bool has_turned(bool *stuck, int64_t promise_ns, int64_t now_ns)
 {
     bool late = promise_ns < now_ns - SLACK_NS;
@@ -96,6 +98,8 @@ static int64_t promise_of(const struct supervisor *supervisor, enum thread threa
         return subscriber_promise_ns(supervisor->parts.subscriber);
     case PUBLISHER:
         return publisher_promise_ns(supervisor->parts.publisher);
+    case PRESENCE:
+        return publisher_presence_promise_ns(supervisor->parts.publisher);
     case AUDIT:
         return audit_promise_ns(supervisor->parts.audit);
     case SPOOLER:
@@ -169,8 +173,9 @@ static void note_stuck(struct supervisor *supervisor)
 }
 
 /* Schedules of polls do not care, but whoever reads `ts` should know. */
-static void watch_clock(struct supervisor *supervisor, int64_t now_ns)
+static void watch_clock(struct supervisor *supervisor)
 {
+    const int64_t now_ns = clock_mono_ns();
     trust_look(&supervisor->parts.trust, &supervisor->parts.health, supervisor->parts.state,
                clock_is_synchronised(), now_ns);
     int64_t jump_ms = clock_jump_ms(&supervisor->utc_ahead_ms, clock_utc_ms(), now_ns);
@@ -199,11 +204,11 @@ static int serve(struct supervisor *supervisor, const sigset_t *signals, const c
     int64_t look_ns = 0;
     int64_t feed_ns = supervisor->watchdog_ns == CLOCK_NEVER ? CLOCK_NEVER : 0;
     for (;;) {
-        int64_t now_ns = clock_mono_ns();
+        int64_t now_ns = clock_awake_ns();
         if (now_ns >= look_ns) {
             look_ns = watch(supervisor, now_ns);
             note_stuck(supervisor);
-            watch_clock(supervisor, now_ns);
+            watch_clock(supervisor);
         }
         if (now_ns >= feed_ns) {
             if (!supervisor->starving)

@@ -12,9 +12,6 @@
 #include "bridge/base/log.h"
 #include "bridge/store/spool_file.h"
 
-/* Left free on disk: a full disk would not even let samples be removed. */
-#define RESERVE_BYTES (UINT64_C(4) << 20)
-
 /* Samples given up at a time when the file is full: this part of them, at most
  * so many. */
 enum { TRIM_PART = 16, TRIM_ROWS = 64 };
@@ -39,8 +36,8 @@ bool spool_is_damaged(const struct spool *spool)
 static bool has_room(struct spool *spool)
 {
     struct statvfs disk;
-    bool room =
-        statvfs(spool->path, &disk) != 0 || (uint64_t)disk.f_bavail * disk.f_frsize > RESERVE_BYTES;
+    bool room = statvfs(spool->path, &disk) != 0 ||
+                (uint64_t)disk.f_bavail * disk.f_frsize > SPOOL_RESERVE_BYTES;
     return spool_file_check(spool, room ? SQLITE_OK : SQLITE_FULL);
 }
 
@@ -290,7 +287,7 @@ enum spool_opened spool_open(const struct spool_setup *setup, struct spool **ope
     const bool there = has_directory(setup->path);
     /* The state lies in it: it may be there only now, and the note is not to be missed. */
     if (spool->state != NULL &&
-        !state_is_decided(spool->state, clock_mono_ns() + STATE_SILENCE_NS)) {
+        !state_is_decided(spool->state, clock_awake_ns() + STATE_SILENCE_NS)) {
         (void)snprintf(why, 256, "cannot open the spool %s: the disk does not answer", setup->path);
         spool_close(spool);
         return SPOOL_LATER;

@@ -26,6 +26,9 @@
 /* Most bytes of one sample: a text of the first release may have so many. */
 enum { SPOOL_SAMPLE_MAX = 80 << 10 };
 
+/* Left free on disk: a full disk would not even let samples be removed. */
+#define SPOOL_RESERVE_BYTES (UINT64_C(4) << 20)
+
 struct spool;
 
 /* One sample, packed; or a text, as its layout says. The bytes belong to the

@@ -56,5 +56,5 @@ void spool_note_keep(struct state *state, const char *path, struct spool_note *n
                    note->last_row);
     (void)state_put(state, KEY, text);
     if (wait)
-        state_settle(state, state_mark(state), clock_mono_ns() + PATIENCE_NS);
+        state_settle(state, state_mark(state), clock_awake_ns() + PATIENCE_NS);
 }

@@ -34,7 +34,7 @@ static bool renew(struct spooler *spooler)
     spooler->renewable_ns = now_ns + SPOOLER_RENEW_NS;
     log_error("the spool fails path=%s samples=%llu why=\"%s\"", spool_path(spooler->spool),
               (unsigned long long)spool_count(spooler->spool), spool_error(spooler->spool));
-    atomic_store(&spooler->promise_ns, now_ns + SPOOLER_RENEW_NS);
+    atomic_store(&spooler->promise_ns, clock_awake_ns() + SPOOLER_RENEW_NS);
     if (spool_renew(spooler->spool, spooler_count_lost, spooler))
         return true;
     spooler->renewable_ns = now_ns + SPOOLER_RETRY_NS;
@@ -44,7 +44,7 @@ static bool renew(struct spooler *spooler)
 /* Now it is about to use the disk, or has just done so. */
 static void promise(struct spooler *spooler)
 {
-    atomic_store(&spooler->promise_ns, clock_mono_ns());
+    atomic_store(&spooler->promise_ns, clock_awake_ns());
 }
 
 /* Says once that the disk fails, and once that all of it works again. */
@@ -394,7 +394,7 @@ static struct spooler *spooler_new(const struct conf *conf, struct layouts *layo
     if (spooler == NULL)
         return NULL;
     spooler->conf = conf;
-    spooler->promise_ns = clock_mono_ns();
+    spooler->promise_ns = clock_awake_ns();
     halt_init(&spooler->halt);
     pthread_mutex_init(&spooler->mutex, NULL);
     clock_cond_init(&spooler->opened);
@@ -407,10 +407,10 @@ static struct spooler *spooler_new(const struct conf *conf, struct layouts *layo
 /* Whether it goes on; also when its disk does not answer. */
 static bool wait_first(struct spooler *spooler)
 {
-    const int64_t until_ns = clock_mono_ns() + STATE_SILENCE_NS;
+    const int64_t until_ns = clock_awake_ns() + STATE_SILENCE_NS;
     pthread_mutex_lock(&spooler->mutex);
-    while (spooler->start == OPENING && clock_mono_ns() < until_ns)
-        clock_cond_wait(&spooler->opened, &spooler->mutex, until_ns);
+    while (spooler->start == OPENING && clock_awake_ns() < until_ns)
+        clock_cond_wait_awake(&spooler->opened, &spooler->mutex, until_ns);
     if (spooler->start == OPENING)
         spooler->start = GOES_ON;
     const bool goes_on = spooler->start == GOES_ON;

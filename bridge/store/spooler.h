@@ -44,7 +44,7 @@ bool spooler_is_at(const struct spooler *spooler, const char *path);
  * behind: the next one takes over what is still there. NULL = nothing is. */
 void spooler_note_former(struct state *state, const char *path);
 
-/* By when the thread promised to be back (monotonic); for the supervisor. */
+/* By when the thread promised to be back, of the machine awake; for the supervisor. */
 int64_t spooler_promise_ns(const struct spooler *spooler);
 
 /* After the publisher: puts on disk what was not delivered, joins, frees. */

@@ -29,8 +29,8 @@ void spooler_move(struct spooler *spooler)
     spooler->goes = false;
     if (strcmp(spool_path(spooler->spool), path) == 0 || now_ns < spooler->movable_ns)
         return;
-    atomic_store(&spooler->promise_ns, now_ns + SPOOLER_RENEW_NS);
-    if (former_is_kept(spooler->state, now_ns + SPOOLER_RETRY_NS)) {
+    atomic_store(&spooler->promise_ns, clock_awake_ns() + SPOOLER_RENEW_NS);
+    if (former_is_kept(spooler->state, clock_awake_ns() + SPOOLER_RETRY_NS)) {
         if (spool_move(spooler->spool, path, spooler_count_lost, spooler)) {
             spooler->movable_ns = 0;
             spooler_note_former(spooler->state, NULL);

@@ -41,10 +41,10 @@ static void state_free(struct state *state)
 /* So that whoever asks first finds the truth, on a disk that answers. */
 static void wait_first(struct state *state)
 {
-    const int64_t until_ns = clock_mono_ns() + STATE_SILENCE_NS;
+    const int64_t until_ns = clock_awake_ns() + STATE_SILENCE_NS;
     pthread_mutex_lock(&state->mutex);
-    while (state->n_tries == 0 && clock_mono_ns() < until_ns)
-        clock_cond_wait(&state->written, &state->mutex, until_ns);
+    while (state->n_tries == 0 && clock_awake_ns() < until_ns)
+        clock_cond_wait_awake(&state->written, &state->mutex, until_ns);
     pthread_mutex_unlock(&state->mutex);
 }
 

@@ -13,14 +13,15 @@
  * set aside and written anew from memory. One of another program is refused and
  * left alone: then it is as with no file.
  *
- * Any thread. Keys are short and stable, and here they are all:
+ * Any thread. Times are of the machine awake: while it slept no disk could answer.
+ * Keys are short and stable, and here they are all:
  *
  *     battery/<device id>          lease, stop, what was written      battery/remembered
  *     schedule/, offered/<id>      its schedule, and the next one     battery/scheduled
  *     unsynchronised               since when the clock is            battery/trust
  *     energy/<device id>           its counters                       telemetry/energy
  *     outcome/<device id>          the last of its commands           commands/last_outcomes
- *     audit/formers                where ids were audited before      commands/audit_formers
+ *     audit/formers                where ids were audited             commands/audit_formers
  *     announced/...                what to clear when it has gone     publish/gone
  *     spool                        which file that is                 store/spool_note
  *     spool/former                 where it was, or is to go          store/spooler
@@ -106,7 +107,7 @@ bool state_is_kept(struct state *state, uint64_t mark);
 bool state_is_settled(struct state *state, uint64_t mark);
 void state_settle(struct state *state, uint64_t mark, int64_t until_ns);
 
-/* By when the thread promised to be back (monotonic); for the supervisor. */
+/* By when the thread promised to be back, of the machine awake; for the supervisor. */
 int64_t state_promise_ns(const struct state *state);
 
 #endif

@@ -217,15 +217,16 @@ static void *state_thread(void *argument)
     while (!stopping) {
         pthread_mutex_lock(&state->mutex);
         while (!state->stopping && !state->hurried &&
-               (retry_ns != 0 ? clock_mono_ns() < retry_ns : state->put == state->kept))
-            clock_cond_wait(&state->changed, &state->mutex, retry_ns != 0 ? retry_ns : CLOCK_NEVER);
+               (retry_ns != 0 ? clock_awake_ns() < retry_ns : state->put == state->kept))
+            clock_cond_wait_awake(&state->changed, &state->mutex,
+                                  retry_ns != 0 ? retry_ns : CLOCK_NEVER);
         stopping = state->stopping;
         bool idle = state->put == state->kept && state->file != NULL;
         state->hurried = false;
         state->busy = true;
         pthread_mutex_unlock(&state->mutex);
-        atomic_store(&state->promise_ns, clock_mono_ns());
-        retry_ns = idle || write_all(state) ? 0 : clock_mono_ns() + RETRY_NS;
+        atomic_store(&state->promise_ns, clock_awake_ns());
+        retry_ns = idle || write_all(state) ? 0 : clock_awake_ns() + RETRY_NS;
         atomic_store(&state->promise_ns, CLOCK_NEVER);
         pthread_mutex_lock(&state->mutex);
         state->busy = false;
@@ -237,7 +238,7 @@ static void *state_thread(void *argument)
 bool state_start_thread(struct state *state)
 {
     state->put++; /* the file is to be opened, and tried again when it cannot */
-    state->promise_ns = clock_mono_ns();
+    state->promise_ns = clock_awake_ns();
     if (state->text == NULL)
         state->text = malloc(STATE_TEXT_MAX + 1);
     state->has_thread =

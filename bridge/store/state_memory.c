@@ -99,7 +99,7 @@ bool state_is_loaded(struct state *state)
 
 bool state_is_silent(const struct state *state)
 {
-    return clock_mono_ns() - atomic_load(&state->promise_ns) >= STATE_SILENCE_NS;
+    return clock_awake_ns() - atomic_load(&state->promise_ns) >= STATE_SILENCE_NS;
 }
 
 bool state_is_decided(struct state *state, int64_t until_ns)
@@ -110,8 +110,8 @@ bool state_is_decided(struct state *state, int64_t until_ns)
     state->hurried = !state_is_known(state);
     pthread_cond_signal(&state->changed);
     while (!state_is_known(state) && state->n_tries < n_tries && !state_is_silent(state) &&
-           clock_mono_ns() < until_ns)
-        clock_cond_wait(&state->written, &state->mutex, until_ns);
+           clock_awake_ns() < until_ns)
+        clock_cond_wait_awake(&state->written, &state->mutex, until_ns);
     const bool decided = state_is_known(state) || state->n_tries >= n_tries;
     pthread_mutex_unlock(&state->mutex);
     return decided;
@@ -184,8 +184,8 @@ bool state_is_settled(struct state *state, uint64_t mark)
 void state_settle(struct state *state, uint64_t mark, int64_t until_ns)
 {
     pthread_mutex_lock(&state->mutex);
-    while (!is_settled(state, mark) && clock_mono_ns() < until_ns)
-        clock_cond_wait(&state->written, &state->mutex, until_ns);
+    while (!is_settled(state, mark) && clock_awake_ns() < until_ns)
+        clock_cond_wait_awake(&state->written, &state->mutex, until_ns);
     pthread_mutex_unlock(&state->mutex);
 }
 

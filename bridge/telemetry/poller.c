@@ -121,7 +121,7 @@ static void go_on(struct poller *poller, struct poller_line *line)
             poller_serve_beats(poller);
             line->link->no_later_ns = poller_beat_by_ns(poller);
         }
-        poller_promise(poller, clock_mono_ns() + 2 * line->polled->device->modbus.timeout_ns);
+        poller_promise(poller, 2 * line->polled->device->modbus.timeout_ns);
         step = take_step(line, &fault);
         if (step == SCAN_BUSY) {
             set_due(poller, line, line->link->until_ns);
@@ -237,7 +237,7 @@ static void halt_if_asked(struct poller *poller)
         return;
     poller_promise(poller, CLOCK_NEVER);
     halt_here(&poller->halt);
-    poller_promise(poller, clock_mono_ns());
+    poller_promise(poller, 0);
 }
 
 static void end_lines(struct poller *poller)
@@ -272,8 +272,8 @@ static void *poller_thread(void *argument)
         if (due_ns < until_ns)
             until_ns = due_ns;
         int64_t now_ns = clock_mono_ns();
-        poller_promise(poller,
-                       until_ns > now_ns ? until_ns : now_ns); /* what is overdue is so no less */
+        /* What is overdue is so no less. */
+        poller_promise(poller, until_ns > now_ns ? until_ns - now_ns : 0);
         int n = clock_epoll_wait(poller->epoll_fd, events, EVENTS, until_ns);
         for (int i = 0; i < n; i++) {
             struct poller_line *line = events[i].data.ptr; /* NULL: the mailbox */

@@ -80,7 +80,7 @@ void poller_end(struct poller *poller, unsigned device);
  * or poller_stop() is called. */
 bool poller_drop(struct poller *poller, unsigned device);
 
-/* By when the thread promised to be back (monotonic); for the supervisor. */
+/* By when the thread promised to be back, of the machine awake; for the supervisor. */
 int64_t poller_promise_ns(const struct poller *poller);
 
 #endif

@@ -89,7 +89,7 @@ static void step(struct poller *poller, struct polled *unit)
     struct link *link = poller->lines[0]->link;
     /* Opening, waiting until the line is in step, and one transaction, twice for
      * reading the state on a connection that had died. */
-    poller_promise(poller, clock_mono_ns() + 8 * unit->device->modbus.timeout_ns);
+    poller_promise(poller, 8 * unit->device->modbus.timeout_ns);
     link->stop = NULL;
     link->no_later_ns = poller_beat_by_ns(poller);
     battery_step(unit->battery, link);

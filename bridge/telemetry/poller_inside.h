@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 
 #include "bridge/base/backoff.h"
+#include "bridge/base/clock.h"
 #include "bridge/base/halt.h"
 #include "bridge/telemetry/agenda.h"
 #include "bridge/telemetry/polled.h"
@@ -65,9 +66,10 @@ struct poller {
     unsigned n_batteries;
 };
 
-/* By when it is back. */
-static inline void poller_promise(struct poller *poller, int64_t by_ns)
+/* Within how long it is back; CLOCK_NEVER = it waits. */
+static inline void poller_promise(struct poller *poller, int64_t within_ns)
 {
+    const int64_t by_ns = within_ns == CLOCK_NEVER ? CLOCK_NEVER : clock_awake_ns() + within_ns;
     atomic_store_explicit(&poller->promise_ns, by_ns, memory_order_relaxed);
 }
 

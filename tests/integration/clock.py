@@ -76,6 +76,26 @@ class Clock(flux.Test):
                                  lambda m: m.json.get("source") == "deadman").json
         self.assertEqual((outcome["outcome"], outcome["readback"]), ("confirmed", 0))
 
+    def test_nobody_is_silent_while_the_machine_sleeps(self):
+        """Neither a broker that has not yet acknowledged what it was sent, nor a thread."""
+        slept = os.path.join(self.directory, "slept")
+        server = self.modbus({2: flux.meter_unit()})
+        broker = self.broker()
+        self.mqtt = self.client(broker)
+        self.flux = self.bridge(flux.config(broker, [], [flux.meter(server)]),
+                                {**self.preload(flux.SET_CLOCK), "CLOCK_SLEPT": slept})
+        self.mqtt.wait_text(DEVICE + "/status", "online")
+        broker.freeze()
+        n = server.units[2].requests
+        server.wait(lambda: server.units[2].requests >= n + 20)
+        flux.write_whole(slept, 3 * 3600)
+        self.flux.wait_log("the clock has jumped")  # whoever looks has seen it
+        n = server.units[2].requests
+        server.wait(lambda: server.units[2].requests >= n + 20)
+        broker.thaw()
+        self.mqtt.wait_count(DEVICE + "/state", 3, since=self.mqtt.mark())
+        self.assertNotRegex(self.flux.log(), "stopped moving|no session|no acknowledgement")
+
 
 if __name__ == "__main__":
     flux.main()

@@ -802,20 +802,6 @@ class BatteryTest(Test):
     def sleep(self, hours):
         write_whole(self.slept, int(hours * HOUR_S))
 
-    def ask_after_sleep(self, value, id):
-        """What was under way as the clock jumped seems to have taken that long: a session may end
-        for its acknowledgement, and a command with it, which is sent again as dispatchers do;
-        and while a disk seems silent setpoints are refused, which is another command then."""
-        for _ in range(3):
-            try:
-                outcome = self.mqtt.ask(value, id)
-            except Timeout:
-                continue
-            if outcome.get("reason") != "audit_unavailable":
-                return outcome
-            id += "-again"
-        raise Timeout("waited in vain for an outcome of " + id)
-
     def lines(self):
         """Of the audit log."""
         with open(self.audit) as file:
@@ -842,7 +828,7 @@ class BatteryTest(Test):
     def fence(self):
         """What was sent before has been taken up when this returns."""
         self.n_fences = getattr(self, "n_fences", 0) + 1
-        refused = self.ask_after_sleep(999, "fence-%d" % self.n_fences)
+        refused = self.mqtt.ask(999, "fence-%d" % self.n_fences)
         self.assertEqual((refused["outcome"], refused["reason"]), ("refused", "out_of_range"))
 
     def own(self, source, since=0):

@@ -275,10 +275,8 @@ class Stop(flux.BatteryTest):
         self.server.hold(lambda: self.sleep(2.1))  # the deadman reads the state for its 20 kW
         self.mqtt.command(0, "stop")
         self.fence()
-        self.mqtt.command(0, "stop")  # see ask_after_sleep(): the first may have been lost
         self.server.release()
-        self.mqtt.wait(RESULT, lambda m: m.json["id"] == "stop" and m.json["outcome"] == "confirmed"
-                       and m.json["readback"] == 0)
+        self.check(self.mqtt.outcome("stop"), "confirmed", readback=0)
         self.check(self.mqtt.ask(0, "fence"), "confirmed")
         self.assertEqual(set(self.written()), {50, 0})
 

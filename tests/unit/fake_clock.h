@@ -16,6 +16,8 @@
 /* UTC begins at the example of topics.md. */
 #define FAKE_UTC_MS  INT64_C(1763791200000)
 #define FAKE_MONO_NS (1000 * CLOCK_NS_PER_S)
+/* The machine has slept for so long since it booted. */
+#define FAKE_SLEPT_NS (400 * CLOCK_NS_PER_S)
 
 static _Atomic int64_t fake_now_ns = FAKE_MONO_NS;
 /* How far UTC was set ahead since. */
@@ -39,6 +41,11 @@ static inline void fake_clock_reset(void)
 int64_t clock_mono_ns(void)
 {
     return fake_now_ns;
+}
+
+int64_t clock_awake_ns(void)
+{
+    return fake_now_ns - FAKE_SLEPT_NS;
 }
 
 int64_t clock_utc_ms(void)
@@ -67,6 +74,11 @@ void clock_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, int64_t until
         pthread_cond_wait(cond, mutex);
     else if (until_ns > fake_now_ns)
         fake_now_ns = until_ns;
+}
+
+void clock_cond_wait_awake(pthread_cond_t *cond, pthread_mutex_t *mutex, int64_t until_ns)
+{
+    clock_cond_wait(cond, mutex, until_ns == CLOCK_NEVER ? CLOCK_NEVER : until_ns + FAKE_SLEPT_NS);
 }
 
 int clock_epoll_wait(int epoll_fd, struct epoll_event *events, int most, int64_t until_ns)

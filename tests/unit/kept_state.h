@@ -13,7 +13,7 @@ static inline bool state_sync(struct state *state, int64_t until_ns)
 {
     const uint64_t mark = state_mark(state);
     while (!state_is_kept(state, mark)) {
-        if (clock_mono_ns() >= until_ns)
+        if (clock_awake_ns() >= until_ns)
             return false;
         state_settle(state, mark, until_ns);
         sched_yield(); /* settled, and refused: look again */

@@ -310,7 +310,7 @@ static void test_they_stand_still_while_the_disk_says_no(void **state)
     count(energy, 3, 180);
     assert_near(scan(energy, 181, 3600, true).discharged, shown);
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &all), 0);
-    while (!state_sync(kept, clock_mono_ns() + SECOND))
+    while (!state_sync(kept, clock_awake_ns() + SECOND))
         ;
     assert_true(scan(energy, 182, 3600, true).discharged > shown);
     stop(energy);
@@ -332,7 +332,7 @@ static void test_they_wait_for_what_was_kept(void **state)
     assert_int_equal(rmdir("state-demo.db"), 0);
     assert_int_equal(rename("elsewhere", "state-demo.db"), 0);
     while (!state_is_loaded(kept))
-        (void)state_sync(kept, clock_mono_ns() + SECOND);
+        (void)state_sync(kept, clock_awake_ns() + SECOND);
     assert_near(scan(energy, 106, 3600, true).discharged, 10);
     stop(energy);
     assert_near(on_disk("b1", "discharged_kwh"), 16);

@@ -131,7 +131,7 @@ static bool happens(int64_t until_ns)
     if (!stage.has_begun)
         sem_wait(&stage.begun);
     stage.has_begun = true;
-    stage.late = stage.late || poller_promise_ns(stage.poller) < fake_now_ns;
+    stage.late = stage.late || poller_promise_ns(stage.poller) < clock_awake_ns();
     int64_t next_ns = next_event(&fake);
     if (next_ns > until_ns)
         return false;

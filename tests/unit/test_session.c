@@ -186,6 +186,22 @@ static void test_not_without_an_address(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
+/* While the machine sleeps no broker can answer: what is overdue is so by another clock than
+ * what is due. */
+static void test_a_broker_is_not_silent_while_the_machine_sleeps(void **state)
+{
+    (void)state;
+    assert_int_equal(step(), SESSION_NOTHING);
+    come_up();
+    fake_tend_ns = clock_awake_ns() + 10 * S;
+    assert_int_equal(step(), SESSION_NOTHING);
+    assert_true(fake_tended_ns == clock_awake_ns());
+    assert_true(session.tend_ns == clock_mono_ns() + 10 * S);
+    fake_tend_ns = CLOCK_NEVER;
+    assert_int_equal(step(), SESSION_NOTHING);
+    assert_true(session.tend_ns == CLOCK_NEVER);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -196,6 +212,7 @@ int main(void)
         TEST(test_a_fault_is_found_soon),
         TEST(test_an_attempt_that_cannot_begin),
         TEST(test_not_without_an_address),
+        TEST(test_a_broker_is_not_silent_while_the_machine_sleeps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -17,6 +17,7 @@
 #include "bridge/store/spooler.h"
 #include "tests/unit/logged.h"
 #include "tests/unit/site.h"
+#include "tests/unit/slept.h"
 
 #define METER(id, name, address)                                                                   \
     "{ id = \"" id "\"; name = \"" name "\"; type = \"acuvim2\"; poll = \"1s\";"                   \

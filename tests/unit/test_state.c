@@ -10,8 +10,9 @@
 #include "bridge/store/state.h"
 #include "tests/unit/kept_state.h"
 #include "tests/unit/logged.h"
+#include "tests/unit/slept.h"
 
-#define SOON_NS (clock_mono_ns() + 20 * CLOCK_NS_PER_S)
+#define SOON_NS (clock_awake_ns() + 20 * CLOCK_NS_PER_S)
 
 static struct state *open_state(const char *path)
 {
@@ -193,7 +194,7 @@ static void test_a_directory_that_comes_later_is_waited_for(void **unused)
     assert_true(state_put(state, "both", "2"));
     assert_true(logged_find(&logged, "the state file cannot be used",
                             "its directory must exist and be writable"));
-    assert_false(state_sync(state, clock_mono_ns()));
+    assert_false(state_sync(state, clock_awake_ns()));
     assert_text(state, "both", "2");
     assert_text(state, "old", NULL);
     assert_int_equal(rename("away", "later"), 0);
@@ -328,7 +329,7 @@ static void assert_left_alone(const char *why)
     assert_true(logged_find(&logged, "the state file cannot be used", why));
     assert_true(state_put(state, "a", "1"));
     assert_text(state, "a", "1");
-    assert_false(state_sync(state, clock_mono_ns()));
+    assert_false(state_sync(state, clock_awake_ns()));
     state_close(state);
     logged_free(&logged);
     read_file(after, &size_after);

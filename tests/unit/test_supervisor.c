@@ -13,6 +13,7 @@
 #include "bridge/telemetry/poller.h"
 #include "tests/unit/given.h"
 #include "tests/unit/logged.h"
+#include "tests/unit/slept.h"
 
 /* ---- the stand-ins ---- */
 
@@ -26,7 +27,7 @@ static struct {
     struct outbox *outbox;
     struct audit *audit;
     char run[9];
-    _Atomic int64_t poller_ns[2], publisher_ns, subscriber_ns; /* promises */
+    _Atomic int64_t poller_ns[2], publisher_ns, presence_ns, subscriber_ns; /* promises */
 } plan;
 
 /* A promise that is always late, but never by much. */
@@ -220,6 +221,12 @@ int64_t publisher_promise_ns(const struct publisher *publisher)
     return plan.publisher_ns;
 }
 
+int64_t publisher_presence_promise_ns(const struct publisher *publisher)
+{
+    (void)publisher;
+    return plan.presence_ns;
+}
+
 void publisher_reload(struct publisher *publisher)
 {
     (void)publisher;
@@ -260,7 +267,7 @@ void poller_stop(struct poller *poller)
 int64_t poller_promise_ns(const struct poller *poller)
 {
     const int64_t promise_ns = plan.poller_ns[poller->setup.poller];
-    return promise_ns == A_LITTLE_LATE ? clock_mono_ns() - CLOCK_NS_PER_S : promise_ns;
+    return promise_ns == A_LITTLE_LATE ? clock_awake_ns() - CLOCK_NS_PER_S : promise_ns;
 }
 
 /* ---- the daemon in a thread of its own ---- */
@@ -287,7 +294,8 @@ static int set_up(void **state)
         return -1;
     given_file("site.cfg", text);
     memset(&plan, 0, sizeof plan);
-    plan.poller_ns[0] = plan.poller_ns[1] = plan.publisher_ns = plan.subscriber_ns = CLOCK_NEVER;
+    plan.poller_ns[0] = plan.poller_ns[1] = plan.publisher_ns = plan.presence_ns =
+        plan.subscriber_ns = CLOCK_NEVER;
     return conf_read(&cfg, "site.cfg", &conf) && logged_begin(&logged) ? 0 : -1;
 }
 
@@ -364,7 +372,7 @@ static void test_stuck_poller(void **state)
     (void)state;
     int code = -1;
     bool online[4] = {false, false, false, false};
-    plan.poller_ns[0] = clock_mono_ns() - 10 * CLOCK_NS_PER_S;
+    plan.poller_ns[0] = clock_awake_ns() - 10 * CLOCK_NS_PER_S;
     plan.poller_ns[1] = A_LITTLE_LATE;
     start(&code);
     assert_true(logged_find(&logged, "the poller of", ""));

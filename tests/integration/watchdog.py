@@ -1,0 +1,171 @@
+"""A thread that stands still: the log and health name it, and systemd ends the bridge; but not
+for one that waits for nothing but a disk, for a new start would find the same disk."""
+
+import json
+import os
+import socket
+import urllib.error
+import urllib.request
+
+import flux
+from preloaded import REAL
+
+# What a thread calls, and no other does, does not return as long as there is a file.
+SOURCE = REAL + r"""
+#include <stdlib.h>
+#include <string.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static void hang(const char *name)
+{
+    while (getenv(name) != NULL && access(getenv(name), F_OK) == 0)
+        usleep(10000);
+}
+
+int accept4(int fd, struct sockaddr *address, socklen_t *size, int flags)
+{
+    hang("HTTP_HANGS");
+    return REAL(int, "accept4", int, struct sockaddr *, socklen_t *, int)(fd, address, size, flags);
+}
+
+struct mosquitto;
+int mosquitto_loop_misc(struct mosquitto *handle)
+{
+    hang("PRESENCE_HANGS");
+    return REAL(int, "mosquitto_loop_misc", struct mosquitto *)(handle);
+}
+
+static void hang_at_spool(int fd)
+{
+    char link[40], path[4096] = "";
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    if (readlink(link, path, sizeof path - 1) > 0 && strstr(path, "/spool.db") != NULL)
+        hang("SPOOLER_HANGS");
+}
+
+int fdatasync(int fd)
+{
+    hang_at_spool(fd);
+    return REAL(int, "fdatasync", int)(fd);
+}
+
+int fsync(int fd)
+{
+    hang_at_spool(fd);
+    return REAL(int, "fsync", int)(fd);
+}
+"""
+PERIOD_US = 400000
+
+
+class Watchdog(flux.Test):
+    def rig(self, name):
+        """`name` of what is to hang: see hang()."""
+        path = os.path.join(self.directory, "notify")
+        self.systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.systemd.settimeout(flux.DEADLINE_S)
+        self.addCleanup(self.systemd.close)
+        self.systemd.bind(path)
+        self.switch = os.path.join(self.directory, "hangs")
+        self.port = self.place().port
+        self.server = self.modbus({2: flux.meter_unit()})
+        self.mosquitto = self.broker()
+        self.mqtt = self.client(self.mosquitto)
+        self.flux = self.bridge(
+            flux.config(self.mosquitto, [], [flux.meter(self.server)],
+                        spool={"path": os.path.join(self.directory, "spool.db")},
+                        http={"listen": "127.0.0.1:%d" % self.port}),
+            {**self.preload(SOURCE), name: self.switch, "NOTIFY_SOCKET": path,
+             "WATCHDOG_USEC": str(PERIOD_US)})
+        self.addCleanup(lambda: os.path.exists(self.switch) and os.unlink(self.switch))
+        self.mqtt.wait_text("Grid-Meter/status", "online")
+        self.wait_fed()
+
+    def health(self):
+        try:
+            return urllib.request.urlopen("http://127.0.0.1:%d/healthz" % self.port,
+                                          timeout=flux.DEADLINE_S).status
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    def wait_health(self, status):
+        """It is a moment behind the log."""
+        while self.health() != status:
+            pass
+
+    def ask_state(self):
+        with urllib.request.urlopen("http://127.0.0.1:%d/api/state" % self.port,
+                                    timeout=flux.DEADLINE_S) as answer:
+            return json.load(answer)
+
+    def wait_fed(self):
+        while self.systemd.recv(100) != b"WATCHDOG=1":
+            pass
+
+    def taken(self):
+        """What has come from the bridge so far."""
+        words = []
+        self.systemd.setblocking(False)
+        try:
+            while True:
+                words.append(self.systemd.recv(100))
+        except BlockingIOError:
+            pass
+        self.systemd.settimeout(flux.DEADLINE_S)
+        return words
+
+    def go_on(self):
+        """For several periods, by the polls, which go on."""
+        n = self.server.units[2].requests
+        self.server.wait(lambda: self.server.units[2].requests >= n + 40)
+
+    def check_starves(self, words, last_error):
+        """The thread stands still; then it does not. `last_error` asks health."""
+        self.flux.wait_log("error: the %s has stopped moving" % words)
+        self.taken()
+        self.go_on()
+        self.assertNotIn(b"WATCHDOG=1", self.taken())
+        self.assertEqual(last_error(), "the %s has stopped moving" % words)
+        os.unlink(self.switch)
+        self.flux.wait_log("info: the %s moves again" % words)
+        self.wait_fed()
+        self.wait_health(200)
+
+    def test_http(self):
+        self.rig("HTTP_HANGS")
+        open(self.switch, "w").close()
+        with socket.create_connection(("127.0.0.1", self.port)):  # there is something to do
+            self.check_starves("thread of http", lambda: self.mqtt.wait(
+                "bridge/health", lambda m: m.json["last_error"]).json["last_error"])
+
+    def test_presence(self):
+        self.rig("PRESENCE_HANGS")
+        open(self.switch, "w").close()
+        self.flux.wait_log("error: the thread of the devices' sessions has stopped moving")
+        self.wait_health(503)
+        # Not by MQTT: whoever has a word for a device's session waits for that thread.
+        self.check_starves("thread of the devices' sessions",
+                           lambda: self.ask_state()["health"]["last_error"])
+
+    def test_spooler(self):
+        self.rig("SPOOLER_HANGS")
+        open(self.switch, "w").close()
+        self.mosquitto.freeze()  # what is taken now waits, and goes to disk
+        self.flux.wait_log("error: the spooler has stopped moving")
+        self.taken()
+        self.wait_health(503)
+        for _ in range(5):
+            self.wait_fed()
+        self.mosquitto.thaw()
+        self.mqtt.wait("bridge/health", lambda m: m.json["disk"] == "silent")
+        since = self.mqtt.mark()
+        os.unlink(self.switch)
+        self.flux.wait_log("info: the spooler moves again")
+        self.wait_health(200)
+        self.mqtt.wait("bridge/health", lambda m: m.json["disk"] == "good", since=since)
+
+
+if __name__ == "__main__":
+    flux.main()
