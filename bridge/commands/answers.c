@@ -234,6 +234,7 @@ static void hand_on(struct answers *answers, const struct command *command,
         .response_topic = elsewhere ? address->response_topic : NULL,
         .correlation = address->correlation,
         .correlation_size = address->correlation_size,
+        .is_idle = outcome == NULL || outcome->kind == OUTCOME_REFUSED,
         .kept_mark = outcome != NULL ? outcome->kept_mark : 0,
         .outcome = outcome,
     };

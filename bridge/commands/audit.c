@@ -1,11 +1,15 @@
 #include "bridge/commands/audit_inside.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "bridge/base/clock.h"
 #include "bridge/base/log.h"
-#include "bridge/commands/audit_formers.h"
+
+/* Of what is_idle, while there is little room: a day of them is 30 MiB, and each day logrotate
+ * may rotate. */
+#define IDLE_NS CLOCK_NS_PER_S
 
 enum { HELD_MAX = 1 << 20 /* bytes of records in memory; beyond that a line is lost */ };
 
@@ -64,9 +68,7 @@ bool audit_move(struct audit *audit, const char *path)
     if (next == NULL)
         return false;
     pthread_mutex_lock(&audit->mutex);
-    if (*path_of(audit) != '\0') {
-        audit_formers_add(audit->state, path_of(audit));
-    } else {
+    if (*path_of(audit) == '\0') {
         audit->status = AUDIT_NOT_YET;
         audit->reads_asked++;
     }
@@ -262,6 +264,20 @@ static void append(struct audit *audit, struct audit_record *record)
         pthread_cond_signal(&audit->waits);
 }
 
+/* Locked. Whether it goes without a line, so that there is room for what counts. */
+static bool is_left_out(struct audit *audit, const struct audit_entry *entry)
+{
+    const int64_t now_ns = clock_awake_ns();
+    if (!audit->has_file || !audit->tight || !entry->is_idle)
+        return false;
+    const bool left_out = now_ns < audit->idle_ns;
+    if (left_out)
+        audit->left_out++;
+    else
+        audit->idle_ns = now_ns + IDLE_NS;
+    return left_out;
+}
+
 /* What is to be told of it, copied; NULL = nothing, or out of memory. */
 static struct outcome *copy_outcome(const struct audit *audit, const struct audit_entry *entry)
 {
@@ -276,9 +292,10 @@ void audit_put(struct audit *audit, const struct audit_entry *entry)
 {
     pthread_mutex_lock(&audit->mutex);
     struct outcome *outcome = copy_outcome(audit, entry);
-    struct audit_record *record = record_new(entry, outcome);
+    const bool left_out = is_left_out(audit, entry);
+    struct audit_record *record = left_out ? NULL : record_new(entry, outcome);
     const bool taken = record && audit->held + record->size <= HELD_MAX;
-    if (!taken && audit->has_file && audit->lost++ == 0)
+    if (!taken && !left_out && audit->has_file && audit->lost++ == 0)
         log_error("the audit log loses lines file=%s", path_of(audit));
     if (taken)
         append(audit, record);
@@ -289,6 +306,14 @@ void audit_put(struct audit *audit, const struct audit_entry *entry)
         free(outcome);
         free(record);
     }
+}
+
+void audit_spare(struct audit *audit, const char *spool, int64_t most)
+{
+    pthread_mutex_lock(&audit->mutex);
+    (void)snprintf(audit->spool, sizeof(audit->spool), "%s", spool);
+    audit->spool_most = most;
+    pthread_mutex_unlock(&audit->mutex);
 }
 
 void audit_tell(struct audit *audit, void (*told)(void *context, const struct outcome *outcome),

@@ -10,6 +10,15 @@
  * AUDIT_SILENCE_NS, audit_available() is false: setpoints other than zero are
  * refused.
  *
+ * Whoever sends commands that are refused, as many as he can, is not to take the spool's
+ * disk with them: when what is free is no more than the spool may come to need
+ * (audit_spare()), one line a second is written of what was refused or had been answered
+ * before; the others are told with "audited":false, and counted in the log. What was written
+ * to a device, or may have been, always has its line.
+ *
+ * Before the first line is written to a path, that is noted on disk in the state: whatever the
+ * next run is told to write to, it reads there which ids were answered.
+ *
  * That thread alone touches the file. Nobody waits for it but audit_stop(), which
  * does so for AUDIT_PATIENCE_NS.
  */
@@ -36,6 +45,10 @@ struct audit *audit_start(const char *path, struct outbox *outbox, struct state 
 
 /* Before the first outcome: what is published is put there as well. */
 void audit_show(struct audit *audit, struct recent *recent, struct last_outcomes *last);
+
+/* Room is left for the spool at this path, of at most so many bytes; "" = there is none. Any
+ * thread. */
+void audit_spare(struct audit *audit, const char *spool, int64_t most);
 
 /* Who else is told what is published, `outcome` of its entry; NULL = nobody. `told` copies and
  * returns; when this does, nobody is told who was before. */
@@ -69,6 +82,7 @@ bool audit_was_available(const struct audit *audit);
 struct audit_entry {
     uint64_t ticket;
     bool is_last; /* the last outcome of that device from now on */
+    bool is_idle; /* for this command nothing was or will be written: refused, or a repetition */
     unsigned device;
     enum takeover takeover;
     const char *line;
@@ -87,11 +101,11 @@ void audit_reopen(struct audit *audit);
 
 /* Lines that are not yet written, and all that follow, go into this file instead, which
  * is judged as at the start. "" = no file any more: what is not yet written goes into the one
- * of before, if that takes it. What it was before is noted in the state,
- * and read at a start. Any thread. False when out of memory: nothing has changed. */
+ * of before, if that takes it. What it was before is read at a start, too. Any thread. False when
+ * out of memory: nothing has changed. */
 bool audit_move(struct audit *audit, const char *path);
 
-/* By when the thread promised to be back (monotonic); for the supervisor. */
+/* By when the thread promised to be back, of the machine awake; for the supervisor. */
 int64_t audit_promise_ns(const struct audit *audit);
 
 #endif

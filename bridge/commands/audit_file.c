@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "bridge/base/owner.h"
+#include "bridge/store/spool.h"
 
 enum { ROOM_MIN = 64 << 10 }; /* bytes the file system must have for setpoints to be accepted */
 
@@ -128,11 +129,28 @@ int audit_file_write(int file, const struct iovec *lines, int n)
     return error;
 }
 
-bool audit_file_has_room(int file)
+/* How many bytes are free. */
+static uint64_t room_of(int file)
 {
     struct statvfs status;
-    return fstatvfs(file, &status) == 0 &&
-           (status.f_blocks == 0 || (uint64_t)status.f_bavail * status.f_frsize >= ROOM_MIN);
+    if (fstatvfs(file, &status) != 0)
+        return 0;
+    return status.f_blocks == 0 ? UINT64_MAX : (uint64_t)status.f_bavail * status.f_frsize;
+}
+
+bool audit_file_has_room(int file)
+{
+    return room_of(file) >= ROOM_MIN;
+}
+
+bool audit_file_is_tight(int file, const char *spool, int64_t most)
+{
+    struct stat ours, theirs;
+    if (spool[0] == '\0' || fstat(file, &ours) != 0 || stat(spool, &theirs) != 0 ||
+        ours.st_dev != theirs.st_dev)
+        return false;
+    const int64_t wanted = most > theirs.st_size ? most - theirs.st_size : 0;
+    return room_of(file) < (uint64_t)wanted + SPOOL_RESERVE_BYTES;
 }
 
 const char *audit_file_remedy(int error)

@@ -7,6 +7,7 @@
 #define BRIDGE_COMMANDS_AUDIT_FILE_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/uio.h>
 
 /* Opens or makes it (mode 0640), ready for whole lines; `*file` is -1 after a
@@ -22,6 +23,10 @@ bool audit_file_is_linked(int file);
 /* Whether the file system has room for more. Some do not count blocks; those have. */
 bool audit_file_has_room(int file);
 
+/* Whether its file system has so little room that the spool, which lies there too and may grow
+ * to `most` bytes, could not do so. "" = there is no spool. */
+bool audit_file_is_tight(int file, const char *spool, int64_t most);
+
 /* Writes all of these lines and waits for the disk, or takes back what was written. */
 int audit_file_write(int file, const struct iovec *lines, int n);
 
@@ -30,7 +35,7 @@ const char *audit_file_remedy(int error);
 
 /* So much of them is looked at, and held until the subscriber has taken it: ten minutes of 140
  * outcomes a second, an eighth of what the service may take (MemoryMax). */
-enum { AUDIT_FILE_PATHS_MAX = 9, AUDIT_FILE_REPLAY_MAX = 32 << 20 };
+enum { AUDIT_FILE_PATHS_MAX = 10, AUDIT_FILE_REPLAY_MAX = 32 << 20 };
 
 /* What earlier runs have written: the lines at these paths, and of each those at `path`.1
  * before, oldest path first; of all together the last AUDIT_FILE_REPLAY_MAX bytes. `*lines` is

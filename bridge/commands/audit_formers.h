@@ -1,7 +1,8 @@
 /* audit_formers: where the audit log was before, and what earlier runs have written.
  *
- * A reload may move the log; the ids that were answered must outlive that and every
- * restart, so its former paths are noted in the state. The audit log's own.
+ * A reload or a start may find the log at another path; the ids that were answered must
+ * outlive that and every kill, so a path is noted in the state before the first line is
+ * written there. The audit log's own.
  */
 #ifndef BRIDGE_COMMANDS_AUDIT_FORMERS_H
 #define BRIDGE_COMMANDS_AUDIT_FORMERS_H
@@ -9,7 +10,7 @@
 #include "bridge/site/conf.h"
 #include "bridge/store/state.h"
 
-enum { AUDIT_FORMERS_MAX = 8, AUDIT_FORMERS_SIZE = AUDIT_FORMERS_MAX * (CONF_PATH_MAX + 1) };
+enum { AUDIT_FORMERS_MAX = 9, AUDIT_FORMERS_SIZE = AUDIT_FORMERS_MAX * (CONF_PATH_MAX + 1) };
 
 /* The paths, oldest first, a line each; "" = none, or `state` is NULL. */
 void audit_formers_get(struct state *state, char formers[AUDIT_FORMERS_SIZE]);

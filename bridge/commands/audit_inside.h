@@ -14,6 +14,8 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
+#include "bridge/site/conf.h"
+
 /* No errno: the file was not opened yet. */
 enum { AUDIT_NOT_YET = -1 };
 
@@ -51,9 +53,17 @@ struct audit {
     pthread_cond_t waits;  /* there is a record for the teller to watch */
     /* In the order they came: those that are not yet on disk, or not yet told. */
     struct audit_record *first, **end;
-    bool has_file;     /* there is a log, or will be in a moment */
-    size_t held;       /* bytes of these */
-    uint64_t lost;     /* lines since the file was last good */
+    bool has_file;      /* there is a log, or will be in a moment */
+    size_t held;        /* bytes of these */
+    uint64_t lost;      /* lines since the file was last good */
+    bool noted;         /* the state knows of the path, */
+    uint64_t note_mark; /* and has that on disk when it has this; 0 = it has */
+    /* The spool that room is left for. */
+    char spool[CONF_PATH_MAX + 1];
+    int64_t spool_most;
+    bool tight;        /* there is no more than it may need */
+    int64_t idle_ns;   /* then: when the next line that is_idle is written */
+    uint64_t left_out; /* of these, since */
     char *next;        /* the path that the writer is to take over; NULL = none */
     int64_t looked_ns; /* when the writer last was at the file */
     bool wanted;       /* somebody asks how the file is */

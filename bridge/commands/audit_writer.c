@@ -26,6 +26,18 @@ static void tell(const struct audit *audit, int before, int now, uint64_t lost)
     }
 }
 
+static void tell_tight(const struct audit *audit, bool tight, uint64_t left_out)
+{
+    if (tight)
+        log_warning("there is no more room on the disk than the spool may need: of commands that "
+                    "are refused one a second is written to the audit log: make room file=%s",
+                    audit->path);
+    else
+        log_info("there is room again: all that is refused is written to the audit log file=%s "
+                 "left_out=%" PRIu64,
+                 audit->path, left_out);
+}
+
 bool audit_has_unwritten(const struct audit *audit, bool *untried)
 {
     bool unwritten = false;
@@ -61,31 +73,86 @@ void audit_free(struct audit *audit)
     free(audit);
 }
 
-/* Locked. The records whose lines are next; how many. */
-static int gather(const struct audit *audit, struct audit_record *records[AT_ONCE],
-                  struct iovec lines[AT_ONCE])
+/* What one visit to the file is for, and what it has found there. */
+struct errand {
+    int n; /* lines to be written */
+    struct audit_record *records[AT_ONCE];
+    struct iovec lines[AT_ONCE];
+    bool anew;
+    bool reads; /* what earlier runs have written; as often as it was asked for: */
+    unsigned asked;
+    char formers[AUDIT_FORMERS_SIZE], *earlier;
+    uint64_t mark; /* of the state, which is to be on disk before a line; 0 = nothing of it */
+    char spool[CONF_PATH_MAX + 1];
+    int64_t spool_most;
+    int error, status;
+    bool tight;
+};
+
+/* Locked. The records whose lines are next. */
+static void gather(const struct audit *audit, struct errand *errand)
 {
-    int n = 0;
-    for (struct audit_record *record = audit->first; record && n < AT_ONCE; record = record->next) {
+    for (struct audit_record *record = audit->first; record && errand->n < AT_ONCE;
+         record = record->next) {
         if (record->written)
             continue;
         char *line = record->texts;
-        lines[n] = (struct iovec){.iov_base = line, .iov_len = strlen(line)};
-        records[n++] = record;
+        errand->lines[errand->n] = (struct iovec){.iov_base = line, .iov_len = strlen(line)};
+        errand->records[errand->n++] = record;
     }
-    return n;
+}
+
+/* Locked. */
+static void begin_errand(struct audit *audit, struct errand *errand)
+{
+    const bool loaded = audit->state != NULL && state_is_loaded(audit->state);
+    gather(audit, errand);
+    errand->anew = audit->reopen || audit->status != 0;
+    errand->asked = audit->reads_asked += audit_knows_more(audit);
+    errand->reads = errand->asked != audit->reads_done;
+    audit->reopen = audit->wanted = false;
+    if (errand->reads) {
+        audit->knew = audit->state == NULL || loaded;
+        audit_formers_get(audit->state, errand->formers);
+    }
+    if (loaded && !audit->noted) {
+        audit_formers_add(audit->state, audit->path);
+        audit->note_mark = state_mark(audit->state);
+        audit->noted = true;
+    }
+    errand->mark = errand->n > 0 ? audit->note_mark : 0;
+    strcpy(errand->spool, audit->spool);
+    errand->spool_most = audit->spool_most;
+    errand->tight = audit->tight;
 }
 
 /* At the disk. */
-static int write_lines(struct audit *audit, bool anew, const struct iovec *lines, int n)
+static int write_lines(struct audit *audit, const struct errand *errand)
 {
     int error = 0;
-    if (anew || audit->file < 0 || !audit_file_is_linked(audit->file)) {
+    if (errand->anew || audit->file < 0 || !audit_file_is_linked(audit->file)) {
         if (audit->file >= 0)
             close(audit->file);
         error = audit_file_open(audit->path, &audit->file);
     }
-    return error != 0 || n == 0 ? error : audit_file_write(audit->file, lines, n);
+    return error != 0 || errand->n == 0 ? error
+                                        : audit_file_write(audit->file, errand->lines, errand->n);
+}
+
+/* At the disk. */
+static void run_errand(struct audit *audit, struct errand *errand)
+{
+    if (errand->mark != 0)
+        state_settle(audit->state, errand->mark, clock_awake_ns() + STATE_SILENCE_NS);
+    if (errand->reads)
+        errand->error = audit_formers_read(errand->formers, audit->path, &errand->earlier);
+    if (errand->error == 0)
+        errand->error = write_lines(audit, errand);
+    errand->status = errand->error != 0                 ? errand->error
+                     : audit_file_has_room(audit->file) ? 0
+                                                        : ENOSPC;
+    if (errand->error == 0)
+        errand->tight = audit_file_is_tight(audit->file, errand->spool, errand->spool_most);
 }
 
 /* Locked. Takes over the path that it was told. A log that ends does so when its last line is
@@ -99,6 +166,7 @@ static void take_over_next(struct audit *audit, bool failed)
     free(audit->path);
     audit->path = audit->next;
     audit->next = NULL;
+    audit->noted = false;
     if (audit->path[0] != '\0')
         return;
     if (audit_has_unwritten(audit, &untried))
@@ -136,53 +204,55 @@ static bool visit_nothing(struct audit *audit)
     return end_visit(audit);
 }
 
-/* Likewise. */
-static bool visit_file(struct audit *audit)
+/* Locked, but for while it tells. What has changed since the last visit. */
+static void end_errand(struct audit *audit, const struct errand *errand)
 {
-    struct iovec lines[AT_ONCE];
-    struct audit_record *records[AT_ONCE];
-    const int n = gather(audit, records, lines), before = audit->status;
-    const bool anew = audit->reopen || before != 0;
-    const unsigned asked = audit->reads_asked += audit_knows_more(audit);
-    const bool reads = asked != audit->reads_done;
-    char formers[AUDIT_FORMERS_SIZE] = "", *earlier = NULL;
-    audit->reopen = audit->wanted = false;
-    if (reads) {
-        audit->knew = audit->state == NULL || state_is_loaded(audit->state);
-        audit_formers_get(audit->state, formers);
-    }
-    audit->busy_ns = clock_awake_ns();
-    pthread_mutex_unlock(&audit->mutex);
-    int error = reads ? audit_formers_read(formers, audit->path, &earlier) : 0;
-    if (error == 0)
-        error = write_lines(audit, anew, lines, n);
-    const int status = error != 0 ? error : audit_file_has_room(audit->file) ? 0 : ENOSPC;
-    pthread_mutex_lock(&audit->mutex);
-    if (earlier != NULL) {
-        free(audit->earlier);
-        audit->earlier = earlier;
-    }
-    if (audit->abandoned)
-        return false;
-    if (error == 0)
-        audit->reads_done = asked;
-    const uint64_t lost = audit->lost;
-    audit->status = status;
-    if (status == 0)
+    const int before = audit->status;
+    const uint64_t lost = audit->lost, left_out = audit->left_out;
+    const bool turns = errand->tight != audit->tight;
+    audit->status = errand->status;
+    if (errand->mark != 0)
+        audit->note_mark = 0;
+    audit->tight = errand->tight;
+    if (errand->error == 0)
+        audit->reads_done = errand->asked;
+    if (errand->status == 0)
         audit->lost = 0;
-    for (int i = 0; i < n; i++) {
-        records[i]->tried = true;
-        records[i]->written = error == 0;
+    if (turns)
+        audit->left_out = 0;
+    for (int i = 0; i < errand->n; i++) {
+        errand->records[i]->tried = true;
+        errand->records[i]->written = errand->error == 0;
     }
     audit_settle(audit, true);
     if (audit_first_unpublished(audit) != NULL)
         pthread_cond_signal(&audit->waits);
-    if (status != before || lost > 0) {
-        pthread_mutex_unlock(&audit->mutex);
-        tell(audit, before, status, lost);
-        pthread_mutex_lock(&audit->mutex);
+    if (errand->status == before && lost == 0 && !turns)
+        return;
+    pthread_mutex_unlock(&audit->mutex);
+    tell(audit, before, errand->status, lost);
+    if (turns)
+        tell_tight(audit, errand->tight, left_out);
+    pthread_mutex_lock(&audit->mutex);
+}
+
+/* Likewise. */
+static bool visit_file(struct audit *audit)
+{
+    struct errand errand = {.n = 0};
+    begin_errand(audit, &errand);
+    audit->busy_ns = clock_awake_ns();
+    pthread_mutex_unlock(&audit->mutex);
+    run_errand(audit, &errand);
+    pthread_mutex_lock(&audit->mutex);
+    if (errand.earlier != NULL) {
+        free(audit->earlier);
+        audit->earlier = errand.earlier;
     }
-    if (error != 0)
+    if (audit->abandoned)
+        return false;
+    end_errand(audit, &errand);
+    if (errand.error != 0)
         take_over_next(audit, true);
     return end_visit(audit);
 }

@@ -181,6 +181,7 @@ static bool start_disks(struct parts *parts)
         return false;
     }
     audit_show(parts->audit, parts->recent, parts->last);
+    audit_spare(parts->audit, parts->conf->spool_path, parts->conf->spool_max_size);
     return true;
 }
 

@@ -104,12 +104,11 @@ static bool refuse_commands(struct reload *reload)
     const bool there = reload_wait_for(reload, halt, clock_mono_ns() + PATIENCE_NS);
     if (!there)
         log_error("the configuration is not taken over: the subscriber has stopped moving");
-    const bool good = there && reload_move_files(reload);
-    for (unsigned i = 0; good && i < reload->change.n_devices; i++)
+    for (unsigned i = 0; there && i < reload->change.n_devices; i++)
         if (ends(reload, i))
             subscriber_part(parts->subscriber, i);
     halt_release(halt);
-    return good;
+    return there;
 }
 
 static void part(struct reload *reload, unsigned poller, unsigned device)
@@ -274,8 +273,12 @@ static bool take_over(struct reload *reload)
 {
     struct parts *parts = reload->parts;
     sigset_t all, before;
-    if (!refuse_commands(reload))
+    if (!reload_move_state(reload))
         return true;
+    if (!refuse_commands(reload)) {
+        reload_move_back(reload);
+        return true;
+    }
     take(reload);
     leave(reload);
     end_devices(reload);

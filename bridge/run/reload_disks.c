@@ -65,12 +65,48 @@ bool reload_disks_are_ready(struct reload *reload)
     return spool_is_ready(reload) && files_are_good(reload);
 }
 
-/* Their threads do the rest: nobody waits for that. False: nothing has been changed. */
-bool reload_move_files(const struct reload *reload)
+/* Whether the next run would find all that it is to know. Nobody is halted meanwhile. */
+static bool is_kept(const struct reload *reload)
+{
+    struct state *state = reload->parts->state;
+    const int64_t until_ns = clock_mono_ns() + DISK_PATIENCE_NS;
+    const uint64_t mark = state_mark(state);
+    do {
+        notify("WATCHDOG=1");
+        state_settle(state, mark, clock_awake_ns() + reload->slice_ns);
+    } while (!state_is_settled(state, mark) && clock_mono_ns() < until_ns);
+    return state_is_kept(state, mark);
+}
+
+/* Whether samples may be left where it was. */
+static bool notes_spool(const struct reload *reload)
+{
+    return reload->moves_spool && reload->parts->conf->spool_path[0] != '\0';
+}
+
+bool reload_move_state(struct reload *reload)
 {
     struct parts *parts = reload->parts;
-    if (reload->moves_spool && parts->conf->spool_path[0] != '\0')
+    if (!reload->moves_spool && !reload->moves_state)
+        return true;
+    if (notes_spool(reload))
         spooler_note_former(parts->state, parts->conf->spool_path);
-    return !reload->moves_state || state_move(parts->state, reload->state_path) ||
-           reload_refuse_for("no thread for the state file");
+    const bool moves = !reload->moves_state || state_move(parts->state, reload->state_path);
+    if (moves && is_kept(reload))
+        return true;
+    reload->moves_state = reload->moves_state && moves;
+    reload_move_back(reload);
+    return reload_refuse_for(moves ? "the disk of the state file does not take it: reload again "
+                                     "when it does"
+                                   : "no thread for the state file");
+}
+
+void reload_move_back(const struct reload *reload)
+{
+    char former[CONF_PATH_MAX + 1];
+    state_path(reload->parts->conf, former);
+    if (reload->moves_state)
+        (void)state_move(reload->parts->state, former);
+    if (notes_spool(reload))
+        spooler_note_former(reload->parts->state, NULL);
 }

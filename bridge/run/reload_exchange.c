@@ -224,6 +224,7 @@ static bool move_audit(struct reload *reload)
 {
     struct conf *conf = reload->parts->conf;
     const char *path = reload->after->audit_path;
+    audit_spare(reload->parts->audit, conf->spool_path, conf->spool_max_size);
     reload->moves_audit = strcmp(conf->audit_path, path) != 0;
     if (!reload->moves_audit)
         return true;

@@ -45,8 +45,11 @@ void reload_release(struct halt **halt);
 bool reload_refuse_for(const char *why);
 /* False, with a logged reason: nothing has been changed. */
 bool reload_disks_are_ready(struct reload *reload);
-/* Once they are ready. False as before. */
-bool reload_move_files(const struct reload *reload);
+/* Once they are ready: the state is in its file of then, and has on disk where the spool was, so
+ * that whenever the bridge is killed the next run finds both. False as before. */
+bool reload_move_state(struct reload *reload);
+/* After that, when it is not taken over all the same. */
+void reload_move_back(const struct reload *reload);
 
 /* ---- the exchange ---- */
 

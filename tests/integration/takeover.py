@@ -15,6 +15,43 @@ from disk_start import LOOKS
 from flux import RESULT
 from reload_rig import METER, Rig
 
+PATH = r"""
+#include <stdio.h>
+#include <string.h>
+#include <sys/types.h>
+
+static int is_of(int fd, const char *name)
+{
+    char link[40], path[4096] = "";
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    return readlink(link, path, sizeof path - 1) > 0 && strstr(path, name) != NULL;
+}
+"""
+
+# A state file does not come to the disk.
+STATE_SYNC = PATH + r"""
+int fdatasync(int fd)
+{
+    if (is_of(fd, "/state-"))
+        hang();
+    return ((int (*)(int))dlsym(RTLD_NEXT, "fdatasync"))(fd);
+}
+"""
+
+# That of another directory does not take what is kept: it can be tried, though.
+STATE_THERE = PATH + r"""
+#define WRITES(name)                                                                        \
+    ssize_t name(int fd, const void *from, size_t size, off_t at)                           \
+    {                                                                                       \
+        if (is_of(fd, "/there/state-") && memmem(from, size, "audit/formers", 13) != NULL)        \
+            hang();                                                                         \
+        return ((ssize_t (*)(int, const void *, size_t, off_t))dlsym(RTLD_NEXT, #name))(    \
+            fd, from, size, at);                                                            \
+    }
+WRITES(pwrite)
+WRITES(pwrite64)
+"""
+
 NAMES = ("Site-BESS-01", METER, "Load", "PV")
 
 
@@ -291,12 +328,12 @@ class Takeover(Rig):
         self.reload(answer="info: reload: audit is off: ")
         self.wait_file(state, False)
         outcome = self.mqtt.ask(20.0, "two")
-        self.assertEqual((outcome["outcome"], outcome.get("audited")), ("confirmed", None))
+        self.assertEqual((outcome["outcome"], outcome.get("audited")), ("confirmed", None), outcome)
         self.groups["audit"] = audit
         self.reload(answer="info: reload: audit is on: ")
         self.wait_file(state)
         outcome = self.mqtt.ask(30.0, "three")
-        self.assertEqual((outcome["outcome"], outcome.get("audited")), ("confirmed", None))
+        self.assertEqual((outcome["outcome"], outcome.get("audited")), ("confirmed", None), outcome)
         self.assertEqual(self.ids(self.audit), ["one", "three"])
         for name in ("one", "two", "three"):
             since = self.mqtt.mark()
@@ -338,7 +375,7 @@ class Takeover(Rig):
         self.groups["audit"] = {"path": os.path.join(disk, "audit.jsonl")}
         self.reload(answer="not taken over: the disk of the files that it names does not answer")
         outcome = self.mqtt.ask(30.0, "still")
-        self.assertEqual((outcome["outcome"], outcome.get("audited")), ("confirmed", None))
+        self.assertEqual((outcome["outcome"], outcome.get("audited")), ("confirmed", None), outcome)
         self.reload(answer="not taken over: the disk that an earlier reload asked does not answer")
         self.groups["audit"] = here
         os.unlink(self.switch)
@@ -347,6 +384,85 @@ class Takeover(Rig):
         self.reload_until_taken()  # the first one comes back
         self.assertEqual(self.mqtt.ask(35.0, "there")["outcome"], "confirmed")
         self.assertEqual(self.ids(os.path.join(disk, "audit.jsonl")), ["there"])
+
+    # ---- killed at any moment ----
+
+    def hang_state(self, source):
+        """As long as there is a file `switch` some of what is written to a state file hangs."""
+        self.switch = self.beside("hangs")
+        self.environment = {**self.preload(HANG + source), "DISK_HANGS": self.switch}
+
+    def let_go(self):
+        if os.path.exists(self.switch):
+            os.unlink(self.switch)
+
+    def assert_duplicate(self, name):
+        since = self.mqtt.mark()
+        self.mqtt.command(40.0, name)
+        self.assertTrue(self.mqtt.outcome(name, since=since).get("duplicate"), name)
+
+    def test_a_kill_as_the_log_has_moved(self):
+        """However little of the state has come to the disk since: no id is executed again."""
+        self.hang_state(STATE_SYNC)
+        self.rig()
+        self.assertEqual(self.mqtt.ask(10.0, "one")["outcome"], "confirmed")
+        open(self.switch, "w").close()
+        self.addCleanup(self.let_go)
+        self.groups["audit"] = {"path": self.beside("second.jsonl")}
+        self.reload()
+        self.flux.kill()
+        self.let_go()
+        since = self.mqtt.mark()
+        self.flux = self.bridge(self.text(), self.environment)
+        self.mqtt.wait_text("Site-BESS-01/status", "online", since=since)
+        self.assert_duplicate("one")
+        # Nor when the log is another one without a reload.
+        self.assertEqual(self.mqtt.ask(20.0, "two")["outcome"], "confirmed")
+        self.flux.kill()
+        self.groups["audit"] = {"path": self.beside("third.jsonl")}
+        since = self.mqtt.mark()
+        self.flux = self.bridge(self.text(), self.environment)
+        self.mqtt.wait_text("Site-BESS-01/status", "online", since=since)
+        self.assert_duplicate("one")
+        self.assert_duplicate("two")
+        self.assertEqual([w.values for w in self.units[1].writes], [[10], [20]])
+
+    def test_what_a_kill_would_cost_is_not_taken_over(self):
+        """Before where the spool was is on disk nothing moves."""
+        self.hang_state(STATE_SYNC)
+        self.rig(spool={"path": self.beside("spool.db")})
+        open(self.switch, "w").close()
+        self.addCleanup(self.let_go)
+        self.groups["spool"] = {"path": self.beside("second.db")}
+        self.reload(answer="not taken over: the disk of the state file does not take it")
+        self.assertTrue(os.path.exists(self.beside("spool.db")))
+        self.assertFalse(os.path.exists(self.beside("second.db")))
+        self.next_sample("PV")
+        self.let_go()
+        self.reload_until_taken()
+        self.wait_file(self.beside("second.db"))
+        self.wait_file(self.beside("spool.db"), False)
+        self.assert_goes_on(*NAMES)
+
+    def test_a_state_that_does_not_come_where_it_is_to_go(self):
+        """Nothing is taken over, nobody is kept from a stop, and it comes back to where it was."""
+        self.hang_state(STATE_THERE)
+        os.mkdir(self.beside("there"))
+        self.rig(spool={"path": self.beside("spool.db")})
+        self.assertEqual(self.mqtt.ask(10.0, "one")["outcome"], "confirmed")
+        open(self.switch, "w").close()
+        self.addCleanup(self.let_go)
+        self.groups["spool"] = {"path": self.beside("there", "spool.db")}
+        self.reload(answer="not taken over: the disk of the state file does not take it")
+        self.assertEqual(self.mqtt.ask(0.0, "stop")["outcome"], "confirmed")
+        self.let_go()
+        self.wait_file(self.beside("there", "state-demo.db"), False)
+        self.wait_file(self.beside("state-demo.db"))
+        self.assert_goes_on(*NAMES)
+        self.reload_until_taken()
+        self.wait_file(self.beside("there", "state-demo.db"))
+        self.wait_file(self.beside("state-demo.db"), False)
+        self.assert_duplicate("one")
 
     # ---- what was said is what is done ----
 

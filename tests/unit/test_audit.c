@@ -7,12 +7,12 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <sys/syscall.h>
 
 #include "bridge/base/clock.h"
 #include "bridge/commands/audit_file.h"
 #include "tests/unit/given.h"
 #include "tests/unit/logged.h"
+#include "tests/unit/slept.h"
 
 static const char path[] = "audit.jsonl";
 
@@ -25,6 +25,7 @@ static struct {
     bool waiting;    /* one does */
     bool state_held; /* likewise of the state file, which counts in nothing else */
     bool full;       /* as statvfs() sees it */
+    bool roomy;      /* likewise: there is more than enough */
     int error;       /* of every sync */
     unsigned syncs;  /* so far */
 } disk = {.mutex = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER};
@@ -69,6 +70,7 @@ int fstatvfs(int file, struct statvfs *status)
     *status = (struct statvfs){.f_frsize = 1024, .f_blocks = 1000, .f_bavail = 64};
     pthread_mutex_lock(&disk.mutex);
     status->f_bavail -= disk.full;
+    status->f_bavail += disk.roomy ? 1 << 20 : 0;
     pthread_mutex_unlock(&disk.mutex);
     return 0;
 }
@@ -100,7 +102,7 @@ static int set_up(void **state)
     outbox = outbox_new(1, 4096, 4 << 20);
     outbox_resumed(outbox, 0);
     pthread_mutex_lock(&disk.mutex);
-    disk.held = disk.waiting = disk.full = disk.state_held = false;
+    disk.held = disk.waiting = disk.full = disk.roomy = disk.state_held = false;
     disk.error = 0;
     disk.syncs = 0;
     pthread_mutex_unlock(&disk.mutex);
@@ -374,6 +376,65 @@ static void test_little_room(void **state)
     assert_false(logged_next(&logged));
 }
 
+static void put_idle(struct audit *audit)
+{
+    const char *line = line_of("refused");
+    audit_put(audit, &(struct audit_entry){
+                         .line = line, .topic = "result", .payload = line, .is_idle = true});
+}
+
+/* How many of these are told as audited; then what was written, which is each time. */
+static int flood(struct audit *audit, int n)
+{
+    int audited = 0;
+    for (int i = 0; i < n; i++)
+        put_idle(audit);
+    put(audit, "written");
+    for (int i = 0; i <= n; i++) {
+        while (!outbox_take(outbox, 0, OUTBOX_BACKFILL, &item))
+            outbox_wait(outbox, CLOCK_NEVER);
+        const size_t size = item.payload_size;
+        const bool unaudited = memmem(item.payload, size, "\"audited\":false", 15) != NULL;
+        if (memmem(item.payload, size, "written", 7) != NULL)
+            assert_false(unaudited);
+        else
+            audited += !unaudited;
+        outbox_ack(outbox, item.ticket, OUTBOX_DELIVERED);
+    }
+    return audited;
+}
+
+/* What is refused takes no room that the spool may need; what is written has its line. */
+static void test_a_flood_leaves_room_to_the_spool(void **state)
+{
+    (void)state;
+    enum { N = 100 };
+    given_file("spool.db", "some samples");
+    struct audit *audit = audit_start(path, outbox, NULL);
+    assert_int_equal(flood(audit, N), N);
+    audit_spare(audit, "spool.db", 1 << 20);
+    put(audit, "one"); /* as that is written it is seen */
+    assert_logged("there is no more room on the disk than the spool may need", path);
+    assert_audited("one");
+    const int64_t begun_ns = clock_awake_ns();
+    const int audited = flood(audit, N);
+    assert_in_range(audited, 1, 2 + (clock_awake_ns() - begun_ns) / CLOCK_NS_PER_S);
+    SET(roomy, true);
+    put(audit, "two");
+    assert_audited("two");
+    char left_out[40];
+    snprintf(left_out, sizeof left_out, "left_out=%d", N - audited);
+    assert_logged("there is room again", left_out);
+    assert_int_equal(flood(audit, N), N);
+    /* A spool elsewhere needs none of it. */
+    SET(roomy, false);
+    audit_spare(audit, "/proc/self/status", 1 << 20);
+    put(audit, "three");
+    assert_audited("three");
+    assert_int_equal(flood(audit, N), N);
+    audit_stop(audit);
+}
+
 /* A disk that hangs: setpoints stop after two seconds, outcomes are told after five
  * and say so, and the lines are there when it answers again. */
 static void test_hanging_disk(void **state)
@@ -383,17 +444,19 @@ static void test_hanging_disk(void **state)
     assert_true(audit_available(audit));
     assert_true(audit_promise_ns(audit) == CLOCK_NEVER);
     SET(held, true);
-    const int64_t begun_ns = clock_mono_ns();
+    const int64_t begun_ns = clock_awake_ns();
     put(audit, "one");
     wait_for_sync();
-    assert_in_range(audit_promise_ns(audit), begun_ns, clock_mono_ns());
+    assert_in_range(audit_promise_ns(audit), begun_ns, clock_awake_ns());
+    slept_s += 3600; /* which says nothing of the disk */
+    assert_true(audit_was_available(audit) || clock_awake_ns() - begun_ns >= AUDIT_SILENCE_NS);
     put(audit, "two"); /* behind the one that hangs */
     while (audit_available(audit))
         clock_pause(20 * CLOCK_NS_PER_MS);
-    assert_true(clock_mono_ns() - begun_ns >= AUDIT_SILENCE_NS); /* not before */
+    assert_true(clock_awake_ns() - begun_ns >= AUDIT_SILENCE_NS); /* not before */
     assert_false(audit_was_available(audit));
     assert_unaudited("one");
-    assert_true(clock_mono_ns() - begun_ns >= AUDIT_PATIENCE_NS); /* likewise */
+    assert_true(clock_awake_ns() - begun_ns >= AUDIT_PATIENCE_NS); /* likewise */
     assert_unaudited("two");
     assert_false(audit_available(audit));
     SET(held, false);
@@ -412,9 +475,9 @@ static void test_a_disk_that_hangs_at_the_end(void **state)
     SET(held, true);
     put(audit, "one");
     wait_for_sync();
-    const int64_t begun_ns = clock_mono_ns();
+    const int64_t begun_ns = clock_awake_ns();
     audit_stop(audit);
-    assert_in_range(clock_mono_ns() - begun_ns, AUDIT_PATIENCE_NS - CLOCK_NS_PER_S,
+    assert_in_range(clock_awake_ns() - begun_ns, AUDIT_PATIENCE_NS - CLOCK_NS_PER_S,
                     AUDIT_PATIENCE_NS + 20 * CLOCK_NS_PER_S);
     assert_unaudited("one");
     assert_logged("the last outcomes are not in the audit log", path);
@@ -437,7 +500,7 @@ static void test_lines_that_find_no_room(void **state)
     struct audit *audit = audit_start(path, outbox, NULL);
     SET(held, true);
     unsigned taken = 1;
-    const int64_t begun_ns = clock_mono_ns();
+    const int64_t begun_ns = clock_awake_ns();
     audit_put(audit, &entry);
     wait_for_sync();
     while (audit_available(audit)) {
@@ -445,7 +508,7 @@ static void test_lines_that_find_no_room(void **state)
         taken++;
     }
     /* Or the disk was silent for too long before. */
-    assert_true(taken >= 6 || clock_mono_ns() - begun_ns >= AUDIT_SILENCE_NS);
+    assert_true(taken >= 6 || clock_awake_ns() - begun_ns >= AUDIT_SILENCE_NS);
     assert_true(taken <= 10);
     while (!outbox_take(outbox, 0, OUTBOX_BACKFILL, &item)) {
         audit_put(audit, &entry);
@@ -685,6 +748,51 @@ static void test_another_file(void **unused)
     state_close(state);
 }
 
+static void copy(const char *from, const char *to)
+{
+    char bytes[4096];
+    FILE *in = fopen(from, "r"), *out = fopen(to, "w");
+    assert_true(in != NULL && out != NULL);
+    for (size_t n; (n = fread(bytes, 1, sizeof bytes, in)) > 0;)
+        assert_int_equal(fwrite(bytes, 1, n, out), n);
+    fclose(in);
+    assert_int_equal(fclose(out), 0);
+}
+
+/* What a run would find that begins now, after a kill. */
+static void assert_noted(const char *expected)
+{
+    char text[100] = "";
+    copy("state.db", "copy.db");
+    copy("state.db-wal", "copy.db-wal");
+    struct state *state = state_open("copy.db", NULL);
+    assert_true(state_get(state, "audit/formers", text, sizeof text));
+    assert_string_equal(text, expected);
+    state_close(state);
+}
+
+/* However soon the bridge is killed, and whatever path the next run has. */
+static void test_a_path_is_noted_before_its_first_line(void **unused)
+{
+    (void)unused;
+    struct state *state = state_open("state.db", NULL);
+    struct audit *audit = audit_start(path, outbox, state);
+    put(audit, "one");
+    assert_audited("one");
+    assert_noted("audit.jsonl");
+    assert_true(audit_move(audit, "second"));
+    put(audit, "two");
+    assert_audited("two");
+    assert_noted("audit.jsonl\nsecond");
+    audit_stop(audit);
+    state_close(state);
+    state = state_open("copy.db", NULL);
+    audit = audit_start("third", outbox, state);
+    assert_replayed(audit, LINE("one") LINE("two"));
+    audit_stop(audit);
+    state_close(state);
+}
+
 /* What the one file does not take goes into the other. */
 static void test_another_file_than_one_that_fails(void **unused)
 {
@@ -865,6 +973,7 @@ int main(void)
         TEST(test_device_that_cannot_sync),
         TEST(test_failed_sync),
         TEST(test_little_room),
+        TEST(test_a_flood_leaves_room_to_the_spool),
         TEST(test_hanging_disk),
         TEST(test_a_disk_that_hangs_at_the_end),
         TEST(test_lines_that_find_no_room),
@@ -878,6 +987,7 @@ int main(void)
         TEST(test_earlier_lines_without_descriptors),
         TEST(test_earlier_lines_asked_for_in_between),
         TEST(test_another_file),
+        TEST(test_a_path_is_noted_before_its_first_line),
         TEST(test_another_file_than_one_that_fails),
         TEST(test_a_file_that_comes_and_goes),
         TEST(test_a_file_that_fails_goes),
