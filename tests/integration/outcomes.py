@@ -181,7 +181,7 @@ class Outcomes(flux.BatteryTest):
         topics = ["/".join(["a"] * 201), "/".join(["a"] * 33), "flux", "flux/demo/x",
                   "flux/other/Site-BESS-01/set/target_power", "homeassistant",
                   "homeassistant/device/x/config", "spBv1.0", "spBv1.0/group/NCMD/node",
-                  "$", "$SYS/x", "$share/group/x", "a" * 513]
+                  "$", "$SYS/x", "$share/group/x", "a" * 513, "#", "a/#", "+", "a/+/b"]
         for n, topic in enumerate(topics):
             with self.subTest(topic[:60]):
                 self.mqtt.command(10 + n, "c-%d" % n, response_topic=topic)
