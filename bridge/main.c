@@ -513,6 +513,7 @@ int main(int argc, char **argv)
     guard_install();
     json_set_alloc_funcs(guard_allocate, free);
     int code = dispatch(argc, argv);
+    guard_end();
     if (fflush(stdout) != 0 || ferror(stdout)) {
         fprintf(stderr, "fluxbridge: cannot write the output\n");
         return EXIT_FAILURE;

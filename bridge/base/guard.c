@@ -2,6 +2,7 @@
 
 #include <execinfo.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,13 +27,32 @@ static void on_fault(int signal, siginfo_t *info, void *context)
     _exit(EXIT_FAILURE);
 }
 
+static bool ends; /* the program itself does */
+
+/* libconfig ends who calls it when it has no memory, with the code of a wrong configuration:
+ * whoever minds the program would leave it ended. */
+static void on_exit_by_others(void)
+{
+    static const char words[] = "fluxbridge: ended by a library: out of memory, or a defect\n";
+    if (ends)
+        return;
+    (void)!write(STDERR_FILENO, words, sizeof(words) - 1);
+    _exit(EXIT_FAILURE);
+}
+
+void guard_end(void)
+{
+    ends = true;
+}
+
 void guard_install(void)
 {
     struct sigaction action = {.sa_sigaction = on_fault,
                                .sa_flags = (int)SA_RESETHAND | SA_SIGINFO};
     struct sigaction before;
     void *frame;
-    (void)backtrace(&frame, 1); /* the first one allocates */
+    (void)backtrace(&frame, 1);      /* the first one allocates */
+    (void)atexit(on_exit_by_others); /* there is room for some without */
     /* A sanitizer has a better handler. */
     if (sigaction(SIGSEGV, NULL, &before) == 0 && before.sa_handler == SIG_DFL)
         sigaction(SIGSEGV, &action, NULL);

@@ -3,7 +3,8 @@
  * Not every library looks at what malloc() gives it: without memory libconfig
  * and the MQTT library use a null pointer. That ends the program with a message
  * and code 1 and not without a word. Any other fault is a defect and keeps its
- * core dump. Called once, before threads start; the threads must not block
+ * core dump. A library that ends the program ends it with code 1, too, unless
+ * guard_end() was called. Called once, before threads start; the threads must not block
  * SIGSEGV.
  *
  * And where a library does look, not every caller can tell what is missing for want of
@@ -15,6 +16,8 @@
 #include <stddef.h>
 
 void guard_install(void);
+/* The program ends as it means to. */
+void guard_end(void);
 
 /* Without memory it ends the program as above: for what must be whole. */
 void guard_memory(const void *memory);

@@ -248,8 +248,10 @@ class Story:
                     self.samples[key] = (at, body)
         self.outcomes = [(at, body) for at, _, body in watcher.bodies("/result")]
         # Also of a write whose outcome was never told, since the bridge was killed before.
+        # None of these is longer than a lease may be.
         self.leases = [(at, body["lease"]["until"]) for at, device, body in watcher.bodies("/control")
-                       if device == LEASED and body["lease"]]
+                       if device == LEASED and body["lease"] and
+                       body["lease"]["until"] <= (at + LEASE_S) * 1000]
         self.births = watcher.births
         self.obeys = life.obeys
 
