@@ -101,7 +101,7 @@ static void take_lines(struct answers *answers, char *lines)
 static void take_in_order(struct answers *answers, char *lines)
 {
     const unsigned n = answers->conf->devices.n_devices;
-    struct answered **since = calloc(n, sizeof(struct answered *));
+    struct answered **since = calloc(n + 1, sizeof(struct answered *)); /* there may be none */
     for (unsigned i = 0; since != NULL && i < n; i++) {
         struct answered *begun =
             answers->fresh[i] && answers->answered[i] != NULL ? answered_new() : NULL;

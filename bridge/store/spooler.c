@@ -314,6 +314,8 @@ static int64_t serve(struct spooler *spooler, int64_t now_ns, bool stopping)
         next_ns = sooner(next_ns, refill(spooler) ? now_ns : now_ns + GATHER_NS);
     else
         spooler->more = false;
+    if (spooler->failing != 0) /* nobody calls who has a sample then */
+        next_ns = sooner(next_ns, now_ns + SPOOLER_RETRY_NS);
     outbox_set_spool(spooler->outbox, wanted && spooler->failing == 0, spool_count(spooler->spool),
                      spooler->more);
     outbox_set_spool_since(spooler->outbox, first_ms(spooler));

@@ -52,16 +52,16 @@ LOOKS(statvfs, struct statvfs *)
 LOOKS(statvfs64, struct statvfs64 *)
 LOOKS(mkdir, mode_t)
 
-void *fopen(const char *path, const char *mode)
+FILE *fopen(const char *path, const char *mode)
 {
     hang_at(path);
-    return ((void *(*)(const char *, const char *))dlsym(RTLD_NEXT, "fopen"))(path, mode);
+    return ((FILE * (*)(const char *, const char *))dlsym(RTLD_NEXT, "fopen"))(path, mode);
 }
 
-void *fopen64(const char *path, const char *mode)
+FILE *fopen64(const char *path, const char *mode)
 {
     hang_at(path);
-    return ((void *(*)(const char *, const char *))dlsym(RTLD_NEXT, "fopen64"))(path, mode);
+    return ((FILE * (*)(const char *, const char *))dlsym(RTLD_NEXT, "fopen64"))(path, mode);
 }
 """
 NOTHING = SOURCE + LOOKS
