@@ -2,6 +2,7 @@
 #ifndef TESTS_UNIT_GIVEN_H
 #define TESTS_UNIT_GIVEN_H
 
+#include <glob.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -38,6 +39,14 @@ static inline void given_file(const char *name, const char *text)
     assert_non_null(file);
     assert_true(fputs(text, file) >= 0);
     assert_int_equal(fclose(file), 0);
+}
+
+static inline size_t count_files(const char *pattern)
+{
+    glob_t found;
+    size_t n = glob(pattern, 0, NULL, &found) == 0 ? found.gl_pathc : 0;
+    globfree(&found);
+    return n;
 }
 
 /* A struct cfg that collects what it is told. */

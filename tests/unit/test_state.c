@@ -1,6 +1,5 @@
 #include "tests/unit/given.h"
 
-#include <glob.h>
 #include <signal.h>
 #include <sqlite3.h>
 #include <sys/stat.h>
@@ -26,14 +25,6 @@ static void assert_text(struct state *state, const char *key, const char *expect
     char text[64] = "untouched";
     assert_int_equal(state_get(state, key, text, sizeof text), expected != NULL);
     assert_string_equal(text, expected != NULL ? expected : "untouched");
-}
-
-static size_t count_files(const char *pattern)
-{
-    glob_t found;
-    size_t n = glob(pattern, 0, NULL, &found) == 0 ? found.gl_pathc : 0;
-    globfree(&found);
-    return n;
 }
 
 /* ---- what it is for ---- */
