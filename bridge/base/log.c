@@ -17,7 +17,7 @@
 
 #include "bridge/base/clock.h"
 
-enum { LOG_LINE_MAX = 1024, QUEUE_BYTES = 32 << 10 };
+enum { LOG_LINE_MAX = 1024, QUEUE_BYTES = 256 << 10 /* a line of each of a thousand devices */ };
 
 #define STOP_NS (2 * CLOCK_NS_PER_S)
 

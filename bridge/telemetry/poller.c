@@ -273,7 +273,9 @@ static void *poller_thread(void *argument)
             until_ns = due_ns;
         int64_t now_ns = clock_mono_ns();
         /* What is overdue is so no less. */
-        poller_promise(poller, until_ns > now_ns ? until_ns - now_ns : 0);
+        poller_promise(poller, until_ns == CLOCK_NEVER ? CLOCK_NEVER
+                               : until_ns > now_ns     ? until_ns - now_ns
+                                                       : 0);
         int n = clock_epoll_wait(poller->epoll_fd, events, EVENTS, until_ns);
         for (int i = 0; i < n; i++) {
             struct poller_line *line = events[i].data.ptr; /* NULL: the mailbox */

@@ -7,7 +7,6 @@ must not crash, must not hang, and must not fail without a word.
 
 import os
 import subprocess
-import unittest
 
 import flux
 
@@ -62,10 +61,7 @@ int sigtimedwait(const sigset_t *set, siginfo_t *info, const struct timespec *ti
 class Alloc(flux.Test):
     @classmethod
     def setUpClass(cls):
-        with open(flux.program("fluxbridge"), "rb") as file:
-            image = file.read()
-        if b"__asan_init" in image or b"__tsan_init" in image:
-            raise unittest.SkipTest("a sanitizer has an allocator of its own")
+        flux.skip_with_allocator_of_its_own()
 
     def setUp(self):
         super().setUp()

@@ -14,6 +14,7 @@ from flux import RESULT, TARGET
 LOOKS = r"""
 #include <fcntl.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>

@@ -83,6 +83,14 @@ def wait_on(condition, predicate, timeout_s, what):
             condition.wait(left)
 
 
+def skip_with_allocator_of_its_own():
+    """Nobody can refuse memory to a program that a sanitizer is in."""
+    with open(program("fluxbridge"), "rb") as file:
+        image = file.read()
+    if b"__asan_init" in image or b"__tsan_init" in image:
+        raise unittest.SkipTest("a sanitizer has an allocator of its own")
+
+
 class Place:
     """A port of our own. It is bound, but not listened on: a server (which sets
     SO_REUSEADDR) can listen there, and another after that one has gone, nobody

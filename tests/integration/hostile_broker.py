@@ -12,6 +12,7 @@ deliver().
 """
 
 import collections
+import signal
 import socket
 import struct
 import threading
@@ -169,6 +170,16 @@ class HostileBroker:
 
     def wait(self, predicate, timeout_s=None, what="the hostile broker"):
         return flux.wait_on(self.changed, predicate, timeout_s, what)
+
+    def try_again(self, bridge, is_there):
+        """A hangup ends a pause, and is of no use while an attempt is under way."""
+        while not is_there():
+            bridge.signal(signal.SIGHUP)
+            try:
+                self.wait(is_there, 0.1)
+            except flux.Timeout:
+                if bridge.process.poll() is not None:
+                    raise AssertionError(bridge.log()) from None
 
     def on(self, topic):
         with self.changed:

@@ -196,7 +196,7 @@ class Illegal(flux.Test):
                 self.wait(self.broker.bridges, "a session")
                 first = self.broker.bridges()[0]
                 self.wait(lambda: first.left_with is not None, "its end")
-                self.try_again(lambda: len(self.broker.bridges()) > 1)
+                self.broker.try_again(self.flux, lambda: len(self.broker.bridges()) > 1)
                 session = self.broker.bridges()[1]
                 self.wait(lambda: COMMANDS in session.asked, "what it asks for")
                 if version == 4:
@@ -206,15 +206,6 @@ class Illegal(flux.Test):
                 self.assertEqual(len(self.broker.bridges()), 2)
 
     # ---- what is no packet ----
-
-    def try_again(self, is_there):
-        """A hangup ends a pause, and is of no use while an attempt is under way."""
-        while not is_there():
-            self.flux.signal(signal.SIGHUP)
-            try:
-                self.broker.wait(is_there, 0.1)
-            except flux.Timeout:
-                self.assertIsNone(self.flux.process.poll(), self.flux.log())
 
     def test_what_is_no_packet(self):
         for version in (4, 5):
@@ -231,7 +222,7 @@ class Illegal(flux.Test):
                         session.send(*command)
                         self.wait(lambda s=session: self.outcomes(id) or s.left_with is not None,
                                   "an outcome after " + packet.hex())
-                        self.try_again(lambda s=session: self.outcomes(id) or
+                        self.broker.try_again(self.flux, lambda s=session: self.outcomes(id) or
                                        self.broker.bridges()[-1] is not s)
                 self.check()
                 self.flux.stop()
@@ -259,7 +250,7 @@ class Illegal(flux.Test):
                       any(m.session is session for m in self.broker.messages[n:]),
                       "what has changed, after " + packet.hex())
             if session.left_with is not None:
-                self.try_again(lambda s=session: node()[0] is not s)
+                self.broker.try_again(self.flux, lambda s=session: node()[0] is not s)
         self.check()
 
     def test_a_packet_that_does_not_end(self):

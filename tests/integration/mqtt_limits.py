@@ -2,7 +2,6 @@
 
 import json
 import re
-import signal
 import threading
 
 import flux
@@ -534,7 +533,7 @@ class Codes(Rig):
                                  2 if broker.code in TRANSIENT else 1)
                 broker.code = code
                 session.end()
-                self.try_again(lambda s=session: broker.bridges()[-1] is not s)
+                self.broker.try_again(self.flux, lambda s=session: broker.bridges()[-1] is not s)
         self.assertEqual(self.set_aside(), 0)
 
     def test_every_answer_to_a_login(self):
@@ -557,7 +556,7 @@ class Codes(Rig):
                 broker.wait(lambda b=broker: b.bridges())  # there is somebody to hear a hangup
                 for code in codes + (0,):
                     broker.code = code
-                    self.try_again(lambda b=broker, c=code: b.answered == c)
+                    self.broker.try_again(self.flux, lambda b=broker, c=code: b.answered == c)
                 self.flux.wait_log("the broker refuses the login")
                 broker.wait(lambda: self.told())
                 self.flows_on()
@@ -565,15 +564,6 @@ class Codes(Rig):
                 broker.wait(lambda n=last: set(range(1, n)) <= self.told() | self.told("backfill"))
                 self.assertEqual(self.set_aside(), 0)
                 self.flux.stop()
-
-    def try_again(self, is_there):
-        """A hangup ends a pause, and is of no use while an attempt is under way."""
-        while not is_there():
-            self.flux.signal(signal.SIGHUP)
-            try:
-                self.broker.wait(is_there, 0.1)
-            except flux.Timeout:
-                self.assertIsNone(self.flux.process.poll(), self.flux.log())
 
 
 class Mosquitto(flux.Test):

@@ -155,7 +155,7 @@ class Reload(Rig):
         self.reload("site = ", answer="the configuration is not taken over")
         self.reload('@include "/"\n', answer="the configuration is not taken over")
         self.devices["meters"][1]["type"] = "acuvim2"
-        many = [flux.meter(self.lone, "M%d" % i, address=4) for i in range(100)]
+        many = [flux.meter(self.lone, "M%d" % i, address=10 + i) for i in range(100)]
         self.devices["meters"] += many
         self.reload(answer="the configuration is not taken over: needs a restart: there are [0-9]+ "
                            "devices more than this run has room for")

@@ -14,7 +14,6 @@ import signal
 import socket
 import subprocess
 import time
-import unittest
 
 import flux
 from preloaded import OPENS, REAL
@@ -349,10 +348,7 @@ class Memory(Rig):
 
     @classmethod
     def setUpClass(cls):
-        with open(flux.program("fluxbridge"), "rb") as file:
-            image = file.read()
-        if b"__asan_init" in image or b"__tsan_init" in image:
-            raise unittest.SkipTest("a sanitizer has an allocator of its own")
+        flux.skip_with_allocator_of_its_own()
 
     def test_refused_while_it_runs(self):
         self.rig()

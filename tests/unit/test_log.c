@@ -251,7 +251,7 @@ static void end_stuck(void)
 static void test_nobody_waits_for_who_does_not_read(void **state)
 {
     (void)state;
-    enum { LINES = 5000 };
+    enum { LINES = 20000 };
     begin_stuck();
     assert_true(log_start());
     for (int i = 0; i < LINES; i++)
