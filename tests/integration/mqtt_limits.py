@@ -141,9 +141,8 @@ class Limits(Rig):
         self.broker.wait(lambda: self.broker.on(BATTERY + "/status") and
                          self.broker.on(BATTERY + "/status")[-1].payload == b"online")
         bridge = self.broker.bridges()[0]
-        self.assertIn(BATTERY + "/set/target_power", bridge.filters)
-        self.assertIn(BATTERY + "/schedule/set", bridge.filters)
-        self.assertIn("flux/demo/bridge/status", bridge.filters)
+        self.broker.wait(lambda: {BATTERY + "/set/target_power", BATTERY + "/schedule/set",
+                                  "flux/demo/bridge/status"} <= set(bridge.filters))
         bridge.deliver(BATTERY + "/set/target_power", '{"id":"w","value":10}')
         outcome = self.wait_count(BATTERY + "/result", 1)[0]
         self.assertEqual(json.loads(outcome.payload)["outcome"], "confirmed")
