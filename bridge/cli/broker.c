@@ -229,8 +229,9 @@ bool broker_subscribe(struct broker *broker, const char *filter, bool retained,
     begin(broker, &broker->answered);
     broker->collecting = retained;
     snprintf(why, MQTT_WHY_MAX, "the library does not take the subscription");
-    const bool good = mqtt_subscribe(broker->mqtt, filter, retained ? MQTT_RETAINED : MQTT_LIVE) &&
-                      await(broker, &broker->answered, why);
+    const bool good =
+        mqtt_subscribe(broker->mqtt, filter, retained ? MQTT_RETAINED : MQTT_LIVE, 1) &&
+        await(broker, &broker->answered, why);
     pthread_mutex_lock(&broker->mutex);
     broker->heard_ns = clock_mono_ns();
     while (good && retained && !broker->down && clock_mono_ns() < broker->heard_ns + QUIET_NS)

@@ -130,12 +130,12 @@ bool mqtt_has_wildcards(struct mqtt *mqtt);
  * which holds every second message back for the acknowledgement of the first. */
 void mqtt_hurry(struct mqtt *mqtt);
 
-/* Begins to subscribe at QoS 1, retain as published: to what is published from now on, with
+/* Begins to subscribe, retain as published: to what is published from now on, with
  * what is retained there too, or (version 5) to what others publish from now on. An answer
  * that does not come within 30 s ends the session. A no that may be a yes later, as of a
  * cluster that has lost a node, is asked for again after 2, 4, 8 ... 60 s. */
 enum mqtt_hearing { MQTT_LIVE, MQTT_RETAINED, MQTT_OTHERS };
-bool mqtt_subscribe(struct mqtt *mqtt, const char *filter, enum mqtt_hearing hearing);
+bool mqtt_subscribe(struct mqtt *mqtt, const char *filter, enum mqtt_hearing hearing, int qos);
 
 /* Ends a subscription; answered() is called for it when nothing more will arrive. */
 bool mqtt_unsubscribe(struct mqtt *mqtt, const char *filter);

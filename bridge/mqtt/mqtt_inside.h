@@ -50,6 +50,7 @@ struct subscription {
     struct mqtt *mqtt;
     char *filter;
     enum mqtt_hearing hearing;
+    int qos;
     bool is_wanted;   /* else it is ended */
     int64_t asked_ns; /* 0 = answered */
     int64_t again_ns; /* refused for now: when it is asked for again; 0 = it is not */

@@ -143,16 +143,17 @@ static bool send_subscribe(struct subscription *subscription)
         options.onSuccess = on_subscribed;
         options.onFailure = on_not_subscribed;
     }
-    return MQTTAsync_subscribe(subscription->mqtt->handle, subscription->filter, 1, &options) ==
-           MQTTASYNC_SUCCESS;
+    return MQTTAsync_subscribe(subscription->mqtt->handle, subscription->filter, subscription->qos,
+                               &options) == MQTTASYNC_SUCCESS;
 }
 
-bool mqtt_subscribe(struct mqtt *mqtt, const char *filter, enum mqtt_hearing hearing)
+bool mqtt_subscribe(struct mqtt *mqtt, const char *filter, enum mqtt_hearing hearing, int qos)
 {
     struct subscription *subscription = ask_subscription(mqtt, filter, true);
     if (subscription == NULL)
         return false;
     subscription->hearing = hearing;
+    subscription->qos = qos;
     return send_subscribe(subscription);
 }
 

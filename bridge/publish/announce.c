@@ -132,13 +132,20 @@ void announce_call_gone(struct announce *announce, unsigned first, unsigned *n_b
     }
 }
 
+/* What others do to our own topics. At QoS 0: it comes over the same connection, and a
+ * cluster keeps a queue of its own, on several nodes, for each subscription at QoS 1. */
+static void watch(struct announce *announce, const char *topic, enum mqtt_hearing hearing)
+{
+    mqtt_subscribe(announce->setup.sessions->bridge.mqtt, topic, hearing, 0);
+}
+
 /* Each by its topic: a wildcard would bring what all others tell Home Assistant. They are
  * large, and sent soon after the connect: not what lies there, nor our own (version 5). */
 static void listen_discovery(struct announce *announce, unsigned number)
 {
     char topic[TOPIC_MAX + 1];
     if (announce_is_published(announce, number) && announce_topic(announce, number, topic))
-        mqtt_subscribe(announce->setup.sessions->bridge.mqtt, topic, MQTT_OTHERS);
+        watch(announce, topic, MQTT_OTHERS);
 }
 
 static void listen(struct announce *announce)
@@ -147,25 +154,25 @@ static void listen(struct announce *announce)
     struct mqtt *mqtt = announce->setup.sessions->bridge.mqtt;
     char topic[TOPIC_MAX + 1];
     if (conf->ha_enabled)
-        mqtt_subscribe(mqtt, HA_DOCUMENT_BIRTH_TOPIC, MQTT_LIVE);
+        mqtt_subscribe(mqtt, HA_DOCUMENT_BIRTH_TOPIC, MQTT_LIVE, 1);
     for (unsigned i = 0; i < 1 + announce->n_devices; i++)
         listen_discovery(announce, announce_number(announce, RETAINED_HA_BRIDGE, 0) + i);
     if (topic_make(topic, conf, "bridge", "health"))
-        mqtt_subscribe(mqtt, topic, MQTT_LIVE);
+        watch(announce, topic, MQTT_LIVE);
     if (mqtt_has_wildcards(mqtt)) {
         static const char *const leaves[] = {"control", "info", "status", "schedule"};
         for (size_t i = 0; i < sizeof(leaves) / sizeof(leaves[0]); i++)
             if (topic_make(topic, conf, "+", leaves[i]))
-                mqtt_subscribe(mqtt, topic, MQTT_RETAINED);
+                watch(announce, topic, MQTT_RETAINED);
         if (conf->mqtt.version >= 5 && topic_make(topic, conf, "+", "state"))
-            mqtt_subscribe(mqtt, topic, MQTT_OTHERS);
+            watch(announce, topic, MQTT_OTHERS);
         return;
     }
     for (unsigned number = 0; number < announce_number(announce, RETAINED_GONE, 0); number++) {
         const enum retained_kind kind = announce_kind(announce, number);
         if (kind != RETAINED_HEALTH && announce_is_published(announce, number) &&
             announce_topic(announce, number, topic))
-            mqtt_subscribe(mqtt, topic, kind == RETAINED_STATE ? MQTT_OTHERS : MQTT_RETAINED);
+            watch(announce, topic, kind == RETAINED_STATE ? MQTT_OTHERS : MQTT_RETAINED);
     }
 }
 

@@ -106,7 +106,7 @@ static void come_up(struct edge *edge)
     atomic_store(&edge->heard, 0);
     for (unsigned i = 0; i < edge->n_filters; i++)
         (void)mqtt_subscribe(edge->session.mqtt, edge->filters[i],
-                             i >= FILTER_STATE ? MQTT_RETAINED : MQTT_LIVE);
+                             i >= FILTER_STATE ? MQTT_RETAINED : MQTT_LIVE, 1);
 }
 
 static void go_down(struct edge *edge, const struct mqtt_end *end)

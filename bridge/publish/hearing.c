@@ -88,7 +88,7 @@ static bool for_all(struct hearing *hearing, struct mqtt *mqtt, asker *ask)
 
 static bool subscribe(struct mqtt *mqtt, const char *filter)
 {
-    return mqtt_subscribe(mqtt, filter, MQTT_LIVE);
+    return mqtt_subscribe(mqtt, filter, MQTT_LIVE, 1);
 }
 
 bool hearing_begin(struct hearing *hearing, struct mqtt *mqtt)

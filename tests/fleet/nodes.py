@@ -171,13 +171,15 @@ class Rabbit(Cluster):
         # client can subscribe at no other.
         _run("nsenter", "--net=/run/netns/n1", "env", "HOME=" + self.place(1),
              "RABBITMQ_CONF_ENV_FILE=/nonexistent", "/usr/lib/rabbitmq/bin/rabbitmqctl", "-q",
-             "-n", "rabbit@n1", "set_policy", "mqtt", "^mqtt-subscription-", '{"ha-mode":"all"}',
-             "--apply-to", "queues")
+             "-n", "rabbit@n1", "set_policy", "mqtt", "^mqtt-subscription-.*qos1$",
+             '{"ha-mode":"all"}', "--apply-to", "queues")
 
     def configure(self, node):
         with open(self.place(node, "rabbitmq.conf"), "w", encoding="utf-8") as file:
             file.write("listeners.tcp = none\nmqtt.listeners.tcp.1 = 0.0.0.0:%d\n"
-                       "mqtt.allow_anonymous = true\nloopback_users.guest = false\nmqtt.durable_queue_type = quorum\n"
+                       "mqtt.allow_anonymous = true\nloopback_users.guest = false\n"
+                       "mqtt.durable_queue_type = quorum\n"
+                       "mqtt.prefetch = 100\n"
                        "mqtt.tcp_listen_options.nodelay = true\n"
                        "cluster_partition_handling = pause_minority\n"
                        "log.file.level = info\n"

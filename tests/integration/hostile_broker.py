@@ -96,7 +96,7 @@ class Session:
     def __init__(self, broker, connection):
         self.broker, self.connection = broker, connection
         self.client_id = self.will = None
-        self.filters = []
+        self.filters, self.qos = [], {}
         self.version = self.keepalive = self.left_with = None
         self.properties = b""
         self.unacknowledged = 0
@@ -345,13 +345,14 @@ class HostileBroker:
         codes = b""
         while reader.rest():
             topic_filter = reader.text()
-            reader.number(1)
+            qos = reader.number(1) & 3
             answer = self.suback(session, topic_filter)
             if answer is None:
                 return None
-            codes += bytes([answer])
+            codes += bytes([min(answer, qos) if answer < 0x80 else answer])
             with self.changed:
                 session.filters.append(topic_filter)
+                session.qos[topic_filter] = qos
                 self.changed.notify_all()
         session.send(0x90, mid + (b"\0" if session.version == 5 else b"") + codes)
         return None

@@ -26,9 +26,10 @@ bool mqtt_has_wildcards(struct mqtt *mqtt)
     return mqtt->has_wildcards;
 }
 
-bool mqtt_subscribe(struct mqtt *mqtt, const char *filter, enum mqtt_hearing hearing)
+bool mqtt_subscribe(struct mqtt *mqtt, const char *filter, enum mqtt_hearing hearing, int qos)
 {
     assert_int_equal(hearing, MQTT_LIVE);
+    assert_int_equal(qos, 1);
     assert_true(mqtt->n_subscribed < FILTERS_MAX);
     strcpy(mqtt->filters[mqtt->n_subscribed++], filter);
     return !mqtt->is_full;

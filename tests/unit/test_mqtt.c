@@ -351,7 +351,7 @@ static void test_an_answer_to_subscribe_that_never_comes(void **state)
 {
     (void)state;
     struct mqtt *mqtt = connected();
-    assert_true(mqtt_subscribe(mqtt, "a/#", MQTT_LIVE));
+    assert_true(mqtt_subscribe(mqtt, "a/#", MQTT_LIVE, 1));
     clock_pause(30 * CLOCK_NS_PER_S - 1);
     mqtt_tend(mqtt, clock_awake_ns());
     assert_int_equal(told.n_down, 0);
