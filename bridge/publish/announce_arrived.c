@@ -57,6 +57,11 @@ bool announce_arrived(struct announce *announce, const struct mqtt_arrival *arri
     const unsigned number = (unsigned)found;
     if (announce_kind(announce, number) == RETAINED_BRIDGE_INFO && arrival->retained)
         gone_keep_info(announce->gone, arrival);
+    /* Of 3.1.1, which has no other way: what lies there when it is subscribed to, and a busy
+     * broker brings after ours. */
+    if (announce_kind(announce, number) == RETAINED_HEALTH && arrival->retained &&
+        conf->mqtt.version < 5)
+        return true;
     if (announce_kind(announce, number) == RETAINED_STATE) {
         see_state(announce, number, clock_mono_ns());
         return true;

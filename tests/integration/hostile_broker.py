@@ -124,11 +124,11 @@ class Session:
         body = struct.pack(">H", message.mid)
         self.send(0x40, body + bytes([reason, 0]) if reason and self.version == 5 else body)
 
-    def deliver(self, topic, payload, properties=b""):
+    def deliver(self, topic, payload, properties=b"", retained=False):
         body = text(topic) + struct.pack(">H", 1)
         if self.version == 5:
             body += length(len(properties)) + properties
-        self.send(0x32, body + payload.encode())
+        self.send(0x32 | retained, body + payload.encode())
 
 
 class HostileBroker:

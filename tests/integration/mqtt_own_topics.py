@@ -7,6 +7,7 @@ import sqlite3
 import time
 
 import flux
+from hostile_broker import HostileBroker
 
 BATTERY, METER = "Site-BESS-01", "Grid-Meter"
 
@@ -119,6 +120,24 @@ class OwnTopics(flux.Test):
         self.mqtt.wait_count(METER + "/state", 25, since=since)
         self.assertEqual(len(self.mqtt.on(METER + "/status", since=since)), 1)
         self.assertNotIn("somebody else", self.flux.log())
+
+    def test_what_lay_there_before(self):
+        """A busy broker of 3.1.1 brings it when there is something newer."""
+        health, status = "flux/demo/bridge/health", "flux/demo/%s/status" % METER
+        broker = HostileBroker()
+        self.addCleanup(broker.close)
+        self.server = self.modbus({2: flux.meter_unit()})
+        self.flux = self.bridge(flux.config(broker, [], [flux.meter(self.server, name=METER)],
+                                            mqtt={"version": 4, "device_wills": False}))
+        broker.wait(lambda: broker.on(health) and broker.on("flux/demo/%s/state" % METER))
+        session = broker.bridges()[0]
+        session.deliver(health, "{}", retained=True)
+        for _ in range(2):  # the second time at least 2 s after the first
+            n = len(broker.on(status))
+            session.deliver(status, "offline")
+            broker.wait(lambda n=n: broker.on(status)[n:])
+        self.flux.wait_log("topic=" + status)
+        self.assertNotIn("topic=" + health, self.flux.log())
 
     # ---- damped ----
 
