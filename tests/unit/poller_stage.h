@@ -15,12 +15,12 @@
 #include <cmocka.h>
 
 #include "bridge/base/log.h"
-#include "bridge/commands/audit.h"
 #include "bridge/telemetry/poller.h"
 #include "bridge/wire/sample_json.h"
 #include "devices/lines/link_new.h"
 #include "fake_clock.h"
 #include "fake_link.h"
+#include "poller_quiet.h"
 #include "site.h"
 
 enum { SAMPLES_MOST = 2000, OUTCOMES_MOST = 16 };
@@ -87,22 +87,6 @@ void outbox_put_sample(struct outbox *outbox, unsigned device, int64_t taken_ns,
     size = sample_json_of_packed(layout, packed, size, sample->text, sizeof sample->text - 1);
     if (size == 0)
         abort();
-}
-
-void outbox_call_control(struct outbox *outbox, unsigned device)
-{
-    (void)outbox, (void)device;
-}
-
-bool audit_was_available(const struct audit *audit)
-{
-    (void)audit;
-    return true;
-}
-
-void outbox_wake(struct outbox *outbox)
-{
-    (void)outbox;
 }
 
 void outbox_set_online(struct outbox *outbox, unsigned device, bool online)

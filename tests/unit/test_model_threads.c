@@ -35,6 +35,7 @@
 #include "fake_clock.h"
 #include "fake_link.h"
 #include "from_environment.h"
+#include "poller_quiet.h"
 #include "site.h"
 
 enum {
@@ -113,12 +114,6 @@ static void note(struct event event)
 /* ---- the disk ---- */
 
 bool audit_available(struct audit *audit)
-{
-    (void)audit;
-    return true;
-}
-
-bool audit_was_available(const struct audit *audit)
 {
     (void)audit;
     return true;
@@ -253,16 +248,6 @@ void outbox_put_sample(struct outbox *outbox, unsigned device, int64_t taken_ns,
     stage.n_samples++;
     pthread_cond_broadcast(&stage.cond);
     pthread_mutex_unlock(&stage.mutex);
-}
-
-void outbox_call_control(struct outbox *outbox, unsigned device)
-{
-    (void)outbox, (void)device;
-}
-
-void outbox_wake(struct outbox *outbox)
-{
-    (void)outbox;
 }
 
 void outbox_set_online(struct outbox *outbox, unsigned device, bool online)

@@ -14,11 +14,11 @@
 #include <cmocka.h>
 
 #include "bridge/base/log.h"
-#include "bridge/commands/audit.h"
 #include "bridge/telemetry/poller.h"
 #include "devices/lines/link_new.h"
 #include "fake_clock.h"
 #include "fake_link.h"
+#include "poller_quiet.h"
 #include "site.h"
 
 enum { LINES = 6, AT_ONCE = 4 /* the poller's own */, SAMPLES_MOST = 200, FIRST_PORT = 1502 };
@@ -83,22 +83,6 @@ void outbox_put_sample(struct outbox *outbox, unsigned device, int64_t taken_ns,
         of_device += stage.samples[i].device == stage.of_device;
     if (device == stage.of_device && of_device == stage.until_samples)
         end_script();
-}
-
-void outbox_call_control(struct outbox *outbox, unsigned device)
-{
-    (void)outbox, (void)device;
-}
-
-bool audit_was_available(const struct audit *audit)
-{
-    (void)audit;
-    return true;
-}
-
-void outbox_wake(struct outbox *outbox)
-{
-    (void)outbox;
 }
 
 void outbox_set_online(struct outbox *outbox, unsigned device, bool online)
