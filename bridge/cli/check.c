@@ -32,9 +32,11 @@ int cli_check(const char *path, const char *against, bool online, bool json)
     const struct cfg_setting *file = NULL;
     struct verdict verdict;
     struct conf conf = {0};
-    bool good = verdict_begin(&verdict, json) && conf_read(&verdict.cfg, path, &conf) &&
-                (file = cfg_open(&verdict.cfg, path)) != NULL;
-    int code = EXIT_USAGE;
+    const bool begun = verdict_begin(&verdict, json);
+    const bool good = begun && conf_read(&verdict.cfg, path, &conf) &&
+                      (file = cfg_open(&verdict.cfg, path)) != NULL;
+    /* What could not be read for want of memory is not wrong. */
+    int code = begun && !verdict.cfg.lacks ? EXIT_USAGE : EXIT_FAILURE;
     if (good) {
         const struct check check = {.cfg = &verdict.cfg, .conf = &conf, .file = file};
         check_files(&check);

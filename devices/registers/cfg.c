@@ -112,6 +112,20 @@ static void free_tree(struct tree *tree)
     free(tree);
 }
 
+/* libconfig does not look whether it got memory for what it copies: then a key or a text is
+ * not there, and what would follow from that is nothing the file says. */
+static bool is_whole(const struct cfg_setting *setting)
+{
+    const bool is_group = config_setting_type(setting) == CONFIG_TYPE_GROUP;
+    bool whole = config_setting_type(setting) != CONFIG_TYPE_STRING ||
+                 config_setting_get_string(setting) != NULL;
+    for (int i = 0; whole && i < config_setting_length(setting); i++) {
+        const struct cfg_setting *member = config_setting_get_elem(setting, (unsigned)i);
+        whole = (!is_group || config_setting_name(member) != NULL) && is_whole(member);
+    }
+    return whole;
+}
+
 const struct cfg_setting *cfg_open(struct cfg *cfg, const char *path)
 {
     struct tree *tree = calloc(1, sizeof *tree);
@@ -122,17 +136,19 @@ const struct cfg_setting *cfg_open(struct cfg *cfg, const char *path)
     struct cfg_lexer *lexer = &tree->lexer;
     config_init(&tree->config);
     if (!cfg_lexer_read(lexer, path)) {
-        cfg->lacks = cfg->lacks || lexer->lacks;
         cfg_problem(cfg, NULL, "%s", lexer->error);
     } else if (!config_read_string(&tree->config, lexer->text)) {
         unsigned line = (unsigned)config_error_line(&tree->config);
         explain(cfg, lexer, line < lexer->n_words ? line - 1 : lexer->n_words - 1);
     } else if (lexer->stopped) {
         explain(cfg, lexer, lexer->n_words - 1);
+    } else if (!is_whole(config_root_setting(&tree->config))) {
+        cfg_no_memory(cfg, NULL);
     } else {
         config_setting_set_hook(config_root_setting(&tree->config), tree);
         return config_root_setting(&tree->config);
     }
+    cfg->lacks = cfg->lacks || lexer->lacks;
     free_tree(tree);
     return NULL;
 }

@@ -103,14 +103,20 @@ static void check_names(struct cfg *cfg, const struct cfg_setting *group,
     if (strcasecmp(last->name, "bridge") == 0)
         cfg_problem(cfg, name,
                     "a device cannot be called 'bridge': that topic is the bridge's own");
+    /* Told once of each, however many have it. */
+    bool has_name = last->name[0] != '\0', has_id = last->id[0] != '\0';
     for (const struct device *other = list->devices; other < last; other++, traits++) {
         if (traits->name != own.name && traits->id != own.id)
             continue;
-        if (last->name[0] && strcasecmp(other->name, last->name) == 0)
+        if (has_name && strcasecmp(other->name, last->name) == 0) {
+            has_name = false;
             cfg_problem(cfg, name, "name '%s' is taken by another device, letter case aside",
                         last->name);
-        if (last->id[0] && strcasecmp(other->id, last->id) == 0)
+        }
+        if (has_id && strcasecmp(other->id, last->id) == 0) {
+            has_id = false;
             cfg_problem(cfg, id, "id '%s' is taken by device '%s'", last->id, other->name);
+        }
     }
 }
 
@@ -120,7 +126,7 @@ static void join_link(struct cfg *cfg, const struct cfg_setting *where, struct d
 {
     struct device *last = &list->devices[list->n_devices - 1];
     const struct traits own = traits[list->n_devices - 1];
-    bool joined = false;
+    bool joined = false, alone = true;
     for (struct device *other = list->devices; other < last; other++, traits++) {
         const struct device_modbus *a = &other->modbus, *b = &last->modbus;
         if (traits->place != own.place || !place_is_same_link(a, b))
@@ -129,9 +135,10 @@ static void join_link(struct cfg *cfg, const struct cfg_setting *where, struct d
         if (key != NULL)
             cfg_problem(cfg, where, "%s of %s is set otherwise by device '%s': it must be the same",
                         key, b->serial[0] != '\0' ? b->serial : b->host, other->name);
-        if (a->address == b->address)
+        if (alone && a->address == b->address)
             cfg_warning(cfg, where, "device '%s' has the same link and address %lld", other->name,
                         (long long)b->address);
+        alone = alone && a->address != b->address;
         last->link = other->link;
         joined = true;
     }

@@ -339,6 +339,30 @@ static void who_shares_a_link(void **state)
     }
 }
 
+/* However many there are of one name, id and address. */
+static void what_clashes_is_said_once_a_device(void **state)
+{
+    (void)state;
+    static const char SAME[] = "id = \"a\"; name = \"A\"; type = \"acuvim2\"; poll = \"1s\";";
+    static const char *const clashes[] = {"name 'A' is taken by another device, letter case aside",
+                                          "id 'a' is taken by device 'A'",
+                                          "warning: device 'A' has the same link and address 1"};
+    char text[1024], said[1024];
+    struct device_list list;
+    size_t n = 0;
+    (void)snprintf(text, sizeof text,
+                   "devices: { meters = (\n{ %s modbus: { host = \"h\"; address = 1; }; },\n"
+                   "{ %s modbus: { host = \"h\"; address = 1; }; },\n"
+                   "{ %s modbus: { host = \"h\"; address = 1; }; },\n"
+                   "{ %s modbus: { host = \"h\"; address = 1; }; } ); };\n",
+                   SAME, SAME, SAME, SAME);
+    for (unsigned line = 3; line <= 5; line++)
+        for (unsigned i = 0; i < COUNT(clashes); i++)
+            n += (size_t)snprintf(said + n, sizeof said - n, "test.cfg:%u: %s\n", line, clashes[i]);
+    assert_false(read_devices(text, &list, said));
+    device_list_free(&list);
+}
+
 static void a_serial_line_has_one_setting(void **state)
 {
     (void)state;
@@ -496,6 +520,7 @@ int main(void)
         cmocka_unit_test(problems_of_a_profile_are_told_once),
         cmocka_unit_test(names_and_ids_are_unique),
         cmocka_unit_test(who_shares_a_link),
+        cmocka_unit_test(what_clashes_is_said_once_a_device),
         cmocka_unit_test(a_serial_line_has_one_setting),
         cmocka_unit_test(links_are_numbered_in_order),
         cmocka_unit_test(who_has_a_poller_of_his_own),
