@@ -45,8 +45,8 @@ void halt_ask(struct halt *halt)
 bool halt_wait(struct halt *halt, int64_t until_ns)
 {
     pthread_mutex_lock(&halt->mutex);
-    while (!halt->there && clock_mono_ns() < until_ns)
-        clock_cond_wait(&halt->cond, &halt->mutex, until_ns);
+    while (!halt->there && clock_awake_ns() < until_ns)
+        clock_cond_wait_awake(&halt->cond, &halt->mutex, until_ns);
     const bool there = halt->there;
     pthread_mutex_unlock(&halt->mutex);
     return there;

@@ -30,7 +30,8 @@ void halt_here(struct halt *halt);
 bool halt_is_asked(const struct halt *halt);
 
 void halt_ask(struct halt *halt);
-/* False when it is not there by `until_ns` (monotonic). */
+/* False when it is not there by `until_ns`, of the machine awake: nobody comes while it
+ * sleeps. */
 bool halt_wait(struct halt *halt, int64_t until_ns);
 /* Also when it was not waited for. */
 void halt_release(struct halt *halt);

@@ -161,8 +161,8 @@ void mailbox_has_left(struct mailbox *mailbox)
 bool mailbox_wait_left(struct mailbox *mailbox, int64_t until_ns)
 {
     pthread_mutex_lock(&mailbox->mutex);
-    while (!mailbox->left && clock_mono_ns() < until_ns)
-        clock_cond_wait(&mailbox->cond, &mailbox->mutex, until_ns);
+    while (!mailbox->left && clock_awake_ns() < until_ns)
+        clock_cond_wait_awake(&mailbox->cond, &mailbox->mutex, until_ns);
     bool left = mailbox->left;
     pthread_mutex_unlock(&mailbox->mutex);
     return left;

@@ -44,7 +44,8 @@ bool mailbox_make_room(struct mailbox *mailbox, unsigned devices);
 int mailbox_fd(const struct mailbox *mailbox);
 
 /* The bridge ends: asks the poller to let its batteries leave, who says when
- * that is done; waits for it until `until_ns`: false when it was not in time. */
+ * that is done; waits for it until `until_ns`, of the machine awake: false when it was not in
+ * time. */
 void mailbox_leave(struct mailbox *mailbox);
 bool mailbox_is_leaving(struct mailbox *mailbox);
 void mailbox_has_left(struct mailbox *mailbox);

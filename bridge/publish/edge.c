@@ -181,7 +181,7 @@ static const char *where_to(struct edge *edge, int64_t now_ns, const char *addre
     else if (!edge->has_address)
         retry(edge, now_ns); /* it follows the bridge's own session */
     edge->has_address = address != NULL;
-    return node_post_may_connect(&edge->post, now_ns) ? address : NULL;
+    return node_post_may_connect(&edge->post, clock_awake_ns()) ? address : NULL;
 }
 
 static int64_t wait_for_session(struct edge *edge, int64_t now_ns, const char *address)

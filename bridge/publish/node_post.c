@@ -49,7 +49,7 @@ static void make_will(struct node_post *post)
     (void)snprintf(text, sizeof(text), "%u", post->bdseq);
     if (post->state != NULL && state_put(post->state, STATE_KEY, text))
         post->mark = state_mark(post->state);
-    post->patience_ns = clock_mono_ns() + KEEP_NS;
+    post->patience_ns = clock_awake_ns() + KEEP_NS;
     const struct sparkplug_metric metric = bdseq_metric(post, &value);
     void *bytes = sparkplug_encode(metric.ts_ms, WITHOUT_SEQ, &metric, 1, &size);
     if (bytes != NULL)
@@ -77,9 +77,9 @@ void node_post_end(struct node_post *post, bool anew)
         make_will(post);
 }
 
-bool node_post_may_connect(const struct node_post *post, int64_t now_ns)
+bool node_post_may_connect(const struct node_post *post, int64_t awake_ns)
 {
-    return post->state == NULL || now_ns >= post->patience_ns ||
+    return post->state == NULL || awake_ns >= post->patience_ns ||
            state_is_kept(post->state, post->mark);
 }
 

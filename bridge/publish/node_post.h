@@ -32,8 +32,8 @@ struct node_post {
     struct state *state; /* keeps bdSeq; NULL = as long as the process */
     struct mqtt *mqtt;
     unsigned bdseq, seq;
-    uint64_t mark; /* the state file's, of the bdSeq of the Will */
-    int64_t patience_ns;
+    uint64_t mark;       /* the state file's, of the bdSeq of the Will */
+    int64_t patience_ns; /* until then that is waited for, of the machine awake */
     atomic_bool crowded; /* something found no room: it is waited for */
     struct node_letter letter;
 };
@@ -55,8 +55,9 @@ void node_post_begin(struct node_post *post, const struct conf *conf, struct sta
 void node_post_end(struct node_post *post, bool anew);
 
 /* Whether the bdSeq of the Will is on disk, so that a bridge that is killed does not
- * use it again; a disk that does not take it within a second is not waited for. */
-bool node_post_may_connect(const struct node_post *post, int64_t now_ns);
+ * use it again; a disk that does not take it within a second is not waited for. `awake_ns` is the
+ * time, of the machine awake. */
+bool node_post_may_connect(const struct node_post *post, int64_t awake_ns);
 
 /* Whether so many messages can be sent now; else `crowded` is set. */
 bool node_post_has_room(struct node_post *post, unsigned n);

@@ -208,7 +208,7 @@ int64_t parts_leave_ns(const struct device_list *list)
         if (device_takes_commands(&list->devices[i]) &&
             list->devices[i].modbus.timeout_ns > slowest_ns)
             slowest_ns = list->devices[i].modbus.timeout_ns;
-    return clock_mono_ns() + LEAVE_NS + 8 * slowest_ns;
+    return clock_awake_ns() + LEAVE_NS + 8 * slowest_ns;
 }
 
 /* From here on no command is begun: what is under way ends, and on_exit is carried

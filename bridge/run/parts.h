@@ -82,7 +82,7 @@ void parts_stop_poller(struct parts *parts, unsigned poller);
 /* How many devices of this poller take commands. */
 unsigned parts_count_commanded(const struct device_list *list, unsigned poller);
 
-/* How long devices get to do what on_exit says: until then. */
+/* How long devices get to do what on_exit says: until then, of the machine awake. */
 int64_t parts_leave_ns(const struct device_list *list);
 
 #endif

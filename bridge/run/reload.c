@@ -20,7 +20,7 @@ enum { STEPS_MAX = 8 };
 
 int64_t reload_next_slice_ns(const struct reload *reload, int64_t until_ns)
 {
-    const int64_t slice_ns = clock_mono_ns() + reload->slice_ns;
+    const int64_t slice_ns = clock_awake_ns() + reload->slice_ns;
     return slice_ns < until_ns ? slice_ns : until_ns;
 }
 
@@ -30,14 +30,14 @@ bool reload_wait_for(const struct reload *reload, struct halt *halt, int64_t unt
     do {
         notify("WATCHDOG=1");
         there = halt_wait(halt, reload_next_slice_ns(reload, until_ns));
-    } while (!there && clock_mono_ns() < until_ns);
+    } while (!there && clock_awake_ns() < until_ns);
     return there;
 }
 
 /* From here on there is no way back. Who hangs now is found out by systemd. */
 static struct halt *halt_within(const struct reload *reload, struct halt *halt, int64_t patience_ns)
 {
-    if (!reload_wait_for(reload, halt, clock_mono_ns() + patience_ns)) {
+    if (!reload_wait_for(reload, halt, clock_awake_ns() + patience_ns)) {
         log_error("the reload waits for a thread that has stopped moving");
         (void)halt_wait(halt, CLOCK_NEVER);
     }
@@ -101,7 +101,7 @@ static bool refuse_commands(struct reload *reload)
 {
     struct parts *parts = reload->parts;
     struct halt *halt = subscriber_halt(parts->subscriber);
-    const bool there = reload_wait_for(reload, halt, clock_mono_ns() + PATIENCE_NS);
+    const bool there = reload_wait_for(reload, halt, clock_awake_ns() + PATIENCE_NS);
     if (!there)
         log_error("the configuration is not taken over: the subscriber has stopped moving");
     for (unsigned i = 0; there && i < reload->change.n_devices; i++)
@@ -130,7 +130,7 @@ static void leave(struct reload *reload)
     const int64_t until_ns = parts_leave_ns(&parts->conf->devices);
     for (unsigned i = 0; i < parts->n_pollers; i++) {
         bool left = !has_ending(reload, i, true);
-        while (!left && clock_mono_ns() < until_ns) {
+        while (!left && clock_awake_ns() < until_ns) {
             notify("WATCHDOG=1");
             left = mailbox_wait_left(parts->mailboxes[i], reload_next_slice_ns(reload, until_ns));
         }

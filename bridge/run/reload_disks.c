@@ -22,7 +22,7 @@ static bool spool_is_ready(struct reload *reload)
     struct spooler *spooler = reload->parts->spooler;
     const char *path = reload->after->spool_path;
     struct halt *halt = spooler_halt(spooler);
-    const bool there = reload_wait_for(reload, halt, clock_mono_ns() + DISK_PATIENCE_NS);
+    const bool there = reload_wait_for(reload, halt, clock_awake_ns() + DISK_PATIENCE_NS);
     const bool can_move = there && (!reload->moves_spool || spooler_can_move(spooler, path));
     reload->opens_spool = there && reload->moves_spool && !spooler_is_at(spooler, path);
     halt_release(halt);
@@ -38,14 +38,14 @@ static bool spool_is_ready(struct reload *reload)
 static bool files_are_good(const struct reload *reload)
 {
     char why[SCOUT_WHY_MAX];
-    const int64_t until_ns = clock_mono_ns() + DISK_PATIENCE_NS;
+    const int64_t until_ns = clock_awake_ns() + DISK_PATIENCE_NS;
     struct scout *scout = scout_send(reload->parts->conf, reload->after, reload->opens_spool, why);
     if (scout == NULL)
         return reload_refuse_for(why);
     do
         notify("WATCHDOG=1");
     while (!scout_wait(scout, reload_next_slice_ns(reload, until_ns)) &&
-           clock_mono_ns() < until_ns);
+           clock_awake_ns() < until_ns);
     return scout_end(scout, why) || reload_refuse_for(why);
 }
 
@@ -69,12 +69,12 @@ bool reload_disks_are_ready(struct reload *reload)
 static bool is_kept(const struct reload *reload)
 {
     struct state *state = reload->parts->state;
-    const int64_t until_ns = clock_mono_ns() + DISK_PATIENCE_NS;
+    const int64_t until_ns = clock_awake_ns() + DISK_PATIENCE_NS;
     const uint64_t mark = state_mark(state);
     do {
         notify("WATCHDOG=1");
         state_settle(state, mark, clock_awake_ns() + reload->slice_ns);
-    } while (!state_is_settled(state, mark) && clock_mono_ns() < until_ns);
+    } while (!state_is_settled(state, mark) && clock_awake_ns() < until_ns);
     return state_is_kept(state, mark);
 }
 

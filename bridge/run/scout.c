@@ -125,8 +125,8 @@ struct scout *scout_send(const struct conf *before, const struct conf *after, bo
 bool scout_wait(struct scout *scout, int64_t until_ns)
 {
     pthread_mutex_lock(&scout->mutex);
-    while (!scout->is_back && clock_mono_ns() < until_ns)
-        clock_cond_wait(&scout->cond, &scout->mutex, until_ns);
+    while (!scout->is_back && clock_awake_ns() < until_ns)
+        clock_cond_wait_awake(&scout->cond, &scout->mutex, until_ns);
     const bool is_back = scout->is_back;
     pthread_mutex_unlock(&scout->mutex);
     return is_back;

@@ -22,7 +22,7 @@ struct scout;
 struct scout *scout_send(const struct conf *before, const struct conf *after, bool opens_spool,
                          char why[SCOUT_WHY_MAX]);
 
-/* Whether it is back by `until_ns` (monotonic). */
+/* Whether it is back by `until_ns`, of the machine awake. */
 bool scout_wait(struct scout *scout, int64_t until_ns);
 
 /* Whether all of them can be used; else why not, also when it is not back. Frees. */

@@ -2,6 +2,7 @@
 #include "bridge/publish/node_post.h"
 #include "tests/unit/kept_state.h"
 #include "tests/unit/late_state.h"
+#include "tests/unit/slept.h"
 
 static const struct conf conf = {.site = "demo", .sparkplug = {.group = "flux"}};
 static int64_t will; /* the bdSeq of the last; -1 = none */
@@ -75,11 +76,31 @@ static void test_a_state_that_comes_late(void **state)
     assert_int_equal(remove_directory(state), 0);
 }
 
+/* A disk that does not take it is not waited for; but while the machine sleeps it could not. */
+static void test_a_disk_that_does_not_take_it(void **state)
+{
+    struct node_post post;
+    assert_int_equal(given_directory(state), 0);
+    struct state *store = given_late_state("sparkplug/bdseq", "7");
+    const int64_t before_ns = clock_awake_ns();
+    node_post_begin(&post, &conf, store, NULL, 41);
+    assert_in_range(post.patience_ns, before_ns + CLOCK_NS_PER_S,
+                    clock_awake_ns() + CLOCK_NS_PER_S);
+    assert_false(node_post_may_connect(&post, post.patience_ns - 1));
+    assert_true(node_post_may_connect(&post, post.patience_ns));
+    wait_late_state(store);
+    assert_true(state_sync(store, CLOCK_NEVER));
+    assert_true(node_post_may_connect(&post, before_ns));
+    state_close(store);
+    assert_int_equal(remove_directory(state), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_it_goes_on_with_that_of_the_run_before),
         cmocka_unit_test(test_a_state_that_comes_late),
+        cmocka_unit_test(test_a_disk_that_does_not_take_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
