@@ -287,6 +287,8 @@ int database_open(const char *path, const struct database_kind *kind, sqlite3 **
     result = sqlite3_open_v2(
         path, file, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
     if (result == SQLITE_OK)
+        result = sqlite3_db_config(*file, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, NULL);
+    if (result == SQLITE_OK)
         result = run(*file, "PRAGMA locking_mode = EXCLUSIVE;"
                             "PRAGMA journal_mode = WAL;"
                             "PRAGMA synchronous = FULL;"

@@ -85,7 +85,7 @@ bool spool_read(struct spool *spool, int64_t row, size_t most,
 {
     sqlite3_stmt *statement = spool->file.statements[READ];
     struct spool_sample sample;
-    bool wanted = true;
+    bool wanted = true, first = row == 0;
     int result = SQLITE_TOOBIG;
     for (size_t n = 0; result == SQLITE_TOOBIG && wanted && n < most; n++) {
         sqlite3_bind_int64(statement, 1, row);
@@ -93,6 +93,8 @@ bool spool_read(struct spool *spool, int64_t row, size_t most,
         while (wanted && (result = sqlite3_step(statement)) == SQLITE_ROW) {
             sample = spool_file_sample(spool, statement);
             row = sample.row;
+            spool->first_row = first ? row : spool->first_row;
+            first = false;
             n++;
             wanted = each(context, &sample);
         }
@@ -211,7 +213,18 @@ const char *spool_path(const struct spool *spool)
     return spool->path;
 }
 
-static int open_file(struct spool *spool, const struct spool_note *note)
+/* So that each of its rows is read some day, and another can follow. */
+static int tidy(struct spool *spool, uint64_t *lost)
+{
+    const int result = spool_file_tidy(&spool->file, lost);
+    if (*lost > 0)
+        log_error("the spool holds rows that make no sense: they are set aside path=%s "
+                  "rows=%" PRIu64,
+                  spool->path, *lost);
+    return result;
+}
+
+static int open_file(struct spool *spool, const struct spool_note *note, uint64_t *lost)
 {
     int result = judge(spool->path, spool->is_noted ? note : NULL,
                        database_open(spool->path, &spool_file_kind, &spool->file.sqlite));
@@ -219,6 +232,8 @@ static int open_file(struct spool *spool, const struct spool_note *note)
         result = spool_file_prepare(&spool->file);
     if (result == SQLITE_OK)
         result = spool_file_learn(spool);
+    if (result == SQLITE_OK)
+        result = tidy(spool, lost);
     /* Counting walks the whole table: damage shows now and not in a month. */
     const int64_t count = result == SQLITE_OK ? spool_file_number(spool, COUNT) : -1;
     if (count < 0)
@@ -265,7 +280,7 @@ static bool has_directory(const char *path)
 /* The file is open: what it should have had, by the note, is gone without a word. */
 static void count_missing(struct spool *spool, const struct spool_note *note, uint64_t *lost)
 {
-    if (spool->count >= note->least)
+    if (spool->count + *lost >= note->least)
         return;
     *lost = note->least - spool->count;
     log_error("samples that waited in the spool are gone: they are counted in drops path=%s "
@@ -295,7 +310,7 @@ enum spool_opened spool_open(const struct spool_setup *setup, struct spool **ope
     spool->is_noted = spool_note_find(spool->state, &note);
     spool->noted = note.most;
     spool->last_row = note.last_row;
-    int result = there ? open_file(spool, &note) : SQLITE_CANTOPEN;
+    int result = there ? open_file(spool, &note, lost) : SQLITE_CANTOPEN;
     bool good = spool_file_check(spool, result);
     if (good && spool->is_noted)
         count_missing(spool, &note, lost);

@@ -9,6 +9,12 @@
 /* SQLite takes no larger row into memory, whatever the file claims. */
 enum { ROW_BYTES_MAX = 4 << 20 };
 
+/* SPOOL_ROW_MAX */
+#define ROW_MAX     "4611686018427387903"
+#define HIGHEST_ROW "(SELECT max(id) FROM sample WHERE id <= " ROW_MAX ")"
+#define SEQ_IS_GOOD "(typeof(seq) = 'integer' AND seq <= " ROW_MAX ")"
+_Static_assert(SPOOL_ROW_MAX == 4611686018427387903, "the same number");
+
 #define COLUMNS "id, layout, checksum, device, payload"
 
 static const char *const sql[STATEMENTS] = {
@@ -21,7 +27,8 @@ static const char *const sql[STATEMENTS] = {
     [NEXT] = "SELECT id FROM sample WHERE id > ?1 ORDER BY id LIMIT 1",
     [REMOVE] = "DELETE FROM sample WHERE id = ?1",
     [COUNT] = "SELECT count(*) FROM sample",
-    [LAST] = "SELECT seq FROM sqlite_sequence WHERE name = 'sample'",
+    [LAST] = ("SELECT CASE WHEN " SEQ_IS_GOOD " THEN seq ELSE " HIGHEST_ROW " END "
+              "FROM sqlite_sequence WHERE name = 'sample'"),
     [HIGHEST_LAYOUT] = "SELECT max(layout) FROM sample WHERE layout < 8192", /* no nonsense */
     [PAGES] = ("SELECT (page_count - freelist_count) * page_size "
                "FROM pragma_page_count, pragma_freelist_count, pragma_page_size"),
@@ -133,6 +140,19 @@ bool spool_file_end(struct spool *spool, bool good)
     (void)sqlite3_step(spool->file.statements[ROLLBACK]);
     (void)sqlite3_reset(spool->file.statements[ROLLBACK]);
     return false;
+}
+
+int spool_file_tidy(struct spool_file *file, uint64_t *n)
+{
+    int result = sqlite3_exec(file->sqlite, "DELETE FROM sample WHERE id < 1 OR id > " ROW_MAX,
+                              NULL, NULL, NULL);
+    *n = result == SQLITE_OK ? (uint64_t)sqlite3_changes(file->sqlite) : 0;
+    if (result == SQLITE_OK)
+        result = sqlite3_exec(file->sqlite,
+                              "UPDATE sqlite_sequence SET seq = ifnull(" HIGHEST_ROW ", 0) "
+                              "WHERE name = 'sample' AND NOT " SEQ_IS_GOOD,
+                              NULL, NULL, NULL);
+    return result;
 }
 
 /* ---- layouts ---- */

@@ -44,7 +44,8 @@ struct spool {
     int64_t *ids;
     unsigned n_ids; /* the highest number in the file */
     int64_t max_bytes;
-    int64_t last_row; /* the highest that was ever used */
+    int64_t first_row; /* below it there is none; 0 = nobody has looked */
+    int64_t last_row;  /* the highest that was ever used */
     uint64_t count;
     bool is_noted; /* of the file that is being opened: how many there should be in it */
     uint64_t noted;
@@ -83,6 +84,10 @@ void spool_file_forget_layouts(struct spool *spool, unsigned first);
 /* The sample in a statement's present row: id, layout, checksum, device, payload. Its
  * layout is NULL when it makes no sense. */
 struct spool_sample spool_file_sample(struct spool *spool, sqlite3_stmt *statement);
+
+/* Removes the rows whose numbers are none that a spool gives, of which nobody would ever read
+ * one, or none could follow it; `*n` is how many. */
+int spool_file_tidy(struct spool_file *file, uint64_t *n);
 
 /* Writes a row; one that has no number yet gets the next. Within a transaction. */
 bool spool_file_write(struct spool *spool, struct spool_sample *sample);

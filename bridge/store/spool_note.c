@@ -17,14 +17,19 @@ enum { TEXT_MAX = 128 };
 static bool parse(const char *text, struct spool_note *note)
 {
     return sscanf(text, NOTE_READ, &note->device, &note->inode, &note->least, &note->most,
-                  &note->last_row) == 5;
+                  &note->last_row) == 5 &&
+           note->least <= note->most && note->most <= SPOOL_COUNT_MAX && note->last_row >= 0 &&
+           note->last_row <= SPOOL_ROW_MAX;
 }
 
 bool spool_note_find(struct state *state, struct spool_note *note)
 {
     char text[TEXT_MAX];
     *note = (struct spool_note){0};
-    return state != NULL && state_get(state, KEY, text, sizeof(text)) && parse(text, note);
+    if (state != NULL && state_get(state, KEY, text, sizeof(text)) && parse(text, note))
+        return true;
+    *note = (struct spool_note){0};
+    return false;
 }
 
 bool spool_note_peek(const char *state_path, struct spool_note *note)

@@ -13,13 +13,18 @@
 
 #include "bridge/store/state.h"
 
+/* More than any spool has: numbers beyond are none of its own. */
+#define SPOOL_ROW_MAX   (INT64_MAX / 2)
+#define SPOOL_COUNT_MAX (UINT64_C(1) << 32)
+
 struct spool_note {
     uint64_t device, inode; /* of the file */
     uint64_t least, most;   /* samples in it */
     int64_t last_row;       /* no row above it was ever used */
 };
 
-/* False when there is none: nothing is known then. `state` NULL: there never is. */
+/* False when there is none that makes sense: nothing is known then. `state` NULL: there never is.
+ */
 bool spool_note_find(struct state *state, struct spool_note *note);
 
 /* The same from the state's file, while the bridge that has it may be running. */

@@ -7,8 +7,9 @@
 #include "bridge/base/log.h"
 #include "bridge/store/spool_file.h"
 
-/* Rows that are saved from a damaged file in one transaction. */
-enum { SAVE_ROWS = 512 };
+/* Rows that are saved from a damaged file in one transaction. No row takes fewer bytes; more
+ * than so many are not looked for one by one, in what cannot be read. */
+enum { SAVE_ROWS = 512, ROW_BYTES_MIN = 16, SINGLE_ROWS_MAX = 1 << 26 };
 
 /* What is saved, and from where. */
 struct rescue {
@@ -66,12 +67,24 @@ static bool save_run(struct rescue *rescue)
     return result == SQLITE_DONE;
 }
 
+/* What is in front of the first of all was delivered, and is not looked for. Rows go from the
+ * front: there are not many holes behind the first. */
+static int64_t first_single(const struct spool *spool)
+{
+    const int64_t fit = spool->max_bytes / ROW_BYTES_MIN;
+    const int64_t earliest =
+        spool->last_row - (fit < SINGLE_ROWS_MAX ? fit : (int64_t)SINGLE_ROWS_MAX);
+    return spool->first_row > earliest ? spool->first_row : earliest;
+}
+
 /* The rows one by one, from a page that cannot be read to the next one that can;
  * whether that is the end. */
 static bool save_singly(struct rescue *rescue)
 {
     sqlite3_stmt *statement = rescue->old->statements[READ_ONE];
     int result = SQLITE_DONE;
+    if (rescue->row < first_single(rescue->spool) - 1)
+        rescue->row = first_single(rescue->spool) - 1;
     while (result != SQLITE_ROW && rescue->row < rescue->spool->last_row && rescue->good) {
         const int64_t row = rescue->row + 1;
         sqlite3_bind_int64(statement, 1, row);

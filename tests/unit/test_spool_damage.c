@@ -133,7 +133,82 @@ static void test_damage_while_in_use_is_found_and_mended(void **state)
     spool_close(spool);
 }
 
+/* Of a million rows in front of those that wait, long delivered, none is lost. */
+static void test_damage_at_the_front_costs_no_row_that_was_delivered(void **state)
+{
+    (void)state;
+    fill_file(1);
+    make_database("DELETE FROM sample; UPDATE sqlite_sequence SET seq = 1000000;");
+    fill_file(2000);
+    struct spool *spool = open_spool(64 * MIB);
+    struct seen all = {.text = ""}, seen = {.text = ""};
+    uint64_t n_lost = 0;
+    assert_true(spool_read(spool, 0, 3000, see, &all)); /* of which the cache holds the last */
+    assert_int_equal(all.last_row, 1002000);
+    overwrite(4 * 4096, 4096); /* the first of the pages that have rows */
+    assert_false(spool_read(spool, 0, 3000, see, &seen));
+    assert_true(spool_renew(spool, count_lost, &n_lost));
+    assert_int_equal(spool_count(spool) + n_lost, 2000);
+    assert_in_range(n_lost, 1, 10);
+    spool_close(spool);
+}
+
 /* ---- rows are input ---- */
+
+/* The first one by a number that leaves none to the next, the others by one that is never
+ * looked for. */
+static void test_rows_with_numbers_that_are_none(void **state)
+{
+    (void)state;
+    int64_t row;
+    fill_file(2);
+    make_database("INSERT INTO sample (id, device, payload) VALUES (9223372036854775807, 'a', "
+                  "x'7b7d'), (0, 'a', x'7b7d'), (-1, 'a', x'7b7d'), "
+                  "(-9223372036854775808, 'a', x'7b7d');");
+    struct spool *spool = open_spool(MIB);
+    assert_int_equal(spool_count(spool), 2);
+    assert_int_equal(lost, 4);
+    assert_true(append(spool, "b", 1, &row));
+    assert_int_equal(row, 3);
+    const int64_t rows[] = {1, 2, 3};
+    assert_true(spool_remove(spool, rows, 3));
+    assert_int_equal(spool_count(spool), 0);
+    spool_close(spool);
+}
+
+/* Or is told to be none, where the file says which number was the last. */
+static void test_a_last_number_that_is_none(void **state)
+{
+    (void)state;
+    static const char *const numbers[] = {"9223372036854775807", "9223372036854775806", "1e300",
+                                          "'z'", "x'00'"};
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(*numbers); i++) {
+        char text[100];
+        int64_t row;
+        fill_file(2);
+        (void)snprintf(text, sizeof text, "UPDATE sqlite_sequence SET seq = %s", numbers[i]);
+        make_database(text);
+        struct spool *spool = open_spool(MIB);
+        assert_int_equal(spool_count(spool), 2);
+        assert_int_equal(lost, 0);
+        assert_true(append(spool, "b", 1, &row));
+        assert_int_equal(row, 3);
+        spool_discard(spool);
+    }
+}
+
+/* What an administrator's tool has put there does nothing with what is put or removed. */
+static void test_a_trigger_is_not_pulled(void **state)
+{
+    (void)state;
+    int64_t row;
+    fill_file(1);
+    make_database("CREATE TRIGGER t BEFORE INSERT ON sample BEGIN SELECT RAISE(IGNORE); END");
+    struct spool *spool = open_spool(MIB);
+    assert_true(append(spool, "b", 1, &row));
+    assert_int_equal(row, 2);
+    spool_close(spool);
+}
 
 static void test_rows_that_make_no_sense_are_told_as_such(void **state)
 {
@@ -237,6 +312,10 @@ int main(void)
         TEST(test_damaged_pages_cost_their_samples_alone),
         TEST(test_a_truncated_file_keeps_what_is_left),
         TEST(test_damage_while_in_use_is_found_and_mended),
+        TEST(test_damage_at_the_front_costs_no_row_that_was_delivered),
+        TEST(test_rows_with_numbers_that_are_none),
+        TEST(test_a_last_number_that_is_none),
+        TEST(test_a_trigger_is_not_pulled),
         TEST(test_rows_that_make_no_sense_are_told_as_such),
         TEST(test_a_layout_that_makes_no_sense_takes_its_rows_with_it),
         TEST(test_a_layout_whose_number_is_none),

@@ -89,6 +89,29 @@ static void test_a_file_that_is_gone_at_the_start_is_counted(void **state)
     spool_close(spool);
 }
 
+/* A note that was written over: nothing is known of the file then, and nobody counts to it. */
+static void test_a_note_that_makes_no_sense_is_none(void **state)
+{
+    (void)state;
+    static const char *const numbers[] = {
+        "18446744073709551615 18446744073709551615 20",
+        "20 18446744073709551615 20",
+        "0 20 9223372036854775807",
+        "0 20 -1",
+        "20 19 20",
+        "20 20",
+    };
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(*numbers); i++) {
+        char text[100];
+        (void)snprintf(text, sizeof text, "0 0 %s", numbers[i]);
+        assert_true(state_put(notes, "spool", text));
+        struct spool *spool = open_spool(MIB);
+        assert_int_equal(lost, 0);
+        assert_true(append(spool, "a", 1, NULL));
+        spool_discard(spool);
+    }
+}
+
 /* Killed in the middle of something: nothing is lost, and nothing is said to be. */
 static void test_a_note_from_before_a_change_is_no_loss(void **state)
 {
@@ -196,6 +219,7 @@ int main(void)
         NOTED(test_a_damaged_root_page_costs_what_is_counted),
         NOTED(test_whatever_page_is_damaged_all_is_counted),
         NOTED(test_a_file_that_is_gone_at_the_start_is_counted),
+        NOTED(test_a_note_that_makes_no_sense_is_none),
         NOTED(test_a_note_from_before_a_change_is_no_loss),
         NOTED(test_a_damaged_header_is_still_ours),
         NOTED(test_a_file_in_the_place_of_ours_is_left_alone),
