@@ -129,11 +129,12 @@ int64_t remembered_end_ns(const struct remembered *remembered, const char *boot,
     const int64_t latest_ns = now_ns + timeout_ns;
     int64_t end_ns = remembered->end_ns;
     if (strcmp(remembered->boot, boot) != 0) {
-        int64_t left_ms = remembered->end_utc_ms - utc_ms;
-        if (left_ms < 0)
-            left_ms = 0;
+        const int64_t left_ms =
+            remembered->end_utc_ms > utc_ms ? remembered->end_utc_ms - utc_ms : 0;
         end_ns =
             left_ms < timeout_ns / CLOCK_NS_PER_MS ? now_ns + left_ms * CLOCK_NS_PER_MS : latest_ns;
     }
+    if (end_ns < 0) /* the clock has no such time: it is over */
+        end_ns = 0;
     return end_ns < latest_ns ? end_ns : latest_ns;
 }

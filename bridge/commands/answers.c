@@ -68,8 +68,8 @@ static bool keep_for_later(struct replay *replay, const char *line)
     return copy != NULL;
 }
 
-/* A line of a time that is still to come was written before the clock was set back:
- * how old it is, the next line that has been tells, or else nobody. */
+/* A line of a time that is still to come, or never was, was written before the clock was set
+ * back: how old it is, the next line that has been tells, or else nobody. */
 static void take_line(struct replay *replay, const char *line)
 {
     char device[COMMAND_NAME_MAX + 1];
@@ -78,7 +78,7 @@ static void take_line(struct replay *replay, const char *line)
     char *payload;
     if (!outcome_json_parse_audit(line, device, id, &ts_ms, &payload))
         return;
-    int64_t age_ms = clock_utc_ms() - ts_ms;
+    int64_t age_ms = ts_ms >= 0 ? clock_utc_ms() - ts_ms : -1;
     if (age_ms >= 0 || !keep_for_later(replay, line)) {
         age_ms = age_ms > 0 ? age_ms : 0;
         add_later(replay, age_ms);

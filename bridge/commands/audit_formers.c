@@ -25,7 +25,7 @@ void audit_formers_add(struct state *state, const char *path)
         return;
     audit_formers_get(state, old);
     for (char *line = strtok_r(old, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
-        if (strcmp(line, path) == 0)
+        if (strcmp(line, path) == 0 || strlen(line) > CONF_PATH_MAX)
             continue;
         if (n == AUDIT_FORMERS_MAX - 1)
             memmove(lines, lines + 1, --n * sizeof *lines);

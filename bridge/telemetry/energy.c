@@ -18,6 +18,8 @@ enum { GAP_POLLS = 3, KEY_MAX = DEVICE_ID_MAX + 16, TEXT_MAX = 64 };
 #define SAVE_NS  (60 * CLOCK_NS_PER_S)
 #define NS_PER_H (3600.0 * (double)CLOCK_NS_PER_S)
 #define PER_KWH  1e9 /* on disk: whole millionths of a Wh */
+/* More than any battery moves in its life: what says so was written over. */
+#define KEPT_MAX UINT64_C(1000000000000000000)
 
 /* Touched by its poller alone. */
 struct integral {
@@ -105,7 +107,8 @@ void energy_count(struct energy_counter *counter, int64_t now_ns, double kw, boo
 static bool parse(const char *text, struct energy_kwh *kwh)
 {
     uint64_t charged, discharged;
-    if (sscanf(text, "%" SCNu64 " %" SCNu64, &charged, &discharged) != 2)
+    if (sscanf(text, "%" SCNu64 " %" SCNu64, &charged, &discharged) != 2 || charged > KEPT_MAX ||
+        discharged > KEPT_MAX)
         return false;
     *kwh = (struct energy_kwh){(double)charged / PER_KWH, (double)discharged / PER_KWH};
     return true;

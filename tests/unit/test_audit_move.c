@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 
 #include "bridge/commands/audit_file.h"
+#include "bridge/commands/audit_formers.h"
 
 /* Until the file has these. */
 static void wait_for_lines(const char *expected)
@@ -138,6 +139,22 @@ static void assert_noted(const char *expected)
     struct state *state = state_open("copy.db", NULL);
     assert_true(state_get(state, "audit/formers", text, sizeof text));
     assert_string_equal(text, expected);
+    state_close(state);
+}
+
+/* Paths that are longer than any, as the file of the state may have them. */
+static void test_noted_paths_that_are_none(void **unused)
+{
+    (void)unused;
+    char texts[AUDIT_FORMERS_SIZE] = "", found[AUDIT_FORMERS_SIZE];
+    struct state *state = state_open("", NULL);
+    memset(texts, 'x', sizeof texts - 1);
+    memcpy(texts, "was\n", strlen("was\n"));
+    assert_true(state_put(state, "audit/formers", texts));
+    audit_formers_add(state, path);
+    audit_formers_get(state, found);
+    (void)snprintf(texts, sizeof texts, "was\n%s", path);
+    assert_string_equal(found, texts);
     state_close(state);
 }
 
@@ -330,6 +347,7 @@ int main(void)
         TEST(test_earlier_lines_without_descriptors),
         TEST(test_earlier_lines_asked_for_in_between),
         TEST(test_another_file),
+        TEST(test_noted_paths_that_are_none),
         TEST(test_a_path_is_noted_before_its_first_line),
         TEST(test_another_file_than_one_that_fails),
         TEST(test_a_file_that_comes_and_goes),

@@ -201,6 +201,27 @@ static double on_disk(const char *id, const char *key)
     return (double)(strcmp(key, "charged_kwh") == 0 ? charged : discharged) / 1e9;
 }
 
+/* It begins anew, and goes on from there. */
+static void test_counters_that_make_no_sense(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {"18446744073709551615 1", "1 18446744073709551615", "-1 1",
+                                        "1e300 1", ""};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        char path[CONF_PATH_MAX + 1];
+        state_path(&conf, path);
+        struct state *before = state_open(path, NULL);
+        assert_true(state_put(before, "energy/b1", texts[i]));
+        state_close(before);
+        struct energy *energy = start();
+        scan(energy, 0, 3600, true);
+        scan(energy, 1, 0, true);
+        stop(energy);
+        assert_near(on_disk("b1", "discharged_kwh"), 1);
+        assert_near(on_disk("b1", "charged_kwh"), 0);
+    }
+}
+
 static void test_next_run_goes_on(void **state)
 {
     (void)state;
@@ -389,6 +410,7 @@ int main(void)
         cmocka_unit_test(test_a_gap_is_not_counted),
         cmocka_unit_test(test_counters_never_fall),
         cmocka_unit_test(test_where_the_power_comes_from),
+        cmocka_unit_test_setup_teardown(test_counters_that_make_no_sense, given_site, remove_site),
         cmocka_unit_test_setup_teardown(test_next_run_goes_on, given_site, remove_site),
         cmocka_unit_test_setup_teardown(test_only_good_values_within_three_polls, given_site,
                                         remove_site),

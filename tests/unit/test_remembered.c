@@ -113,6 +113,9 @@ static void test_a_lease_is_never_longer_than_it_was(void **state)
         {"other", 100 * S, 40000, 5 * S, 90000, 5 * S},
         {"other", 100 * S, 40000, 5 * S, -90000, 65 * S}, /* UTC was set back */
         {"other", 1 * S, INT64_MAX / 2, 5 * S, 0, 65 * S},
+        {"other", 1 * S, INT64_MIN, 5 * S, 1763791200000, 5 * S}, /* nonsense is over */
+        {"same", INT64_MIN, 0, 5 * S, 0, 0},
+        {"same", INT64_MAX, 0, 5 * S, 0, 65 * S},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct remembered lease = {

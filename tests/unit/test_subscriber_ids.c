@@ -158,14 +158,21 @@ static void test_a_last_line_of_the_future_is_known(void **state)
     const char *const lines[] = {
         "{\"id\":\"next\",\"device\":\"Site-BESS-01\",\"point\":\"target_power\",\"value\":1,"
         "\"outcome\":\"confirmed\",\"ts\":9000000000000}",
+        "{\"id\":\"last\",\"device\":\"Site-BESS-01\",\"point\":\"target_power\",\"value\":1,"
+        "\"outcome\":\"confirmed\",\"ts\":9223372036854775807}",
+        "{\"id\":\"never\",\"device\":\"Site-BESS-01\",\"point\":\"target_power\",\"value\":1,"
+        "\"outcome\":\"confirmed\",\"ts\":-9223372036854775808}",
         NULL,
     };
+    static const char *const ids[] = {"next", "last", "never"};
     stage_open("");
     stage.replayed = lines;
     stage_start();
-    ask("next", 50);
-    wait_answers(1);
-    assert_true(json_is_true(json_object_get(stage.answers[0].json, "duplicate")));
+    for (unsigned i = 0; i < 3; i++) {
+        ask(ids[i], 50);
+        wait_answers(i + 1);
+        assert_true(json_is_true(json_object_get(stage.answers[i].json, "duplicate")));
+    }
     stage_end();
 }
 
