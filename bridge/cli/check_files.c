@@ -61,11 +61,14 @@ static void check_own(const struct check *check)
     struct stat status;
     state_path(check->conf, state);
     const char *why =
-        stat(spool, &status) == 0 && S_ISREG(status.st_mode) ? spool_refuses(spool, state) : NULL;
+        stat(spool, &status) == 0 && !S_ISDIR(status.st_mode) ? spool_refuses(spool, state) : NULL;
     if (why != NULL)
         cfg_problem(check->cfg, cfg_lookup(check->file, "spool.path"),
                     "%s is no spool of this release: %s: name another path, or move it away", spool,
                     why);
+    if ((why = state_refuses(state)) != NULL)
+        cfg_problem(check->cfg, cfg_lookup(check->file, "site"),
+                    "%s is no state file of this release: %s: move it away", state, why);
     if (*audit != '\0' && audit_file_is_foreign(audit))
         cfg_problem(check->cfg, cfg_lookup(check->file, "audit.path"),
                     "%s is no audit log: name another path, or move it away", audit);

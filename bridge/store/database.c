@@ -206,6 +206,20 @@ static int look(sqlite3 *file, const struct database_kind *kind, int *version)
     return n_tables == 1 && first && number == 0 ? SQLITE_OK : DATABASE_FOREIGN;
 }
 
+/* SQLite would wait for whoever writes into a pipe. */
+static bool is_blocked(const char *path)
+{
+    static const char *const parts[] = {"-wal", "-journal"};
+    char name[4096];
+    struct stat status;
+    bool blocked = false;
+    for (size_t i = 0; i < sizeof(parts) / sizeof(*parts); i++) {
+        (void)snprintf(name, sizeof(name), "%s%s", path, parts[i]);
+        blocked = blocked || (stat(name, &status) == 0 && !S_ISREG(status.st_mode));
+    }
+    return blocked;
+}
+
 /* Looks at a file without changing it. */
 static int identify(const char *path, const struct database_kind *kind, int *version)
 {
@@ -215,6 +229,8 @@ static int identify(const char *path, const struct database_kind *kind, int *ver
     sqlite3 *file = NULL;
     *version = -1;
     (void)pthread_once(&once, set_up);
+    if (is_blocked(path))
+        return DATABASE_BLOCKED;
     if (stat(path, &status) != 0)
         return errno == ENOENT ? SQLITE_OK : SQLITE_CANTOPEN;
     if (!S_ISREG(status.st_mode))
@@ -241,6 +257,11 @@ int database_look(const char *path, const struct database_kind *kind)
 {
     int version;
     return identify(path, kind, &version);
+}
+
+bool database_is_refused(int result)
+{
+    return result == DATABASE_FOREIGN || result == DATABASE_UNKNOWN || result == DATABASE_NEWER;
 }
 
 /* ---- opening ---- */
@@ -429,6 +450,8 @@ const char *database_error(int failure)
         return "it was removed or renamed";
     case DATABASE_USED:
         return "it holds what an earlier run has kept";
+    case DATABASE_BLOCKED:
+        return "what has the name of its log is no file";
     case SQLITE_BUSY:
         return "another program uses it";
     default:
@@ -446,6 +469,8 @@ const char *database_remedy(int failure)
         return "install that release again, or move the file away; it was left as it is";
     case DATABASE_USED:
         return "name another path, move the file away, or restart the bridge: that takes it over";
+    case DATABASE_BLOCKED:
+        return "move away what has its name with -wal or -journal behind it";
     case SQLITE_BUSY:
         return "end that program, or name another path";
     case SQLITE_FULL:

@@ -36,11 +36,15 @@ enum {
     DATABASE_MOVED = -3,   /* no longer at its path */
     DATABASE_UNKNOWN = -4, /* no database that could be read, and nothing says that it is ours */
     DATABASE_USED = -5,    /* ours, and an earlier run has put something into it */
+    DATABASE_BLOCKED = -6, /* what bears the name of its log is no file */
 };
 
 /* Looks at a file without changing it: SQLITE_OK for one that is ours or can be
  * made, or why it cannot be used. */
 int database_look(const char *path, const struct database_kind *kind);
+
+/* Of such a result: whether the file is not ours to touch. */
+bool database_is_refused(int result);
 
 /* Opens or makes the file. SQLITE_OK, or why not: nothing is open then, and a
  * file that is not ours was not touched. */

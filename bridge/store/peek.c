@@ -21,12 +21,24 @@ static bool fail(char why[PEEK_WHY_MAX], const char *what, const char *path)
     return false;
 }
 
+/* Who reads a pipe may wait for ever, and some devices have no end. */
+static int open_plain(const char *path)
+{
+    struct stat status;
+    int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (file < 0 || (fstat(file, &status) == 0 && S_ISREG(status.st_mode)))
+        return file;
+    close(file);
+    errno = EINVAL;
+    return -1;
+}
+
 /* A file that is not there is an empty one. */
 static bool copy(const char *from, const char *to, char why[PEEK_WHY_MAX])
 {
     char buffer[1 << 16];
     ssize_t n = 0;
-    int in = open(from, O_RDONLY | O_CLOEXEC);
+    int in = open_plain(from);
     if (in < 0 && errno != ENOENT)
         return fail(why, "cannot read", from);
     int out = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, S_IRUSR | S_IWUSR);
@@ -45,7 +57,7 @@ static bool copy(const char *from, const char *to, char why[PEEK_WHY_MAX])
 static void read_head(const char *path, char head[LOG_HEAD])
 {
     memset(head, 0, LOG_HEAD);
-    int file = open(path, O_RDONLY | O_CLOEXEC);
+    int file = open_plain(path);
     if (file >= 0 && read(file, head, LOG_HEAD) != LOG_HEAD)
         memset(head, 0, LOG_HEAD);
     if (file >= 0)
@@ -117,6 +129,10 @@ enum peek peek_text(const char *path, const char *key, char *text, size_t size,
         if (errno == ENOENT)
             return PEEK_NOTHING;
         (void)fail(why, "cannot read", path);
+        return PEEK_FAILED;
+    }
+    if (!S_ISREG(status.st_mode)) {
+        (void)snprintf(why, PEEK_WHY_MAX, "%s is no plain file", path);
         return PEEK_FAILED;
     }
     if (mkdtemp(directory) == NULL) {

@@ -188,17 +188,12 @@ static int judge(const char *path, const struct spool_note *note, int result)
                : result;
 }
 
-static bool is_refused(int result)
-{
-    return result == DATABASE_FOREIGN || result == DATABASE_UNKNOWN || result == DATABASE_NEWER;
-}
-
 const char *spool_refuses(const char *path, const char *state_path)
 {
     struct spool_note note;
     const bool is_noted = spool_note_peek(state_path, &note);
     const int result = judge(path, is_noted ? &note : NULL, database_look(path, &spool_file_kind));
-    return is_refused(result) ? database_error(result) : NULL;
+    return database_is_refused(result) ? database_error(result) : NULL;
 }
 
 bool spool_try(const char *path, char why[SPOOL_WHY_MAX])
@@ -322,7 +317,7 @@ enum spool_opened spool_open(const struct spool_setup *setup, struct spool **ope
     }
     (void)snprintf(why, 256, "cannot open the spool %s: %s: %s", setup->path,
                    database_error(spool->failure), database_remedy(spool->failure));
-    const bool refused = is_refused(spool->failure) ||
+    const bool refused = database_is_refused(spool->failure) ||
                          (spool->failure == SQLITE_BUSY && database_is_ours_already(setup->path));
     spool_close(spool);
     return refused ? SPOOL_REFUSED : SPOOL_LATER;

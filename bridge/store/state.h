@@ -54,6 +54,9 @@ void state_path(const struct conf *conf, char path[CONF_PATH_MAX + 1]);
  * until it returns true. */
 struct state *state_open(const char *path, bool (*inherit)(struct state *state, const char *path));
 
+/* Why a file that is there is not to be touched, in words; NULL: it may be. Changes nothing. */
+const char *state_refuses(const char *path);
+
 /* ---- while the bridge runs: what a reload changes ---- */
 
 /* At the disk. Whether this file can be begun: nobody else's, and nothing in it yet; else why. */

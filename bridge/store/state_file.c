@@ -27,6 +27,12 @@ bool state_try(const char *path, char why[STATE_WHY_MAX])
     return result == SQLITE_OK;
 }
 
+const char *state_refuses(const char *path)
+{
+    const int result = path[0] != '\0' ? database_look(path, &KIND) : SQLITE_OK;
+    return database_is_refused(result) ? database_error(result) : NULL;
+}
+
 void state_close_file(struct state *state)
 {
     sqlite3_finalize(state->keep);

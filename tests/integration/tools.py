@@ -585,6 +585,18 @@ class Check(Test):
         path = self.site(meters=meters, spool={"path": notes})
         self.told(path, "path", notes + " is no spool of this release: it is another program's "
                   "file: name another path, or move it away", "spool")
+        pipe = os.path.join(self.directory, "pipe")
+        os.mkfifo(pipe)
+        path = self.site(meters=meters, spool={"path": pipe})
+        self.told(path, "path", pipe + " is no spool of this release: it is another program's "
+                  "file: name another path, or move it away", "spool")
+        os.unlink(pipe)
+        state = os.path.join(self.directory, "state-demo.db")
+        with open(state, "w") as file:
+            file.write("mine")
+        self.told(path, "site", state + " is no state file of this release: it is another "
+                  "program's file: move it away")
+        os.unlink(state)
         path = os.path.join(self.directory, "site.cfg")
         with open(path, "w") as file:
             file.write(flux.config(NOWHERE, meters=meters, audit={"path": notes}))

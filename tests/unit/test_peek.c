@@ -81,11 +81,34 @@ static void test_what_is_no_state_file(void **state)
     assert_int_equal(before.st_size, after.st_size);
 }
 
+/* Nobody waits for whoever writes into a pipe, or for the end of a device. */
+static void test_what_is_no_file(void **state)
+{
+    (void)state;
+    char other[128], log[136];
+    snprintf(other, sizeof other, "%s/other", directory);
+    snprintf(log, sizeof log, "%s-wal", other);
+    static const char *const kinds[] = {"/dev/null", "/tmp", NULL};
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(kinds[i] != NULL ? symlink(kinds[i], other) : mkfifo(other, 0600), 0);
+        assert_int_equal(peek_text(other, "key", text, sizeof text, why), PEEK_FAILED);
+        assert_non_null(strstr(why, "is no plain file"));
+        assert_int_equal(unlink(other), 0);
+    }
+    struct state *store = state_open(other, NULL);
+    assert_true(state_sync(store, CLOCK_NEVER));
+    state_close(store);
+    assert_int_equal(mkfifo(log, 0600), 0);
+    assert_int_equal(peek_text(other, "key", text, sizeof text, why), PEEK_FAILED);
+    assert_non_null(strstr(why, "cannot read"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_while_it_is_in_use, begin, end),
         cmocka_unit_test_setup_teardown(test_what_is_no_state_file, begin, end),
+        cmocka_unit_test_setup_teardown(test_what_is_no_file, begin, end),
     };
     log_set_level(LOG_LEVEL_ERROR);
     return cmocka_run_group_tests(tests, NULL, NULL);

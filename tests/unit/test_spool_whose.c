@@ -51,6 +51,25 @@ static void test_somebody_else_s_file_in_its_place_is_left_alone(void **state)
     fclose(file);
 }
 
+/* SQLite would wait for ever at a pipe that has the name of its log. */
+static void test_what_has_the_name_of_its_log(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"spool.db-wal", "spool.db-journal"};
+    for (size_t i = 0; i < 4; i++) {
+        if (i < 2) /* also where there is no file yet */
+            assert_int_equal(system("rm -f spool.db*"), 0);
+        else
+            fill_file(1);
+        assert_int_equal(mkfifo(names[i % 2], 0600), 0);
+        assert_refused("spool.db", SPOOL_LATER,
+                       "cannot open the spool spool.db: what has the name of its log is no file: "
+                       "move away what has its name with -wal or -journal behind it");
+        assert_int_equal(unlink(names[i % 2]), 0);
+        spool_close(open_spool(MIB));
+    }
+}
+
 /* ---- another release's ---- */
 
 static void test_a_newer_release_s_file_is_left_alone(void **state)
@@ -213,6 +232,7 @@ int main(void)
         TEST(test_random_bytes_are_left_alone),
         TEST(test_another_schema_is_left_alone),
         TEST(test_somebody_else_s_file_in_its_place_is_left_alone),
+        TEST(test_what_has_the_name_of_its_log),
         TEST(test_a_newer_release_s_file_is_left_alone),
         TEST(test_the_first_release_s_samples_are_read),
         TEST(test_the_first_release_s_log_is_read),
