@@ -66,7 +66,8 @@ struct mqtt_end {
     const char *why;
     enum {
         MQTT_TRY,       /* again after the usual pause */
-        MQTT_TRY_NOW,   /* with what the broker has asked for, such as a lesser Will */
+        MQTT_TRY_NOW,   /* with what the broker has asked for, such as a lesser Will; with no
+                           `why`: it was not asked, and the library has to be once more */
         MQTT_STAY_AWAY, /* the broker is busy */
         MQTT_ELSEWHERE, /* the broker says to use another */
     } advice;

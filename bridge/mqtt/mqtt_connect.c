@@ -67,6 +67,7 @@ static void set_up(struct mqtt *mqtt)
         end.advice = MQTT_TRY_NOW;
         mqtt->offer.keepalive_s = limits->keepalive_s;
     }
+    mqtt->stumbled = false;
     if (expected && end.why == NULL) {
         mqtt->state = UP;
         mqtt->flights.window =
@@ -96,12 +97,24 @@ static bool lessen_will(struct mqtt *mqtt, int code)
     return lessened;
 }
 
+/* Whether the attempt is to be made again, for it was mistaken for the one before. The
+ * library says this of a session that was up, and of no attempt else. */
+static bool has_stumbled(struct mqtt *mqtt, const char *message)
+{
+    pthread_mutex_lock(&mqtt->mutex);
+    mqtt->stumbled = !mqtt->stumbled && message != NULL && strcmp(message, "socket error") == 0;
+    const bool stumbled = mqtt->stumbled;
+    pthread_mutex_unlock(&mqtt->mutex);
+    return stumbled;
+}
+
 /* `code` > 0 is the broker's answer; everything else is -1 with a text of the
  * library's that does not tell a timeout of the answer from one of TCP. */
 static void connect_failed(struct mqtt *mqtt, int code, const char *message)
 {
     char why[MQTT_WHY_MAX];
     struct mqtt_end end = {.why = why};
+    const bool again = has_stumbled(mqtt, message);
     end.unasked = code <= 0 && message != NULL && strstr(message, "TCP") != NULL;
     if (code > 0) {
         mqtt_login_words(mqtt->conf, code, why);
@@ -113,6 +126,7 @@ static void connect_failed(struct mqtt *mqtt, int code, const char *message)
         snprintf(why, sizeof(why), "no answer within %d s", MQTT_CONNECT_TIMEOUT_S);
     } else {
         end.why = NULL;
+        end.advice = again ? MQTT_TRY_NOW : MQTT_TRY;
     }
     mqtt_set_down(mqtt, end, BLAME_NONE);
 }

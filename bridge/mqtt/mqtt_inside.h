@@ -20,6 +20,8 @@
  *   condition is signalled without a flag: one packet wakes it (mqtt_nudge()).
  * - Its receiver naps after each second in which nothing came: nap.
  * - It resolves names under its process-wide lock: address.
+ * - What it has found wrong with a connection it may lay to the next one, when that is begun
+ *   at once and has the same descriptor: then it is begun again, once (connect_failed()).
  * - It leaves Nagle's algorithm on, and has no call for that nor for its socket, so once a
  *   session all of ours are looked through (mqtt_hurry()).
  * - Of a disconnect it looks every 3 s whether it is done: mqtt_disconnect() destroys.
@@ -71,6 +73,7 @@ struct mqtt {
     pthread_cond_t landed;
     enum mqtt_state state;
     int64_t begun_ns; /* CONNECTING: since when */
+    bool stumbled;    /* the attempt before was ended for what the one before it was */
     bool nudged;      /* since a message landed */
     bool is_proved;   /* UP: the broker has acknowledged a message in this session */
     /* When a message at QoS 0 was sent last that is larger than all that the broker is

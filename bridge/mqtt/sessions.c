@@ -134,7 +134,8 @@ static void bridge_failed(struct sessions *sessions, const struct mqtt_end *end,
 {
     sessions->trouble.attempts++;
     if (end->advice == MQTT_TRY_NOW) {
-        log_info("the broker wants less of a session: %s", end->why);
+        if (end->why != NULL)
+            log_info("the broker wants less of a session: %s", end->why);
         sessions->next--; /* the same one again */
         return;
     }

@@ -40,21 +40,22 @@ int getaddrinfo(const char *name, const char *service, const struct addrinfo *hi
 
 
 class Secure(HostileBroker):
-    """Speaks TLS with this certificate, and counts who does not like it."""
+    """Speaks TLS with this certificate, and notes who does not like it, and how."""
 
     def __init__(self, address, certificate, key):
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.load_cert_chain(certificate, key)
-        self.refused = 0
+        self.refused = []
         super().__init__(address)
 
     def greet(self, connection):
+        peer = connection.getpeername()
         try:
             return self.context.wrap_socket(connection, server_side=True)
-        except (ssl.SSLError, OSError):
+        except (ssl.SSLError, OSError) as error:
             connection.close()
             with self.changed:
-                self.refused += 1
+                self.refused.append((peer, str(error)))
                 self.changed.notify_all()
             return None
 
@@ -141,7 +142,9 @@ class Addresses(flux.Test):
         self.start()
         self.wait_online(more=["fluxbridge-demo-sparkplug "])
         self.assertNotIn("no session", self.flux.log())
-        self.assertEqual((impostor.refused, impostor.sessions), (1, []), self.flux.log())
+        self.assertEqual(len(impostor.refused), 1, (impostor.refused, self.flux.log()))
+        self.assertIn("alert", impostor.refused[0][1].lower())
+        self.assertEqual(impostor.sessions, [])
 
     def test_only_an_impostor(self):
         self.rig_tls("127.0.0.2")

@@ -347,6 +347,40 @@ static void test_an_answer_to_connect_that_never_comes(void **state)
     mqtt_free(mqtt);
 }
 
+static void end_attempt(const char *message)
+{
+    MQTTAsync_failureData data = {.code = -1, .message = message};
+    library.connect.onFailure(library.connect.context, &data);
+}
+
+/* As the library ends a session that was up; of an attempt it says other things. */
+static void test_an_attempt_that_is_taken_for_the_one_before(void **state)
+{
+    static const char mistaken[] = "socket error", failed[] = "TCP/TLS connect failure";
+    const struct {
+        const char *message;
+        unsigned advice;
+    } attempts[] = {{failed, MQTT_TRY},      {mistaken, MQTT_TRY_NOW}, {mistaken, MQTT_TRY},
+                    {NULL, MQTT_TRY},        {mistaken, MQTT_TRY_NOW}, {failed, MQTT_TRY},
+                    {mistaken, MQTT_TRY_NOW}};
+    char why[MQTT_WHY_MAX];
+    (void)state;
+    struct mqtt *mqtt = connecting(4);
+    for (size_t i = 0; i < sizeof(attempts) / sizeof(*attempts); i++) {
+        end_attempt(attempts[i].message);
+        assert_int_equal(told.n_down, i + 1);
+        assert_int_equal(told.end.advice, attempts[i].advice);
+        assert_string_equal(told.why, "");
+        assert_true(mqtt_connect(mqtt, "127.0.0.1", why));
+    }
+    library.connect.onSuccess(library.connect.context, NULL);
+    library.lost(library.context, NULL);
+    assert_true(mqtt_connect(mqtt, "127.0.0.1", why));
+    end_attempt(mistaken);
+    assert_int_equal(told.end.advice, MQTT_TRY_NOW); /* in another session it is the first */
+    mqtt_free(mqtt);
+}
+
 static void test_an_answer_to_subscribe_that_never_comes(void **state)
 {
     (void)state;
@@ -462,6 +496,7 @@ int main(void)
         cmocka_unit_test(test_a_message_without_acknowledgement_ends_the_session),
         cmocka_unit_test(test_acknowledgements_in_time_end_nothing),
         cmocka_unit_test(test_an_answer_to_connect_that_never_comes),
+        cmocka_unit_test(test_an_attempt_that_is_taken_for_the_one_before),
         cmocka_unit_test(test_an_answer_to_subscribe_that_never_comes),
         cmocka_unit_test(test_the_message_that_ends_sessions_is_found),
         cmocka_unit_test(test_a_message_at_qos_0_that_ends_sessions_is_found),

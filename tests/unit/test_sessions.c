@@ -126,8 +126,9 @@ struct lookup *lookup_ask(const struct conf_mqtt *conf, const char *address,
 bool lookup_take(struct lookup *lookup, struct lookup_result *result)
 {
     (void)lookup;
-    *result = (struct lookup_result){.good = true, .addresses.n = 1};
+    *result = (struct lookup_result){.good = true, .addresses.n = 2};
     snprintf(result->addresses.list[0].text, ADDRESS_TEXT_MAX, "192.0.2.1");
+    snprintf(result->addresses.list[1].text, ADDRESS_TEXT_MAX, "192.0.2.2");
     return true;
 }
 
@@ -218,6 +219,30 @@ static int64_t bring_up(void)
         clock_pause(S / 100);
     }
     return last_ns - up_ns;
+}
+
+static void end_attempt(unsigned advice, const char *address, unsigned connects)
+{
+    struct mqtt *mqtt = of(&sessions.bridge);
+    const struct mqtt_end end = {.advice = advice};
+    mqtt->callbacks.down(mqtt->callbacks.context, &end);
+    run();
+    assert_int_equal(mqtt->connects, connects);
+    assert_string_equal(sessions.address, address);
+}
+
+/* What the next attempt is to do better, or only again, it does at the same address, and at
+ * once; else the next address has its turn. */
+static void test_which_address_is_next(void **state)
+{
+    (void)state;
+    run();
+    run();
+    assert_string_equal(sessions.address, "192.0.2.1");
+    end_attempt(MQTT_TRY_NOW, "192.0.2.1", 2);
+    end_attempt(MQTT_TRY, "192.0.2.2", 3);
+    end_attempt(MQTT_TRY_NOW, "192.0.2.2", 4);
+    assert_false(sessions.trouble.logged);
 }
 
 static void lose_all(void)
@@ -336,6 +361,7 @@ static void test_what_lands_in_between_is_not_missed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_which_address_is_next, setup, teardown),
         cmocka_unit_test_setup_teardown(test_at_the_start_they_follow_at_once, setup, teardown),
         cmocka_unit_test_setup_teardown(test_after_a_loss_they_follow_within_twice_the_spread,
                                         setup, teardown),
