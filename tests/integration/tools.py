@@ -615,6 +615,9 @@ class Check(Test):
         with open(device, "w"):
             pass
         self.told(path, "serial", device + " is no serial device")
+        os.remove(device)
+        os.symlink("/dev/null", device)
+        self.told(path, "serial", device + " is no serial device")
 
     def test_two_names_of_one_serial_line(self):
         ours, theirs = pty.openpty()
