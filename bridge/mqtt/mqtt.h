@@ -74,6 +74,7 @@ struct mqtt_end {
     bool faulted;   /* messages under way may have caused it */
     bool convicted; /* one has, and is set aside */
     bool unasked;   /* the attempt ended before CONNECT was sent */
+    bool overdue;   /* an answer did not come within 30 s */
 };
 
 struct mqtt_callbacks {

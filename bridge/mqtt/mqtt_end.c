@@ -151,7 +151,7 @@ int64_t mqtt_tend(struct mqtt *mqtt, int64_t now_ns)
     const char *why = find_overdue(mqtt, now_ns, &due_ns, &blame);
     pthread_mutex_unlock(&mqtt->mutex);
     if (why != NULL) {
-        mqtt_set_down(mqtt, (struct mqtt_end){.why = why}, blame);
+        mqtt_set_down(mqtt, (struct mqtt_end){.why = why, .overdue = true}, blame);
         leave(mqtt);
         return CLOCK_NEVER;
     }

@@ -4,10 +4,13 @@
 #include <string.h>
 
 #include "bridge/base/clock.h"
+#include "bridge/mqtt/flights.h"
 
 #define PAUSE_MIN_NS (1 * CLOCK_NS_PER_S)
 #define PAUSE_MAX_NS (60 * CLOCK_NS_PER_S)
 #define SETTLE_NS    (30 * CLOCK_NS_PER_S)
+/* One that ends so soon for an answer that did not come was no good from its beginning. */
+#define OVERDUE_NS (2 * FLIGHTS_LATE_NS)
 /* How long one stays away from a broker that is busy, and how much longer at most. */
 #define END_NS        CLOCK_NS_PER_S /* for what is in flight at an end */
 #define BUSY_NS       (10 * CLOCK_NS_PER_S)
@@ -106,6 +109,8 @@ static int64_t next_try_ns(struct session *session, enum session_event event,
     struct backoff *backoff = &session->backoff;
     if (end->convicted)
         backoff_reset(backoff);
+    if (end->overdue && now_ns - backoff->up_ns < OVERDUE_NS)
+        backoff_up(backoff, now_ns); /* in which nothing has settled */
     int64_t pause_ns = backoff_down(backoff, now_ns) - now_ns;
     int64_t spread_ns = backoff_random_ns(backoff, session->setup.conf->reconnect_spread_ns);
     if (end->advice == MQTT_TRY_NOW)

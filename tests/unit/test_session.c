@@ -134,6 +134,27 @@ static void test_failures_pause_longer_and_longer(void **state)
     }
 }
 
+/* A cluster that has lost its majority takes sessions, and nothing in them: all sites would
+ * come again each half minute for as long. */
+static void test_a_broker_that_answers_nothing_is_tried_less_and_less(void **state)
+{
+    (void)state;
+    int64_t most = 0;
+    for (int i = 0; i < 100; i++) {
+        wait_and_connect();
+        come_up();
+        clock_pause(31 * S);
+        int64_t pause_ns = pause_after((struct mqtt_end){.overdue = true});
+        most = pause_ns > most ? pause_ns : most;
+    }
+    assert_in_range(most, 50 * S, 60 * S);
+    /* One that was good for long is lost as others are. */
+    wait_and_connect();
+    come_up();
+    clock_pause(3600 * S);
+    assert_in_range(pause_after((struct mqtt_end){.overdue = true}), 0, 5 * S);
+}
+
 static void test_a_busy_broker_is_left_alone(void **state)
 {
     (void)state;
@@ -207,6 +228,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_a_loss_is_spread),
         TEST(test_failures_pause_longer_and_longer),
+        TEST(test_a_broker_that_answers_nothing_is_tried_less_and_less),
         TEST(test_a_busy_broker_is_left_alone),
         TEST(test_what_the_broker_asks_for_is_tried_at_once),
         TEST(test_a_fault_is_found_soon),
