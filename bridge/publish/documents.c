@@ -170,7 +170,6 @@ void documents_ack(struct documents *documents, unsigned number, enum mqtt_fate 
     land(documents, document);
     if (fate == MQTT_DELIVERED) {
         document->delivered = document->sent;
-        document->wrong = false;
         document->n_later = 0;
     } else if (fate == MQTT_LATER) {
         unsigned doublings =

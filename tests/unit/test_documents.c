@@ -187,6 +187,20 @@ static void test_our_own_echo_is_not_wrong(void **state)
     assert_false(documents_next_wrong(documents, clock_mono_ns(), &wrong));
 }
 
+/* The acknowledgement of ours comes over a device's own session: it says nothing of which
+ * of the two was there first. */
+static void test_somebody_else_just_before_the_acknowledgement(void **state)
+{
+    (void)state;
+    unsigned number = published(7), wrong;
+    documents_call(documents, number, clock_mono_ns());
+    assert_int_equal(send(7), number);
+    assert_true(documents_seen(documents, number, 8, false, clock_mono_ns()));
+    ack(number, MQTT_DELIVERED);
+    clock_pause(DOCUMENTS_AGAIN_NS);
+    assert_true(documents_next_wrong(documents, clock_mono_ns(), &wrong));
+}
+
 /* Before the first acknowledgement of a session it will be put right anyway. */
 static void test_what_was_there_before_is_not_wrong(void **state)
 {
@@ -249,6 +263,7 @@ int main(void)
         TEST(test_reset),
         TEST(test_what_somebody_else_has_changed_is_put_right),
         TEST(test_our_own_echo_is_not_wrong),
+        TEST(test_somebody_else_just_before_the_acknowledgement),
         TEST(test_what_was_there_before_is_not_wrong),
         TEST(test_no_more_than_every_other_second),
         TEST(test_a_fight_over_what_is_large_dies_down),
