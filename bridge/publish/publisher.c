@@ -27,7 +27,7 @@ struct publisher {
     struct publisher_setup setup;
     const struct conf *conf;
     pthread_t thread;
-    struct halt halt;
+    struct halt halt, left; /* the second: at its end */
     atomic_bool stopping, reloaded;
     int64_t grace_ns; /* set before stopping */
     _Atomic int64_t promise_ns;
@@ -288,6 +288,7 @@ static void *publisher_main(void *argument)
     }
     drain(publisher);
     farewell(publisher);
+    halt_here(&publisher->left);
     return NULL;
 }
 
@@ -299,6 +300,7 @@ static void publisher_free(struct publisher *publisher)
     announce_free(publisher->announce);
     hearing_destroy(&publisher->hearing);
     refusals_destroy(&publisher->refusals);
+    halt_destroy(&publisher->left);
     halt_destroy(&publisher->halt);
     free(publisher->item);
     free(publisher->text);
@@ -322,6 +324,7 @@ struct publisher *publisher_start(const struct publisher_setup *setup)
     hearing_init(&publisher->hearing, setup->conf);
     refusals_init(&publisher->refusals);
     halt_init(&publisher->halt);
+    halt_init(&publisher->left);
     publisher->item = malloc(sizeof(*publisher->item));
     publisher->text = malloc(OUTBOX_PAYLOAD_MAX);
     publisher->base_size = (size_t)snprintf(publisher->base, sizeof(publisher->base), "%s/%s/",
@@ -360,11 +363,18 @@ void publisher_stop_hearing(struct publisher *publisher)
     hearing_await_end(&publisher->hearing, until_ns);
 }
 
-void publisher_stop(struct publisher *publisher, int64_t grace_ns)
+struct halt *publisher_leave(struct publisher *publisher, int64_t grace_ns)
 {
+    halt_ask(&publisher->left);
     publisher->grace_ns = grace_ns;
     atomic_store(&publisher->stopping, true);
     outbox_wake(publisher->setup.outbox);
+    return &publisher->left;
+}
+
+void publisher_stop(struct publisher *publisher, int64_t grace_ns)
+{
+    halt_release(publisher_leave(publisher, grace_ns));
     pthread_join(publisher->thread, NULL);
     publisher_free(publisher);
 }

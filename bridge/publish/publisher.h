@@ -44,6 +44,10 @@ void publisher_stop_hearing(struct publisher *publisher);
  * disconnects, joins the thread and frees. */
 void publisher_stop(struct publisher *publisher, int64_t grace_ns);
 
+/* The first half of that, for whoever must not be kept: begins it, and the thread halts at its
+ * end. halt_wait() for that, then publisher_stop(). */
+struct halt *publisher_leave(struct publisher *publisher, int64_t grace_ns);
+
 /* ---- while the bridge runs: what a reload changes ---- */
 
 /* Asks the thread to halt; halt_wait() and halt_release() it. The functions below are to be

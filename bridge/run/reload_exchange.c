@@ -57,7 +57,8 @@ static void halt_all(struct reload *reload)
     if (parts->http != NULL)
         reload->http = reload_halt_it(reload, http_halt(parts->http));
     if (reload->change.sessions) {
-        publisher_stop(parts->publisher, MQTT_GRACE_NS);
+        (void)reload_halt_it(reload, publisher_leave(parts->publisher, MQTT_GRACE_NS));
+        publisher_stop(parts->publisher, 0);
         parts->publisher = NULL;
         outbox_lost(parts->outbox);
     } else {

@@ -3,6 +3,7 @@ for one that waits for nothing but a disk, for a new start would find the same d
 
 import json
 import os
+import signal
 import socket
 import urllib.error
 import urllib.request
@@ -35,6 +36,12 @@ int mosquitto_loop_misc(struct mosquitto *handle)
 {
     hang("PRESENCE_HANGS");
     return REAL(int, "mosquitto_loop_misc", struct mosquitto *)(handle);
+}
+
+void MQTTAsync_destroy(void **handle)
+{
+    hang("FAREWELL_HANGS");
+    REAL(void, "MQTTAsync_destroy", void **)(handle);
 }
 
 static void hang_at_spool(int fd)
@@ -73,10 +80,11 @@ class Watchdog(flux.Test):
         self.server = self.modbus({2: flux.meter_unit()})
         self.mosquitto = self.broker()
         self.mqtt = self.client(self.mosquitto)
+        self.text = flux.config(self.mosquitto, [], [flux.meter(self.server)],
+                                spool={"path": os.path.join(self.directory, "spool.db")},
+                                http={"listen": "127.0.0.1:%d" % self.port})
         self.flux = self.bridge(
-            flux.config(self.mosquitto, [], [flux.meter(self.server)],
-                        spool={"path": os.path.join(self.directory, "spool.db")},
-                        http={"listen": "127.0.0.1:%d" % self.port}),
+            self.text,
             {**self.preload(SOURCE), name: self.switch, "NOTIFY_SOCKET": path,
              "WATCHDOG_USEC": str(PERIOD_US)})
         self.addCleanup(lambda: os.path.exists(self.switch) and os.unlink(self.switch))
@@ -165,6 +173,20 @@ class Watchdog(flux.Test):
         self.flux.wait_log("info: the spooler moves again")
         self.wait_health(200)
         self.mqtt.wait("bridge/health", lambda m: m.json["disk"] == "good", since=since)
+
+    def test_reload_that_ends_the_sessions(self):
+        """The broker, or the library, takes its time over the farewell."""
+        self.rig("FAREWELL_HANGS")
+        open(self.switch, "w").close()
+        flux.write_whole(self.flux.config, self.text.replace('"demo"', '"other"'))
+        since, mark = self.mqtt.mark(), self.flux.mark()
+        self.flux.signal(signal.SIGHUP)
+        self.mqtt.wait_text("bridge/status", "offline", since=since)
+        self.taken()
+        for _ in range(5):
+            self.wait_fed()
+        os.unlink(self.switch)
+        self.flux.wait_log("info: reloaded", since=mark)
 
 
 if __name__ == "__main__":

@@ -104,6 +104,14 @@ struct halt *publisher_halt(struct publisher *publisher)
     return NULL;
 }
 
+struct halt *publisher_leave(struct publisher *publisher, int64_t grace_ns)
+{
+    (void)publisher;
+    (void)grace_ns;
+    fail();
+    return NULL;
+}
+
 void publisher_part(struct publisher *publisher, unsigned device)
 {
     (void)publisher;
