@@ -4,6 +4,7 @@
 
 #include "bridge/base/clock.h"
 #include "bridge/mqtt/limits.h"
+#include "bridge/mqtt/presence.h"
 #include "bridge/publish/ha_document.h"
 
 /* Of a sample that was put right so often, the next one is waited for. */
@@ -72,11 +73,21 @@ bool announce_arrived(struct announce *announce, const struct mqtt_arrival *arri
     return true;
 }
 
+/* A broker sends the Will of a session that was cut off when it has heard nothing for one and a
+ * half times its keepalive. */
+static int64_t late_will_ns(const struct announce *announce)
+{
+    const int64_t least_ns = PRESENCE_KEEPALIVE_MIN_S * CLOCK_NS_PER_S;
+    const int64_t keepalive_ns = announce->conf->mqtt.keepalive_ns;
+    return 2 * (keepalive_ns > least_ns ? keepalive_ns : least_ns);
+}
+
 void announce_ack(struct announce *announce, uint64_t ticket, enum mqtt_fate fate)
 {
     const unsigned number = (unsigned)(ticket & ~ANNOUNCE_TICKET);
     documents_ack(announce->documents, number, fate, clock_mono_ns());
     atomic_fetch_add(&announce->n_acked, fate == MQTT_DELIVERED);
-    if (fate == MQTT_DELIVERED && announce_kind(announce, number) == RETAINED_GONE)
-        gone_cleared(announce->gone, retained_index(announce->retained, number));
+    if (fate == MQTT_DELIVERED && announce_kind(announce, number) == RETAINED_GONE &&
+        gone_cleared(announce->gone, retained_index(announce->retained, number)))
+        documents_call(announce->documents, number, clock_mono_ns() + late_will_ns(announce));
 }

@@ -22,6 +22,7 @@ struct gone {
     char *info;            /* a bridge/info of an earlier run, not yet looked at */
     unsigned n;
     char *topics[RETAINED_GONE_MAX]; /* "" = it is there again */
+    bool is_cleared[RETAINED_GONE_MAX];
 };
 
 /* ---- the list ---- */
@@ -85,11 +86,23 @@ void gone_renew(struct gone *gone, unsigned number)
     remember(gone, topic, true);
 }
 
-void gone_cleared(struct gone *gone, unsigned index)
+static bool has_will(const char *topic)
+{
+    const char *leaf = strrchr(topic, '/');
+    return leaf != NULL && strcmp(leaf, "/status") == 0;
+}
+
+bool gone_cleared(struct gone *gone, unsigned index)
 {
     char topic[TOPIC_MAX + 1];
-    if (gone_topic(gone, index, topic))
-        remember(gone, topic, false);
+    if (!gone_topic(gone, index, topic))
+        return false;
+    remember(gone, topic, false);
+    pthread_mutex_lock(&gone->mutex);
+    const bool is_first = !gone->is_cleared[index];
+    gone->is_cleared[index] = true;
+    pthread_mutex_unlock(&gone->mutex);
+    return is_first && has_will(topic);
 }
 
 void gone_remember_all(struct gone *gone)

@@ -26,10 +26,11 @@ unsigned gone_count(struct gone *gone);
 bool gone_topic(struct gone *gone, unsigned index, char topic[TOPIC_MAX + 1]);
 
 /* The topic of this number is to be cleared, while the configuration still has it; and is
- * there again, once it has it. What was cleared is at the broker no more. */
+ * there again, once it has it. What was cleared is at the broker no more; true for what a Will
+ * may still come to, once: it is to be cleared again, when that must have come. */
 void gone_part(struct gone *gone, unsigned number);
 void gone_renew(struct gone *gone, unsigned number);
-void gone_cleared(struct gone *gone, unsigned index);
+bool gone_cleared(struct gone *gone, unsigned index);
 
 /* What earlier runs have announced is known from the state as soon as that is loaded; true once:
  * when that is now. */

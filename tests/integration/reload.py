@@ -257,6 +257,16 @@ class Reload(Rig):
                 [m.json["seq"] for m in other.on(METER + "/backfill")]
         self.assertTrue(set(range(live[-1][1] + 1, max(there) + 1)) <= set(there), there)
 
+    def test_a_late_will_under_the_former_prefix(self):
+        """The broker sends it when it has long been cleared."""
+        self.rig(mqtt={"keepalive": "5s"})
+        self.reload(flux.config(self.mosquitto, self.devices["bess"], self.devices["meters"],
+                                **{**self.groups, "mqtt": {"keepalive": "5s", "prefix": "other"}}))
+        self.mqtt.wait_text(METER + "/status", "", since=self.since)
+        since = self.mqtt.mark()
+        self.mqtt.publish(METER + "/status", "offline", retain=True)
+        self.mqtt.wait_text(METER + "/status", "", since=since)
+
     def test_a_meter_that_takes_commands_gets_a_thread_of_its_own(self):
         """And a link that is no more ends its poller; one that comes begins one."""
         self.rig()
