@@ -9,8 +9,8 @@ tells, with the time. Then for each cut a disk is made as the power may have lef
 moment of that, and the bridge is started on it. It must start, take all files for its own, none
 for damaged, and:
 
-  samples   all that the broker did not have and that were some seconds old come as backfill,
-            each as it would have been told without the cut
+  samples   all that the broker did not have and that the disk had had some seconds for come as
+            backfill, each as it would have been told without the cut
   outcomes  of each that was told there is a line in the audit log; the id is not carried out
             again; no command is, that was under way
   leases    end when they would have
@@ -24,6 +24,7 @@ it: what is asked for is never more than was promised.
 """
 
 import argparse
+import bisect
 import collections
 import json
 import logging
@@ -51,7 +52,7 @@ import sparkplug_wire as wire  # noqa: E402
 P = flux.PATIENCE
 LEASED, OWED, DAY, METER = "Leased", "Owed", "Day", "Meter"
 LEASE_S = 36000
-STORED_S = 2 * P  # a sample that old is on disk
+STORED_S = 2 * P  # a sample that the disk has had so long for is there
 OWED_MAX = 8  # stops that are remembered
 BOOT_ID = r"""
 #include <stdio.h>
@@ -239,6 +240,7 @@ class Story:
 
     def __init__(self, life):
         self.operations = disk_trace.operations(life.trace)
+        self.begins = [operation.began for operation in self.operations]
         watcher = life.watcher
         self.samples = {}  # (device, run, seq) -> (when it was first told, body)
         for ending in ("/state", "/backfill"):
@@ -246,6 +248,7 @@ class Story:
                 key = (device, body["run"], body["seq"])
                 if at < self.samples.get(key, (float("inf"),))[0]:
                     self.samples[key] = (at, body)
+        self.ended = dict(self._ends())  # like self.samples -> when its scan had
         self.outcomes = [(at, body) for at, _, body in watcher.bodies("/result")]
         # Also of a write whose outcome was never told, since the bridge was killed before.
         # None of these is longer than a lease may be.
@@ -254,6 +257,26 @@ class Story:
                        body["lease"]["until"] <= (at + LEASE_S) * 1000]
         self.births = watcher.births
         self.obeys = life.obeys
+
+    def _ends(self):
+        """By the `ts` of the device's next one, which begins after that: a scan whose requests are
+        refused, or between which a command is carried out, may take longer than a second."""
+        keys = sorted(self.samples)
+        for key, after in zip(keys, keys[1:]):
+            if key[:2] == after[:2]:
+                yield key, self.samples[after][1]["ts"] / 1000
+
+    def stored(self, at):
+        """Since when the disk was free for STORED_S in all: it has what had been taken by then.
+        What comes while it takes long over an operation waits for that."""
+        left, free_to = STORED_S, at
+        for operation in reversed(self.operations[:bisect.bisect(self.begins, at)]):
+            free_s = max(0.0, free_to - operation.ended)
+            if free_s >= left:
+                break
+            left -= free_s
+            free_to = operation.began
+        return free_to - left
 
     def told(self, at):
         return [body for when, body in self.outcomes if when < at]
@@ -282,7 +305,7 @@ class Story:
         return sum(bool(claims[name]) for name in SIZED)
 
     def claims(self, at):
-        told = self.told(at)
+        told, stored = self.told(at), self.stored(at)
         fresh = [b for b in told if not b.get("duplicate") and b.get("audited", True)]
         leased = [b for b in fresh if b["device"] == LEASED and b["outcome"] == "confirmed"]
         later = [body["ts"] + LEASE_S * 1000 for when, body in self.outcomes
@@ -293,7 +316,7 @@ class Story:
         return {
             "at": at,
             "samples": {key: body for key, (when, body) in self.samples.items()
-                        if when > at + 1.0 and body["ts"] / 1000 < at - STORED_S},
+                        if when > at + 1.0 and self.ended.get(key, at) < stored},
             "audited": [(b["device"], b["id"], b["outcome"]) for b in fresh],
             "leases": later + shown,
             "answered": leased[-1] if leased else None,
@@ -362,7 +385,7 @@ class After(Site):
         self.wait(lambda: {device for _, device, _ in self.seen("/state")} == set(self.units),
                   "live samples")
         self.wait(lambda: self.watcher.births[self.first_birth:], "a birth")
-        self.check_samples(claims["samples"])
+        self.check_samples(claims["samples"], claims["at"])
         self.check_stops(claims["owed"])
         self.check_schedule(max(claims["schedules"], default=0))
         self.check_lease(claims)
@@ -377,14 +400,17 @@ class After(Site):
                 self.must(name != device or after is None or after >= before,
                           "the energy of %s falls from %s to %s", device, before, after)
 
-    def check_samples(self, wanted):
+    def check_samples(self, wanted, at):
         def missing():
             found = {(device, body["run"], body["seq"]) for _, device, body in self.seen("/backfill")}
             return [key for key in wanted if key not in found]
         try:
             self.wait(lambda: not missing(), "")
         except flux.Timeout:
-            self.problems.append("samples are lost: %s" % missing()[:5])
+            self.problems.append("samples are lost: %s" % [
+                "%s %s %d, taken %.3f s before, told %.3f s after it" % (
+                    *key, at - wanted[key]["ts"] / 1000, self.story.samples[key][0] - at)
+                for key in missing()[:5]])
         for _, device, body in self.seen("/backfill"):
             known = self.story.samples.get((device, body["run"], body["seq"]))
             if known:
