@@ -51,6 +51,9 @@ class Network:
                                 for k in range(3))
         _run("mount", "--bind", path, "/etc/hosts")
         _run("mount", "-t", "tmpfs", "none", "/run/netns")
+        # Claims on batteries are files of the machine, by address; but here 127.0.0.1 is another.
+        os.makedirs("/run/fluxbridge", exist_ok=True)
+        _run("mount", "-t", "tmpfs", "-o", "mode=0700", "none", "/run/fluxbridge")
         _run("ip", "link", "set", "lo", "up")
         for net in ("front", "back"):
             _run("ip", "link", "add", net, "type", "bridge")
