@@ -19,6 +19,7 @@ struct flight {
     void *owner; /* of the flights; for the library's callbacks */
     char *topic; /* NULL = free */
     uint64_t ticket;
+    unsigned identifier; /* in its packet; 0 = not known yet, or none */
     size_t size;
     bool foreign, plain, alone;
     int64_t sent_ns;

@@ -268,6 +268,15 @@ static struct limits_packet prove(struct mqtt *mqtt, const struct mqtt_message *
     return packet;
 }
 
+/* Only after it has been handed over: the answer may have been quicker. */
+static void note_identifier(struct mqtt *mqtt, struct flight *flight, MQTTAsync_token token)
+{
+    pthread_mutex_lock(&mqtt->mutex);
+    if (flight->topic != NULL)
+        flight->identifier = (unsigned)token;
+    pthread_mutex_unlock(&mqtt->mutex);
+}
+
 bool mqtt_publish(struct mqtt *mqtt, const struct mqtt_message *message, uint64_t ticket)
 {
     MQTTAsync_message letter = MQTTAsync_message_initializer;
@@ -301,6 +310,7 @@ bool mqtt_publish(struct mqtt *mqtt, const struct mqtt_message *message, uint64_
         options.onFailure = on_not_sent;
     }
     int code = MQTTAsync_sendMessage(mqtt->handle, message->topic, &letter, &options);
+    note_identifier(mqtt, flight, options.token);
     if (code == MQTTASYNC_DISCONNECTED) {
         /* Unless on_lost() was quicker; it tells this one's fate, too. */
         mqtt_set_down(mqtt, (struct mqtt_end){.why = NULL}, BLAME_RECENT);

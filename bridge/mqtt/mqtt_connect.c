@@ -6,6 +6,7 @@
 #include "bridge/mqtt/credentials.h"
 #include "bridge/mqtt/mqtt_inside.h"
 #include "bridge/mqtt/nap.h"
+#include "bridge/mqtt/sieve.h"
 
 /* ---- how it went ------------------------------------------------------- */
 
@@ -57,6 +58,7 @@ static void set_up(struct mqtt *mqtt)
 {
     struct mqtt_end end = {.why = NULL};
     nap_watch_me();
+    mqtt_sift(mqtt);
     pthread_mutex_lock(&mqtt->mutex);
     const struct limits *limits = &mqtt->limits;
     bool expected = mqtt->state == CONNECTING;
@@ -74,9 +76,11 @@ static void set_up(struct mqtt *mqtt)
             limits->receive_max < MQTT_WINDOW ? limits->receive_max : MQTT_WINDOW;
     }
     pthread_mutex_unlock(&mqtt->mutex);
-    if (expected && end.why != NULL)
+    if (!expected)
+        sieve_forget(mqtt);
+    else if (end.why != NULL)
         mqtt_set_down(mqtt, end, BLAME_NONE);
-    else if (expected)
+    else
         mqtt->callbacks.connected(mqtt->callbacks.context);
 }
 
@@ -256,6 +260,7 @@ static void set_state(struct mqtt *mqtt, enum mqtt_state state)
     pthread_mutex_lock(&mqtt->mutex);
     mqtt->state = state;
     mqtt->is_proved = false;
+    mqtt->wrong = 0;
     mqtt->begun_ns = clock_awake_ns();
     pthread_mutex_unlock(&mqtt->mutex);
 }

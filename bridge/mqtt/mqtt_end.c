@@ -2,6 +2,7 @@
 
 #include "bridge/base/clock.h"
 #include "bridge/mqtt/mqtt_inside.h"
+#include "bridge/mqtt/sieve.h"
 
 /* A broker that ends the session for a message does so at once. One that cannot store it
  * just now may, too, but later: a node of NATS waits 4 s for the others. */
@@ -48,9 +49,26 @@ static bool settle(struct flight *flight, enum blame blame, char why[MQTT_WHY_MA
     return blamed;
 }
 
+/* Whether it is the broker that has ended it, by what it has sent. */
+static bool is_wrong(struct mqtt *mqtt, char why[MQTT_WHY_MAX])
+{
+    pthread_mutex_lock(&mqtt->mutex);
+    const unsigned wrong = mqtt->wrong;
+    mqtt->wrong = 0;
+    pthread_mutex_unlock(&mqtt->mutex);
+    if (wrong > 0)
+        snprintf(why, MQTT_WHY_MAX, "it sends what no broker may: a packet of type %u", wrong - 1);
+    return wrong > 0;
+}
+
 void mqtt_set_down(struct mqtt *mqtt, struct mqtt_end end, enum blame blame)
 {
-    char why[MQTT_WHY_MAX] = "";
+    char why[MQTT_WHY_MAX] = "", wrong[MQTT_WHY_MAX];
+    sieve_forget(mqtt);
+    if (is_wrong(mqtt, wrong)) {
+        end.why = wrong;
+        blame = BLAME_NONE;
+    }
     pthread_mutex_lock(&mqtt->mutex);
     bool was_idle = mqtt->state == IDLE;
     mqtt->state = IDLE;

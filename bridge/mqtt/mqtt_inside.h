@@ -19,6 +19,7 @@
  * - Its sender misses what is handed over in the moment before it falls asleep, for its
  *   condition is signalled without a flag: one packet wakes it (mqtt_nudge()).
  * - Its receiver naps after each second in which nothing came: nap.
+ * - What no broker may send makes it free what is in use: sieve.
  * - It resolves names under its process-wide lock: address.
  * - What it has found wrong with a connection it may lay to the next one, when that is begun
  *   at once and has the same descriptor: then it is begun again, once (connect_failed()).
@@ -79,7 +80,8 @@ struct mqtt {
     /* When a message at QoS 0 was sent last that is larger than all that the broker is
      * known to take: it may end the session, and nothing acknowledges it. */
     int64_t unproved_ns;
-    bool gone; /* the library has ended the session for good: see leave() */
+    bool gone;      /* the library has ended the session for good: see leave() */
+    unsigned wrong; /* UP: 1 + the type of a packet that no broker may send; 0 = none came */
     struct subscription *subscriptions;
     struct flights flights;
     struct limits limits;
@@ -109,6 +111,9 @@ void mqtt_subscribe_again(struct mqtt *mqtt, int64_t now_ns);
 
 /* The library's callback for a message. */
 int mqtt_on_arrived(void *context, char *topic, int topic_size, MQTTAsync_message *message);
+
+/* From now on packets that no broker may send end the session: said by the receiver. */
+void mqtt_sift(struct mqtt *mqtt);
 
 /* See mqtt_tend(). Returns when to call it again. */
 int64_t mqtt_nudge(struct mqtt *mqtt, int64_t now_ns);

@@ -11,6 +11,7 @@
 
 #include "bridge/base/clock.h"
 #include "bridge/mqtt/mqtt_inside.h"
+#include "bridge/mqtt/sieve.h"
 
 #define NUDGE_NS (100 * CLOCK_NS_PER_MS) /* a broker far away takes half of it */
 
@@ -80,4 +81,30 @@ int64_t mqtt_nudge(struct mqtt *mqtt, int64_t now_ns)
     snprintf(topic, sizeof(topic), "%s/nobody", mqtt->will_topic);
     MQTTAsync_unsubscribe(mqtt->handle, topic, NULL);
     return CLOCK_NEVER;
+}
+
+static bool has_sent(void *context, unsigned identifier)
+{
+    struct mqtt *mqtt = context;
+    bool has = false;
+    pthread_mutex_lock(&mqtt->mutex);
+    for (unsigned i = 0; i < MQTT_WINDOW && !has; i++)
+        has = mqtt->flights.list[i].topic != NULL &&
+              mqtt->flights.list[i].identifier == identifier && identifier != 0;
+    pthread_mutex_unlock(&mqtt->mutex);
+    return has;
+}
+
+static void note_wrong(void *context, unsigned type)
+{
+    struct mqtt *mqtt = context;
+    pthread_mutex_lock(&mqtt->mutex);
+    mqtt->wrong = 1 + type;
+    pthread_mutex_unlock(&mqtt->mutex);
+}
+
+void mqtt_sift(struct mqtt *mqtt)
+{
+    const struct sieve_owner owner = {mqtt, has_sent, note_wrong};
+    sieve_watch(&owner);
 }

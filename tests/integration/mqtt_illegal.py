@@ -8,12 +8,15 @@ import flux
 from hostile_broker import (RECEIVE_MAXIMUM, RESPONSE_TOPIC, SERVER_KEEP_ALIVE, HostileBroker,
                             length, property_u8, property_u16, property_u32, text,
                             user_property)
+from mqtt_addresses import Secure
+from mqtt_faults import Certificates
 
 BATTERY = "flux/demo/Site-BESS-01"
 SET, COMMANDS = BATTERY + "/set/target_power", "flux/demo/+/set/#"
 COMMAND = b'{"id":"%s","value":%d}'
 
 # Packet types with their flags, as they stand in the first byte.
+CONNECT, SUBSCRIBE, UNSUBSCRIBE, PINGREQ = 0x10, 0x82, 0xA2, 0xC0
 CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP = 0x20, 0x30, 0x40, 0x50, 0x62, 0x70
 SUBACK, UNSUBACK, PINGRESP, DISCONNECT, AUTH = 0x90, 0xB0, 0xD0, 0xE0, 0xF0
 QOS_1, QOS_2, DUP = 0x02, 0x04, 0x08
@@ -37,10 +40,11 @@ PROPERTIES = (b"\x05\x21\0\1", b"\x01\x21\0\1", b"\x02\x7f\0", b"\x03\x1f\0\x09"
 
 def malformed(version):
     """Packets of every type that are none, each as long as it says, and two that have no
-    length."""
+    length. Of what only a client sends the type is enough."""
     for kind in range(0, 0x100, 0x10):
         yield raw(kind | 2, 40 * b"\xff")
-        if version == 4:
+        if version == 4 and kind in (CONNACK, PUBLISH, PUBACK, PUBREL & 0xF0, SUBACK, UNSUBACK,
+                                     PINGRESP, DISCONNECT):
             yield from (raw(kind | flags) for flags in (0, 2, 15))
             yield raw(kind, b"\0")
     for properties in PROPERTIES if version == 5 else ():
@@ -128,8 +132,7 @@ class Illegal(flux.Test):
             with self.subTest(version=version):
                 self.rig(version=version)
                 self.after((PUBACK, b"\x7f\xff"), (PUBACK, b"\x7f\xff" + tail),
-                           (PUBREC, b"\x7f\xff"), (PUBCOMP, b"\x7f\xff"), (PUBREL, b"\x7f\xff"),
-                           (SUBACK, b"\x7f\xff" + tail + b"\1"),
+                           (PUBREL, b"\x7f\xff"), (SUBACK, b"\x7f\xff" + tail + b"\1"),
                            (UNSUBACK, b"\x7f\xff" + 2 * tail), (PINGRESP, b""))
                 self.assertEqual(len(self.broker.bridges()), 1)
 
@@ -141,6 +144,18 @@ class Illegal(flux.Test):
                     self.rig(version=version)
                     self.after((CONNACK, bytes([0, code]) + (b"\0" if version == 5 else b"")))
 
+    def test_what_only_a_client_sends(self):
+        """Or who was sent something at QoS 2: it ends the session, which is said."""
+        for version, kinds in ((4, (0x00, CONNECT, PUBREC, PUBCOMP, SUBSCRIBE)),
+                               (5, (PUBREC, PUBCOMP, UNSUBSCRIBE, PINGREQ, AUTH))):
+            for kind in kinds:
+                with self.subTest(version=version, kind=kind):
+                    self.rig(version=version)
+                    self.after((kind, b"\x7f\xff"))
+                    self.flux.wait_log("no session with the broker: it sends what no broker may: "
+                                       "a packet of type %d " % (kind >> 4))
+                    self.flux.stop()
+
     def test_auth(self):
         """Which we have not begun."""
         for body in (b"", b"\x18\0", b"\x19\0", b"\x18\x08\x15\0\5SCRAM"):
@@ -149,7 +164,8 @@ class Illegal(flux.Test):
                 self.after((AUTH, body))
 
     def test_another_kind_of_answer(self):
-        """To a message at QoS 1 and to a subscription: it is none, but may be taken for one."""
+        """To a message at QoS 1: with it the library would free what is still in use, and be
+        ended by that. So it ends the session, which is said."""
         for version, answers in ((4, ((PUBREC, b""), (PUBCOMP, b""), (SUBACK, b"\1"),
                                       (SUBACK, b"\x80"), (UNSUBACK, b""))),
                                  (5, ((PUBREC, b""), (PUBREC, b"\x80\0"), (PUBCOMP, b""),
@@ -159,18 +175,23 @@ class Illegal(flux.Test):
             for kind, tail in answers:
                 with self.subTest(version=version, kind=kind, tail=tail):
                     class Confused(HostileBroker):
-                        n = 0
+                        def __init__(self):
+                            super().__init__()
+                            self.states = []
 
                         def puback(self, session, message):
-                            self.n += message.topic == BATTERY + "/state"
-                            if message.topic == BATTERY + "/state" and self.n == 5:
-                                session.send(kind, message.mid.to_bytes(2, "big") + tail)
-                            return 0
+                            if message.topic != BATTERY + "/state":
+                                return 0
+                            self.states.append(message)
+                            if len(self.states) == 5:
+                                session.send(kind, self.states[3].mid.to_bytes(2, "big") + tail)
+                            return None if len(self.states) == 4 else 0
 
                     self.rig(Confused(), version=version)
-                    self.wait(lambda: self.broker.n >= 20, "the flow")
-                    self.ready().end()
                     self.check()
+                    self.assertIn("no session with the broker: it sends what no broker may: "
+                                  "a packet of type %d " % (kind >> 4), self.flux.log())
+                    self.flux.stop()
 
     def test_a_subscription_that_is_answered_without_a_word(self):
         """Without a reason code, which ends the session, or with one too many."""
@@ -204,6 +225,38 @@ class Illegal(flux.Test):
                 session.send(*self.publish(SET.encode(), COMMAND % (b"ask", 1)))
                 self.wait(lambda: self.outcomes("ask"), "an outcome")
                 self.assertEqual(len(self.broker.bridges()), 2)
+
+    # ---- in one piece ----
+
+    def test_a_command_behind_the_answer_to_a_ping(self):
+        """In one TLS record, with nothing after it."""
+        class Last(Secure):
+            record = None
+
+            def puback(self, session, message):
+                if self.record is None:
+                    return 0
+                session.connection.sendall(self.record)
+                self.record = b""
+                return None
+
+            def _handle(self, session, first, body, size):
+                if self.record == b"" and first & 0xF0 != PUBLISH:
+                    return None
+                return super()._handle(session, first, body, size)
+
+        authority = Certificates(self.directory, "site")
+        for version in (4, 5):
+            with self.subTest(version=version):
+                broker = Last(("127.0.0.1", 0), *authority.sign("server", "IP:127.0.0.1"))
+                self.rig(broker, version=version, url="mqtts://127.0.0.1:%d" % broker.port,
+                         tls={"ca_file": authority.ca})
+                self.ready()
+                broker.record = raw(PINGRESP) + raw(
+                    *self.publish(SET.encode(), COMMAND % (b"ask-1", 1)))
+                self.wait(lambda: self.outcomes("ask-1"), "an outcome")
+                self.assertEqual(len(broker.bridges()), 1)
+                self.flux.stop()
 
     # ---- what is no packet ----
 
