@@ -221,10 +221,10 @@ static int64_t bring_up(void)
     return last_ns - up_ns;
 }
 
-static void end_attempt(unsigned advice, const char *address, unsigned connects)
+static void end_attempt(unsigned advice, const char *why, const char *address, unsigned connects)
 {
     struct mqtt *mqtt = of(&sessions.bridge);
-    const struct mqtt_end end = {.advice = advice};
+    const struct mqtt_end end = {.why = why, .advice = advice};
     mqtt->callbacks.down(mqtt->callbacks.context, &end);
     run();
     assert_int_equal(mqtt->connects, connects);
@@ -239,10 +239,49 @@ static void test_which_address_is_next(void **state)
     run();
     run();
     assert_string_equal(sessions.address, "192.0.2.1");
-    end_attempt(MQTT_TRY_NOW, "192.0.2.1", 2);
-    end_attempt(MQTT_TRY, "192.0.2.2", 3);
-    end_attempt(MQTT_TRY_NOW, "192.0.2.2", 4);
+    end_attempt(MQTT_TRY_NOW, NULL, "192.0.2.1", 2);
+    end_attempt(MQTT_TRY, NULL, "192.0.2.2", 3);
+    end_attempt(MQTT_TRY_NOW, NULL, "192.0.2.2", 4);
     assert_false(sessions.trouble.logged);
+}
+
+/* A file that is missing is looked for soon. */
+static void test_a_missing_file(void **state)
+{
+    static const char why[] = "ca_file: No such file or directory file=/a";
+    (void)state;
+    run();
+    run();
+    end_attempt(MQTT_TRY, why, "192.0.2.2", 2);
+    end_attempt(MQTT_TRY, why, "192.0.2.2", 2);
+    assert_int_equal(sessions.bridge.retry_ns - clock_mono_ns(), 2 * S);
+}
+
+/* One that was up and says to go elsewhere is followed by the next address, at once; any
+ * other end begins with the first one. */
+static void test_which_address_is_next_after_a_loss(void **state)
+{
+    (void)state;
+    run();
+    run();
+    take(&sessions.bridge);
+    run();
+    end_attempt(MQTT_ELSEWHERE, NULL, "192.0.2.2", 2);
+    take(&sessions.bridge);
+    run();
+    end_attempt(MQTT_ELSEWHERE, NULL, "192.0.2.2", 2); /* there is no other */
+    clock_pause(30 * S);
+    run();
+    run();
+    assert_string_equal(sessions.address, "192.0.2.1");
+    take(&sessions.bridge);
+    run();
+    end_attempt(MQTT_TRY, NULL, "192.0.2.1", 3);
+    clock_pause(5 * S);
+    run();
+    run();
+    assert_int_equal(of(&sessions.bridge)->connects, 4);
+    assert_string_equal(sessions.address, "192.0.2.1");
 }
 
 static void lose_all(void)
@@ -362,6 +401,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_which_address_is_next, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_missing_file, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_which_address_is_next_after_a_loss, setup, teardown),
         cmocka_unit_test_setup_teardown(test_at_the_start_they_follow_at_once, setup, teardown),
         cmocka_unit_test_setup_teardown(test_after_a_loss_they_follow_within_twice_the_spread,
                                         setup, teardown),
