@@ -182,7 +182,7 @@ class Life(Site):
         for step in steps:
             step()
             threading.Event().wait(self.random.uniform(0, 0.3))
-        threading.Event().wait(self.random.uniform(1, 4 if away else 2))
+        threading.Event().wait(self.random.uniform(3, 6) if away else self.random.uniform(1, 2))
         if away:
             self.gate.is_open = True
             self.flux.signal(chaos.signal.SIGHUP)
