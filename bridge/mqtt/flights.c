@@ -33,10 +33,8 @@ struct flight *flights_take_off(struct flights *flights, const struct limits_pac
                               .plain = packet->plain,
                               .alone = alone,
                               .sent_ns = now_ns};
-    if (flights->n++ == 0) {
+    if (flights->n++ == 0)
         flights->moved_ns = now_ns;
-        flights->look_ns = now_ns + FLIGHTS_LATE_NS;
-    }
     return flight;
 }
 
@@ -48,8 +46,6 @@ char *flights_land(struct flights *flights, struct flight *flight, int64_t now_n
     flight->topic = NULL;
     flights->n--;
     flights->moved_ns = now_ns;
-    if (flight->alone)
-        flights->wants_alone = false;
     return topic;
 }
 

@@ -77,7 +77,7 @@ void mqtt_set_down(struct mqtt *mqtt, struct mqtt_end end, enum blame blame)
     mqtt->limits.is_wary = mqtt->limits.is_wary || end.faulted;
     mqtt->unproved_ns = 0;
     for (struct subscription *s = mqtt->subscriptions; s != NULL; s = s->next)
-        s->asked_ns = s->again_ns = s->pause_ns = 0;
+        s->asked_ns = s->again_ns = 0;
     pthread_mutex_unlock(&mqtt->mutex);
     for (unsigned i = 0; i < MQTT_WINDOW; i++)
         end.faulted = settle(&mqtt->flights.list[i], blame, why) || end.faulted;

@@ -57,7 +57,7 @@ struct subscription {
     bool is_wanted;   /* else it is ended */
     int64_t asked_ns; /* 0 = answered */
     int64_t again_ns; /* refused for now: when it is asked for again; 0 = it is not */
-    int64_t pause_ns; /* before that; 0 = it was not refused in this session */
+    int64_t pause_ns; /* before that; 0 = it was not refused since it was asked for */
     struct subscription *next;
 };
 

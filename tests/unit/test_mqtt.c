@@ -17,7 +17,7 @@ enum { SENT_MOST = 8 };
 
 static struct library {
     MQTTAsync_connectOptions connect;
-    MQTTAsync_responseOptions sent[SENT_MOST];
+    MQTTAsync_responseOptions sent[SENT_MOST], subscribed;
     MQTTAsync_connectionLost *lost;
     void *context; /* of the last */
     int qos;       /* of the last message */
@@ -31,7 +31,7 @@ static struct library {
 
 /* What has been told of the session. */
 static struct {
-    unsigned n_down, n_refused;
+    unsigned n_down, n_refused, n_answered;
     char why[MQTT_WHY_MAX], refused[MQTT_WHY_MAX];
     struct mqtt_end end;
     enum mqtt_fate fates[SENT_MOST + 1]; /* by ticket */
@@ -104,7 +104,8 @@ int MQTTAsync_unsubscribe(MQTTAsync handle, const char *topic, MQTTAsync_respons
 int MQTTAsync_subscribe(MQTTAsync handle, const char *topic, int qos,
                         MQTTAsync_responseOptions *response)
 {
-    (void)handle, (void)topic, (void)qos, (void)response;
+    (void)handle, (void)topic, (void)qos;
+    library.subscribed = *response;
     return MQTTASYNC_SUCCESS;
 }
 
@@ -150,6 +151,7 @@ static void on_refused(void *context, const char *topic, const char *why)
 static void on_answered(void *context, const char *filter)
 {
     (void)context, (void)filter;
+    told.n_answered++;
 }
 
 static struct mqtt *connecting(int version)
@@ -334,6 +336,79 @@ static void test_acknowledgements_in_time_end_nothing(void **state)
     mqtt_free(mqtt);
 }
 
+/* There is always one under way. */
+static void test_acknowledgements_that_overlap_end_nothing(void **state)
+{
+    (void)state;
+    struct mqtt *mqtt = connected();
+    assert_true(send(mqtt, "t", 10, 1, 1));
+    for (unsigned i = 1; i < SENT_MOST; i++) {
+        clock_pause(20 * CLOCK_NS_PER_S);
+        assert_true(send(mqtt, "t", 10, 1, 1));
+        acknowledge(i - 1);
+        clock_pause(9 * CLOCK_NS_PER_S);
+        assert_true(mqtt_tend(mqtt, clock_awake_ns()) > clock_awake_ns());
+    }
+    assert_int_equal(told.n_down, 0);
+    mqtt_free(mqtt);
+}
+
+/* The library may say so twice, and what was sent in one session is no reason in the next. */
+static void test_an_end_is_told_once(void **state)
+{
+    (void)state;
+    struct mqtt *mqtt = connected();
+    assert_true(send(mqtt, "large", 500, 0, 1));
+    library.lost(library.context, NULL);
+    library.lost(library.context, NULL);
+    assert_int_equal(told.n_down, 1);
+    assert_true(told.end.faulted);
+    reconnect(mqtt);
+    library.lost(library.context, NULL);
+    assert_int_equal(told.n_down, 2);
+    assert_false(told.end.faulted);
+    mqtt_free(mqtt);
+}
+
+/* Whose last word is not acknowledged leaves with its Will. */
+static void test_leaving_with_something_under_way(void **state)
+{
+    MQTTAsync_successData5 data = MQTTAsync_successData5_initializer;
+    (void)state;
+    for (unsigned n = 0; n < 2; n++) {
+        struct mqtt *mqtt = connecting(5);
+        library.connect.onSuccess5(library.connect.context, &data);
+        if (n > 0)
+            assert_true(send(mqtt, "offline", 10, 1, 1));
+        mqtt_disconnect(mqtt, clock_mono_ns(), false);
+        assert_int_equal(library.n_left, n);
+        assert_int_equal(library.left_with, n * MQTTREASONCODE_DISCONNECT_WITH_WILL_MESSAGE);
+        mqtt_free(mqtt);
+    }
+}
+
+/* Refused for now; in the next session it is a first answer again. */
+static void test_an_answer_to_subscribe_in_another_session(void **state)
+{
+    MQTTAsync_successData5 good = MQTTAsync_successData5_initializer;
+    MQTTAsync_failureData5 bad = MQTTAsync_failureData5_initializer;
+    char why[MQTT_WHY_MAX];
+    (void)state;
+    struct mqtt *mqtt = connecting(5);
+    library.connect.onSuccess5(library.connect.context, &good);
+    assert_true(mqtt_subscribe(mqtt, "f", MQTT_LIVE, 1));
+    bad.reasonCode = MQTTREASONCODE_QUOTA_EXCEEDED;
+    library.subscribed.onFailure5(library.subscribed.context, &bad);
+    assert_int_equal(told.n_answered, 1);
+    library.lost(library.context, NULL);
+    assert_true(mqtt_connect(mqtt, "127.0.0.1", why));
+    library.connect.onSuccess5(library.connect.context, &good);
+    assert_true(mqtt_subscribe(mqtt, "f", MQTT_LIVE, 1));
+    library.subscribed.onSuccess5(library.subscribed.context, &good);
+    assert_int_equal(told.n_answered, 2);
+    mqtt_free(mqtt);
+}
+
 static void test_an_answer_to_connect_that_never_comes(void **state)
 {
     (void)state;
@@ -495,6 +570,10 @@ int main(void)
         cmocka_unit_test(test_the_properties_of_a_message),
         cmocka_unit_test(test_a_message_without_acknowledgement_ends_the_session),
         cmocka_unit_test(test_acknowledgements_in_time_end_nothing),
+        cmocka_unit_test(test_acknowledgements_that_overlap_end_nothing),
+        cmocka_unit_test(test_an_end_is_told_once),
+        cmocka_unit_test(test_leaving_with_something_under_way),
+        cmocka_unit_test(test_an_answer_to_subscribe_in_another_session),
         cmocka_unit_test(test_an_answer_to_connect_that_never_comes),
         cmocka_unit_test(test_an_attempt_that_is_taken_for_the_one_before),
         cmocka_unit_test(test_an_answer_to_subscribe_that_never_comes),
