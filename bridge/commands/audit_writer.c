@@ -38,6 +38,16 @@ static void tell_tight(const struct audit *audit, bool tight, uint64_t left_out)
                  audit->path, left_out);
 }
 
+/* What a state that lies elsewhere has kept is found by nobody; but where ids are from, so are
+ * leases. */
+static void tell_older(const struct audit *audit)
+{
+    log_warning("the audit log is older than the state file: if site or spool.path was changed "
+                "while the bridge was ended, it knows no lease, stop or schedule of before: see "
+                "spool in fluxbridge.conf(5) file=%s",
+                audit->path);
+}
+
 bool audit_has_unwritten(const struct audit *audit, bool *untried)
 {
     bool unwritten = false;
@@ -81,6 +91,7 @@ struct errand {
     bool anew;
     bool reads; /* what earlier runs have written; as often as it was asked for: */
     unsigned asked;
+    bool is_first; /* of those that this state has heard of */
     char formers[AUDIT_FORMERS_SIZE], *earlier;
     uint64_t mark; /* of the state, which is to be on disk before a line; 0 = nothing of it */
     char spool[CONF_PATH_MAX + 1];
@@ -114,6 +125,7 @@ static void begin_errand(struct audit *audit, struct errand *errand)
     if (errand->reads) {
         audit->knew = audit->state == NULL || loaded;
         audit_formers_get(audit->state, errand->formers);
+        errand->is_first = loaded && errand->formers[0] == '\0';
     }
     if (loaded && !audit->noted) {
         audit_formers_add(audit->state, audit->path);
@@ -146,6 +158,8 @@ static void run_errand(struct audit *audit, struct errand *errand)
         state_settle(audit->state, errand->mark, clock_awake_ns() + STATE_SILENCE_NS);
     if (errand->reads)
         errand->error = audit_formers_read(errand->formers, audit->path, &errand->earlier);
+    if (errand->is_first && errand->earlier != NULL)
+        tell_older(audit);
     if (errand->error == 0)
         errand->error = write_lines(audit, errand);
     errand->status = errand->error != 0                 ? errand->error

@@ -142,6 +142,24 @@ static void assert_noted(const char *expected)
     state_close(state);
 }
 
+/* The site's state lies where another configuration had it. */
+static void test_a_state_that_knows_of_no_log(void **unused)
+{
+    (void)unused;
+    given_file(path, LINE("one"));
+    for (unsigned i = 0; i < 2; i++) {
+        struct state *state = state_open("state.db", NULL);
+        struct audit *audit = audit_start(path, outbox, state);
+        assert_replayed(audit, LINE("one"));
+        if (i == 0)
+            assert_logged("the audit log is older than the state file", path);
+        audit_stop(audit);
+        state_close(state);
+    }
+    logged_end(&logged);
+    assert_false(logged_find(&logged, "the audit log is older", "")); /* the second time */
+}
+
 /* Paths that are longer than any, as the file of the state may have them. */
 static void test_noted_paths_that_are_none(void **unused)
 {
@@ -347,6 +365,7 @@ int main(void)
         TEST(test_earlier_lines_without_descriptors),
         TEST(test_earlier_lines_asked_for_in_between),
         TEST(test_another_file),
+        TEST(test_a_state_that_knows_of_no_log),
         TEST(test_noted_paths_that_are_none),
         TEST(test_a_path_is_noted_before_its_first_line),
         TEST(test_another_file_than_one_that_fails),
