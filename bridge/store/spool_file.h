@@ -47,6 +47,7 @@ struct spool {
     int64_t first_row; /* below it there is none; 0 = nobody has looked */
     int64_t last_row;  /* the highest that was ever used */
     uint64_t count;
+    bool is_stuck; /* damaged, and cannot be set aside: it was said */
     bool is_noted; /* of the file that is being opened: how many there should be in it */
     uint64_t noted;
     int failure; /* the last one: SQLite's number, or database's */

@@ -151,9 +151,12 @@ static bool make_way(struct spool *spool)
         (spool->file.sqlite != NULL && database_has_moved(spool->file.sqlite)))
         return true;
     if (!database_set_aside(spool->path, kept_as)) {
-        log_error("the spool is damaged and cannot be set aside: %m path=%s", spool->path);
+        if (!spool->is_stuck)
+            log_error("the spool is damaged and cannot be set aside: %m path=%s", spool->path);
+        spool->is_stuck = true;
         return false;
     }
+    spool->is_stuck = false;
     log_error("the spool is damaged: it was set aside and a new one begun path=%s kept_as=%s",
               spool->path, kept_as);
     if (spool->file.sqlite == NULL &&

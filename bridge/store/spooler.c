@@ -25,15 +25,16 @@ void spooler_count_lost(void *context, int64_t row)
 }
 
 /* A spool that is damaged, or was taken away, is replaced, with all that can be
- * read of it. */
-static bool renew(struct spooler *spooler)
+ * read of it. Why is said `first`, and not with each try. */
+static bool renew(struct spooler *spooler, bool first)
 {
     const int64_t now_ns = clock_mono_ns();
     if (!spool_is_damaged(spooler->spool) || now_ns < spooler->renewable_ns)
         return false;
     spooler->renewable_ns = now_ns + SPOOLER_RENEW_NS;
-    log_error("the spool fails path=%s samples=%llu why=\"%s\"", spool_path(spooler->spool),
-              (unsigned long long)spool_count(spooler->spool), spool_error(spooler->spool));
+    if (first)
+        log_error("the spool fails path=%s samples=%llu why=\"%s\"", spool_path(spooler->spool),
+                  (unsigned long long)spool_count(spooler->spool), spool_error(spooler->spool));
     atomic_store(&spooler->promise_ns, clock_awake_ns() + SPOOLER_RENEW_NS);
     if (spool_renew(spooler->spool, spooler_count_lost, spooler))
         return true;
@@ -53,7 +54,7 @@ static bool check(struct spooler *spooler, enum work work, bool good)
     const unsigned before = spooler->failing;
     promise(spooler);
     spooler->failing = good ? before & ~(unsigned)work : before | work;
-    if (!good && renew(spooler))
+    if (!good && renew(spooler, before == 0))
         spooler->failing = 0;
     if (before == 0 && spooler->failing != 0)
         log_error("the spool cannot be used, samples stay in memory path=%s why=\"%s\"",

@@ -1,8 +1,18 @@
 /* From the outbox to the file and back, and what is not delivered that way. */
 #include "tests/unit/spooler_bed.h"
 
+#include <fcntl.h>
 #include <sqlite3.h>
 #include <sys/stat.h>
+
+static atomic_uint n_looks; /* at the file: libc's own, counted */
+
+int stat(const char *path, struct stat *status)
+{
+    const char *end = strstr(path, "/spool.db");
+    n_looks += end != NULL && strcmp(end, "/spool.db") == 0;
+    return fstatat(AT_FDCWD, path, status, 0);
+}
 
 static void test_samples_outlive_a_stop(void **state)
 {
@@ -147,6 +157,26 @@ static unsigned count_logged(struct fixture *f, const char *first, const char *s
     return n;
 }
 
+/* With each try, in every second, it would be news to nobody. */
+static void test_what_cannot_be_replaced_is_said_once(void **state)
+{
+    struct fixture *f = *state;
+    start(f);
+    store(f, "a1");
+    assert_int_equal(unlink(f->conf.spool_path), 0);
+    assert_int_equal(mkfifo(f->conf.spool_path, 0600), 0);
+    put(f, 0, "a2");
+    assert_true(logged_find(&f->logged, "the spool fails", "why=\"it was removed"));
+    assert_true(logged_find(&f->logged, "the spool cannot be used", "another program's file"));
+    for (const unsigned before = n_looks; n_looks < before + 10;) /* some tries */
+        sched_yield();
+    assert_int_equal(unlink(f->conf.spool_path), 0);
+    assert_true(logged_next(&f->logged));
+    assert_non_null(strstr(f->logged.line, "a new spool was begun"));
+    drain(f, "a1 a2");
+    stop(f);
+}
+
 static void test_a_loss_at_the_end_is_said(void **state)
 {
     struct fixture *f = *state;
@@ -245,6 +275,7 @@ int main(void)
         TEST(test_what_does_not_fit_is_counted),
         TEST(test_a_file_that_is_gone_is_replaced),
         TEST(test_a_file_that_goes_just_before_the_end),
+        TEST(test_what_cannot_be_replaced_is_said_once),
         TEST(test_a_loss_at_the_end_is_said),
         TEST(test_no_loss_at_the_end_is_not),
         TEST(test_any_number_of_rows_that_make_no_sense),
