@@ -39,7 +39,9 @@ static void check_conf(const struct conf *conf)
         check(device->link < conf->devices.n_links);
         check(device->poller < conf->devices.n_pollers);
         check(!device->modbus.host[0] != !device->modbus.serial[0]);
-        check(device->modbus.address >= 1 && device->modbus.address <= 255);
+        check(device->modbus.address >= 0 && device->modbus.address <= 255);
+        for (unsigned k = 0; k < device->n_points; k++) /* it may be the broadcast */
+            check(device->modbus.address > 0 || !device_may_write(device, k));
         check(device->poll_ns > 0 && device->modbus.timeout_ns > 0);
         if (device->controllable) {
             check(device->control.min_kw <= 0 && device->control.max_kw >= 0);
