@@ -6,6 +6,9 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
 
 #include "bridge/base/clock.h"
 #include "bridge/commands/subscriber.h"
@@ -278,6 +281,21 @@ int64_t poller_promise_ns(const struct poller *poller)
     return promise_ns == A_LITTLE_LATE ? clock_awake_ns() - CLOCK_NS_PER_S : promise_ns;
 }
 
+/* Of main: it waits here and nowhere else. */
+static atomic_uint rounds;
+
+int sigtimedwait(const sigset_t *set, siginfo_t *info, const struct timespec *timeout)
+{
+    rounds++;
+    return (int)syscall(SYS_rt_sigtimedwait, set, info, timeout, _NSIG / 8);
+}
+
+static void wait_rounds(unsigned n)
+{
+    for (const unsigned before = rounds; rounds - before < n;)
+        sched_yield();
+}
+
 /* ---- the daemon in a thread of its own ---- */
 
 static const char text[] =
@@ -418,6 +436,56 @@ static void test_stuck_publisher_and_subscriber(void **state)
     assert_int_equal(code, 0);
 }
 
+/* What systemd hears is read at `systemd`. */
+static bool is_fed(int systemd, int flags)
+{
+    char word[100];
+    ssize_t size;
+    bool fed = false;
+    while (!fed && (size = recv(systemd, word, sizeof word - 1, flags)) >= 0) {
+        word[size] = '\0';
+        fed = strcmp(word, "WATCHDOG=1") == 0;
+    }
+    return fed;
+}
+
+/* Whoever else keeps something from a device, or its word from the broker. */
+static void test_who_stands_still_starves_the_watchdog(void **state)
+{
+    (void)state;
+    _Atomic int64_t *const promises[] = {&plan.publisher_ns, &plan.presence_ns, &plan.subscriber_ns,
+                                         &plan.poller_ns[1]};
+    const struct timeval patience = {.tv_sec = 60};
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    const int systemd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    int code = -1;
+    assert_non_null(getcwd(address.sun_path, sizeof address.sun_path - 10));
+    strcat(address.sun_path, "/systemd");
+    assert_int_equal(bind(systemd, (const struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(setsockopt(systemd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience), 0);
+    setenv("NOTIFY_SOCKET", address.sun_path, 1);
+    setenv("WATCHDOG_USEC", "50000", 1);
+    start(&code);
+    for (size_t i = 0; i < sizeof promises / sizeof *promises; i++) {
+        assert_true(is_fed(systemd, 0));
+        *promises[i] = 0;
+        assert_true(logged_find(&logged, "has stopped moving", ""));
+        wait_rounds(2); /* it was said in one, and has been noted in the next */
+        while (is_fed(systemd, MSG_DONTWAIT)) {
+        }
+        wait_rounds(10);
+        assert_false(is_fed(systemd, MSG_DONTWAIT));
+        *promises[i] = CLOCK_NEVER;
+        assert_true(logged_find(&logged, "moves again", ""));
+    }
+    assert_true(is_fed(systemd, 0));
+    end(SIGTERM);
+    assert_int_equal(code, 0);
+    unsetenv("NOTIFY_SOCKET");
+    unsetenv("WATCHDOG_USEC");
+    close(systemd);
+}
+
 static void test_hangup(void **state)
 {
     (void)state;
@@ -441,8 +509,11 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(test_order),        TEST(test_failed_start),
-        TEST(test_stuck_poller), TEST(test_stuck_publisher_and_subscriber),
+        TEST(test_order),
+        TEST(test_failed_start),
+        TEST(test_stuck_poller),
+        TEST(test_stuck_publisher_and_subscriber),
+        TEST(test_who_stands_still_starves_the_watchdog),
         TEST(test_hangup),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
