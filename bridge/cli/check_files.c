@@ -8,8 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
-#include <unistd.h>
 
 #include "bridge/commands/audit_file.h"
 #include "bridge/store/spool.h"
@@ -215,19 +213,6 @@ static void check_serial_names(const struct check *check, unsigned device,
     }
 }
 
-/* Where the kernel tells what a device is: one that it does not, such as a pseudo-terminal,
- * may be a line. */
-static bool may_be_line(const struct stat *status)
-{
-    char path[64], subsystem[256];
-    snprintf(path, sizeof(path), "/sys/dev/char/%u:%u/subsystem", major(status->st_rdev),
-             minor(status->st_rdev));
-    const ssize_t size = readlink(path, subsystem, sizeof(subsystem) - 1);
-    subsystem[size > 0 ? size : 0] = '\0';
-    const char *name = strrchr(subsystem, '/');
-    return S_ISCHR(status->st_mode) && (name == NULL || strcmp(name, "/tty") == 0);
-}
-
 static void check_serial(const struct check *check, unsigned device)
 {
     const char *path = check->conf->devices.devices[device].modbus.serial;
@@ -237,7 +222,7 @@ static void check_serial(const struct check *check, unsigned device)
         return;
     if (stat(path, &status) != 0)
         cfg_problem(check->cfg, where, "%s: %s: is the adapter plugged in?", path, strerror(errno));
-    else if (!may_be_line(&status))
+    else if (!S_ISCHR(status.st_mode))
         cfg_problem(check->cfg, where, "%s is no serial device", path);
     else
         check_serial_names(check, device, &status, where);

@@ -270,7 +270,7 @@ class Examples(flux.Test):
         meters = example("large-site-meters.inc")
         with open(os.path.join(self.directory, "large-site-meters.inc"), "w",
                   encoding="utf-8") as file:
-            file.write(meters.replace("/dev/ttyS1", "/dev/tty"))
+            file.write(meters.replace("/dev/ttyS1", "/dev/null"))
         self.check("large-site.cfg", text)
         text = self.adapt(whole.replace(include, meters),
                           "mqtt://127.0.0.1:%d" % self.mosquitto.port)

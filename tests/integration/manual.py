@@ -98,7 +98,7 @@ class Manual(Test):
         with open(path, "w") as file:
             text = plain(example.split(".nf\n")[1].split(".fi\n")[0])
             file.write(text.replace("/var/lib/fluxbridge", self.directory).replace(
-                "/dev/ttyUSB0", "/dev/tty"))
+                "/dev/ttyUSB0", "/dev/null"))
         self.assertEqual(self.run_tool("check", "-c", path),
                          (0, path + ": good: 2 devices on 2 links\n", ""))
 
