@@ -39,11 +39,12 @@ class Scada(chaos.HostObserver):
         super().__init__(broker, subscribe=("#",))
 
     def restart(self):
-        """What it knew is gone, and it has not been there for a moment."""
+        """What it knew is gone, and it has not been there for a moment. Not under the lock: the
+        client's own, which its callbacks hold, is taken in publish()."""
+        self.state(False)
         with self.changed:
-            self.state(False)
             self.picture.restart()
-            self.state(True)
+        self.state(True)
 
     def _on_message(self, client, userdata, message):
         with self.changed:
