@@ -45,6 +45,27 @@ void MQTTAsync_destroy(void **handle)
     REAL(void, "MQTTAsync_destroy", void **)(handle);
 }
 
+int MQTTAsync_sendMessage(void *handle, const char *topic, const void *message, void *options)
+{
+    hang("PUBLISHER_HANGS");
+    return REAL(int, "MQTTAsync_sendMessage", void *, const char *, const void *, void *)(
+        handle, topic, message, options);
+}
+
+void *json_loadb(const char *text, size_t size, size_t flags, void *error)
+{
+    hang("SUBSCRIBER_HANGS");
+    return REAL(void *, "json_loadb", const char *, size_t, size_t, void *)(text, size, flags,
+                                                                            error);
+}
+
+ssize_t send(int fd, const void *bytes, size_t size, int flags)
+{
+    if (size == 12) /* a request to read registers */
+        hang("POLLER_HANGS");
+    return REAL(ssize_t, "send", int, const void *, size_t, int)(fd, bytes, size, flags);
+}
+
 static void hang_at_disk(int fd)
 {
     static const char *const files[][2] = {{"/spool.db", "SPOOLER_HANGS"},
@@ -119,6 +140,9 @@ class Watchdog(flux.Test):
                                     timeout=flux.DEADLINE_S) as answer:
             return json.load(answer)
 
+    def last_error(self):
+        return self.ask_state()["health"]["last_error"]
+
     def wait_fed(self):
         while self.systemd.recv(100) != b"WATCHDOG=1":
             pass
@@ -140,13 +164,13 @@ class Watchdog(flux.Test):
         n = self.server.units[2].requests
         self.server.wait(lambda: self.server.units[2].requests >= n + 40)
 
-    def check_starves(self, words, last_error):
+    def check_starves(self, words, last_error=None, go_on=None):
         """The thread stands still; then it does not. `last_error` asks health."""
         self.flux.wait_log("error: the %s has stopped moving" % words)
         self.taken()
-        self.go_on()
+        (go_on or self.go_on)()
         self.assertNotIn(b"WATCHDOG=1", self.taken())
-        self.assertEqual(last_error(), "the %s has stopped moving" % words)
+        self.assertEqual((last_error or self.last_error)(), "the %s has stopped moving" % words)
         os.unlink(self.switch)
         self.flux.wait_log("info: the %s moves again" % words)
         self.wait_fed()
@@ -165,8 +189,28 @@ class Watchdog(flux.Test):
         self.flux.wait_log("error: the thread of the devices' sessions has stopped moving")
         self.wait_health(503)
         # Not by MQTT: whoever has a word for a device's session waits for that thread.
-        self.check_starves("thread of the devices' sessions",
-                           lambda: self.ask_state()["health"]["last_error"])
+        self.check_starves("thread of the devices' sessions")
+
+    def test_publisher(self):
+        self.rig("PUBLISHER_HANGS")
+        open(self.switch, "w").close()
+        # It may be kept for a minute, as by a slow name server.
+        self.flux.wait_log("error: the publisher has stopped moving", 150)
+        self.check_starves("publisher")
+
+    def test_subscriber(self):
+        self.rig("SUBSCRIBER_HANGS")
+        open(self.switch, "w").close()
+        self.mqtt.command(1, "s-1", device="Grid-Meter", point="frequency")
+        self.check_starves("subscriber")
+
+    def test_poller(self):
+        self.rig("POLLER_HANGS")
+        open(self.switch, "w").close()
+        self.flux.wait_log("error: the poller of")
+        since = self.mqtt.mark()
+        self.check_starves("poller of 127.0.0.1:%d" % self.server.port, go_on=lambda:
+                           self.mqtt.wait_count("bridge/health", 2, 60, since=since))
 
     def check_fed_on(self, words):
         """It waits for its disk; then it does not."""
