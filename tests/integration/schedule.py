@@ -68,7 +68,9 @@ class Schedule(ScheduleTest):
 
     def test_accepted_and_carried_out(self):
         self.rig()
-        accepted = self.accepted(7, entry(-1, 3600, 50), entry(3600, 7200, -30), source="desk")
+        now = utc_ms()
+        accepted = self.accepted(7, entry(-1, 3600, 50, now), entry(3600, 7200, -30, now),
+                                 source="desk")
         self.assertEqual(accepted["source"], "desk")
         outcome = self.entry_outcome()
         self.check(outcome, "confirmed", value=50, readback=50, point="target_power")
@@ -340,7 +342,8 @@ class Schedule(ScheduleTest):
     def test_shown_while_the_bridge_runs(self):
         self.rig()
         self.assertEqual(self.shown(), "Site-BESS-01 has no schedule\n")
-        self.accepted(7, entry(-1, 3600, 50), entry(3600, 7200, -30), source="desk")
+        now = utc_ms()
+        self.accepted(7, entry(-1, 3600, 50, now), entry(3600, 7200, -30, now), source="desk")
         self.entry_outcome()
         self.stands("running")
         text = self.shown()
