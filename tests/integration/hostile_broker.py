@@ -104,11 +104,15 @@ class Session:
         self.pings = 0
         self.is_bridge = False
 
-    def send(self, kind, body):
+    def put(self, data):
+        """As it is. The other side may have ended the session: left_with says so."""
         try:
-            self.connection.sendall(bytes([kind]) + length(len(body)) + body)
+            self.connection.sendall(data)
         except OSError:
             pass
+
+    def send(self, kind, body):
+        self.put(bytes([kind]) + length(len(body)) + body)
 
     def end(self, reason=None):
         if reason is not None and self.version == 5:

@@ -236,7 +236,7 @@ class Illegal(flux.Test):
             def puback(self, session, message):
                 if self.record is None:
                     return 0
-                session.connection.sendall(self.record)
+                session.put(self.record)
                 self.record = b""
                 return None
 
@@ -266,7 +266,7 @@ class Illegal(flux.Test):
                 self.rig(version=version)
                 for packet in malformed(version):
                     session = self.ready()
-                    session.connection.sendall(packet)
+                    session.put(packet)
                     self.asked += 1
                     id = "ask-%d" % self.asked
                     command = self.publish(SET.encode(), COMMAND % (id.encode(), self.asked))
@@ -296,7 +296,7 @@ class Illegal(flux.Test):
             self.wait(lambda: node() and born(node()[0]), "a birth")
             session = node()[0]
             soe = self.unit.registers[2026]
-            session.connection.sendall(packet)
+            session.put(packet)
             n = len(self.broker.messages)
             self.unit.registers[2026] = 50 + (soe + 1) % 20
             self.wait(lambda: session.left_with is not None or
@@ -310,7 +310,7 @@ class Illegal(flux.Test):
         """It says 256 MiB: what comes then is a part of it, and so nothing is acknowledged, and
         after 30 s the session ends."""
         self.rig()
-        self.ready().connection.sendall(b"\x30\xff\xff\xff\x7f\0\1a")
+        self.ready().put(b"\x30\xff\xff\xff\x7f\0\1a")
         self.broker.wait(lambda: len(self.broker.bridges()) > 1, 90, self.flux.log)
         self.check()
 
