@@ -1,5 +1,6 @@
 #include "bridge/commands/answers.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -245,19 +246,25 @@ static void hand_on(struct answers *answers, const struct command *command,
     audit_put(answers->audit, &entry);
 }
 
-/* Each command and what came of it is one line. */
+/* Each command and what came of it is one line. What could not be read is "null" there, too:
+ * a value of 0 would be a stop. */
 static void log_outcome(const struct outcome *outcome)
 {
     const struct command *command = &outcome->command;
     const char *why = outcome_why(outcome);
+    char number[32] = "null";
     if (command->offers) {
-        log_info("schedule device=%s revision=%lld outcome=%s%s%s id=\"%s\" source=\"%s\"",
-                 command->device_name, (long long)command->revision, outcome_word(outcome->kind),
+        if (command->revision >= 0)
+            (void)snprintf(number, sizeof number, "%lld", (long long)command->revision);
+        log_info("schedule device=%s revision=%s outcome=%s%s%s id=\"%s\" source=\"%s\"",
+                 command->device_name, number, outcome_word(outcome->kind),
                  why[0] != '\0' ? " reason=" : "", why, command->id, command->source);
         return;
     }
-    log_info("command device=%s point=%s value=%g outcome=%s%s%s%s id=\"%s\" source=\"%s\"",
-             command->device_name, command->point_name, command->value, outcome_word(outcome->kind),
+    if (command->has_value)
+        (void)snprintf(number, sizeof number, "%.15g", command->value);
+    log_info("command device=%s point=%s value=%s outcome=%s%s%s%s id=\"%s\" source=\"%s\"",
+             command->device_name, command->point_name, number, outcome_word(outcome->kind),
              why[0] != '\0' ? " reason=" : "", why, outcome->correction ? " correction=true" : "",
              command->id, command->source);
 }

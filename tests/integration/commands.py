@@ -62,14 +62,18 @@ class Commands(flux.Test):
     def test_each_is_a_line_in_the_log(self):
         """At its usual level, and none is two."""
         self.rig(log={"level": "info"})
-        for value, id in ((50, "good"), (999, "high"), (0, "stop")):
+        for value, id in ((50, "good"), (1234567, "high"), ("50", "text"), (0, "stop")):
             self.mqtt.ask(value, id)
+        self.mqtt.publish("Site-BESS-01/schedule/set", "{}")
+        self.flux.wait_log("info: schedule device=Site-BESS-01 revision=null outcome=refused "
+                           "reason=malformed ")
         self.flux.wait_log('info: command .*id="stop"')
         self.assertEqual([line.partition(" info: command ")[2] for line in self.flux.log().split("\n")
                           if " info: command " in line], [
             "device=Site-BESS-01 point=target_power value=%s outcome=%s id=\"%s\" source=\"\""
             % what for what in (("50", "confirmed", "good"),
-                                ("999", "refused reason=out_of_range", "high"),
+                                ("1234567", "refused reason=out_of_range", "high"),
+                                ("null", "refused reason=malformed", "text"),  # 0 is a stop
                                 ("0", "confirmed", "stop"))])
 
     def test_confirmed(self):
