@@ -290,8 +290,8 @@ static const struct verb verbs[] = {
             "Clears what the broker retains of DEVICE: its status, info, state and schedule, and\n"
             "what was announced to Home Assistant. Without DEVICE that of all devices which the\n"
             "configuration FILE does not have or, while no bridge of the site is in session, of\n"
-            "the whole site. Refused for a device that a bridge in session has. What the bridge\n"
-            "still has it announces again when it starts.",
+            "the whole site. Refused for what a bridge in session has: a device, or bridge, its\n"
+            "own. What the bridge still has it announces again when it starts.",
         .options = TAKES_CONFIG | TAKES(OPTION_DRY_RUN) | TAKES(OPTION_JSON),
         .max_arguments = 1,
         .run = run_forget,

@@ -10,18 +10,23 @@
 #include "bridge/cli/terminal.h"
 #include "bridge/wire/topic.h"
 
+enum { EXIT_USAGE = 2 };
+
 /* What is to be forgotten. */
 struct forgetting {
     const struct conf *conf;
-    const char *device; /* NULL: all, or with a bridge in session those that are no more */
+    const char *device; /* or "bridge"; NULL: all, or with a bridge in session what is no more */
     bool running;       /* a bridge of this site is in session */
     bool dry_run;
     json_t *topics;           /* those cleared; NULL: each is printed */
     char base[TOPIC_MAX + 1]; /* <prefix>/<site>/ */
 };
 
-static bool has_device(const struct conf *conf, const char *name, size_t size)
+/* Whether a bridge in session has it: one of its devices, or itself. */
+static bool is_in_use(const struct conf *conf, const char *name, size_t size)
 {
+    if (size == strlen("bridge") && strncmp(name, "bridge", size) == 0)
+        return true;
     for (unsigned i = 0; i < conf->devices.n_devices; i++)
         if (strlen(conf->devices.devices[i].name) == size &&
             strncmp(conf->devices.devices[i].name, name, size) == 0)
@@ -35,8 +40,7 @@ static bool goes(const struct forgetting *forgetting, const char *name)
     const size_t size = strcspn(name, "/");
     if (forgetting->device != NULL)
         return strlen(forgetting->device) == size && strncmp(forgetting->device, name, size) == 0;
-    const bool bridge = size == strlen("bridge") && strncmp(name, "bridge", size) == 0;
-    return !forgetting->running || !(bridge || has_device(forgetting->conf, name, size));
+    return !forgetting->running || !is_in_use(forgetting->conf, name, size);
 }
 
 /* A document of discovery is its device's by the first topic of ours that is in it. */
@@ -108,6 +112,10 @@ int cli_forget(const struct conf *conf, const char *device, bool dry_run, bool j
     struct forgetting forgetting = {.conf = conf, .device = device, .dry_run = dry_run};
     char id[2 * CONF_TEXT_MAX], why[MQTT_WHY_MAX];
     int code = EXIT_FAILURE;
+    if (device != NULL && !cfg_is_name(device)) {
+        fprintf(stderr, "fluxbridge forget: '%s' is no name of a device\n", device);
+        return EXIT_USAGE;
+    }
     (void)topic_make(forgetting.base, conf, "", "");
     forgetting.base[strlen(forgetting.base) - 1] = '\0'; /* <base>// */
     terminal_progress("asking the broker %s", conf->mqtt.url);
@@ -120,9 +128,9 @@ int cli_forget(const struct conf *conf, const char *device, bool dry_run, bool j
         goto done;
     }
     forgetting.running = broker_has_bridge(broker, conf);
-    if (forgetting.running && device != NULL && has_device(conf, device, strlen(device))) {
+    if (forgetting.running && device != NULL && is_in_use(conf, device, strlen(device))) {
         fprintf(stderr,
-                "fluxbridge forget: a bridge is in session that has %s: stop it, or take the "
+                "fluxbridge forget: a bridge is in session that has %s: stop it, or take a "
                 "device out of its configuration\n",
                 device);
         goto done;

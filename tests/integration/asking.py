@@ -149,6 +149,10 @@ class Forget(Asking):
         code, out, err = self.run_tool("forget", "-c", path, "Grid-Meter")
         self.assertEqual((code, out), (1, ""))
         self.assertIn("a bridge is in session that has Grid-Meter", err)
+        # Nor what is its own: without its status the next one would clear the whole site.
+        code, out, err = self.run_tool("forget", "-c", path, "bridge")
+        self.assertEqual((code, out), (1, ""))
+        self.assertIn("a bridge is in session that has bridge", err)
         code, out, err = self.run_tool("forget", "-c", path, "--dry-run")
         self.assertEqual((code, err), (0, ""))
         self.assertEqual(set(out.splitlines()), {"would clear " + topic for topic in old})
@@ -186,6 +190,15 @@ class Forget(Asking):
         code, out, err = self.run_tool("forget", "-c", self.site(nobody))
         self.assertEqual((code, out), (1, ""))
         self.assertRegex(err, r"\Afluxbridge forget: no session with the broker: cannot connect: ")
+
+    def test_what_is_no_name(self):
+        """Such as a variable of a script that is empty."""
+        path = self.site(self.place())
+        for name in ("", "#", "Grid-Meter/state"):
+            with self.subTest(name=name):
+                self.assertEqual(
+                    self.run_tool("forget", "-c", path, name),
+                    (2, "", "fluxbridge forget: '%s' is no name of a device\n" % name))
 
     def test_what_may_not_be_cleared(self):
         rules = os.path.join(self.directory, "acl")
