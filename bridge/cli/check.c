@@ -9,6 +9,12 @@
 
 enum { EXIT_USAGE = 2 };
 
+/* Also where only files are missing that may come later. */
+static bool read_conf(struct cfg *cfg, const char *path, struct conf *conf)
+{
+    return conf_read(cfg, path, conf) || (!cfg->lacks && cfg->problems == cfg->outside);
+}
+
 static void compare(struct verdict *verdict, const char *path, const char *against)
 {
     struct cfg quiet = {.waits = true}; /* what is wrong with the new one has been said */
@@ -16,7 +22,7 @@ static void compare(struct verdict *verdict, const char *path, const char *again
     struct change change = {.devices = NULL};
     char why[CHANGE_WHY_MAX] = "out of memory";
     verdict_note_reload(verdict, "");
-    if (!conf_read(&verdict->cfg, against, &before) || !conf_read(&quiet, path, &after))
+    if (!read_conf(&verdict->cfg, against, &before) || !conf_read(&quiet, path, &after))
         verdict_note_reload(verdict, "what it would do is not known");
     else if (!change_make_room(&before) || !change_find(&before, &after, &change, why))
         verdict_note_reload(verdict, why);
@@ -33,7 +39,7 @@ int cli_check(const char *path, const char *against, bool online, bool json)
     struct verdict verdict;
     struct conf conf = {0};
     const bool begun = verdict_begin(&verdict, json);
-    const bool good = begun && conf_read(&verdict.cfg, path, &conf) &&
+    const bool good = begun && read_conf(&verdict.cfg, path, &conf) &&
                       (file = cfg_open(&verdict.cfg, path)) != NULL;
     /* What could not be read for want of memory is not wrong. */
     int code = begun && !verdict.cfg.lacks ? EXIT_USAGE : EXIT_FAILURE;

@@ -6,6 +6,7 @@
 
 #include "bridge/cli/broker.h"
 #include "bridge/cli/terminal.h"
+#include "bridge/publish/ha_document.h"
 #include "bridge/wire/topic.h"
 
 static const struct cfg_setting *place(const struct check *check)
@@ -13,17 +14,24 @@ static const struct cfg_setting *place(const struct check *check)
     return cfg_lookup(check->file, "mqtt.url");
 }
 
-/* Publishes `offline` to <base>/<node>/status. False when that is refused. */
-static bool try_topic(const struct check *check, struct broker *broker, const char *node)
+/* Publishes this there. False when that is refused. */
+static bool try_topic(const struct check *check, struct broker *broker, const char *topic,
+                      const char *payload)
 {
-    char topic[TOPIC_MAX + 1], why[MQTT_WHY_MAX];
-    if (!topic_make(topic, check->conf, node, "status"))
-        return true;
-    const bool good = broker_retain(broker, topic, "offline", why);
+    char why[MQTT_WHY_MAX];
+    const bool good = broker_retain(broker, topic, payload, why);
     if (!good)
         cfg_problem(check->cfg, place(check), "the broker does not take messages for %s: %s", topic,
                     why);
     return good;
+}
+
+/* That nothing is announced to Home Assistant where nothing ever was: it hears nothing new. */
+static void try_discovery(const struct check *check, struct broker *broker)
+{
+    char topic[TOPIC_MAX + 1];
+    if (check->conf->ha_enabled && ha_document_topic_by_name(topic, check->conf, "check"))
+        (void)try_topic(check, broker, topic, "");
 }
 
 /* Whether the bridge would be told of its own topics, as it wants to be. A command's topic
@@ -45,7 +53,7 @@ static void try_delivery(const struct check *check, struct broker *broker, const
 static void try_bridge(const struct check *check)
 {
     const struct conf *conf = check->conf;
-    char will[TOPIC_MAX + 1], why[MQTT_WHY_MAX];
+    char will[TOPIC_MAX + 1], topic[TOPIC_MAX + 1], why[MQTT_WHY_MAX];
     (void)topic_make(will, conf, "bridge", "status");
     struct broker *broker = broker_open(conf, conf->mqtt.client_id, will, why);
     if (broker == NULL) {
@@ -54,11 +62,13 @@ static void try_bridge(const struct check *check)
         return;
     }
     /* One that is refused tells enough. */
-    if (try_topic(check, broker, "bridge")) {
+    if (try_topic(check, broker, will, "offline")) {
         try_delivery(check, broker, will);
         for (unsigned i = 0; i < conf->devices.n_devices; i++)
-            if (!try_topic(check, broker, conf->devices.devices[i].name))
+            if (topic_make(topic, conf, conf->devices.devices[i].name, "status") &&
+                !try_topic(check, broker, topic, "offline"))
                 break;
+        try_discovery(check, broker);
     }
     broker_close(broker);
 }

@@ -86,25 +86,6 @@ static void check_secret(const struct check *check, const char *path,
                     path);
 }
 
-static void check_password(const struct check *check)
-{
-    const char *path = check->conf->mqtt.password_file;
-    const struct cfg_setting *where = cfg_lookup(check->file, "mqtt.password_file");
-    char password[CONF_TEXT_MAX + 1];
-    if (*path == '\0')
-        return;
-    const char *wrong = conf_load_password(path, password);
-    explicit_bzero(password, sizeof(password));
-    if (wrong != NULL)
-        cfg_problem(check->cfg, where, "password_file: %s", wrong);
-    check_secret(check, path, where);
-}
-
-static void check_token(const struct check *check)
-{
-    check_secret(check, check->conf->http_token_file, cfg_lookup(check->file, "http.token_file"));
-}
-
 /* ---- certificates and keys ---- */
 
 static int no_passphrase(char *buffer, int size, int for_writing, void *context)
@@ -113,15 +94,17 @@ static int no_passphrase(char *buffer, int size, int for_writing, void *context)
     return 0;
 }
 
-/* Whether the file can be opened at all; that alone is said in the system's words. */
+/* Whether the file can be opened at all; that alone is said in the system's words, of the
+ * broker's by conf_read(). */
 static bool can_open(const struct check *check, const char *path, const struct cfg_setting *where,
                      const char *key)
 {
     FILE *file = fopen(path, "re");
     char byte;
     bool good = file != NULL && (fread(&byte, 1, 1, file) == 1 || !ferror(file));
-    if (!good)
-        cfg_problem(check->cfg, where, "%s: %s", key, strerror(errno));
+    if (!good && path != check->conf->mqtt.ca_file && path != check->conf->mqtt.cert_file &&
+        path != check->conf->mqtt.key_file)
+        cfg_problem(check->cfg, where, "%s: %s: %s", key, path, strerror(errno));
     if (file != NULL)
         fclose(file);
     return good;
@@ -234,8 +217,8 @@ void check_files(const struct check *check)
     check_writable(check, conf->spool_path, "spool.path");
     check_writable(check, conf->audit_path, "audit.path");
     check_own(check);
-    check_password(check);
-    check_token(check);
+    check_secret(check, conf->mqtt.password_file, cfg_lookup(check->file, "mqtt.password_file"));
+    check_secret(check, conf->http_token_file, cfg_lookup(check->file, "http.token_file"));
     check_tls(check, cfg_lookup(check->file, "mqtt.tls"), conf->mqtt.ca_file, conf->mqtt.cert_file,
               conf->mqtt.key_file);
     for (unsigned i = 0; i < conf->devices.n_devices; i++) {

@@ -224,9 +224,9 @@ const char *conf_load_password(const char *path, char password[CONF_TEXT_MAX + 1
     if (length > 0 && text[length - 1] == '\r')
         length--;
     if (length == 0) {
-        wrong = "no password in its first line";
+        wrong = "its first line is empty";
     } else if (length > CONF_TEXT_MAX) {
-        wrong = "a password too long to be one";
+        wrong = "its first line is too long";
     } else {
         memcpy(password, text, length);
         password[length] = '\0';
@@ -235,14 +235,16 @@ const char *conf_load_password(const char *path, char password[CONF_TEXT_MAX + 1
     return wrong;
 }
 
-/* A file that the environment may still bring. */
+/* A file that the environment may still bring: it is not the configuration that is wrong. */
 static void conf_missing(struct cfg *cfg, const struct cfg_setting *where, const char *key,
-                         const char *wrong)
+                         const char *path, const char *wrong)
 {
-    if (cfg->waits)
-        cfg_warning(cfg, where, "%s: %s: it is waited for", key, wrong);
-    else
-        cfg_problem(cfg, where, "%s: %s", key, wrong);
+    if (cfg->waits) {
+        cfg_warning(cfg, where, "%s: %s: %s: it is waited for", key, path, wrong);
+    } else {
+        cfg_problem(cfg, where, "%s: %s: %s", key, path, wrong);
+        cfg->outside++;
+    }
 }
 
 static void conf_read_tls(struct cfg *cfg, const struct cfg_setting *parent, struct conf_mqtt *mqtt)
@@ -260,7 +262,7 @@ static void conf_read_tls(struct cfg *cfg, const struct cfg_setting *parent, str
         const struct cfg_setting *setting = conf_taken(group, files[i].key, files[i].path);
         char byte;
         if (setting && conf_peek(files[i].path, &byte, 1) < 0)
-            conf_missing(cfg, setting, files[i].key, strerror(errno));
+            conf_missing(cfg, setting, files[i].key, files[i].path, strerror(errno));
     }
     if (!cfg_member(group, "cert_file") != !cfg_member(group, "key_file"))
         cfg_problem(cfg, group, "cert_file and key_file go together");
@@ -290,7 +292,7 @@ static void conf_read_mqtt(struct cfg *cfg, const struct cfg_setting *root, stru
         wrong = conf_load_password(mqtt->password_file, password);
         explicit_bzero(password, sizeof password);
         if (wrong)
-            conf_missing(cfg, setting, "password_file", wrong);
+            conf_missing(cfg, setting, "password_file", mqtt->password_file, wrong);
         if (!cfg_member(group, "username"))
             cfg_problem(cfg, setting, "password_file needs a username");
     }
@@ -341,7 +343,7 @@ static void conf_read_http(struct cfg *cfg, const struct cfg_setting *root, stru
     const char *wrong = conf_load_password(conf->http_token_file, token);
     explicit_bzero(token, sizeof token);
     if (wrong)
-        conf_missing(cfg, setting, "token_file", wrong);
+        conf_missing(cfg, setting, "token_file", conf->http_token_file, wrong);
     if (listens && !conf_is_loopback(conf->http_address))
         cfg_problem(cfg, setting,
                     "token_file needs a loopback address to listen on, such as 127.0.0.1: "

@@ -80,7 +80,8 @@ struct conf {
 
 /* Reads and validates `path`, which becomes cfg->file. Returns false after any
  * problem; conf_free() in either case. With cfg->waits a certificate, key or password
- * file that is missing is none: it may come later. */
+ * file that is missing is none: it may come later. Without, it counts in cfg->outside too,
+ * and where nothing else is wrong `conf` is whole. */
 bool conf_read(struct cfg *cfg, const char *path, struct conf *conf);
 void conf_free(struct conf *conf);
 

@@ -27,6 +27,7 @@ struct cfg {
     bool waits;        /* what may come later is no problem */
     bool lacks;        /* memory or descriptors, at a problem that may be gone the next time */
     unsigned problems; /* errors so far */
+    unsigned outside;  /* of these: files that may come later */
     unsigned warnings;
 };
 

@@ -93,7 +93,11 @@ class Check(Asking):
                                  + complaint if complaint else ": good: 2 devices")
 
     def test_rights(self):
+        flux_alone = "topic readwrite flux/#\ntopic read homeassistant/#"
         for acl, complaint in (
+                (flux_alone, "does not take messages for "
+                             "homeassistant/device/fluxbridge-demo-check/config: not authorized"),
+                (flux_alone + "\ntopic write homeassistant/device/+/config", ": good: 2 devices"),
                 ("topic read flux/#", "no session as fluxbridge-demo with a Will on "
                                       "flux/demo/bridge/status|does not take messages for "
                                       "flux/demo/bridge/status: not authorized"),
@@ -104,8 +108,9 @@ class Check(Asking):
                  "does not take messages for flux/demo/Site-BESS-01/status: not authorized")):
             with self.subTest(acl=acl):
                 broker = self.secured(acl)
-                code, lines = self.check(self.site(broker, mqtt=self.login("secret")))
-                self.assertEqual(code, 1)
+                code, lines = self.check(self.site(broker, mqtt=self.login("secret"),
+                                                   home_assistant={"enabled": True}))
+                self.assertEqual(code, 0 if "good" in complaint else 1, lines)
                 self.assertRegex(lines[0], complaint)
 
     def test_a_bridge_in_session_is_not_disturbed(self):

@@ -93,8 +93,8 @@ class Tls(LinesTest):
         self.assertEqual(self.run_tool("check", "-c", path)[0], 0)
         os.remove(key)
         code, out, _ = self.run_tool("check", "-c", path)
-        self.assertNotEqual(code, 0)
-        self.assertIn("key_file: No such file or directory", out)
+        self.assertEqual(code, 1)
+        self.assertIn("key_file: %s: No such file or directory" % key, out)
 
     def read(self, server, modbus):
         path = os.path.join(self.directory, "read.cfg")

@@ -221,8 +221,8 @@ class Files(flux.Test):
         path = os.path.join(self.directory, "password")
         self.rig(username="flux", password_file=path)
         code, out, _ = self.run_tool("check", "-c", self.write(self.text))
-        self.assertEqual(code, 2)
-        self.assertIn("password_file: No such file or directory", out)
+        self.assertEqual(code, 1)  # the configuration is right
+        self.assertIn("password_file: %s: No such file or directory" % path, out)
 
         def bring():
             with open(path, "w") as file:

@@ -405,7 +405,8 @@ class Page(flux.Test):
 
     def test_the_token_may_come_late(self):
         self.rig(http={"token_file": os.path.join(self.directory, "late")})
-        self.flux.wait_log("token_file: No such file or directory: it is waited for")
+        self.flux.wait_log("token_file: %s/late: No such file or directory: it is waited for"
+                           % self.directory)
         self.assertEqual(self.post({"id": "c-1", "value": 1})[0], 401)
         with open(os.path.join(self.directory, "late"), "w") as file:
             file.write(TOKEN)

@@ -577,6 +577,24 @@ class Check(Test):
             file.write(flux.config(NOWHERE, meters=meters, audit={"path": nowhere + "/a.jsonl"}))
         self.told(path, "path", missing, "audit")
 
+    def test_files_that_are_missing(self):
+        """All at once, and each once; the configuration itself is right."""
+        nowhere = os.path.join(self.directory, "none")
+        path = self.site(
+            meters=[flux.meter(NOWHERE)], spool={"path": nowhere + "/spool.db"},
+            http={"listen": "127.0.0.1:9464", "token_file": nowhere + "/token"},
+            mqtt={"url": "mqtts://127.0.0.1", "username": "u", "password_file": nowhere + "/word",
+                  "tls": {"ca_file": nowhere + "/ca"}})
+        code, lines = self.check(path)
+        self.assertEqual((code, len(lines)), (1, 4), lines)
+        for key, name in (("password_file", "word"), ("ca_file", "ca"), ("token_file", "token")):
+            self.assertIn("%s:%d: %s: %s/%s: No such file or directory" % (
+                path, self.line_of(path, key), key, nowhere, name), lines)
+        with open(path, "a", encoding="utf-8") as file:
+            file.write("nonsense = 1;\n")
+        code, lines = self.check(path)
+        self.assertEqual((code, len(lines)), (2, 4), lines)
+
     def test_files_of_somebody_else(self):
         meters = [flux.meter(NOWHERE)]
         notes = os.path.join(self.directory, "notes.txt")

@@ -329,15 +329,15 @@ static void test_passwords(void **state)
         {MQTT_WITH("username = \"me\"; password_file = \"\";"),
          "test.cfg:2: password_file must not be empty\n", false},
         {MQTT_WITH("username = \"me\"; password_file = \"nowhere\";"),
-         "test.cfg:2: password_file: No such file or directory\n", false},
+         "test.cfg:2: password_file: nowhere: No such file or directory\n", false},
         {MQTT_WITH("username = \"me\"; password_file = \".\";"),
-         "test.cfg:2: password_file: Is a directory\n", false},
+         "test.cfg:2: password_file: .: Is a directory\n", false},
         {MQTT_WITH("username = \"me\"; password_file = \"empty\";"),
-         "test.cfg:2: password_file: no password in its first line\n", false},
+         "test.cfg:2: password_file: empty: its first line is empty\n", false},
         {MQTT_WITH("username = \"me\"; password_file = \"empty-line\";"),
-         "test.cfg:2: password_file: no password in its first line\n", false},
+         "test.cfg:2: password_file: empty-line: its first line is empty\n", false},
         {MQTT_WITH("username = \"me\"; password_file = \"too-long\";"),
-         "test.cfg:2: password_file: a password too long to be one\n", false},
+         "test.cfg:2: password_file: too-long: its first line is too long\n", false},
     };
     RULES(rules);
 
@@ -365,9 +365,9 @@ static void test_tls(void **state)
          "test.cfg:2: url must begin with mqtt:// or mqtts://\n", false},
         {MQTTS_WITH("tls: {\n insecure = true; };"), "test.cfg:3: unknown key 'insecure'\n", false},
         {MQTTS_WITH("tls: {\n ca_file = \"nowhere\"; };"),
-         "test.cfg:3: ca_file: No such file or directory\n", false},
+         "test.cfg:3: ca_file: nowhere: No such file or directory\n", false},
         {MQTTS_WITH("tls: { cert_file = \"pem\";\n key_file = \".\"; };"),
-         "test.cfg:3: key_file: Is a directory\n", false},
+         "test.cfg:3: key_file: .: Is a directory\n", false},
         {MQTTS_WITH("tls: {\n cert_file = \"pem\"; };"),
          "test.cfg:2: cert_file and key_file go together\n", false},
         {MQTTS_WITH("tls: {\n key_file = \"pem\"; };"),
@@ -406,9 +406,9 @@ static void test_other_groups(void **state)
         {WITH("http: { listen = \"localhost:9464\"; };\n"),
          "test.cfg:4: listen must be an address and a port, such as \"127.0.0.1:9464\"\n", false},
         {WITH("http: { listen = \"127.0.0.1:9464\"; token_file = \"no-such\"; };\n"),
-         "test.cfg:4: token_file: No such file or directory\n", false},
+         "test.cfg:4: token_file: no-such: No such file or directory\n", false},
         {WITH("http: { listen = \"127.0.0.1:9464\"; token_file = \"empty\"; };\n"),
-         "test.cfg:4: token_file: no password in its first line\n", false},
+         "test.cfg:4: token_file: empty: its first line is empty\n", false},
         {WITH("http: { listen = \"127.0.0.1:9464\"; page = false; token_file = \"token\"; };\n"),
          "test.cfg:4: token_file needs page = true\n", false},
         {WITH("http: {\n  listen = \"192.168.1.9:9464\";\n  token_file = \"token\"; };\n"),
@@ -496,10 +496,19 @@ static void test_a_file_that_may_come_later(void **state)
     given_cfg(&given);
     given.cfg.waits = true;
     assert_true(conf_read(&given.cfg, "test.cfg", &conf));
-    assert_said(&given, "test.cfg:2: warning: password_file: No such file or directory: it is "
-                        "waited for\n"
-                        "test.cfg:3: warning: ca_file: No such file or directory: it is waited "
-                        "for\n");
+    assert_said(&given, "test.cfg:2: warning: password_file: nowhere: No such file or directory: "
+                        "it is waited for\n"
+                        "test.cfg:3: warning: ca_file: nowhere: No such file or directory: it is "
+                        "waited for\n");
+    conf_free(&conf);
+
+    given_cfg(&given);
+    assert_false(conf_read(&given.cfg, "test.cfg", &conf));
+    assert_int_equal(given.cfg.problems, 2);
+    assert_int_equal(given.cfg.outside, 2);
+    assert_int_equal(conf.devices.n_devices, 1);
+    assert_said(&given, "test.cfg:2: password_file: nowhere: No such file or directory\n"
+                        "test.cfg:3: ca_file: nowhere: No such file or directory\n");
     conf_free(&conf);
 }
 
