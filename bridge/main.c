@@ -174,7 +174,8 @@ static int run_write(const struct options *options)
     if (open_conf("write", options, &conf, &code)) {
         log_set_level(LOG_LEVEL_WARNING); /* the outcome is printed */
         code = cli_write(&conf, arguments[0], arguments[1], arguments[2],
-                         options->values[OPTION_DRY_RUN] != NULL);
+                         options->values[OPTION_DRY_RUN] != NULL,
+                         options->values[OPTION_JSON] != NULL);
     }
     conf_free(&conf);
     return code;
@@ -275,9 +276,10 @@ static const struct verb verbs[] = {
         .summary = "write one value",
         .help = "Writes VALUE to POINT of DEVICE in the way of a command over MQTT: by the same\n"
                 "limits and interlocks, once, read back, and noted in the audit log. Prints the\n"
-                "outcome as JSON; 0 means that it is confirmed. Refused while a fluxbridge on\n"
-                "this machine runs with the device, except for a battery's setpoint of 0.",
-        .options = TAKES_CONFIG | TAKES(OPTION_SIM) | TAKES(OPTION_DRY_RUN),
+                "outcome as JSON, with or without --json; 0 means that it is confirmed. Refused\n"
+                "while a fluxbridge on this machine runs with the device, except for a battery's\n"
+                "setpoint of 0.",
+        .options = TAKES_CONFIG | TAKES(OPTION_SIM) | TAKES(OPTION_JSON) | TAKES(OPTION_DRY_RUN),
         .min_arguments = 3,
         .max_arguments = 3,
         .run = run_write,

@@ -10,10 +10,11 @@
 #include "bridge/site/conf.h"
 
 /* `fluxbridge write`: one command through the very rules, sequence, read-back
- * and audit log of a command over MQTT. Prints the outcome as JSON. Refused
- * while a daemon on this machine holds the device (devices/lines/claim.h). */
+ * and audit log of a command over MQTT. Prints the outcome as JSON, and what a dry run
+ * would do as text unless `json`. Refused while a daemon on this machine holds the device
+ * (devices/lines/claim.h). */
 int cli_write(const struct conf *conf, const char *device, const char *point, const char *value,
-              bool dry_run);
+              bool dry_run, bool json);
 
 struct cli_read_options {
     bool json; /* one JSON object in place of a table */

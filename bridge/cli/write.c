@@ -5,12 +5,15 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <jansson.h>
+
 #include "bridge/base/clock.h"
 #include "bridge/battery/admit.h"
 #include "bridge/battery/battery.h"
 #include "bridge/battery/script.h"
 #include "bridge/cli/cli.h"
 #include "bridge/commands/answers.h"
+#include "bridge/wire/json_text.h"
 #include "devices/lines/link_new.h"
 #include "devices/registers/codec.h"
 
@@ -169,6 +172,47 @@ static void tell_dry(const struct device *device, int point, double value)
     printf("\n");
 }
 
+static json_t *request_of(const char *point, unsigned function, unsigned address,
+                          const uint16_t *words, unsigned n)
+{
+    json_t *registers = json_array();
+    for (unsigned i = 0; i < n; i++)
+        json_array_append_new(registers, json_integer(words[i]));
+    return json_pack("{s:s, s:i, s:i, s:o}", "point", point, "function", (int)function, "address",
+                     (int)address, "registers", registers);
+}
+
+/* For a machine: the requests, or null where the device has to be asked before. */
+static bool tell_dry_json(const struct device *device, int point, double value)
+{
+    const struct point *row = &device->points[point];
+    uint16_t words[4] = {0};
+    struct script script;
+    json_t *requests = json_array();
+    if (device_drive(device) == NULL || point != device->control.setpoint) {
+        (void)codec_encode(row, value, words);
+        json_array_append_new(requests, request_of(row->name, point_write_function(row),
+                                                   row->address, words, point_width(row)));
+    } else if (script_make(device, SCRIPT_ENGAGE, value, NULL, 0, &script) == NULL) {
+        for (unsigned i = 0; i < script.n; i++) {
+            const struct script_step *step = &script.steps[i];
+            json_array_append_new(requests, request_of(device->points[step->point].name,
+                                                       step->multiple ? 16 : 6, step->address,
+                                                       step->words, step->count));
+        }
+    } else {
+        json_decref(requests);
+        requests = json_null();
+    }
+    json_t *root =
+        json_pack("{s:b, s:s, s:s, s:o, s:o}", "dry_run", 1, "device", device->name, "point",
+                  row->name, "value", json_text_number(value), "writes", requests);
+    const bool good = root != NULL && json_dumpf(root, stdout, JSON_COMPACT) == 0;
+    putchar('\n');
+    json_decref(root);
+    return good;
+}
+
 /* Judges it as it arrives: what can be said without the device. */
 static enum reason judge(const struct conf *conf, const struct device *device, int point,
                          struct desk *desk, struct outcome *outcome)
@@ -214,7 +258,7 @@ static struct command command_of(const char *device, const char *point, double v
 }
 
 int cli_write(const struct conf *conf, const char *device_name, const char *point,
-              const char *value, bool dry_run)
+              const char *value, bool dry_run, bool json)
 {
     const struct device *device = cli_find_device(conf, "write", device_name);
     struct outcome outcome = {.kind = OUTCOME_REFUSED};
@@ -235,10 +279,12 @@ int cli_write(const struct conf *conf, const char *device_name, const char *poin
         outcome.done_ns = outcome.reason != REASON_NONE ? clock_mono_ns() : 0;
         if (outcome.reason == REASON_NONE)
             carry_out(device, &outcome.command, dry_run, &outcome);
-        if (dry_run && outcome.kind == OUTCOME_REFUSED && outcome.reason == REASON_NONE)
-            tell_dry(device, index, number);
-        else
+        if (!dry_run || outcome.kind != OUTCOME_REFUSED || outcome.reason != REASON_NONE)
             good = tell(&outcome);
+        else if (json)
+            good = tell_dry_json(device, index, number);
+        else
+            tell_dry(device, index, number);
         tell_future(device, &outcome);
         if (!dry_run)
             answers_send(desk.answers, &outcome);

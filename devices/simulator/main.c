@@ -26,8 +26,8 @@ static const char usage[] =
     "      --only NAME     serve just this device; may be given several times\n"
     "      --seed N        start value of all randomness (default 1)\n"
     "      --speed X       simulated seconds per second (default 1)\n"
-    "      --help          show this help\n"
-    "      --version       show the version\n"
+    "  -h, --help          show this help\n"
+    "  -V, --version       show the version\n"
     "\n"
     "Says \"ready\" on standard output when all devices are being served.\n"
     "Exit codes: 0 good, 1 failed at run time, 2 bad usage or configuration.\n";
@@ -40,9 +40,11 @@ struct arguments {
     int exit_code; /* -1 = carry on */
 };
 
+static const char hint[] = "Try 'fluxbridge-sim --help'.\n";
+
 static int misused(const char *what, const char *argument)
 {
-    fprintf(stderr, "fluxbridge-sim: %s: %s\nTry 'fluxbridge-sim --help'.\n", what, argument);
+    fprintf(stderr, "fluxbridge-sim: %s: %s\n%s", what, argument, hint);
     return MISUSED;
 }
 
@@ -63,12 +65,13 @@ static void parse(int argc, char **argv, struct arguments *arguments)
         {"config", required_argument, NULL, 'c'}, {"listen", required_argument, NULL, 'l'},
         {"only", required_argument, NULL, 'o'},   {"seed", required_argument, NULL, 's'},
         {"speed", required_argument, NULL, 'x'},  {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'v'},      {NULL, 0, NULL, 0},
+        {"version", no_argument, NULL, 'V'},      {NULL, 0, NULL, 0},
     };
     size_t n_only = 0;
     double number;
     int option;
-    while (arguments->exit_code < 0 && (option = getopt_long(argc, argv, "c:", longs, NULL)) != -1)
+    while (arguments->exit_code < 0 &&
+           (option = getopt_long(argc, argv, "c:hV", longs, NULL)) != -1)
         switch (option) {
         case 'c':
             arguments->file = optarg;
@@ -93,12 +96,13 @@ static void parse(int argc, char **argv, struct arguments *arguments)
             fputs(usage, stdout);
             arguments->exit_code = GOOD;
             break;
-        case 'v':
+        case 'V':
             puts("fluxbridge-sim " FLUXBRIDGE_VERSION);
             arguments->exit_code = GOOD;
             break;
         default:
-            arguments->exit_code = MISUSED; /* getopt has said why */
+            fputs(hint, stderr); /* getopt has said why */
+            arguments->exit_code = MISUSED;
         }
     if (arguments->exit_code >= 0)
         return;

@@ -29,16 +29,20 @@ _fluxbridge() {
     COMPREPLY=()
 
     case $previous in
-    -c | --config | -s | --sim | -S | --serial)
+    -c | --config | -s | --sim | -a | --against | -S | --serial)
         mapfile -t COMPREPLY < <(compgen -f -- "$word")
         compopt -o filenames 2>/dev/null
         return
         ;;
-    -b | --baud | -y | --parity | -p | --ports | -u | --units | --listen | --seed | --speed) return ;;
+    -y | --parity)
+        mapfile -t COMPREPLY < <(compgen -W "none even odd" -- "$word")
+        return
+        ;;
+    -b | --baud | -p | --ports | -u | --units | --listen | --seed | --speed) return ;;
     esac
 
     if [ "${COMP_WORDS[0]##*/}" = fluxbridge-sim ]; then
-        options="-c --config --listen --only --seed --speed --help --version"
+        options="-c --config --listen --only --seed --speed -h --help -V --version"
         [ "$previous" = --only ] && words=$(_fluxbridge_names) && options=
     elif [ "$COMP_CWORD" -eq 1 ]; then
         options="-h --help -V --version"
@@ -53,7 +57,7 @@ _fluxbridge() {
             words=$(_fluxbridge_names)
             ;;
         write)
-            options="$options -c --config -s --sim -n --dry-run"
+            options="$options -c --config -s --sim -j --json -n --dry-run"
             words="$(_fluxbridge_names) target_power"
             ;;
         forget)

@@ -35,7 +35,7 @@ complete -c fluxbridge -n "not __fish_seen_subcommand_from $commands" -a scan -d
 
 complete -c fluxbridge -n '__fish_seen_subcommand_from run check read write forget schedule' -s c -l config -rF -d 'The configuration'
 complete -c fluxbridge -n '__fish_seen_subcommand_from run read write schedule' -s s -l sim -rF -d 'Simulated devices'
-complete -c fluxbridge -n '__fish_seen_subcommand_from check read forget schedule points scan' -s j -l json -d 'One JSON object'
+complete -c fluxbridge -n '__fish_seen_subcommand_from check read write forget schedule points scan' -s j -l json -d 'One JSON object'
 complete -c fluxbridge -n '__fish_seen_subcommand_from check' -s o -l online -d 'Ask broker and devices as well'
 complete -c fluxbridge -n '__fish_seen_subcommand_from check' -s a -l against -rF -d 'What a reload would do'
 complete -c fluxbridge -n '__fish_seen_subcommand_from read' -s r -l raw -d 'Also the registers'

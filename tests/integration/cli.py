@@ -200,6 +200,18 @@ class Text(Test):
                 self.assertEqual((end.returncode, end.stderr),
                                  (1, b"%s: cannot write the output\n" % name.encode()))
 
+    def test_the_simulator_alike(self):
+        def simulator(argument):
+            done = flux.subprocess.run([flux.program("fluxbridge-sim"), argument], text=True,
+                                       capture_output=True, check=False)
+            return done.returncode, done.stdout, done.stderr
+
+        self.assertEqual(simulator("-h"), simulator("--help"))
+        self.assertEqual(simulator("-V"), simulator("--version"))
+        code, out, err = simulator("--nonsense")
+        self.assertEqual((code, out), (2, ""))
+        self.assertRegex(err, r"'--nonsense'\nTry 'fluxbridge-sim --help'\.\n\Z")
+
     def test_check_of_the_example(self):
         path = os.path.join(flux.source_dir(), "etc", "fluxbridge.cfg")
         with open(path) as file:

@@ -300,6 +300,11 @@ class Driver(DirectTest):
                                        "--dry-run")
         self.assertEqual((code, err), (0, ""))
         self.assertIn("target_power = 50, function 16, address 1020, registers 0x0000 0xC350", out)
+        told = json.loads(self.run_tool("write", "-c", path, DEVICE, "target_power", "50",
+                                        "--dry-run", "--json")[1])
+        self.assertIn({"point": "target_power", "function": 16, "address": 1020,
+                       "registers": [0, 50000]}, told["writes"])
+        self.assertEqual(told["writes"][-1]["point"], "mode")
         code, _, err = self.run_tool("write", "-c", path, DEVICE, "mode", "1")
         self.assertEqual((code, self.writes(since)), (1, []))
 

@@ -89,7 +89,7 @@ class Manual(Test):
 
     def test_simulator(self):
         text = plain(section(page("fluxbridge-sim.1"), "OPTIONS"))
-        self.assertEqual(set(re.findall(r"(?<![\w-])--?[a-z]+", text)),
+        self.assertEqual(set(re.findall(r"(?<![\w-])--?[A-Za-z]+", text)),
                          options_of(self.help(program="fluxbridge-sim")))
 
     def test_the_example_is_a_configuration(self):
@@ -232,6 +232,8 @@ class Completion(Test):
             file.write('devices: { bess = ( { id = "x"; name = "B-1"; },\n'
                        '  { type = "powerpack";\n    name="B-2"; } ); };\n')
         self.assertEqual(self.complete("fluxbridge", "read", "-c", path[:-3]), [path])
+        self.assertEqual(self.complete("fluxbridge", "check", "--against", path[:-3]), [path])
+        self.assertEqual(self.complete("fluxbridge", "scan", "--parity", "e"), ["even"])
         self.assertEqual(self.complete("fluxbridge", "read", "-c", path, "B"), ["B-1", "B-2"])
         self.assertEqual(self.complete("fluxbridge-sim", "-c", path, "--only", ""), ["B-1", "B-2"])
 

@@ -275,8 +275,18 @@ class Write(Test):
         self.assertEqual((code, err), (0, ""))
         self.assertEqual(out, "would write to Site-BESS-01 unit 1: target_power = 50 kW, "
                               "function 06, address 2008, registers 0x0032\n")
+        code, out, err = self.write("--dry-run", "--json", "target_power", "-50")
+        self.assertEqual((code, err), (0, ""))
+        self.assertEqual(json.loads(out), {
+            "dry_run": True, "device": "Site-BESS-01", "point": "target_power", "value": -50,
+            "writes": [{"point": "target_power", "function": 6, "address": 2008,
+                        "registers": [0x10000 - 50]}]})
         self.assertEqual(self.unit.writes, [])
         self.assertNotEqual(self.unit.reads, [])
+
+    def test_json(self):
+        code, out, err = self.write("target_power", "50", "--json")
+        self.assertEqual((code, err, json.loads(out)["outcome"]), (0, "", "confirmed"))
 
     def test_no_number(self):
         for value in ("fifty", "", "50kW", "nan", "0x10"):
