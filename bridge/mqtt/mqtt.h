@@ -142,6 +142,11 @@ bool mqtt_subscribe(struct mqtt *mqtt, const char *filter, enum mqtt_hearing hea
 /* Ends a subscription; answered() is called for it when nothing more will arrive. */
 bool mqtt_unsubscribe(struct mqtt *mqtt, const char *filter);
 
+/* At the end. No message arrives any more once this returns, whatever the broker sends: what
+ * comes from now on is left unacknowledged, and what has begun to come before is waited for,
+ * until then at most. Any thread. */
+void mqtt_deafen(struct mqtt *mqtt, int64_t until_ns);
+
 /* How many messages mqtt_publish() would take now: MQTT_WINDOW when idle, less
  * where the broker wants less. Any thread, and from a callback. */
 enum { MQTT_WINDOW = FLIGHTS_MAX };

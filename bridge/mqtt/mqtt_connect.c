@@ -261,6 +261,7 @@ static void set_state(struct mqtt *mqtt, enum mqtt_state state)
     mqtt->state = state;
     mqtt->is_proved = false;
     mqtt->wrong = 0;
+    mqtt->n_coming = 0;
     mqtt->begun_ns = clock_awake_ns();
     pthread_mutex_unlock(&mqtt->mutex);
 }

@@ -20,6 +20,7 @@
  *   condition is signalled without a flag: one packet wakes it (mqtt_nudge()).
  * - Its receiver naps after each second in which nothing came: nap.
  * - What no broker may send makes it free what is in use: sieve.
+ * - It acknowledges what it has not handed over yet: mqtt_deafen().
  * - It resolves names under its process-wide lock: address.
  * - What it has found wrong with a connection it may lay to the next one, when that is begun
  *   at once and has the same descriptor: then it is begun again, once (connect_failed()).
@@ -80,8 +81,9 @@ struct mqtt {
     /* When a message at QoS 0 was sent last that is larger than all that the broker is
      * known to take: it may end the session, and nothing acknowledges it. */
     int64_t unproved_ns;
-    bool gone;      /* the library has ended the session for good: see leave() */
-    unsigned wrong; /* UP: 1 + the type of a packet that no broker may send; 0 = none came */
+    bool gone;         /* the library has ended the session for good: see leave() */
+    unsigned wrong;    /* UP: 1 + the type of a packet that no broker may send; 0 = none came */
+    unsigned n_coming; /* messages that the library has begun to read, and not handed over yet */
     struct subscription *subscriptions;
     struct flights flights;
     struct limits limits;
@@ -111,6 +113,9 @@ void mqtt_subscribe_again(struct mqtt *mqtt, int64_t now_ns);
 
 /* The library's callback for a message. */
 int mqtt_on_arrived(void *context, char *topic, int topic_size, MQTTAsync_message *message);
+
+/* A message of the broker's has been handed over, and taken. */
+void mqtt_note_arrival(struct mqtt *mqtt);
 
 /* From now on packets that no broker may send end the session: said by the receiver. */
 void mqtt_sift(struct mqtt *mqtt);

@@ -103,8 +103,33 @@ static void note_wrong(void *context, unsigned type)
     pthread_mutex_unlock(&mqtt->mutex);
 }
 
+static void note_coming(void *context)
+{
+    struct mqtt *mqtt = context;
+    pthread_mutex_lock(&mqtt->mutex);
+    mqtt->n_coming++;
+    pthread_mutex_unlock(&mqtt->mutex);
+}
+
 void mqtt_sift(struct mqtt *mqtt)
 {
-    const struct sieve_owner owner = {mqtt, has_sent, note_wrong};
+    const struct sieve_owner owner = {mqtt, has_sent, note_wrong, note_coming};
     sieve_watch(&owner);
+}
+
+void mqtt_note_arrival(struct mqtt *mqtt)
+{
+    pthread_mutex_lock(&mqtt->mutex);
+    if (mqtt->n_coming > 0 && --mqtt->n_coming == 0)
+        pthread_cond_signal(&mqtt->landed);
+    pthread_mutex_unlock(&mqtt->mutex);
+}
+
+void mqtt_deafen(struct mqtt *mqtt, int64_t until_ns)
+{
+    sieve_deafen(mqtt);
+    pthread_mutex_lock(&mqtt->mutex);
+    while (mqtt->state == UP && mqtt->n_coming > 0 && clock_mono_ns() < until_ns)
+        clock_cond_wait(&mqtt->landed, &mqtt->mutex, until_ns);
+    pthread_mutex_unlock(&mqtt->mutex);
 }

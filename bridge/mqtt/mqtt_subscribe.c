@@ -240,6 +240,8 @@ int mqtt_on_arrived(void *context, char *topic, int topic_size, MQTTAsync_messag
         !mqtt->callbacks.arrived(mqtt->callbacks.context, &arrival)) {
         return 0;
     }
+    if (message->qos < 2)
+        mqtt_note_arrival(mqtt);
     MQTTAsync_freeMessage(&message);
     MQTTAsync_free(topic);
     return 1;

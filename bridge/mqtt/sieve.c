@@ -20,12 +20,14 @@ enum {
     DISCONNECT = 14
 };
 
+enum { QOS_2 = 0x04 }; /* in the first byte of a PUBLISH */
+
 /* What a broker may send to a client that publishes at QoS 0 and 1. */
 static const unsigned allowed = 1U << CONNACK | 1U << PUBLISH | 1U << PUBACK | 1U << PUBREL |
                                 1U << SUBACK | 1U << UNSUBACK | 1U << PINGRESP | 1U << DISCONNECT;
 
 /* The bridge's session and the Sparkplug node's. */
-enum { CONNECTIONS_MAX = 2, LENGTH_BYTES_MAX = 4 };
+enum { CONNECTIONS_MAX = 2, LENGTH_BYTES_MAX = 4, LEFT_AT_ONCE = 4096 };
 
 struct connection {
     struct sieve_owner owner; /* without a context: there is none */
@@ -47,13 +49,24 @@ static _Thread_local struct {
 
 /* ---- packets ----------------------------------------------------------- */
 
+static bool pass_type(struct sieve_packet *packet, const struct sieve_owner *owner,
+                      unsigned char byte)
+{
+    const bool is_message = byte >> 4 == PUBLISH;
+    *packet = (struct sieve_packet){.next = SIEVE_LENGTH,
+                                    .type = byte >> 4,
+                                    .is_deaf = packet->is_deaf,
+                                    .is_left = packet->is_deaf && is_message};
+    if (is_message && !packet->is_left && (byte & QOS_2) == 0)
+        owner->begins(owner->context);
+    return (allowed >> packet->type & 1) != 0;
+}
+
 static bool pass_head(struct sieve_packet *packet, const struct sieve_owner *owner,
                       unsigned char byte)
 {
-    if (packet->next == SIEVE_TYPE) {
-        *packet = (struct sieve_packet){.next = SIEVE_LENGTH, .type = byte >> 4};
-        return (allowed >> packet->type & 1) != 0;
-    }
+    if (packet->next == SIEVE_TYPE)
+        return pass_type(packet, owner, byte);
     if (packet->next == SIEVE_LENGTH) {
         packet->left |= (size_t)(byte & 0x7f) << 7 * packet->n++;
         if ((byte & 0x80) != 0)
@@ -119,6 +132,51 @@ static ssize_t pass(struct connection *connection, const void *bytes, ssize_t si
     return -1;
 }
 
+/* How a connection is read. */
+struct tap {
+    ssize_t (*read)(const struct tap *tap, void *bytes, size_t size);
+    int fd, flags;
+    SSL *ssl;
+    ssize_t (*recv)(int, void *, size_t, int);
+    int (*ssl_read)(SSL *, void *, int);
+};
+
+static ssize_t read_plain(const struct tap *tap, void *bytes, size_t size)
+{
+    return tap->recv(tap->fd, bytes, size, tap->flags);
+}
+
+static ssize_t read_ssl(const struct tap *tap, void *bytes, size_t size)
+{
+    return tap->ssl_read(tap->ssl, bytes, (int)size);
+}
+
+/* Reads the rest of a message that is left out, as far as it has come; what was read last. */
+static ssize_t leave_out(struct connection *connection, const struct tap *tap)
+{
+    const struct sieve_packet *packet = &connection->packet;
+    char bytes[LEFT_AT_ONCE];
+    ssize_t n = 1;
+    while (packet->is_left && packet->next != SIEVE_TYPE && packet->next != SIEVE_SHUT && n > 0) {
+        const size_t most = packet->left < sizeof(bytes) ? packet->left : sizeof(bytes);
+        n = pass(connection, bytes, tap->read(tap, bytes, packet->next == SIEVE_REST ? most : 1));
+    }
+    return n;
+}
+
+/* What the library reads: a packet's first byte it asks for alone. Behind a message that is
+ * left out it gets the next packet, or what the connection says when there is none. */
+static ssize_t read_sifted(struct connection *connection, const struct tap *tap, void *bytes,
+                           size_t size)
+{
+    ssize_t n;
+    do {
+        if ((n = leave_out(connection, tap)) > 0)
+            n = pass(connection, bytes, tap->read(tap, bytes, size));
+    } while (n > 0 && connection->packet.is_left && connection->packet.next != SIEVE_TYPE);
+    return n;
+}
+
 void sieve_watch(const struct sieve_owner *owner)
 {
     mine.is_receiver = true;
@@ -130,6 +188,15 @@ void sieve_watch(const struct sieve_owner *owner)
             connection = &watched.list[i];
     if (connection != NULL)
         *connection = (struct connection){.owner = *owner, .fd = mine.fd};
+    pthread_mutex_unlock(&watched.mutex);
+}
+
+void sieve_deafen(const void *context)
+{
+    pthread_mutex_lock(&watched.mutex);
+    for (unsigned i = 0; i < CONNECTIONS_MAX; i++)
+        if (watched.list[i].owner.context == context)
+            watched.list[i].packet.is_deaf = true;
     pthread_mutex_unlock(&watched.mutex);
 }
 
@@ -159,21 +226,21 @@ ssize_t recv(int fd, void *bytes, size_t size, int flags)
         find_real(&real, "recv");
         atomic_store(&known, real);
     }
-    const ssize_t n = real(fd, bytes, size, flags);
     mine.fd = fd;
     if (!mine.is_receiver)
-        return n;
+        return real(fd, bytes, size, flags);
+    const struct tap tap = {.read = read_plain, .fd = fd, .flags = flags, .recv = real};
     pthread_mutex_lock(&watched.mutex);
-    struct connection *connection = find(mine.fd);
-    const ssize_t passed = connection != NULL ? pass(connection, bytes, n) : n;
+    struct connection *connection = find(fd);
+    const ssize_t n = connection != NULL ? read_sifted(connection, &tap, bytes, size)
+                                         : tap.read(&tap, bytes, size);
     pthread_mutex_unlock(&watched.mutex);
-    return passed;
+    return n;
 }
 
 /* The library looks for more in a TLS record only behind a packet that has a body. Of a
  * PINGRESP it does not look at the body: so here it has one, of a byte. */
-static int read_tls(struct connection *connection, SSL *ssl, char *bytes, int size,
-                    int (*real)(SSL *, void *, int))
+static int read_tls(struct connection *connection, const struct tap *tap, char *bytes, int size)
 {
     const struct sieve_packet *packet = &connection->packet;
     if (connection->owes_byte) {
@@ -182,7 +249,7 @@ static int read_tls(struct connection *connection, SSL *ssl, char *bytes, int si
         return 1;
     }
     const bool is_length = packet->next == SIEVE_LENGTH && packet->type == PINGRESP;
-    const int n = (int)pass(connection, bytes, real(ssl, bytes, size));
+    const int n = (int)read_sifted(connection, tap, bytes, (size_t)size);
     if (is_length && n == 1 && *bytes == 0) {
         connection->owes_byte = true;
         *bytes = 1;
@@ -201,10 +268,11 @@ int SSL_read(SSL *ssl, void *bytes, int size)
     mine.fd = SSL_get_fd(ssl);
     if (!mine.is_receiver)
         return real(ssl, bytes, size);
+    const struct tap tap = {.read = read_ssl, .ssl = ssl, .ssl_read = real};
     pthread_mutex_lock(&watched.mutex);
     struct connection *connection = find(mine.fd);
     const int n =
-        connection != NULL ? read_tls(connection, ssl, bytes, size, real) : real(ssl, bytes, size);
+        connection != NULL ? read_tls(connection, &tap, bytes, size) : real(ssl, bytes, size);
     pthread_mutex_unlock(&watched.mutex);
     return n;
 }

@@ -205,6 +205,11 @@ static int64_t sooner(int64_t a_ns, int64_t b_ns)
     return a_ns < b_ns ? a_ns : b_ns;
 }
 
+static int64_t later(int64_t a_ns, int64_t b_ns)
+{
+    return a_ns > b_ns ? a_ns : b_ns;
+}
+
 /* Does everything that can be done now and returns when there is more. */
 static int64_t work(struct publisher *publisher)
 {
@@ -230,16 +235,25 @@ static void wait_until(struct publisher *publisher, int64_t due_ns, int64_t end_
     outbox_wait(publisher->setup.outbox, due_ns < end_ns ? due_ns : end_ns);
 }
 
-/* Sends what still waits, as long as the broker is there. */
-static void drain(struct publisher *publisher)
+/* Sends what still waits, as long as the broker is there. Samples stay on disk, or were never
+ * to outlive the program; for outcomes, which are in no spool, a broker that takes them
+ * slowly gets its time, up to `last_ns`. */
+static void drain(struct publisher *publisher, int64_t last_ns)
 {
-    int64_t end_ns = clock_mono_ns() + publisher->grace_ns;
-    while (publisher->sessions.bridge.state == SESSION_UP && clock_mono_ns() < end_ns) {
+    uint64_t fewest = UINT64_MAX;
+    int64_t now_ns = clock_mono_ns();
+    int64_t end_ns = now_ns + publisher->grace_ns;
+    while (publisher->sessions.bridge.state == SESSION_UP && now_ns < end_ns) {
         int64_t due_ns = work(publisher);
         struct outbox_depth depth = outbox_depth(publisher->setup.outbox);
         if (depth.outcomes == 0 && depth.waiting == 0)
             break;
+        now_ns = clock_mono_ns();
+        if (depth.outcomes < fewest && depth.outcomes > 0 && now_ns < last_ns)
+            end_ns = later(end_ns, sooner(now_ns + TAKING_NS, last_ns));
+        fewest = depth.outcomes;
         wait_until(publisher, due_ns, end_ns);
+        now_ns = clock_mono_ns();
     }
 }
 
@@ -251,11 +265,10 @@ static void leave(struct publisher *publisher, struct session *session, int64_t 
 /* Every status goes offline, and every session ends in order; one whose last word the
  * broker has not taken ends with its Will instead. Of thousands it takes a few at a time: as
  * long as it does it is waited for. */
-static void farewell(struct publisher *publisher)
+static void farewell(struct publisher *publisher, int64_t last_ns)
 {
     struct sessions *sessions = &publisher->sessions;
     int64_t now_ns = clock_mono_ns();
-    const int64_t last_ns = now_ns + FAREWELL_MOST_NS;
     int64_t end_ns = now_ns + FAREWELL_NS;
     uint64_t n_acked = announce_acked(publisher->announce);
     announce_farewell(publisher->announce, now_ns);
@@ -286,8 +299,9 @@ static void *publisher_main(void *argument)
         wait_until(publisher, work(publisher), CLOCK_NEVER);
         halt_here(&publisher->halt);
     }
-    drain(publisher);
-    farewell(publisher);
+    const int64_t last_ns = clock_mono_ns() + FAREWELL_MOST_NS;
+    drain(publisher, last_ns - FAREWELL_MOST_NS / 2);
+    farewell(publisher, last_ns);
     halt_here(&publisher->left);
     return NULL;
 }
@@ -361,6 +375,8 @@ void publisher_stop_hearing(struct publisher *publisher)
     hearing_stop(&publisher->hearing);
     outbox_wake(publisher->setup.outbox);
     hearing_await_end(&publisher->hearing, until_ns);
+    /* One that is slow, or has a queue of its own, sends more all the same. */
+    mqtt_deafen(publisher->sessions.bridge.mqtt, clock_mono_ns() + HEARING_NS);
 }
 
 struct halt *publisher_leave(struct publisher *publisher, int64_t grace_ns)

@@ -36,8 +36,9 @@ struct publisher_setup {
 struct publisher *publisher_start(const struct publisher_setup *setup);
 
 /* No command arrives any more once this returns: the broker has ended the
- * subscription, or does not answer in time. Before the subscriber stops: what the
- * broker has handed over before gets its outcome. */
+ * subscription, and what it sends all the same, or because it does not answer in time, is
+ * not acknowledged. Before the subscriber stops: what the broker has handed over before
+ * gets its outcome. */
 void publisher_stop_hearing(struct publisher *publisher);
 
 /* Sends what waits for at most `grace_ns`, publishes every status as offline,

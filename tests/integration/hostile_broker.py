@@ -99,6 +99,7 @@ class Session:
         self.filters, self.qos = [], {}
         self.version = self.keepalive = self.left_with = None
         self.properties = b""
+        self.acknowledged = []  # identifiers of what was delivered
         self.unacknowledged = 0
         self.most_unacknowledged = 0
         self.pings = 0
@@ -276,6 +277,10 @@ class HostileBroker:
             return self._connect(session, reader)
         if kind == 3:
             return self._publish(session, first, reader, size)
+        if kind == 4:
+            with self.changed:
+                session.acknowledged.append(reader.number(2))
+                self.changed.notify_all()
         if kind == 8:
             return self._subscribe(session, reader)
         if kind == 10:

@@ -258,6 +258,30 @@ class Illegal(flux.Test):
                 self.assertEqual(len(broker.bridges()), 1)
                 self.flux.stop()
 
+    def test_commands_around_the_answer_to_the_last_word(self):
+        """In one TLS record: nobody answers commands any more, so none is acknowledged."""
+        class Last(Secure):
+            command = None
+
+            def puback(self, session, message):
+                if message.topic != "flux/demo/bridge/status" or message.payload != b"offline":
+                    return 0
+                session.put(2 * raw(*self.command) + raw(PUBACK, message.mid.to_bytes(2, "big")) +
+                            raw(*self.command))
+                return None
+
+        authority = Certificates(self.directory, "site")
+        for version in (4, 5):
+            with self.subTest(version=version):
+                broker = Last(("127.0.0.1", 0), *authority.sign("server", "IP:127.0.0.1"))
+                self.rig(broker, version=version, url="mqtts://127.0.0.1:%d" % broker.port,
+                         tls={"ca_file": authority.ca})
+                session = self.ready()
+                broker.command = self.publish(SET.encode(), COMMAND % (b"last", 1))
+                self.flux.stop()
+                self.wait(lambda s=session: s.left_with is not None, "the end")
+                self.assertEqual((session.left_with, session.acknowledged), ("nothing", []))
+
     # ---- what is no packet ----
 
     def test_what_is_no_packet(self):

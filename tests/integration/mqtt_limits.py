@@ -392,6 +392,31 @@ class Limits(Rig):
                           if self.broker.on(topic)[-1].payload != b"offline"], [])
         self.assertIn(self.broker.sessions[0].left_with, (0, "nothing"))
 
+    def test_a_broker_that_takes_outcomes_slowly_gets_them_all(self):
+        """One at a time, in all longer than one that takes none is waited for."""
+        class Slow(HostileBroker):
+            def connack(self, session):
+                return 0, property_u16(RECEIVE_MAXIMUM, 1)
+
+            def puback(self, session, message):
+                if message.topic == BATTERY + "/result":
+                    threading.Timer(0.15, session.acknowledge, [message]).start()
+                    return None
+                return 0
+
+        self.rig(Slow(), meter=None)
+        self.broker.wait(lambda: self.broker.on(BATTERY + "/status") and
+                         self.broker.on(BATTERY + "/status")[-1].payload == b"online")
+        bridge = self.broker.bridges()[-1]
+        ids = ["c-%d" % n for n in range(8)]
+        for id in ids:
+            bridge.deliver(BATTERY + "/set/target_power", '{"id":"%s","value":999}' % id)
+        self.broker.wait(lambda: len(bridge.acknowledged) == len(ids))
+        self.flux.stop()
+        self.broker.wait(lambda: bridge.left_with is not None)
+        self.assertEqual([json.loads(m.payload)["id"]
+                          for m in self.broker.on(BATTERY + "/result")], ids)
+
     def test_a_command_at_the_very_end_has_an_outcome(self):
         """The bridge acknowledges it, and has ended its subscription already."""
         class Late(HostileBroker):
@@ -405,6 +430,31 @@ class Limits(Rig):
         self.flux.stop()
         outcome = json.loads(self.wait_count(BATTERY + "/result", 1)[0].payload)
         self.assertEqual((outcome["id"], outcome["reason"]), ("late", "shutting_down"))
+
+    def test_a_command_that_comes_later_is_not_acknowledged(self):
+        """Of a broker with a queue of its own, or one that does not heed UNSUBSCRIBE: nobody
+        answers it any more, so whoever sent it is not to think that it was heard."""
+        class Later(HostileBroker):
+            def puback(self, session, message):
+                if message.topic == "flux/demo/bridge/status" and message.payload == b"offline":
+                    for n in range(20):
+                        session.deliver(BATTERY + "/set/target_power",
+                                        '{"id":"later-%d","value":10}' % n)
+                return 0
+
+        for version in (5, 4):
+            with self.subTest(version=version):
+                self.rig(Later(), meter=None, mqtt={"version": version})
+                self.broker.wait(lambda: self.broker.on(BATTERY + "/status") and
+                                 self.broker.on(BATTERY + "/status")[-1].payload == b"online")
+                bridge = self.broker.bridges()[-1]
+                bridge.deliver(BATTERY + "/set/target_power", '{"id":"first","value":10}')
+                self.wait_count(BATTERY + "/result", 1)
+                self.broker.wait(lambda session=bridge: session.acknowledged)
+                self.flux.stop()
+                self.broker.wait(lambda session=bridge: session.left_with is not None)
+                self.assertEqual(len(bridge.acknowledged), 1)
+                self.assertEqual(len(self.broker.on(BATTERY + "/result")), 1)
 
     def test_no_will_when_it_is(self):
         self.rig(HostileBroker(), meter=None)

@@ -20,7 +20,15 @@ static bool has_sent(void *context, unsigned identifier)
     return identifier == SENT;
 }
 
-static const struct sieve_owner owner = {.has_sent = has_sent};
+static unsigned n_begun;
+
+static void begins(void *context)
+{
+    (void)context;
+    n_begun++;
+}
+
+static const struct sieve_owner owner = {.has_sent = has_sent, .begins = begins};
 
 /* In pieces of this size. */
 static bool passes(const void *bytes, size_t size, size_t piece)
@@ -92,6 +100,31 @@ static void test_lengths(void **state)
     ASSERT_STOPS("\x40\x82\x80\x80\x80\0\0\1");
 }
 
+/* At QoS 2 a message is handed over when another packet comes. */
+static void test_messages_that_begin(void **state)
+{
+    (void)state;
+    n_begun = 0;
+    assert_true(passes("\x30\3\0\1a\x32\5\0\1a\0\1\x34\5\0\1a\0\1\x40\2\0\1", 23, 3));
+    assert_int_equal(n_begun, 2);
+}
+
+static void test_a_deaf_one_leaves_messages_out(void **state)
+{
+    (void)state;
+    struct sieve_packet packet = {.next = SIEVE_TYPE, .is_deaf = true};
+    n_begun = 0;
+    for (int i = 0; i < 2; i++) {
+        assert_true(sieve_pass(&packet, &owner, "\x32\5\0", 3));
+        assert_true(packet.is_left);
+        assert_true(sieve_pass(&packet, &owner, "\1a\0\1", 4));
+        assert_int_equal(packet.next, SIEVE_TYPE);
+        assert_true(sieve_pass(&packet, &owner, "\x40\2\0\1", 4));
+        assert_false(packet.is_left);
+    }
+    assert_int_equal(n_begun, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -99,6 +132,8 @@ int main(void)
         cmocka_unit_test(test_what_only_a_client_sends),
         cmocka_unit_test(test_an_answer_to_what_is_no_subscription),
         cmocka_unit_test(test_lengths),
+        cmocka_unit_test(test_messages_that_begin),
+        cmocka_unit_test(test_a_deaf_one_leaves_messages_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
