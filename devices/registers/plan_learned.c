@@ -224,18 +224,22 @@ static bool explain_points(struct plan *plan, unsigned position, char *text)
     enum fault fault = plan->places[position].fault;
     unsigned last = position;
     char range[64];
+    bool others = false;
     if (!is_lasting(&plan->places[position]))
         return false;
+    for (unsigned i = 0; i < plan->n; i++)
+        others = others || plan->places[i].fault == FAULT_NONE;
     while (last + 1 < plan->n && plan_at(plan, last + 1)->table == point->table &&
            plan->places[last + 1].fault == fault && is_lasting(&plan->places[last + 1]))
         plan->places[++last].told = true;
     snprintf(
         text, PLAN_EXPLANATION_MAX,
-        "%s (%s%s%s): %s while others are read: is \"address\" or \"function\" wrong in the "
-        "type's file, or does this device have no such point?",
+        "%s (%s%s%s): %s%s: is \"address\" or \"function\" wrong in the type's file, or does this "
+        "device have no such point?",
         show_range(range, point->table, plan_begin_of(plan, position), plan_end_of(plan, last) - 1),
         point->name, last > position ? " to " : "",
-        last > position ? plan_at(plan, last)->name : "", fault_word(fault));
+        last > position ? plan_at(plan, last)->name : "", fault_word(fault),
+        others ? " while others are read" : "");
     return true;
 }
 

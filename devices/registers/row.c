@@ -267,12 +267,22 @@ void row_check_meaning(struct cfg *cfg, const struct cfg_setting *group, const s
     }
 }
 
+/* What is wrong whatever the rest of the row is: told with what is wrong of that, too. */
+static void check_row(struct cfg *cfg, const struct cfg_setting *group, const struct row *row)
+{
+    const char *name = row->name[0] != '\0' ? row->name : "a point";
+    if (row->name[strspn(row->name, "abcdefghijklmnopqrstuvwxyz0123456789_")] != '\0')
+        cfg_problem(cfg, group, "'%s': a point's name is made of a-z, 0-9 and _", name);
+    if (row->scale == 0)
+        cfg_problem(cfg, group, "%s: scale must not be 0", name);
+    if (row->low > row->high)
+        cfg_problem(cfg, group, "%s: low %g is above high %g", name, row->low, row->high);
+}
+
 static void check_point(struct cfg *cfg, const struct cfg_setting *group, const struct point *point)
 {
     const char *name = point->name;
     unsigned end = point->address + point_width(point);
-    if (name[strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_")] != '\0')
-        cfg_problem(cfg, group, "'%s': a point's name is made of a-z, 0-9 and _", name);
     if (end > 65536)
         cfg_problem(cfg, group, "%s runs past address 65535", name);
     if (!point_has_registers(point) && point->type != POINT_BOOL)
@@ -282,13 +292,9 @@ static void check_point(struct cfg *cfg, const struct cfg_setting *group, const 
         cfg_problem(cfg, group, "%s: a bool in a register needs bits = [first, 1]", name);
     if (point->model && point->table != POINT_HOLDING)
         cfg_problem(cfg, group, "%s: SunSpec's models are holding registers", name);
-    if (point->scale == 0)
-        cfg_problem(cfg, group, "%s: scale must not be 0", name);
     if ((point->type == POINT_BOOL || point->enumerated) &&
         (point->scale != 1 || point->offset != 0))
         cfg_problem(cfg, group, "%s: a bool or an enumeration has no scale and offset", name);
-    if (point->low > point->high)
-        cfg_problem(cfg, group, "%s: low %g is above high %g", name, point->low, point->high);
     if (point->enumerated && point_is_float(point->type))
         cfg_problem(cfg, group, "%s: only integers and bools can be enumerated", name);
     check_keys(cfg, group, point);
@@ -342,6 +348,7 @@ bool row_read(struct cfg *cfg, const struct cfg_setting *group, const struct row
         .high = NAN,
     };
     cfg_read(cfg, group, ROW, &row);
+    check_row(cfg, group, &row);
     if (row.name[0] == '\0' || row.address == NOT_GIVEN || row.type == NOT_GIVEN)
         return false;
     *point = make_point(&row, cfg_member(group, "word_order"));

@@ -392,17 +392,26 @@ static void faulty_rows(void **state)
 static void a_bad_row_shows_all_its_mistakes(void **state)
 {
     (void)state;
-    read_text("points = ( { name = \"A\"; address = 1; type = \"int16\"; speed = 1; scale = 0;\n"
-              " labels = ( { value = 70000; label = \"x\"; } ); sentinels = 5; },\n"
-              "{ name = \"b\"; address = 1; type = \"int16\"; unit = 5; bits = 3; } );",
-              "test.cfg:1: unknown key 'speed'\n"
-              "test.cfg:2: A: no int16 holds the label's value 70000\n"
-              "test.cfg:2: " NO_SENTINELS "\n"
-              "test.cfg:1: 'A': a point's name is made of a-z, 0-9 and _\n"
-              "test.cfg:1: A: scale must not be 0\n"
-              "test.cfg:1: A: a bool or an enumeration has no scale and offset\n"
-              "test.cfg:3: unit must be a text in quotes\n"
-              "test.cfg:3: bits must be [first, count]\n");
+    read_text(
+        "points = ( { name = \"A\"; address = 1; type = \"int16\"; speed = 1; scale = 0;\n"
+        " labels = ( { value = 70000; label = \"x\"; } ); sentinels = 5; },\n"
+        "{ name = \"b\"; address = 1; type = \"int16\"; unit = 5; bits = 3; },\n"
+        "{ name = \"C\"; address = 70000; type = \"int16\"; scale = 0; low = 6; high = 5; },\n"
+        "{ address = 1; type = \"int16\"; scale = 0; } );",
+        "test.cfg:1: unknown key 'speed'\n"
+        "test.cfg:1: 'A': a point's name is made of a-z, 0-9 and _\n"
+        "test.cfg:1: A: scale must not be 0\n"
+        "test.cfg:2: A: no int16 holds the label's value 70000\n"
+        "test.cfg:2: " NO_SENTINELS "\n"
+        "test.cfg:1: A: a bool or an enumeration has no scale and offset\n"
+        "test.cfg:3: unit must be a text in quotes\n"
+        "test.cfg:3: bits must be [first, count]\n"
+        "test.cfg:4: address must be from 0 to 65535, not 70000\n"
+        "test.cfg:4: 'C': a point's name is made of a-z, 0-9 and _\n"
+        "test.cfg:4: C: scale must not be 0\n"
+        "test.cfg:4: C: low 6 is above high 5\n"
+        "test.cfg:5: missing key 'name'\n"
+        "test.cfg:5: a point: scale must not be 0\n");
 }
 
 int main(void)

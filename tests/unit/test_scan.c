@@ -128,6 +128,13 @@ static void test_refused_registers_are_told(void **state)
     silent_at(&s, C + 1, FAULT_ILLEGAL_ADDRESS);
     assert_non_null(strstr(learn(&s, 1, &n), "holding registers 103..109, between c and d,"));
     stage_end(&s);
+
+    stage_begin(&s); /* no others are read then */
+    n = 0;
+    for (unsigned i = 0; i < N_POINTS; i++)
+        silent_at(&s, s.points[i].address, FAULT_ILLEGAL_ADDRESS);
+    assert_non_null(strstr(learn(&s, 1, &n), "(a to e): illegal_address: is \"address\""));
+    stage_end(&s);
 }
 
 /* A connection that cannot be opened anew after a silent block ends the scan. */
