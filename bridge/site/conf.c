@@ -429,7 +429,8 @@ static bool conf_read_root(struct cfg *cfg, const struct cfg_setting *root, stru
     cfg_read(cfg, root, ROOT, conf);
     const struct cfg_setting *site = conf_taken(root, "site", conf->site);
     if (site && !cfg_is_name(conf->site))
-        cfg_problem(cfg, site, "site must be 1 to 64 letters, digits, _ or -");
+        cfg_problem(cfg, site, "site must be 1 to 64 letters, digits, _ or -, not '%s'",
+                    conf->site);
     conf_read_mqtt(cfg, root, conf);
     conf_read_rest(cfg, root, conf);
     conf_read_devices(cfg, root, conf);

@@ -236,7 +236,7 @@ static void test_root(void **state)
         {WITH("sites = 1;\n"), "test.cfg:4: unknown key 'sites': is 'site' meant?\n", false},
         {"site = \"\";\n" MQTT METER, "test.cfg:1: site must not be empty\n", false},
         {"site = \"a/b\";\n" MQTT METER,
-         "test.cfg:1: site must be 1 to 64 letters, digits, _ or -\n", false},
+         "test.cfg:1: site must be 1 to 64 letters, digits, _ or -, not 'a/b'\n", false},
         {"site = 7;\n" MQTT METER, "test.cfg:1: site must be a text in quotes\n", false},
         {SITE "mqtt = 1;\n" METER, "test.cfg:2: mqtt must be a group: { key = value; ... }\n",
          false},
@@ -444,7 +444,7 @@ static void test_many_problems(void **state)
          "devices: { meters = ( { id = \"m\"; name = \"Meter\"; type = \"acuvim2\";\n"
          "  poll = 1;\n"
          "  modbus: { host = \"127.0.0.1\"; address = 256; }; } ); };\n",
-         "test.cfg:1: site must be 1 to 64 letters, digits, _ or -\n"
+         "test.cfg:1: site must be 1 to 64 letters, digits, _ or -, not 'a b'\n"
          "test.cfg:4: qos must be from 0 to 1, not 3\n"
          "test.cfg:3: url must begin with mqtt:// or mqtts://\n"
          "test.cfg:5: prefix must hold no wildcard + or #\n"
