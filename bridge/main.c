@@ -170,8 +170,15 @@ static int run_write(const struct options *options)
 {
     struct conf conf;
     char *const *arguments = options->arguments;
+    sigset_t ends;
     int code;
     if (open_conf("write", options, &conf, &code)) {
+        /* What may have been written is told, and on record, whoever is impatient. */
+        sigemptyset(&ends);
+        sigaddset(&ends, SIGINT);
+        sigaddset(&ends, SIGTERM);
+        sigaddset(&ends, SIGHUP);
+        sigprocmask(SIG_BLOCK, &ends, NULL);
         log_set_level(LOG_LEVEL_WARNING); /* the outcome is printed */
         code = cli_write(&conf, arguments[0], arguments[1], arguments[2],
                          options->values[OPTION_DRY_RUN] != NULL,

@@ -9,6 +9,7 @@
 #include "bridge/cli/cli.h"
 #include "bridge/cli/reading.h"
 #include "bridge/cli/table.h"
+#include "bridge/cli/terminal.h"
 #include "bridge/wire/sample_json.h"
 #include "devices/lines/link_new.h"
 #include "devices/registers/codec.h"
@@ -190,7 +191,7 @@ static void begin_table(const struct device *device, int64_t period_ns, bool fir
 
     if (localtime_r(&now, &local) != NULL)
         (void)strftime(clock, sizeof(clock), "%T", &local);
-    if (isatty(STDOUT_FILENO))
+    if (terminal_can_rewrite(stdout))
         printf("\033[H\033[J");
     else if (!first)
         printf("\n");

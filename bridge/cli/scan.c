@@ -12,6 +12,7 @@
 #include "bridge/cli/found_json.h"
 #include "bridge/cli/survey.h"
 #include "bridge/cli/table.h"
+#include "bridge/cli/terminal.h"
 #include "bridge/cli/types.h"
 #include "devices/lines/link_new.h"
 
@@ -203,7 +204,7 @@ static void print_progress(unsigned done, unsigned size, unsigned found)
 /* Until all is done, or a signal. False after a signal. */
 static bool await(struct survey *survey, int signals)
 {
-    const bool shown = isatty(STDERR_FILENO);
+    const bool shown = terminal_can_rewrite(stderr);
     const unsigned size = survey_size(survey);
     struct pollfd fds[] = {{.fd = survey_fd(survey), .events = POLLIN},
                            {.fd = signals, .events = POLLIN}};

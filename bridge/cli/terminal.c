@@ -5,18 +5,22 @@
 #include <string.h>
 #include <unistd.h>
 
+bool terminal_can_rewrite(FILE *out)
+{
+    const char *term = getenv("TERM");
+    return isatty(fileno(out)) && term != NULL && strcmp(term, "dumb") != 0;
+}
+
 bool terminal_is_coloured(FILE *out)
 {
     const char *no_color = getenv("NO_COLOR");
-    const char *term = getenv("TERM");
-    return isatty(fileno(out)) && (no_color == NULL || *no_color == '\0') && term != NULL &&
-           strcmp(term, "dumb") != 0;
+    return terminal_can_rewrite(out) && (no_color == NULL || *no_color == '\0');
 }
 
 void terminal_progress(const char *format, ...)
 {
     va_list arguments;
-    if (!isatty(STDERR_FILENO))
+    if (!terminal_can_rewrite(stderr))
         return;
     fputs("\r\033[K", stderr);
     va_start(arguments, format);
@@ -27,6 +31,6 @@ void terminal_progress(const char *format, ...)
 
 void terminal_progress_end(void)
 {
-    if (isatty(STDERR_FILENO))
+    if (terminal_can_rewrite(stderr))
         fputs("\r\033[K", stderr);
 }

@@ -270,6 +270,27 @@ class Write(Test):
         self.assertEqual((code, json.loads(out)["reason"]), (1, "soe_low"))
         self.assertEqual(self.unit.writes, [])
 
+    def test_a_signal_does_not_cut_it_off(self):
+        """What may be written already is told, and on record."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            with self.subTest(number.name):
+                tool = None
+
+                def begin():
+                    nonlocal tool
+                    tool = subprocess.Popen(
+                        [flux.program("fluxbridge"), "write", "-c", self.path, "Site-BESS-01",
+                         "target_power", "50"], stdout=subprocess.PIPE, text=True)
+
+                self.server.hold(begin)
+                self.addCleanup(tool.stdout.close)
+                tool.send_signal(number)
+                self.server.release()
+                out = tool.communicate(timeout=flux.DEADLINE_S)[0]
+                self.assertEqual(tool.returncode, 0)
+                with open(os.path.join(self.directory, "audit.jsonl")) as file:
+                    self.assertEqual(json.loads(file.readlines()[-1])["id"], json.loads(out)["id"])
+
     def test_dry_run(self):
         code, out, err = self.write("--dry-run", "target_power", "50")
         self.assertEqual((code, err), (0, ""))
@@ -491,7 +512,8 @@ class Scan(Test):
         terminal = Terminal()
         tool = subprocess.Popen(
             [flux.program("fluxbridge"), "scan", "127.0.0.1/31", "-p", str(server.port),
-             "-u", "1-255"], stdout=subprocess.PIPE, stderr=terminal.theirs, text=True)
+             "-u", "1-255"], stdout=subprocess.PIPE, stderr=terminal.theirs, text=True,
+            env={**os.environ, "TERM": "xterm"})
         self.addCleanup(tool.stdout.close)
         terminal.wait("] 1 of 2, 1 found")  # 127.0.0.0 takes no connections
         server.wait(lambda: silent.requests)
@@ -734,6 +756,18 @@ class Check(Test):
         text = terminal.close()
         self.assertIn("\033[33m%s:" % path, text)
         self.assertIn(": \033[32mgood\033[0m: 2 devices", text)
+
+    def test_nothing_but_text_on_a_dumb_terminal(self):
+        path = self.site(meters=[flux.meter(NOWHERE)])
+        for arguments in (("check", "-c", path), ("check", "--online", "-c", path),
+                          ("forget", "-c", path), ("scan", "127.0.0.1", "-p", "1")):
+            terminal = Terminal()
+            subprocess.run([flux.program("fluxbridge"), *arguments], stdout=terminal.theirs,
+                           stderr=terminal.theirs, env={**os.environ, "TERM": "dumb"},
+                           timeout=4 * flux.DEADLINE_S, check=False)
+            text = terminal.close()
+            self.assertNotEqual(text, "")
+            self.assertNotRegex(text, "\033|\r(?!\n)", arguments)
 
     # ---- what the devices say ----
 
