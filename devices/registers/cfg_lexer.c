@@ -81,6 +81,8 @@ static bool take_mark(struct cfg_lexer *lexer, struct cfg_source *source)
     char mark = *source->at;
     if (strchr("{([", mark) && lexer->depth == CFG_NESTING_MAX)
         return fail(lexer, "brackets are nested deeper than %d", CFG_NESTING_MAX);
+    if (strchr("=:", mark) && ++lexer->settings[lexer->depth] > CFG_SETTINGS_MAX)
+        return fail(lexer, "there are more than %d settings in one group", CFG_SETTINGS_MAX);
     /* libconfig 1.7 takes a comma before the end of a list, 1.5 does not. */
     const unsigned n = lexer->n_words;
     if (strchr(")]", mark) && n > 2 && lexer->words[n - 1].kind == ',' &&
@@ -90,7 +92,7 @@ static bool take_mark(struct cfg_lexer *lexer, struct cfg_source *source)
         return false;
     if (strchr("{([", mark)) {
         lexer->open = lexer->n_words;
-        lexer->depth++;
+        lexer->settings[++lexer->depth] = 0;
     } else if (strchr("})]", mark) && lexer->depth > 0) {
         lexer->open = lexer->words[lexer->open - 1].open;
         lexer->depth--;

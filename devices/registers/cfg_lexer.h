@@ -25,6 +25,7 @@ enum {
     CFG_INCLUDE_DEPTH = 10,        /* files within each other, as libconfig has it */
     CFG_BYTES_MAX = 4 << 20,       /* in all: more is no configuration, but a mistake */
     CFG_NESTING_MAX = 64,          /* brackets: libconfig frees its tree by recursion */
+    CFG_SETTINGS_MAX = 1000,       /* in a group: libconfig goes through all of them for each */
     CFG_LEXER_ERROR_MAX = 512 + 80 /* a path, and what is wrong with it */
 };
 
@@ -67,8 +68,9 @@ struct cfg_lexer {
     struct cfg_values *values; /* what @let has set so far */
     size_t text_size;
     off_t n_bytes;
-    unsigned words_room, depth, open; /* brackets, and the innermost as in a word */
-    bool placed;                      /* the word where it stopped is there */
+    unsigned words_room, depth, open;       /* brackets, and the innermost as in a word */
+    unsigned settings[CFG_NESTING_MAX + 1]; /* so far, in each that is open */
+    bool placed;                            /* the word where it stopped is there */
 };
 
 /* Reads the file at `path`; includes are relative to its directory, and their paths

@@ -332,6 +332,24 @@ static void nul_bytes_and_depth(void **state)
     refuse_text(deep, "test.cfg:1: brackets are nested deeper than 64\n");
 }
 
+/* libconfig compares each name with all that are in its group: 50,000 took minutes, for which
+ * the running bridge stood still. */
+static void groups_have_an_end(void **state)
+{
+    (void)state;
+    char *text = calloc(1, 1 << 16), *end = text + sprintf(text, "g: { g0: { k = 1; };\n");
+    assert_non_null(text);
+    for (int i = 1; i < 1000; i++)
+        end += sprintf(end, "g%d = %d;\n", i, i);
+    strcpy(end, "}; h = 1;");
+    const struct cfg_setting *root = open_text(text, "");
+    assert_int_equal(cfg_length(cfg_member(root, "g")), 1000);
+    cfg_close(root);
+    strcpy(end, "more : 1; };");
+    refuse_text(text, "test.cfg:1001: there are more than 1000 settings in one group\n");
+    free(text);
+}
+
 /* ---- includes: each of these made libconfig end the process, or wait for ever ---- */
 
 static void includes_go_where_they_stand(void **state)
@@ -491,6 +509,7 @@ int main(void)
         cmocka_unit_test(values_are_filled_in),
         cmocka_unit_test(values_have_their_mistakes),
         cmocka_unit_test(values_do_not_grow_without_end),
+        cmocka_unit_test(groups_have_an_end),
         cmocka_unit_test(several_files_are_included),
     };
     return cmocka_run_group_tests_name("cfg_lexer", tests, given_directory, remove_directory);
