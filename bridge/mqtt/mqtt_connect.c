@@ -273,11 +273,13 @@ bool mqtt_connect(struct mqtt *mqtt, const char *address, char why[MQTT_WHY_MAX]
         return false;
     set_state(mqtt, IDLE);
     if (!renew_handle(mqtt, address)) {
+        explicit_bzero(password, sizeof(password));
         snprintf(why, MQTT_WHY_MAX, "out of memory");
         return false;
     }
     set_state(mqtt, CONNECTING);
     int code = begin_connect(mqtt, password);
+    explicit_bzero(password, sizeof(password)); /* the library has a copy while it is connected */
     if (code == MQTTASYNC_SUCCESS)
         return true;
     set_state(mqtt, IDLE);

@@ -88,8 +88,9 @@ bool presence_connect(struct presence *presence, const char *address, char why[M
     pthread_mutex_lock(&all->mutex);
     struct mosquitto *handle = mosquitto_new(presence->client_id, true, presence);
     snprintf(why, MQTT_WHY_MAX, "out of memory");
-    const bool good = handle != NULL && set_options(presence, handle, password, why) &&
-                      open_session(presence, handle, address, why);
+    bool good = handle != NULL && set_options(presence, handle, password, why);
+    explicit_bzero(password, sizeof(password)); /* the library has a copy */
+    good = good && open_session(presence, handle, address, why);
     if (good) {
         presence->handle = handle;
         presence->begun_ns = clock_awake_ns();

@@ -16,8 +16,64 @@ import types
 import paho.mqtt.client as mqtt
 
 import flux
+from preloaded import REAL
 
 DEVICE = "Site-BESS-01"
+
+
+# Notes in the file $WIPED each password that a library is given, and that it was wiped.
+WIPES = REAL + r"""
+#include <MQTTAsync.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct mosquitto;
+static __thread const char *given;
+
+static void note(const char *what)
+{
+    FILE *file = fopen(getenv("WIPED"), "a");
+    fprintf(file, "%s\n", what);
+    fclose(file);
+}
+
+int MQTTAsync_connect(MQTTAsync handle, const MQTTAsync_connectOptions *options)
+{
+    given = options->password;
+    note("given");
+    return REAL(int, "MQTTAsync_connect", MQTTAsync, const MQTTAsync_connectOptions *)(handle,
+                                                                                      options);
+}
+
+int mosquitto_username_pw_set(struct mosquitto *handle, const char *user, const char *password)
+{
+    given = password;
+    note("given");
+    return REAL(int, "mosquitto_username_pw_set", struct mosquitto *, const char *,
+                const char *)(handle, user, password);
+}
+
+static void wipe(char *bytes, size_t size)
+{
+    const char *end = bytes + size;
+    if (given >= (const char *)bytes && given < end)
+        note("wiped");
+    memset(bytes, 0, size);
+    __asm__ volatile("" : : "r"(bytes) : "memory");
+}
+
+void explicit_bzero(void *bytes, size_t size)
+{
+    wipe(bytes, size);
+}
+
+void __explicit_bzero_chk(void *bytes, size_t size, size_t most)
+{
+    (void)most;
+    wipe(bytes, size);
+}
+"""
 
 
 class Relay:
@@ -156,8 +212,8 @@ class MqttFaults(flux.Test):
         where = types.SimpleNamespace(port=port or self.mosquitto.port)
         self.text = flux.config(where, bess=[flux.battery(self.server, poll=poll)], mqtt=mqtt)
 
-    def start(self):
-        self.flux = self.bridge(self.text)
+    def start(self, env=None):
+        self.flux = self.bridge(self.text, env)
 
     def relay(self):
         """A relay to the rig's broker; the bridge is told to use it."""
@@ -390,6 +446,20 @@ class MqttFaults(flux.Test):
                 self.flux.wait_log(r"the broker is back .*attempts=\d")
                 self.assertEqual(self.count_log("refuses the login"), 1)
                 self.flux.stop()
+
+    def test_a_password_is_wiped(self):
+        """As soon as a library has it; both sessions read the file for themselves."""
+        password, wiped = (os.path.join(self.directory, name) for name in ("password", "wiped"))
+        flux.write_whole(password, "secret")
+        os.chmod(password, 0o600)
+        self.rig(mqtt={"username": "flux", "password_file": password})
+        client = self.client(self.mosquitto)
+        self.start({**self.preload(WIPES), "WIPED": wiped})
+        self.wait_up(client)
+        with open(wiped) as file:
+            words = file.read().split()
+        self.assertGreaterEqual(len(words), 4)
+        self.assertEqual(words, len(words) // 2 * ["given", "wiped"])
 
     def test_a_refused_topic_is_named_once_and_holds_up_nothing(self):
         acl = os.path.join(self.directory, "acl")
