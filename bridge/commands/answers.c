@@ -302,8 +302,11 @@ void answers_send(struct answers *answers, const struct outcome *outcome)
 
 void answers_repeat(struct answers *answers, const struct command *command, const char *first)
 {
-    char *payload = outcome_json_repeat(first);
+    char told[OUTCOME_JSON_TOLD_MAX + 1];
+    char *payload = outcome_json_repeat(first, told);
     health_count(&answers->health->refusals[REASON_DUPLICATE]);
+    log_info("command device=%s point=%s %s duplicate=true id=\"%s\" source=\"%s\"",
+             command->device_name, command->point_name, told, command->id, command->source);
     hand_on(answers, command, NULL, payload, payload);
     free(payload);
 }

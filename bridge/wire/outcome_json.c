@@ -1,6 +1,7 @@
 #include "bridge/wire/outcome_json.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "bridge/base/clock.h"
@@ -80,9 +81,16 @@ char *outcome_json_audit(const struct outcome *outcome)
     return json_text_dump(root);
 }
 
-char *outcome_json_repeat(const char *payload)
+char *outcome_json_repeat(const char *payload, char told[OUTCOME_JSON_TOLD_MAX + 1])
 {
     json_t *root = json_loads(payload, 0, NULL);
+    const char *word = json_string_value(json_object_get(root, "outcome"));
+    const json_t *value = json_object_get(root, "value");
+    char number[32] = "null";
+    if (json_is_number(value))
+        (void)snprintf(number, sizeof number, "%.15g", json_number_value(value));
+    (void)snprintf(told, OUTCOME_JSON_TOLD_MAX + 1, "value=%s outcome=%s", number,
+                   word != NULL ? word : "");
     if (root != NULL)
         json_object_set_new(root, "duplicate", json_true());
     return json_text_dump(root);

@@ -12,8 +12,11 @@
 char *outcome_json(const struct outcome *outcome);
 char *outcome_json_audit(const struct outcome *outcome);
 
-/* A published outcome's text once more, marked "duplicate":true. */
-char *outcome_json_repeat(const char *payload);
+enum { OUTCOME_JSON_TOLD_MAX = 63 };
+
+/* A published outcome's text once more, marked "duplicate":true. `told` gets what it says
+ * as it is in the log: "value=50 outcome=confirmed". */
+char *outcome_json_repeat(const char *payload, char told[OUTCOME_JSON_TOLD_MAX + 1]);
 
 /* Takes a line of the audit log back to whose outcome it was and what was
  * published; *payload is malloc'ed. False for anything that is not the outcome

@@ -62,8 +62,12 @@ class Commands(flux.Test):
     def test_each_is_a_line_in_the_log(self):
         """At its usual level, and none is two."""
         self.rig(log={"level": "info"})
-        for value, id in ((50, "good"), (1234567, "high"), ("50", "text"), (0, "stop")):
+        for value, id in ((50, "good"), (1234567, "high"), ("50", "text")):
             self.mqtt.ask(value, id)
+        since = self.mqtt.mark()
+        self.mqtt.command(60, "good")  # is answered with what came of the first
+        self.mqtt.wait(RESULT, lambda m: m.json.get("duplicate"), since=since)
+        self.mqtt.ask(0, "stop")
         self.mqtt.publish("Site-BESS-01/schedule/set", "{}")
         self.flux.wait_log("info: schedule device=Site-BESS-01 revision=null outcome=refused "
                            "reason=malformed ")
@@ -74,6 +78,7 @@ class Commands(flux.Test):
             % what for what in (("50", "confirmed", "good"),
                                 ("1234567", "refused reason=out_of_range", "high"),
                                 ("null", "refused reason=malformed", "text"),  # 0 is a stop
+                                ("50", "confirmed duplicate=true", "good"),
                                 ("0", "confirmed", "stop"))])
 
     def test_confirmed(self):

@@ -161,7 +161,9 @@ static void test_what_the_audit_log_knows_leads_back_to_the_outcome(void **state
     assert_string_equal(again, payload);
     free(again);
 
-    char *repeated = outcome_json_repeat(payload);
+    char told[OUTCOME_JSON_TOLD_MAX + 1];
+    char *repeated = outcome_json_repeat(payload, told);
+    assert_string_equal(told, "value=50 outcome=confirmed");
     assert_non_null(strstr(repeated, "\"outcome\":\"confirmed\""));
     assert_non_null(strstr(repeated, "\"duplicate\":true"));
     assert_false(outcome_json_parse_audit(repeated, device, id, &ts_ms, &again));
