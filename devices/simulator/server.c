@@ -336,7 +336,8 @@ static bool port_listen(struct port *port, char error[SERVER_ERROR_MAX])
     freeaddrinfo(address);
     if (port->source.fd < 0 || getsockname(port->source.fd, (struct sockaddr *)&bound, &size) < 0) {
         snprintf(error, SERVER_ERROR_MAX, "%s:%u: %s", host, number,
-                 errno == EADDRNOTAVAIL ? "not an address of this machine" : strerror(errno));
+                 errno == EADDRNOTAVAIL ? "not an address of this machine: see --listen"
+                                        : strerror(errno));
         return false;
     }
     /* The port number stands at the same place in both families. */

@@ -296,7 +296,7 @@ class CommandLine(SimulatorTest):
         place = self.place()
         place.host = "192.0.2.7"
         err = self.check(1, "-c", self.configure([flux.battery(place)]))[1]
-        self.assertIn("192.0.2.7:%d: not an address of this machine" % place.port, err)
+        self.assertIn("192.0.2.7:%d: not an address of this machine: see --listen" % place.port, err)
 
 
 if __name__ == "__main__":

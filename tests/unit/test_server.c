@@ -377,7 +377,7 @@ static void a_place_that_cannot_be_had_is_named(void **state)
     strcpy(other.modbus.host, "192.0.2.1"); /* RFC 5737: nobody's */
     other.modbus.port = 1502;
     assert_null(server_new(&list, &f->options, error));
-    assert_string_equal(error, "192.0.2.1:1502: not an address of this machine");
+    assert_string_equal(error, "192.0.2.1:1502: not an address of this machine: see --listen");
     strcpy(other.modbus.host, "");
     strcpy(other.modbus.serial, "/nowhere/tty");
     other.modbus.baud = 9600;
