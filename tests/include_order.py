@@ -63,6 +63,7 @@ PARTS = {
     "bridge/commands/audit": "inside told writer",
     "bridge/mqtt/mqtt": "connect end inside paho subscribe words",
     "bridge/mqtt/presence": "end inside wait",
+    "bridge/mqtt/sieve": "packet",
     "bridge/publish/announce": "arrived inside send",
     "bridge/run/reload": "disks exchange inside",
     "bridge/store/outbox": "devices flight inside spool",

@@ -20,6 +20,7 @@ struct flight {
     char *topic; /* NULL = free */
     uint64_t ticket;
     unsigned identifier; /* in its packet; 0 = not known yet, or none */
+    const int *token;    /* that, while it is handed over: where the library puts it; or NULL */
     size_t size;
     bool foreign, plain, alone;
     int64_t sent_ns;

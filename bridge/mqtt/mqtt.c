@@ -232,7 +232,8 @@ static MQTTProperties list_properties(const struct mqtt_message *message,
 
 /* Takes a place for the message, or says why it may never have one. */
 static struct flight *take_off(struct mqtt *mqtt, const struct limits_packet *packet,
-                               uint64_t ticket, bool alone, char why[MQTT_WHY_MAX])
+                               uint64_t ticket, bool alone, const int *token,
+                               char why[MQTT_WHY_MAX])
 {
     struct flight *flight = NULL;
     char *topic = strdup(packet->topic);
@@ -240,6 +241,8 @@ static struct flight *take_off(struct mqtt *mqtt, const struct limits_packet *pa
     pthread_mutex_lock(&mqtt->mutex);
     if (topic != NULL && mqtt->state == UP && limits_allow(&mqtt->limits, packet, why))
         flight = flights_take_off(&mqtt->flights, packet, topic, ticket, alone, clock_awake_ns());
+    if (flight != NULL)
+        flight->token = token;
     pthread_mutex_unlock(&mqtt->mutex);
     if (flight == NULL)
         free(topic);
@@ -274,6 +277,7 @@ static void note_identifier(struct mqtt *mqtt, struct flight *flight, MQTTAsync_
     pthread_mutex_lock(&mqtt->mutex);
     if (flight->topic != NULL)
         flight->identifier = (unsigned)token;
+    flight->token = NULL;
     pthread_mutex_unlock(&mqtt->mutex);
 }
 
@@ -293,7 +297,7 @@ bool mqtt_publish(struct mqtt *mqtt, const struct mqtt_message *message, uint64_
     if (mqtt_is_v5(mqtt))
         letter.properties = list_properties(message, list);
     const struct limits_packet packet = prove(mqtt, message, &letter, &alone);
-    struct flight *flight = take_off(mqtt, &packet, ticket, alone, why);
+    struct flight *flight = take_off(mqtt, &packet, ticket, alone, &options.token, why);
     if (flight == NULL) {
         if (why[0] == '\0')
             return false;

@@ -250,6 +250,7 @@ static int begin_connect(struct mqtt *mqtt, const char *password)
         options.onSuccess = on_connected;
         options.onFailure = on_connect_failed;
     }
+    sieve_expect(mqtt_is_v5(mqtt) ? LIMITS_OUR_PACKET_MAX : 0);
     int code = MQTTAsync_connect(mqtt->handle, &options);
     MQTTProperties_free(&properties);
     return code;
@@ -260,7 +261,7 @@ static void set_state(struct mqtt *mqtt, enum mqtt_state state)
     pthread_mutex_lock(&mqtt->mutex);
     mqtt->state = state;
     mqtt->is_proved = false;
-    mqtt->wrong = 0;
+    mqtt->wrong = NULL;
     mqtt->n_coming = 0;
     mqtt->begun_ns = clock_awake_ns();
     pthread_mutex_unlock(&mqtt->mutex);

@@ -49,16 +49,17 @@ static bool settle(struct flight *flight, enum blame blame, char why[MQTT_WHY_MA
     return blamed;
 }
 
-/* Whether it is the broker that has ended it, by what it has sent. */
+/* Whether it is the broker that has ended it, by what it has sent. That stays written down:
+ * two threads may find the session ended at once, and either is the one that says why. */
 static bool is_wrong(struct mqtt *mqtt, char why[MQTT_WHY_MAX])
 {
     pthread_mutex_lock(&mqtt->mutex);
-    const unsigned wrong = mqtt->wrong;
-    mqtt->wrong = 0;
+    const char *wrong = mqtt->wrong;
+    const unsigned type = mqtt->wrong_type;
     pthread_mutex_unlock(&mqtt->mutex);
-    if (wrong > 0)
-        snprintf(why, MQTT_WHY_MAX, "it sends what no broker may: a packet of type %u", wrong - 1);
-    return wrong > 0;
+    if (wrong != NULL)
+        snprintf(why, MQTT_WHY_MAX, "it sends what no broker may: %s of type %u", wrong, type);
+    return wrong != NULL;
 }
 
 void mqtt_set_down(struct mqtt *mqtt, struct mqtt_end end, enum blame blame)

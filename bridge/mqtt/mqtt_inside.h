@@ -82,7 +82,8 @@ struct mqtt {
      * known to take: it may end the session, and nothing acknowledges it. */
     int64_t unproved_ns;
     bool gone;         /* the library has ended the session for good: see leave() */
-    unsigned wrong;    /* UP: 1 + the type of a packet that no broker may send; 0 = none came */
+    const char *wrong; /* UP: what has come that no broker may send, as sieve says it, or NULL */
+    unsigned wrong_type;
     unsigned n_coming; /* messages that the library has begun to read, and not handed over yet */
     struct subscription *subscriptions;
     struct flights flights;

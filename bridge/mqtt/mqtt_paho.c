@@ -83,23 +83,28 @@ int64_t mqtt_nudge(struct mqtt *mqtt, int64_t now_ns)
     return CLOCK_NEVER;
 }
 
+/* The library writes down a token before it sends anything, under locks that its receiver,
+ * who calls this, has had since. */
 static bool has_sent(void *context, unsigned identifier)
 {
     struct mqtt *mqtt = context;
     bool has = false;
     pthread_mutex_lock(&mqtt->mutex);
-    for (unsigned i = 0; i < MQTT_WINDOW && !has; i++)
-        has = mqtt->flights.list[i].topic != NULL &&
-              mqtt->flights.list[i].identifier == identifier && identifier != 0;
+    for (unsigned i = 0; i < MQTT_WINDOW && !has; i++) {
+        const struct flight *flight = &mqtt->flights.list[i];
+        const unsigned own = flight->token != NULL ? (unsigned)*flight->token : flight->identifier;
+        has = flight->topic != NULL && own == identifier && identifier != 0;
+    }
     pthread_mutex_unlock(&mqtt->mutex);
     return has;
 }
 
-static void note_wrong(void *context, unsigned type)
+static void note_wrong(void *context, const struct sieve_packet *packet)
 {
     struct mqtt *mqtt = context;
     pthread_mutex_lock(&mqtt->mutex);
-    mqtt->wrong = 1 + type;
+    mqtt->wrong = packet->wrong;
+    mqtt->wrong_type = packet->type;
     pthread_mutex_unlock(&mqtt->mutex);
 }
 

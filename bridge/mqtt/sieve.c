@@ -1,135 +1,74 @@
 #include "bridge/mqtt/sieve.h"
 
 #include <dlfcn.h>
-#include <errno.h>
 #include <openssl/ssl.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
-/* Packet types (MQTT 5.0, section 2.1.2). */
-enum {
-    CONNACK = 2,
-    PUBLISH = 3,
-    PUBACK = 4,
-    PUBREL = 6,
-    SUBACK = 9,
-    UNSUBACK = 11,
-    PINGRESP = 13,
-    DISCONNECT = 14
-};
+enum { PINGRESP = 13 /* the type of a packet */, LEFT_AT_ONCE = 4096 };
 
-enum { QOS_2 = 0x04 }; /* in the first byte of a PUBLISH */
-
-/* What a broker may send to a client that publishes at QoS 0 and 1. */
-static const unsigned allowed = 1U << CONNACK | 1U << PUBLISH | 1U << PUBACK | 1U << PUBREL |
-                                1U << SUBACK | 1U << UNSUBACK | 1U << PINGRESP | 1U << DISCONNECT;
-
-/* The bridge's session and the Sparkplug node's. */
-enum { CONNECTIONS_MAX = 2, LENGTH_BYTES_MAX = 4, LEFT_AT_ONCE = 4096 };
-
+/* Of a descriptor that the library's receiver has read from. */
 struct connection {
-    struct sieve_owner owner; /* without a context: there is none */
     int fd;
+    uint64_t cookie;          /* the socket's: the descriptor may have another by now */
+    struct sieve_owner owner; /* without a context: before CONNACK, and when it has ended */
     struct sieve_packet packet;
     bool owes_byte; /* the body of a PINGRESP */
+    struct connection *next;
 };
 
 /* Who calls recv() has no place to hand one over. */
 static struct {
     pthread_mutex_t mutex;
-    struct connection list[CONNECTIONS_MAX];
+    struct connection *list;
+    size_t size_max;
 } watched = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 
 static _Thread_local struct {
-    bool is_receiver;
+    enum { UNKNOWN, RECEIVER, OTHER } role;
     int fd; /* read from last */
 } mine;
 
-/* ---- packets ----------------------------------------------------------- */
-
-static bool pass_type(struct sieve_packet *packet, const struct sieve_owner *owner,
-                      unsigned char byte)
-{
-    const bool is_message = byte >> 4 == PUBLISH;
-    *packet = (struct sieve_packet){.next = SIEVE_LENGTH,
-                                    .type = byte >> 4,
-                                    .is_deaf = packet->is_deaf,
-                                    .is_left = packet->is_deaf && is_message};
-    if (is_message && !packet->is_left && (byte & QOS_2) == 0)
-        owner->begins(owner->context);
-    return (allowed >> packet->type & 1) != 0;
-}
-
-static bool pass_head(struct sieve_packet *packet, const struct sieve_owner *owner,
-                      unsigned char byte)
-{
-    if (packet->next == SIEVE_TYPE)
-        return pass_type(packet, owner, byte);
-    if (packet->next == SIEVE_LENGTH) {
-        packet->left |= (size_t)(byte & 0x7f) << 7 * packet->n++;
-        if ((byte & 0x80) != 0)
-            return packet->n < LENGTH_BYTES_MAX;
-        packet->n = 0;
-        packet->next =
-            packet->type == SUBACK || packet->type == UNSUBACK ? SIEVE_IDENTIFIER : SIEVE_REST;
-        return true;
-    }
-    packet->identifier = packet->identifier << 8 | byte;
-    packet->left--;
-    if (++packet->n < 2)
-        return true;
-    packet->next = SIEVE_REST;
-    return !owner->has_sent(owner->context, packet->identifier);
-}
-
-bool sieve_pass(struct sieve_packet *packet, const struct sieve_owner *owner, const void *bytes,
-                size_t size)
-{
-    const unsigned char *byte = bytes;
-    bool good = packet->next != SIEVE_SHUT;
-    while (good && size > 0) {
-        size_t n = 1;
-        if (packet->next != SIEVE_REST) {
-            good = pass_head(packet, owner, *byte);
-        } else {
-            n = packet->left < size ? packet->left : size;
-            packet->left -= n;
-        }
-        byte += n;
-        size -= n;
-        if (packet->left == 0 && packet->next >= SIEVE_IDENTIFIER)
-            packet->next = SIEVE_TYPE;
-    }
-    if (!good)
-        packet->next = SIEVE_SHUT;
-    return good;
-}
-
 /* ---- connections ------------------------------------------------------- */
 
-/* Under the lock. NULL: nobody watches this one. */
+/* Under the lock. That of the socket which the descriptor has now. NULL: out of memory. */
 static struct connection *find(int fd)
 {
-    for (unsigned i = 0; i < CONNECTIONS_MAX; i++)
-        if (watched.list[i].owner.context != NULL && watched.list[i].fd == fd)
-            return &watched.list[i];
-    return NULL;
+    uint64_t cookie = 0; /* no socket has this */
+    socklen_t size = sizeof(cookie);
+    struct connection *connection = watched.list;
+    (void)getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &size);
+    while (connection != NULL && connection->fd != fd)
+        connection = connection->next;
+    if (connection == NULL && (connection = calloc(1, sizeof(*connection))) != NULL) {
+        connection->next = watched.list;
+        watched.list = connection;
+    }
+    if (connection != NULL && (connection->fd != fd || connection->cookie != cookie))
+        *connection = (struct connection){.fd = fd,
+                                          .cookie = cookie,
+                                          .packet.size_max = watched.size_max,
+                                          .next = connection->next};
+    return connection;
 }
 
-/* What has been read, or that nothing can be. */
+static bool is_shut(const struct connection *connection)
+{
+    return connection == NULL || connection->packet.next == SIEVE_SHUT;
+}
+
+/* What the library is to have of what has been read: all, or the end of the connection. */
 static ssize_t pass(struct connection *connection, const void *bytes, ssize_t size)
 {
-    const bool was_shut = connection->packet.next == SIEVE_SHUT;
-    if (size <= 0 && !was_shut)
+    const struct sieve_owner *owner = connection->owner.context != NULL ? &connection->owner : NULL;
+    if (size <= 0 || sieve_pass(&connection->packet, owner, bytes, (size_t)size))
         return size;
-    if (!was_shut && sieve_pass(&connection->packet, &connection->owner, bytes, (size_t)size))
-        return size;
-    if (!was_shut)
-        connection->owner.wrong(connection->owner.context, connection->packet.type);
-    errno = ECONNRESET;
-    return -1;
+    if (owner != NULL)
+        owner->wrong(owner->context, &connection->packet);
+    return 0;
 }
 
 /* How a connection is read. */
@@ -151,15 +90,21 @@ static ssize_t read_ssl(const struct tap *tap, void *bytes, size_t size)
     return tap->ssl_read(tap->ssl, bytes, (int)size);
 }
 
+/* Whether this packet is a message that is left out, and has not come to its end. */
+static bool is_leaving_out(const struct sieve_packet *packet)
+{
+    return packet->is_left && (packet->next != SIEVE_TYPE || packet->skipped > 0);
+}
+
 /* Reads the rest of a message that is left out, as far as it has come; what was read last. */
 static ssize_t leave_out(struct connection *connection, const struct tap *tap)
 {
     const struct sieve_packet *packet = &connection->packet;
     char bytes[LEFT_AT_ONCE];
     ssize_t n = 1;
-    while (packet->is_left && packet->next != SIEVE_TYPE && packet->next != SIEVE_SHUT && n > 0) {
-        const size_t most = packet->left < sizeof(bytes) ? packet->left : sizeof(bytes);
-        n = pass(connection, bytes, tap->read(tap, bytes, packet->next == SIEVE_REST ? most : 1));
+    while (is_leaving_out(packet) && n > 0) {
+        const size_t most = packet->skipped < sizeof(bytes) ? packet->skipped : sizeof(bytes);
+        n = pass(connection, bytes, tap->read(tap, bytes, most > 0 ? most : 1));
     }
     return n;
 }
@@ -173,40 +118,58 @@ static ssize_t read_sifted(struct connection *connection, const struct tap *tap,
     do {
         if ((n = leave_out(connection, tap)) > 0)
             n = pass(connection, bytes, tap->read(tap, bytes, size));
-    } while (n > 0 && connection->packet.is_left && connection->packet.next != SIEVE_TYPE);
+    } while (n > 0 && is_leaving_out(&connection->packet));
     return n;
+}
+
+void sieve_expect(size_t size_max)
+{
+    pthread_mutex_lock(&watched.mutex);
+    watched.size_max = size_max;
+    pthread_mutex_unlock(&watched.mutex);
 }
 
 void sieve_watch(const struct sieve_owner *owner)
 {
-    mine.is_receiver = true;
+    mine.role = RECEIVER;
     sieve_forget(owner->context);
     pthread_mutex_lock(&watched.mutex);
     struct connection *connection = find(mine.fd);
-    for (unsigned i = 0; connection == NULL && i < CONNECTIONS_MAX; i++)
-        if (watched.list[i].owner.context == NULL)
-            connection = &watched.list[i];
     if (connection != NULL)
-        *connection = (struct connection){.owner = *owner, .fd = mine.fd};
+        connection->owner = *owner;
     pthread_mutex_unlock(&watched.mutex);
 }
 
 void sieve_deafen(const void *context)
 {
     pthread_mutex_lock(&watched.mutex);
-    for (unsigned i = 0; i < CONNECTIONS_MAX; i++)
-        if (watched.list[i].owner.context == context)
-            watched.list[i].packet.is_deaf = true;
+    for (struct connection *c = watched.list; c != NULL; c = c->next)
+        if (c->owner.context == context)
+            c->packet.is_deaf = true;
     pthread_mutex_unlock(&watched.mutex);
 }
 
 void sieve_forget(const void *context)
 {
     pthread_mutex_lock(&watched.mutex);
-    for (unsigned i = 0; i < CONNECTIONS_MAX; i++)
-        if (watched.list[i].owner.context == context)
-            watched.list[i].owner.context = NULL;
+    for (struct connection *c = watched.list; c != NULL; c = c->next) {
+        if (c->owner.context == context) {
+            c->owner.context = NULL;
+            c->packet.next = SIEVE_SHUT;
+        }
+    }
     pthread_mutex_unlock(&watched.mutex);
+}
+
+/* The library gives its threads names. */
+static bool is_receiver(void)
+{
+    char name[16] = "";
+    if (mine.role == UNKNOWN) {
+        (void)pthread_getname_np(pthread_self(), name, sizeof(name));
+        mine.role = strcmp(name, "MQTTAsync_rcv") == 0 ? RECEIVER : OTHER;
+    }
+    return mine.role == RECEIVER;
 }
 
 /* ---- in place of the libraries' ---------------------------------------- */
@@ -227,13 +190,12 @@ ssize_t recv(int fd, void *bytes, size_t size, int flags)
         atomic_store(&known, real);
     }
     mine.fd = fd;
-    if (!mine.is_receiver)
+    if (!is_receiver())
         return real(fd, bytes, size, flags);
     const struct tap tap = {.read = read_plain, .fd = fd, .flags = flags, .recv = real};
     pthread_mutex_lock(&watched.mutex);
     struct connection *connection = find(fd);
-    const ssize_t n = connection != NULL ? read_sifted(connection, &tap, bytes, size)
-                                         : tap.read(&tap, bytes, size);
+    const ssize_t n = is_shut(connection) ? 0 : read_sifted(connection, &tap, bytes, size);
     pthread_mutex_unlock(&watched.mutex);
     return n;
 }
@@ -266,13 +228,12 @@ int SSL_read(SSL *ssl, void *bytes, int size)
         atomic_store(&known, real);
     }
     mine.fd = SSL_get_fd(ssl);
-    if (!mine.is_receiver)
+    if (!is_receiver())
         return real(ssl, bytes, size);
     const struct tap tap = {.read = read_ssl, .ssl = ssl, .ssl_read = real};
     pthread_mutex_lock(&watched.mutex);
     struct connection *connection = find(mine.fd);
-    const int n =
-        connection != NULL ? read_tls(connection, &tap, bytes, size) : real(ssl, bytes, size);
+    const int n = is_shut(connection) ? 0 : read_tls(connection, &tap, bytes, size);
     pthread_mutex_unlock(&watched.mutex);
     return n;
 }
