@@ -116,6 +116,7 @@ int cli_forget(const struct conf *conf, const char *device, bool dry_run, bool j
         fprintf(stderr, "fluxbridge forget: '%s' is no name of a device\n", device);
         return EXIT_USAGE;
     }
+    forgetting.topics = json ? json_array() : NULL;
     (void)topic_make(forgetting.base, conf, "", "");
     forgetting.base[strlen(forgetting.base) - 1] = '\0'; /* <base>// */
     terminal_progress("asking the broker %s", conf->mqtt.url);
@@ -135,11 +136,10 @@ int cli_forget(const struct conf *conf, const char *device, bool dry_run, bool j
                 device);
         goto done;
     }
-    forgetting.topics = json ? json_array() : NULL;
     code = clear(&forgetting, broker) ? EXIT_SUCCESS : EXIT_FAILURE;
+done:
     if (json)
         code = print_json(forgetting.topics, code == EXIT_SUCCESS, dry_run);
-done:
     json_decref(forgetting.topics);
     broker_close(broker);
     return code;

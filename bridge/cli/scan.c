@@ -339,6 +339,8 @@ int cli_scan(const struct cli_scan_options *options)
     struct device_modbus line;
     int code = parse_where(options, &setup, &line);
 
+    if (code == EXIT_FAILURE && options->json)
+        (void)found_json_scan(&setup, NULL, 0, false); /* also when there is nothing to look at */
     if (code != EXIT_SUCCESS)
         return code;
     struct profile **profiles = load_profiles(&setup.n_profiles);

@@ -158,6 +158,9 @@ class Forget(Asking):
         code, out, err = self.run_tool("forget", "-c", path, "bridge")
         self.assertEqual((code, out), (1, ""))
         self.assertIn("a bridge is in session that has bridge", err)
+        code, out, err = self.run_tool("forget", "-j", "-c", path, "bridge")
+        self.assertEqual((code, json.loads(out)),
+                         (1, {"good": False, "dry_run": False, "topics": []}))
         code, out, err = self.run_tool("forget", "-c", path, "--dry-run")
         self.assertEqual((code, err), (0, ""))
         self.assertEqual(set(out.splitlines()), {"would clear " + topic for topic in old})
@@ -195,6 +198,9 @@ class Forget(Asking):
         code, out, err = self.run_tool("forget", "-c", self.site(nobody))
         self.assertEqual((code, out), (1, ""))
         self.assertRegex(err, r"\Afluxbridge forget: no session with the broker: cannot connect: ")
+        code, out, err = self.run_tool("forget", "-n", "-j", "-c", self.site(nobody))
+        self.assertEqual((code, json.loads(out)),
+                         (1, {"good": False, "dry_run": True, "topics": []}))
 
     def test_what_is_no_name(self):
         """Such as a variable of a script that is empty."""

@@ -96,6 +96,8 @@ class Scan(flux.Test):
         code, out, err = self.run_tool("scan", "--serial", path)
         self.assertEqual((code, out), (1, ""))
         self.assertRegex(err, r"^fluxbridge scan: .*ttyUSB9.*No such file")
+        code, out, err = self.run_tool("scan", "--json", "--serial", path)
+        self.assertEqual((code, json.loads(out)), (1, {"whole": False, "found": []}))
 
 
 class Simulated(flux.Test):
