@@ -145,11 +145,13 @@ static bool run_documents(struct announce *announce, int64_t now_ns)
     return true;
 }
 
+/* While its session is down, a status may well be that session's own Will. */
 static void put_right(struct announce *announce, int64_t now_ns)
 {
     unsigned number;
     while (documents_next_wrong(announce->documents, now_ns, &number))
-        tell_changed(announce, number);
+        if (session_of(announce, number)->state == SESSION_UP)
+            tell_changed(announce, number);
 }
 
 int64_t announce_run(struct announce *announce, int64_t now_ns)

@@ -43,6 +43,23 @@ class OwnTopics(flux.Test):
         self.flux.wait_log("somebody else has changed a topic of ours: it is put right "
                            "topic=flux/demo/bridge/status")
 
+    def test_a_will_of_its_own_is_nobody_else_s(self):
+        """A broker that is stopped sends the devices' Wills to the bridge while it can. When
+        that would be put right, nobody is there."""
+        slept = os.path.join(self.directory, "slept")
+        self.server = self.modbus({1: flux.battery_unit()})
+        self.mosquitto = self.broker()
+        self.mqtt = self.client(self.mosquitto)
+        self.flux = self.bridge(flux.config(self.mosquitto, [flux.battery(self.server)]),
+                                {**self.preload(flux.SET_CLOCK), "CLOCK_SLEPT": slept})
+        self.wait_up(devices=(BATTERY,))
+        self.mosquitto.stop()
+        self.flux.wait_log("no session with the broker")
+        flux.write_whole(slept, 60)
+        self.mosquitto.start()
+        self.flux.wait_log("the broker is back")
+        self.assertNotIn("somebody else", self.flux.log())
+
     def test_without_device_wills_and_with_3_1_1(self):
         self.rig(mqtt={"device_wills": False, "version": 4})
         self.wait_up()
