@@ -12,7 +12,8 @@ enum { EXIT_USAGE = 2 };
 /* Also where only files are missing that may come later. */
 static bool read_conf(struct cfg *cfg, const char *path, struct conf *conf)
 {
-    return conf_read(cfg, path, conf) || (!cfg->lacks && cfg->problems == cfg->outside);
+    return conf_read(cfg, path, conf) ||
+           (!cfg->lacks && cfg->outside > 0 && cfg->problems == cfg->outside);
 }
 
 static void compare(struct verdict *verdict, const char *path, const char *against)
