@@ -43,10 +43,10 @@ struct line {
     unsigned silent;    /* answers missing in a row */
     int heard_units[2]; /* the last two units that answered on this connection */
 
-    uint8_t sent[FRAME_MAX];
-    size_t echo, echoed; /* what is to come back of it, and what has */
+    size_t echo, echoed; /* what is to come back of what was sent, and what has */
     size_t got;
     uint8_t buffer[LINE_BUFFER];
+    uint8_t sent[]; /* FRAME_MAX bytes, where it comes back */
 };
 
 static inline enum device_framing line_framing(const struct line *line)

@@ -95,10 +95,12 @@ static void line_close(struct link *link)
 /* Leaves the link busy until the answer, or the end of the phase. */
 static enum fault send_frame(struct line *line, const struct frame *frame)
 {
-    size_t n = frame_put(line_framing(line), frame, line->sent);
+    uint8_t bytes[FRAME_MAX];
+    size_t n = frame_put(line_framing(line), frame, bytes);
     line->echo = line->modbus.echo ? n : 0;
     line->echoed = 0;
-    if (channel_send(line->channel, line->sent, n))
+    memcpy(line->sent, bytes, line->echo);
+    if (channel_send(line->channel, bytes, n))
         return link_await(&line->link, channel_fd(line->channel), POLLIN, line->until_ns);
     return link_fail(&line->link, FAULT_CONNECTION, "%s unit %u: send: %m",
                      channel_name(line->channel), frame->unit);
@@ -303,7 +305,7 @@ struct link *link_new(const struct device_modbus *modbus)
         .close = line_close,
         .free = line_free,
     };
-    struct line *line = calloc(1, sizeof *line);
+    struct line *line = calloc(1, sizeof *line + (modbus->echo ? FRAME_MAX : 0));
     if (line == NULL)
         return NULL;
     link_init(&line->link, &ops);
