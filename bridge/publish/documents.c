@@ -7,17 +7,20 @@
 
 enum { PAUSE_DOUBLINGS = 6, WRONG_DOUBLINGS = 9 };
 
+enum { SETTLED, CALLED, IN_FLIGHT };
+
+/* There are some for each value of each device. */
 struct document {
-    enum { SETTLED, CALLED, IN_FLIGHT } state;
-    bool again; /* called while in flight */
-    bool wrong; /* what was seen last is not what was sent last */
-    unsigned n_later;
-    unsigned n_wrong; /* how often it was put right, at most WRONG_DOUBLINGS */
     int64_t due_ns;
     int64_t again_ns; /* due then, when called again */
     int64_t wrong_ns; /* when to call it for that */
     int64_t sent_ns;
     uint64_t sent, delivered; /* hashes; 0 = never */
+    uint8_t state;
+    uint8_t n_later;
+    uint8_t n_wrong; /* how often it was put right, at most WRONG_DOUBLINGS */
+    bool again;      /* called while in flight */
+    bool wrong;      /* what was seen last is not what was sent last */
 };
 
 struct documents {
@@ -221,7 +224,8 @@ bool documents_next_wrong(struct documents *documents, int64_t now_ns, unsigned 
             continue;
         if (!found && document->wrong_ns <= now_ns) {
             document->wrong = false;
-            document->n_wrong += document->n_wrong < WRONG_DOUBLINGS;
+            if (document->n_wrong < WRONG_DOUBLINGS)
+                document->n_wrong++;
             call(documents, document, now_ns);
             *number = i;
             found = true;
