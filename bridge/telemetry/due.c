@@ -1,7 +1,7 @@
 #include "bridge/telemetry/due.h"
 
-enum { LINKS_AT_ONCE = 8 };
-static const int64_t STEP_NS = 100000; /* per link */
+enum { LINKS_AT_ONCE = 4 };
+static const int64_t STEP_NS = 200000; /* per link */
 
 void due_init(struct due *schedule, int64_t period_ns, int64_t origin_ns,
               const struct due_place *place)

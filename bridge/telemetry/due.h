@@ -22,11 +22,11 @@ struct due_place {
 };
 
 /* The units of a link share the period evenly: they have to wait for one
- * another. Links are due eight at once, and the next eight 0.8 ms later, or
- * sooner where the period is too short for all: the poller asks a few at a time, so
- * the network does not get all requests at once, and a processor that was woken for
- * the first is still awake for the last. With a hundred links
- * spread evenly, a sample cost five times as much. */
+ * another. Links are due four at once, and the next four 0.8 ms later, or
+ * sooner where the period is too short for all: as many as the poller asks at a time,
+ * and time enough to hand their samples on before the next. With eight every 0.8 ms an
+ * answer waited for those before it, three times as long; and with a hundred links
+ * spread evenly a sample cost five times as much, as a processor was woken for each. */
 void due_init(struct due *schedule, int64_t period_ns, int64_t origin_ns,
               const struct due_place *place);
 

@@ -40,7 +40,7 @@ static void test_links_follow_one_another_in_groups(void **state)
     const struct {
         unsigned n_links;
         int64_t step_ns;
-    } rows[] = {{20, 100000}, {10000, 100000}, {20000, 50000}};
+    } rows[] = {{20, 200000}, {5000, 200000}, {20000, 50000}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         for (unsigned link = 0; link < 20; link++) {
             for (unsigned unit = 0; unit < 2; unit++) {
@@ -49,7 +49,7 @@ static void test_links_follow_one_another_in_groups(void **state)
                     .unit = unit, .n_units = 2, .link = link, .n_links = rows[i].n_links};
                 due_init(&schedule, PERIOD_NS, ORIGIN_NS, &place);
                 assert_int_equal(schedule.due_ns,
-                                 ORIGIN_NS + link / 8 * 8 * rows[i].step_ns + PERIOD_NS / 2 * unit);
+                                 ORIGIN_NS + link / 4 * 4 * rows[i].step_ns + PERIOD_NS / 2 * unit);
             }
         }
     }
