@@ -121,7 +121,7 @@ static int run_run(const struct options *options)
     sigprocmask(SIG_BLOCK, &hangup, NULL);
     int code;
     if (open_conf("run", options, &conf, &code)) {
-        if (conf.mqtt.password_file[0] != '\0' || conf.mqtt.key_file[0] != '\0')
+        if (conf_has_secrets(&conf))
             guard_secrets();
         code = supervisor_run(&conf, options->values[OPTION_CONFIG]);
     }

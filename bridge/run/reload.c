@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "bridge/base/clock.h"
+#include "bridge/base/guard.h"
 #include "bridge/base/log.h"
 #include "bridge/base/notify.h"
 
@@ -262,6 +263,8 @@ static void say(void *context, const char *sentence)
 static void take(struct reload *reload)
 {
     struct conf *conf = reload->parts->conf;
+    if (conf_has_secrets(reload->after))
+        guard_secrets();
     log_set_level((enum log_level)reload->after->log_level);
     change_tell(conf, reload->after, &reload->change, say, NULL);
     memcpy(conf->hashes, reload->after->hashes, sizeof(conf->hashes));

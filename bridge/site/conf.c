@@ -447,6 +447,16 @@ bool conf_read(struct cfg *cfg, const char *path, struct conf *conf)
     return good;
 }
 
+bool conf_has_secrets(const struct conf *conf)
+{
+    const struct device_list *list = &conf->devices;
+    bool has = conf->mqtt.password_file[0] != '\0' || conf->mqtt.key_file[0] != '\0' ||
+               conf->http_token_file[0] != '\0';
+    for (unsigned i = 0; i < list->n_devices && !has; i++)
+        has = list->devices[i].modbus.key_file[0] != '\0';
+    return has;
+}
+
 void conf_free(struct conf *conf)
 {
     device_list_free(&conf->devices);

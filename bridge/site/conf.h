@@ -85,6 +85,9 @@ struct conf {
 bool conf_read(struct cfg *cfg, const char *path, struct conf *conf);
 void conf_free(struct conf *conf);
 
+/* Whether it names a file of a password, a key or a token. */
+bool conf_has_secrets(const struct conf *conf);
+
 /* Whether an IP address as a number is one of the own machine: 127.0.0.0/8, ::1. */
 bool conf_is_loopback(const char *address);
 

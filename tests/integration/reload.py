@@ -8,7 +8,23 @@ import urllib.request
 
 import flux
 from flux import RESULT
+from preloaded import REAL
 from reload_rig import METER, Rig
+
+# There is the file $NOTED once core dumps are forbidden.
+LIMITS = REAL + r"""
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+int setrlimit(__rlimit_resource_t resource, const struct rlimit *limit)
+{
+    if (resource == RLIMIT_CORE && limit->rlim_max == 0)
+        close(open(getenv("NOTED"), O_CREAT | O_WRONLY, 0600));
+    return REAL(int, "setrlimit", __rlimit_resource_t, const struct rlimit *)(resource, limit);
+}
+"""
 
 
 class Reload(Rig):
@@ -217,6 +233,18 @@ class Reload(Rig):
                        since=self.since)
         self.assert_goes_on("Site-BESS-01", METER, "Load", "PV")
         self.assert_same_sessions("bridge", "Site-BESS-01", METER, "Load", "PV")
+
+    def test_a_secret_that_comes(self):
+        """From then on there is no core dump of the bridge, whoever it is a secret of."""
+        noted, token = (os.path.join(self.directory, name) for name in ("noted", "token"))
+        flux.write_whole(token, "a-token-that-is-long-enough-to-be-one")
+        os.chmod(token, 0o600)
+        self.environment = {**self.preload(LIMITS), "NOTED": noted}
+        self.rig(http={"listen": "127.0.0.1:%d" % self.place().port, "page": True})
+        self.assertFalse(os.path.exists(noted))
+        self.groups["http"]["token_file"] = token
+        self.reload()
+        self.assertTrue(os.path.exists(noted))
 
     def test_check_says_what_a_reload_would_do(self):
         self.rig()
