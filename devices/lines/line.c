@@ -27,7 +27,7 @@ enum fault line_failure(struct line *line, enum fault fault, const char *why)
 static void drop(struct line *line, size_t n)
 {
     line->got -= n;
-    if (n > 0 && n < LINE_BUFFER && line->got > 0)
+    if (n > 0 && n < line->room && line->got > 0)
         memmove(line->buffer, line->buffer + n, line->got);
 }
 
@@ -42,7 +42,7 @@ bool line_hear(struct line *line, const char **why)
     struct frame frame;
     for (;;) {
         ssize_t n =
-            channel_receive(line->channel, line->buffer + line->got, LINE_BUFFER - line->got);
+            channel_receive(line->channel, line->buffer + line->got, line->room - line->got);
         if (n == -1 && errno == EAGAIN)
             return true;
         *why = n == 0 ? "closed by the device" : strerror(errno);
@@ -65,7 +65,7 @@ bool line_hear(struct line *line, const char **why)
                      (state == FRAME_BROKEN || !is_late(line, frame.id)))
                 return false;
         }
-        if (state == FRAME_BROKEN || is_datagram(line) || line->got == LINE_BUFFER)
+        if (state == FRAME_BROKEN || is_datagram(line) || line->got == line->room)
             line->got = 0;
     }
 }
@@ -169,7 +169,7 @@ static enum fault take_frames(struct line *line, uint8_t *reply, size_t *reply_s
         verdict = WRONG;
     }
     bool bad = state == FRAME_BROKEN || verdict == WRONG;
-    if (bad || is_datagram(line) || line->got == LINE_BUFFER)
+    if (bad || is_datagram(line) || line->got == line->room)
         line->got = 0;
     if (!bad || line->phase != LINE_ASK)
         return FAULT_NONE; /* a line that is out of step may say anything */
@@ -194,7 +194,7 @@ enum fault line_receive(struct line *line, uint8_t *reply, size_t *reply_size, b
     *answered = false;
     while (fault == FAULT_NONE && !*answered) {
         ssize_t n =
-            channel_receive(line->channel, line->buffer + line->got, LINE_BUFFER - line->got);
+            channel_receive(line->channel, line->buffer + line->got, line->room - line->got);
         if (n == -1 && errno == EAGAIN && link_now_ns() < link->until_ns)
             return link_await(link, channel_fd(line->channel), POLLIN, line->until_ns);
         if (n == -1 && errno == EAGAIN)

@@ -10,7 +10,9 @@
 #include "devices/lines/frame.h"
 #include "devices/lines/step.h"
 
-enum { LINE_BUFFER = 2 * FRAME_MAX };
+/* What may come before it is looked at: two of the longest frames, of ASCII and of all others
+ * (7 bytes of a TCP header and a PDU). */
+enum { LINE_ROOM_ASCII = 2 * FRAME_MAX, LINE_ROOM = 2 * (7 + LINK_PDU_MAX) };
 
 enum line_phase {
     LINE_IDLE,
@@ -44,9 +46,9 @@ struct line {
     int heard_units[2]; /* the last two units that answered on this connection */
 
     size_t echo, echoed; /* what is to come back of what was sent, and what has */
-    size_t got;
-    uint8_t buffer[LINE_BUFFER];
-    uint8_t sent[]; /* FRAME_MAX bytes, where it comes back */
+    size_t got, room;
+    uint8_t *sent; /* FRAME_MAX bytes behind the buffer, where it comes back */
+    uint8_t buffer[];
 };
 
 static inline enum device_framing line_framing(const struct line *line)

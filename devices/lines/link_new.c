@@ -44,7 +44,7 @@ static enum fault delay(struct line *line)
     struct link *link = &line->link;
     ssize_t n;
     do
-        n = channel_receive(line->channel, line->buffer, LINE_BUFFER);
+        n = channel_receive(line->channel, line->buffer, line->room);
     while (n > 0);
     if (n == 0 || errno != EAGAIN) {
         const char *why = n == 0 ? "closed by the device" : strerror(errno);
@@ -305,9 +305,12 @@ struct link *link_new(const struct device_modbus *modbus)
         .close = line_close,
         .free = line_free,
     };
-    struct line *line = calloc(1, sizeof *line + (modbus->echo ? FRAME_MAX : 0));
+    const size_t room = modbus->framing == DEVICE_ASCII ? LINE_ROOM_ASCII : LINE_ROOM;
+    struct line *line = calloc(1, sizeof *line + room + (modbus->echo ? FRAME_MAX : 0));
     if (line == NULL)
         return NULL;
+    line->room = room;
+    line->sent = line->buffer + room;
     link_init(&line->link, &ops);
     line->modbus = *modbus;
     line->gap_ns = least_gap_ns(modbus);
