@@ -9,7 +9,11 @@
 #ifndef BRIDGE_BASE_OWNER_H
 #define BRIDGE_BASE_OWNER_H
 
+#include <stdbool.h>
 #include <sys/types.h>
+
+/* False: it is a symbolic link, and this is root. */
+bool owner_follows(const char *path);
 
 /* open(2) with O_CREAT and O_CLOEXEC. */
 int owner_open(const char *path, int flags, mode_t mode);

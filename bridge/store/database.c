@@ -215,7 +215,8 @@ static bool is_blocked(const char *path)
     bool blocked = false;
     for (size_t i = 0; i < sizeof(parts) / sizeof(*parts); i++) {
         (void)snprintf(name, sizeof(name), "%s%s", path, parts[i]);
-        blocked = blocked || (stat(name, &status) == 0 && !S_ISREG(status.st_mode));
+        blocked = blocked || !owner_follows(name) ||
+                  (stat(name, &status) == 0 && !S_ISREG(status.st_mode));
     }
     return blocked;
 }
@@ -231,6 +232,8 @@ static int identify(const char *path, const struct database_kind *kind, int *ver
     (void)pthread_once(&once, set_up);
     if (is_blocked(path))
         return DATABASE_BLOCKED;
+    if (!owner_follows(path))
+        return DATABASE_LINK;
     if (stat(path, &status) != 0)
         return errno == ENOENT ? SQLITE_OK : SQLITE_CANTOPEN;
     if (!S_ISREG(status.st_mode))
@@ -452,6 +455,8 @@ const char *database_error(int failure)
         return "it holds what an earlier run has kept";
     case DATABASE_BLOCKED:
         return "what has the name of its log is no file";
+    case DATABASE_LINK:
+        return "it is a symbolic link, and this is root";
     case SQLITE_BUSY:
         return "another program uses it";
     default:
@@ -471,6 +476,8 @@ const char *database_remedy(int failure)
         return "name another path, move the file away, or restart the bridge: that takes it over";
     case DATABASE_BLOCKED:
         return "move away what has its name with -wal or -journal behind it";
+    case DATABASE_LINK:
+        return "name the file that it leads to, or run as the service's user";
     case SQLITE_BUSY:
         return "end that program, or name another path";
     case SQLITE_FULL:

@@ -37,6 +37,7 @@ enum {
     DATABASE_UNKNOWN = -4, /* no database that could be read, and nothing says that it is ours */
     DATABASE_USED = -5,    /* ours, and an earlier run has put something into it */
     DATABASE_BLOCKED = -6, /* what bears the name of its log is no file */
+    DATABASE_LINK = -7,    /* a symbolic link, which root does not follow */
 };
 
 /* Looks at a file without changing it: SQLITE_OK for one that is ours or can be

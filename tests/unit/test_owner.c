@@ -112,6 +112,11 @@ static void test_root_follows_no_link(void **state)
     given_file("file", "x");
     assert_int_equal(owner_open("link", O_WRONLY, 0640), -1);
     assert_int_equal(errno, ELOOP);
+    assert_false(owner_follows("link"));
+    assert_true(owner_follows("file"));
+    assert_true(owner_follows("none"));
+    who = 1000;
+    assert_true(owner_follows("link"));
 }
 
 static void test_no_directory(void **state)

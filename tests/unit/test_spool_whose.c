@@ -51,6 +51,29 @@ static void test_somebody_else_s_file_in_its_place_is_left_alone(void **state)
     fclose(file);
 }
 
+/* Who owns the directory would have it write elsewhere. */
+static void test_root_follows_no_link(void **state)
+{
+    (void)state;
+    static const char *const links[] = {"spool.db", "spool.db-wal"};
+    static const char *const whys[] = {
+        "cannot open the spool spool.db: it is a symbolic link, and this is root: name the file "
+        "that it leads to, or run as the service's user",
+        "cannot open the spool spool.db: what has the name of its log is no file: "
+        "move away what has its name with -wal or -journal behind it"};
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(symlink("elsewhere", links[i]), 0);
+        if (geteuid() == 0) {
+            assert_refused("spool.db", SPOOL_LATER, whys[i]);
+            assert_int_equal(access("elsewhere", F_OK), -1);
+        } else if (i == 0) { /* anybody else does */
+            spool_close(open_spool(MIB));
+            assert_int_equal(access("elsewhere", F_OK), 0);
+        }
+        assert_int_equal(system("rm -f spool.db* elsewhere*"), 0);
+    }
+}
+
 /* SQLite would wait for ever at a pipe that has the name of its log. */
 static void test_what_has_the_name_of_its_log(void **state)
 {
@@ -232,6 +255,7 @@ int main(void)
         TEST(test_random_bytes_are_left_alone),
         TEST(test_another_schema_is_left_alone),
         TEST(test_somebody_else_s_file_in_its_place_is_left_alone),
+        TEST(test_root_follows_no_link),
         TEST(test_what_has_the_name_of_its_log),
         TEST(test_a_newer_release_s_file_is_left_alone),
         TEST(test_the_first_release_s_samples_are_read),
