@@ -128,6 +128,8 @@ static void connect_failed(struct mqtt *mqtt, int code, const char *message)
             end.advice = MQTT_TRY_NOW;
     } else if (message != NULL && strstr(message, "timeout") != NULL) {
         snprintf(why, sizeof(why), "no answer within %d s", MQTT_CONNECT_TIMEOUT_S);
+    } else if (sieve_is_old()) {
+        snprintf(why, sizeof(why), "it speaks MQTT 3.1.1 alone: set version = 4 in mqtt");
     } else {
         end.why = NULL;
         end.advice = again ? MQTT_TRY_NOW : MQTT_TRY;

@@ -25,6 +25,7 @@ static struct {
     pthread_mutex_t mutex;
     struct connection *list;
     size_t size_max;
+    bool is_old; /* a broker has answered so */
 } watched = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 
 static _Thread_local struct {
@@ -68,6 +69,8 @@ static ssize_t pass(struct connection *connection, const void *bytes, ssize_t si
         return size;
     if (owner != NULL)
         owner->wrong(owner->context, &connection->packet);
+    else if (connection->packet.wrong == sieve_old_answer)
+        watched.is_old = true;
     return 0;
 }
 
@@ -126,7 +129,16 @@ void sieve_expect(size_t size_max)
 {
     pthread_mutex_lock(&watched.mutex);
     watched.size_max = size_max;
+    watched.is_old = false;
     pthread_mutex_unlock(&watched.mutex);
+}
+
+bool sieve_is_old(void)
+{
+    pthread_mutex_lock(&watched.mutex);
+    const bool is_old = watched.is_old;
+    pthread_mutex_unlock(&watched.mutex);
+    return is_old;
 }
 
 void sieve_watch(const struct sieve_owner *owner)

@@ -70,8 +70,14 @@ struct sieve_owner {
 bool sieve_pass(struct sieve_packet *packet, const struct sieve_owner *owner, const void *bytes,
                 size_t size);
 
+/* As `wrong`: the answer of a broker of version 3.1.1 to a CONNECT of version 5. */
+extern const char sieve_old_answer[];
+
 /* What all connections that begin from now on have agreed on: the `size_max` of a packet. */
 void sieve_expect(size_t size_max);
+
+/* Whether such an answer has come since. */
+bool sieve_is_old(void);
 
 /* Said by the library's receiver when it has read CONNACK: the connection that it has read
  * from last is this owner's. */

@@ -30,6 +30,7 @@ static const unsigned char kinds[] = {
 
 static const char unknown[] = "a packet";
 static const char malformed[] = "a malformed packet";
+const char sieve_old_answer[] = "an answer of version 3.1.1,";
 static const char too_large[] = "a packet larger than our Maximum Packet Size,";
 
 enum { NUMBER_BYTES_MAX = 4 };
@@ -94,7 +95,9 @@ static bool begin_body(struct sieve_packet *packet)
         return pass_over(packet);
     if (packet->left > before[type])
         return skip(packet, before[type], SIEVE_PROPERTIES);
-    return type == CONNACK ? fail(packet, malformed) : pass_over(packet);
+    if (type == CONNACK)
+        return fail(packet, packet->left == before[type] ? sieve_old_answer : malformed);
+    return pass_over(packet);
 }
 
 static bool begin_properties(struct sieve_packet *packet)

@@ -147,6 +147,8 @@ class Malformed(Rig):
         not set, and here no memory is empty."""
         self.attempts([raw(CONNACK, body) for body in (b"\0\1", b"\0\0", b"\0", b"")],
                       env={"MALLOC_PERTURB_": "200"})
+        self.assertIn("no session with the broker: it speaks MQTT 3.1.1 alone: set version = 4 in "
+                      "mqtt ", self.flux.log())
 
     def test_what_comes_before_connack(self):
         connack = raw(CONNACK, b"\0\0\0")
