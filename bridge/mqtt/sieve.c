@@ -7,13 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 enum { PINGRESP = 13 /* the type of a packet */, LEFT_AT_ONCE = 4096 };
 
 /* Of a descriptor that the library's receiver has read from. */
 struct connection {
     int fd;
-    uint64_t cookie;          /* the socket's: the descriptor may have another by now */
+    ino_t inode;              /* the socket's: the descriptor may have another by now */
     struct sieve_owner owner; /* without a context: before CONNACK, and when it has ended */
     struct sieve_packet packet;
     bool owes_byte; /* the body of a PINGRESP */
@@ -38,19 +39,18 @@ static _Thread_local struct {
 /* Under the lock. That of the socket which the descriptor has now. NULL: out of memory. */
 static struct connection *find(int fd)
 {
-    uint64_t cookie = 0; /* no socket has this */
-    socklen_t size = sizeof(cookie);
+    struct stat status = {.st_ino = 0}; /* no socket has this */
     struct connection *connection = watched.list;
-    (void)getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &size);
+    (void)fstat(fd, &status);
     while (connection != NULL && connection->fd != fd)
         connection = connection->next;
     if (connection == NULL && (connection = calloc(1, sizeof(*connection))) != NULL) {
         connection->next = watched.list;
         watched.list = connection;
     }
-    if (connection != NULL && (connection->fd != fd || connection->cookie != cookie))
+    if (connection != NULL && (connection->fd != fd || connection->inode != status.st_ino))
         *connection = (struct connection){.fd = fd,
-                                          .cookie = cookie,
+                                          .inode = status.st_ino,
                                           .packet.size_max = watched.size_max,
                                           .next = connection->next};
     return connection;
