@@ -25,7 +25,7 @@ struct due_place {
  * another. Links are due four at once, and the next four 0.8 ms later, or
  * sooner where the period is too short for all: as many as the poller asks at a time,
  * and time enough to hand their samples on before the next. With eight every 0.8 ms an
- * answer waited for those before it, three times as long; and with a hundred links
+ * answer waited for those before it, half as long again; and with a hundred links
  * spread evenly a sample cost five times as much, as a processor was woken for each. */
 void due_init(struct due *schedule, int64_t period_ns, int64_t origin_ns,
               const struct due_place *place);
