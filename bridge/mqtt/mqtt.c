@@ -111,7 +111,7 @@ static void tell_fate(struct flight *flight, enum mqtt_fate fate, bool is_proved
         mqtt->is_proved = true;
     }
     if (topic != NULL && mqtt->flights.n == 0)
-        pthread_cond_signal(&mqtt->landed);
+        pthread_cond_broadcast(&mqtt->landed);
     pthread_mutex_unlock(&mqtt->mutex);
     if (topic == NULL)
         return;

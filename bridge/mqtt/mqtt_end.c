@@ -95,7 +95,7 @@ static void on_gone(struct mqtt *mqtt)
 {
     pthread_mutex_lock(&mqtt->mutex);
     mqtt->gone = true;
-    pthread_cond_signal(&mqtt->landed);
+    pthread_cond_broadcast(&mqtt->landed);
     pthread_mutex_unlock(&mqtt->mutex);
 }
 

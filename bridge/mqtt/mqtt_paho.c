@@ -126,7 +126,7 @@ void mqtt_note_arrival(struct mqtt *mqtt)
 {
     pthread_mutex_lock(&mqtt->mutex);
     if (mqtt->n_coming > 0 && --mqtt->n_coming == 0)
-        pthread_cond_signal(&mqtt->landed);
+        pthread_cond_broadcast(&mqtt->landed);
     pthread_mutex_unlock(&mqtt->mutex);
 }
 

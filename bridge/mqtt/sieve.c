@@ -9,7 +9,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
-enum { PINGRESP = 13 /* the type of a packet */, LEFT_AT_ONCE = 4096 };
+enum { PINGRESP = 13 /* the type of a packet */, LEFT_AT_ONCE = 4096, LEFT_READS_MAX = 65536 };
 
 /* Of a descriptor that the library's receiver has read from. */
 struct connection {
@@ -99,30 +99,25 @@ static bool is_leaving_out(const struct sieve_packet *packet)
     return packet->is_left && (packet->next != SIEVE_TYPE || packet->skipped > 0);
 }
 
-/* Reads the rest of a message that is left out, as far as it has come; what was read last. */
-static ssize_t leave_out(struct connection *connection, const struct tap *tap)
-{
-    const struct sieve_packet *packet = &connection->packet;
-    char bytes[LEFT_AT_ONCE];
-    ssize_t n = 1;
-    while (is_leaving_out(packet) && n > 0) {
-        const size_t most = packet->skipped < sizeof(bytes) ? packet->skipped : sizeof(bytes);
-        n = pass(connection, bytes, tap->read(tap, bytes, most > 0 ? most : 1));
-    }
-    return n;
-}
-
-/* What the library reads: a packet's first byte it asks for alone. Behind a message that is
- * left out it gets the next packet, or what the connection says when there is none. */
+/* What the library reads: a packet's first byte it asks for alone. Behind messages that are
+ * left out it gets the next packet, or what the connection says when there is none. A broker
+ * that sends on without a pause has hung up, for the library is locked meanwhile. */
 static ssize_t read_sifted(struct connection *connection, const struct tap *tap, void *bytes,
                            size_t size)
 {
-    ssize_t n;
-    do {
-        if ((n = leave_out(connection, tap)) > 0)
-            n = pass(connection, bytes, tap->read(tap, bytes, size));
-    } while (n > 0 && is_leaving_out(&connection->packet));
-    return n;
+    struct sieve_packet *packet = &connection->packet;
+    char left[LEFT_AT_ONCE];
+    for (unsigned i = 0; i < LEFT_READS_MAX; i++) {
+        const bool leaves = is_leaving_out(packet);
+        const size_t most = packet->skipped < sizeof(left) ? packet->skipped : sizeof(left);
+        const ssize_t n =
+            leaves ? tap->read(tap, left, most > 0 ? most : 1) : tap->read(tap, bytes, size);
+        const ssize_t passed = pass(connection, leaves ? left : bytes, n);
+        if (passed <= 0 || (!leaves && !is_leaving_out(packet)))
+            return passed;
+    }
+    packet->next = SIEVE_SHUT;
+    return 0;
 }
 
 void sieve_expect(size_t size_max)

@@ -293,6 +293,34 @@ static void test_connections(void **state)
         close(ours[i]);
 }
 
+static void *send_messages(void *context)
+{
+    static const char message[] = "\x30\5\0\1aok";
+    while (send(*(int *)context, message, sizeof(message) - 1, MSG_NOSIGNAL) > 0)
+        ;
+    return NULL;
+}
+
+/* The library is locked while it reads: what never ends does not hold it for ever. */
+static void test_messages_without_end(void **state)
+{
+    const struct sieve_owner one = {&wrong[0], has_sent, note_wrong, begins};
+    int ours = -1, brokers;
+    pthread_t broker;
+    char byte;
+    (void)state;
+    sieve_expect(0);
+    reconnect(&ours, &brokers);
+    assert_int_equal(read_of(ours, brokers, "\x20\2\0\0", 4), 4);
+    sieve_watch(&one);
+    sieve_deafen(&wrong[0]);
+    assert_int_equal(pthread_create(&broker, NULL, send_messages, &brokers), 0);
+    assert_int_equal(recv(ours, &byte, 1, 0), 0);
+    close(ours);
+    assert_int_equal(pthread_join(broker, NULL), 0);
+    close(brokers);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -308,6 +336,7 @@ int main(void)
         cmocka_unit_test(test_a_deaf_one_leaves_messages_out),
         cmocka_unit_test(test_another_thread_reads_what_there_is),
         cmocka_unit_test(test_connections),
+        cmocka_unit_test(test_messages_without_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
