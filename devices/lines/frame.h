@@ -14,7 +14,7 @@ enum { FRAME_MAX = 1 + 2 * (1 + LINK_PDU_MAX + 1) + 2 };
 struct frame {
     uint16_t id; /* in TCP framing only */
     uint8_t unit;
-    size_t size; /* of the PDU, at least 2 when it was received */
+    size_t size; /* of the PDU: a question may be its function alone, in TCP framing */
     uint8_t pdu[LINK_PDU_MAX];
 };
 

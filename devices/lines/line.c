@@ -4,7 +4,7 @@
 #include <poll.h>
 #include <string.h>
 
-enum { EXCEPTION = 0x80, FUNCTION = 0x7f, WRITE_ANSWER = 5 };
+enum { EXCEPTION = 0x80, FUNCTION = 0x7f, WRITE_ANSWER = 5, ANSWER_MIN = 2 };
 
 static bool is_datagram(const struct line *line)
 {
@@ -31,6 +31,19 @@ static void drop(struct line *line, size_t n)
         memmove(line->buffer, line->buffer + n, line->got);
 }
 
+/* The next frame out of what came. One that may be a question, but no answer, is broken. */
+static enum frame_state take_frame(struct line *line, struct frame *frame, const char **why)
+{
+    size_t used;
+    const enum frame_state state =
+        frame_take(line_framing(line), line->buffer, line->got, &used, frame, why);
+    drop(line, used);
+    if (state != FRAME_WHOLE || frame->size >= ANSWER_MIN)
+        return state;
+    *why = "not an answer";
+    return FRAME_BROKEN;
+}
+
 /* Whether the number is one of those whose answer may still come. */
 static bool is_late(const struct line *line, uint16_t id)
 {
@@ -55,10 +68,8 @@ bool line_hear(struct line *line, const char **why)
             return false;
         enum frame_state state = FRAME_WHOLE;
         while (line->got > 0 && state == FRAME_WHOLE) {
-            size_t used;
             const char *broken;
-            state = frame_take(line_framing(line), line->buffer, line->got, &used, &frame, &broken);
-            drop(line, used);
+            state = take_frame(line, &frame, &broken);
             if (state == FRAME_WHOLE && line->step != NULL)
                 step_hear(line->step, frame.unit, frame.pdu[0] & FUNCTION, line->heard_ns);
             else if (state != FRAME_PART && line->step == NULL && !is_datagram(line) &&
@@ -144,9 +155,7 @@ static enum fault take_frames(struct line *line, uint8_t *reply, size_t *reply_s
     const char *why = "";
     *answered = false;
     while (line->got > 0 && state == FRAME_WHOLE && verdict != WRONG) {
-        size_t used;
-        state = frame_take(line_framing(line), line->buffer, line->got, &used, &frame, &why);
-        drop(line, used);
+        state = take_frame(line, &frame, &why);
         if (state != FRAME_WHOLE)
             break;
         verdict =

@@ -123,6 +123,18 @@ static void test_an_impossible_header(void **state)
     }
 }
 
+/* Such as "report server id", which a simulated device refuses. */
+static void test_a_function_alone(void **state)
+{
+    (void)state;
+    static const uint8_t bytes[] = {0, 1, 0, 0, 0, 2, 7, 0x11};
+    struct frame frame;
+    size_t used;
+    assert_int_equal(take(DEVICE_TCP, bytes, sizeof bytes, &used, &frame), FRAME_WHOLE);
+    assert_int_equal(used, sizeof bytes);
+    assert_int_equal(frame.size, 1);
+}
+
 /* What line drivers make when they are switched is no part of a frame. */
 static void test_garbage_in_front(void **state)
 {
@@ -188,6 +200,7 @@ int main(void)
         cmocka_unit_test(test_the_largest_answer),
         cmocka_unit_test(test_a_turned_bit_is_seen),
         cmocka_unit_test(test_an_impossible_header),
+        cmocka_unit_test(test_a_function_alone),
         cmocka_unit_test(test_garbage_in_front),
         cmocka_unit_test(test_what_is_no_answer),
         cmocka_unit_test(test_a_frame_that_begins_anew),

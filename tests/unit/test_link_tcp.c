@@ -104,6 +104,7 @@ static const struct twist twists[] = {
     {.unit = 0x100 - UNIT, .fault = FAULT_BAD_REPLY, .words = "another unit"}, /* unit 0 */
     {.length = -5, .fault = FAULT_BAD_REPLY, .words = "length"},               /* 0 */
     {.length = -4, .fault = FAULT_BAD_REPLY, .words = "length"},               /* 1 */
+    {.length = -3, .fault = FAULT_BAD_REPLY, .words = "not an answer"},        /* 2 */
     {.length = -1, .fault = FAULT_BAD_REPLY, .words = "more than one"},
     {.length = 250, .fault = FAULT_BAD_REPLY, .words = "length"}, /* 255 */
     {.length = 1, .fault = FAULT_TIMEOUT, .words = "no whole answer"},
