@@ -1,21 +1,24 @@
-#!/bin/sh
+#!/bin/bash
 # Fuzzes on from where the last run has ended, or tells how far the corpora reach.
 #
-#     tests/fuzz/run.sh [-s SECONDS] [NAME ...]    each fuzzer so long (600), one after the other
-#     tests/fuzz/run.sh -c [NAME ...]              lines that are reached, of what each is for
+#     tests/fuzz/run.sh [-s SECONDS] [-j N] [NAME ...]    each fuzzer so long (600), N at a time (1)
+#     tests/fuzz/run.sh -c [NAME ...]                     lines that are reached, of what each is for
 #
 # NAME is codec, command, ...; without one all of them. What is new is kept below
-# build/fuzz-kept (FLUXBRIDGE_FUZZ_KEPT), one directory each, with how long each has run
-# in all; the next run begins with that and with tests/fuzz/corpus. Ends with 1 when
-# something was found: the input is in build/fuzz-kept/found.
+# build/fuzz-kept (FLUXBRIDGE_FUZZ_KEPT), one directory each, with the processor time that
+# each has had in all, which on a busy machine is less than it has run; the next run begins
+# with that and with tests/fuzz/corpus. Ends with 1 when something was found: the input is
+# in build/fuzz-kept/found.
 set -eu
 cd "$(dirname "$0")/../.."
 kept=${FLUXBRIDGE_FUZZ_KEPT:-build/fuzz-kept}
 seconds=600
+at_once=1
 coverage=
-while getopts cs: option; do
+while getopts cj:s: option; do
     case $option in
         c) coverage=1 ;;
+        j) at_once=$OPTARG ;;
         s) seconds=$OPTARG ;;
         *) exit 2 ;;
     esac
@@ -34,9 +37,11 @@ sources() {
             devices/registers/device_list.c devices/registers/device_control.c \
             devices/registers/device_drive.c devices/registers/device_points.c \
             devices/registers/place.c ;;
+        frame) echo devices/lines/frame.c ;;
         profile) echo devices/registers/profile.c devices/registers/row.c devices/registers/plan.c \
             devices/registers/drive_read.c devices/registers/drive_list.c ;;
         schedule) echo bridge/wire/schedule_json.c bridge/battery/schedule.c ;;
+        sieve) echo bridge/mqtt/sieve_packet.c ;;
         sparkplug) echo bridge/wire/sparkplug.c ;;
         spool) echo bridge/store/layouts.c bridge/store/database.c bridge/store/spool_file.c \
             bridge/store/spool_renew.c bridge/store/spool.c ;;
@@ -54,10 +59,11 @@ fuzz() {
     mkdir -p "$kept/$1" "$kept/found"
     before=$(cat "$kept/$1.seconds" 2>/dev/null || echo 0)
     status=0
-    nice -n 19 build/fuzz/tests/fuzz_"$1" -max_total_time="$seconds" -timeout=60 -verbosity=0 \
-        -print_final_stats=1 -artifact_prefix="$kept/found/$1-" "$kept/$1" \
-        "tests/fuzz/corpus/fuzz_$1" 2>"$kept/$1.log" >&2 || status=$?
-    [ $status -eq 0 ] && echo $((before + seconds)) >"$kept/$1.seconds"
+    TIMEFORMAT=%U
+    { time nice -n 19 build/fuzz/tests/fuzz_"$1" -max_total_time="$seconds" -timeout=60 \
+        -verbosity=0 -print_final_stats=1 -artifact_prefix="$kept/found/$1-" "$kept/$1" \
+        "tests/fuzz/corpus/fuzz_$1" 2>"$kept/$1.log" >&2 || status=$?; } 2>"$kept/$1.time"
+    [ $status -eq 0 ] && echo $((before + $(sed 's/[.,].*//' "$kept/$1.time"))) >"$kept/$1.seconds"
     printf '%-10s %8s runs, %5s inputs kept, %6s s in all: %s\n' "$1" \
         "$(sed -n 's/^stat::number_of_executed_units: *//p' "$kept/$1.log")" \
         "$(find "$kept/$1" -type f | wc -l)" "$(cat "$kept/$1.seconds" 2>/dev/null || echo 0)" \
@@ -85,6 +91,8 @@ if [ -n "$coverage" ]; then
     for name; do cover "$name"; done
 else
     build build/fuzz -DFLUXBRIDGE_SANITIZE=fuzzer-no-link,address,undefined
-    for name; do fuzz "$name" || status=1; done
+    export kept seconds
+    export -f fuzz
+    printf '%s\n' "$@" | xargs -P "$at_once" -n 1 bash -c 'fuzz "$1"' fuzz || status=1
 fi
 exit $status
