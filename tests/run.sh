@@ -52,16 +52,15 @@ build_and_test() {
 
 tidy() {
     find bridge devices -name '*.c' -print0 |
-        xargs -0 -P2 -n4 clang-tidy --quiet --warnings-as-errors='*' -p build/clang
+        xargs -0 -P2 -n4 clang-tidy --quiet --warnings-as-errors='*' -p build/tsan
 }
 
 step "packages" packaging/install-deps.sh tests
 if [ "${1-}" = --deep ]; then
-    step "clang build" build clang clang
-    step "clang-tidy" tidy
+    step "TSan" build_and_test 3 tsan clang -DFLUXBRIDGE_SANITIZE=thread
+    step "clang-tidy" tidy # as TSan's build was made
     step "cppcheck" cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 -I. -j2 \
         --enable=warning,performance,portability -D_GNU_SOURCE bridge devices
-    step "TSan" build_and_test 2 tsan clang -DFLUXBRIDGE_SANITIZE=thread
     [ -z "$failed" ] || printf '\nFAILED:%s\n' "$failed"
     [ -z "$failed" ]
     exit
