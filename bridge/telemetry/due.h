@@ -24,7 +24,9 @@ struct due_place {
 /* The units of a link share the period evenly: they have to wait for one
  * another. Links are due four at once, and the next four 0.8 ms later, or
  * sooner where the period is too short for all: as many as the poller asks at a time,
- * and time enough to hand their samples on before the next. With eight every 0.8 ms an
+ * and time enough to hand their samples on before the next. Up to 128 links it is two,
+ * and the next two 0.4 ms later: what is asked at once waits for one another, and with
+ * so few, to save processor time is of less use than to be early. With eight every 0.8 ms an
  * answer waited for those before it, half as long again; and with a hundred links
  * spread evenly a sample cost five times as much, as a processor was woken for each. */
 void due_init(struct due *schedule, int64_t period_ns, int64_t origin_ns,

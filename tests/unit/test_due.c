@@ -38,9 +38,13 @@ static void test_links_follow_one_another_in_groups(void **state)
 {
     (void)state;
     const struct {
-        unsigned n_links;
+        unsigned n_links, at_once;
         int64_t step_ns;
-    } rows[] = {{20, 200000}, {5000, 200000}, {20000, 50000}};
+    } rows[] = {{20, 2, 200000},
+                {128, 2, 200000},
+                {129, 4, 200000},
+                {5000, 4, 200000},
+                {20000, 4, 50000}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         for (unsigned link = 0; link < 20; link++) {
             for (unsigned unit = 0; unit < 2; unit++) {
@@ -48,8 +52,9 @@ static void test_links_follow_one_another_in_groups(void **state)
                 struct due_place place = {
                     .unit = unit, .n_units = 2, .link = link, .n_links = rows[i].n_links};
                 due_init(&schedule, PERIOD_NS, ORIGIN_NS, &place);
+                const unsigned first = link / rows[i].at_once * rows[i].at_once;
                 assert_int_equal(schedule.due_ns,
-                                 ORIGIN_NS + link / 4 * 4 * rows[i].step_ns + PERIOD_NS / 2 * unit);
+                                 ORIGIN_NS + first * rows[i].step_ns + PERIOD_NS / 2 * unit);
             }
         }
     }
