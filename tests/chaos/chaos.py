@@ -776,6 +776,8 @@ def main():
     options = parser.parse_args()
     flux.build_dir = os.path.abspath(options.build_dir)
     logging.getLogger("asyncio").setLevel(logging.ERROR)  # peers that are gone are the point
+    if options.logs:
+        os.makedirs(options.logs, exist_ok=True)
     print("seed %d" % options.seed, flush=True)
     if options.control:
         sys.exit(control())
