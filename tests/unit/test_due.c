@@ -40,11 +40,8 @@ static void test_links_follow_one_another_in_groups(void **state)
     const struct {
         unsigned n_links, at_once;
         int64_t step_ns;
-    } rows[] = {{20, 2, 200000},
-                {128, 2, 200000},
-                {129, 4, 200000},
-                {5000, 4, 200000},
-                {20000, 4, 50000}};
+    } rows[] = {
+        {20, 2, 200000}, {128, 2, 200000}, {129, 4, 200000}, {5000, 4, 200000}, {20000, 4, 50000}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         for (unsigned link = 0; link < 20; link++) {
             for (unsigned unit = 0; unit < 2; unit++) {
