@@ -168,17 +168,23 @@ class Examples(flux.Test):
         if os.getuid() == 0:
             text = "user root\n" + text
         site = self.broker(text)
-        client = self.client(centre)
+        client = self.client(centre, subscribe=("#", "/homeassistant/status"))
         server = self.modbus({1: flux.battery_unit(), 2: flux.meter_unit()})
         self.bridge(flux.config(site, [flux.battery(server)], [flux.meter(server)],
                                 mqtt={"version": 4}))  # or what waits at the site expires
         client.wait_text("Site-BESS-01/status", "online")
         self.assertEqual(client.ask(5.0, "from-the-centre")["outcome"], "confirmed")
+        # What comes down does not go up again, for ever.
+        client.publish("/homeassistant/status", "online")
+        here = self.client(site, subscribe=("#", "/homeassistant/status"))
+        client.publish("/homeassistant/status", "online")
+        here.wait("/homeassistant/status")
+        client.wait_count("Grid-Meter/state", 3, since=client.mark())
+        self.assertLessEqual(len(client.on("/homeassistant/status")), 2)
         since = client.mark()
         first = client.wait("Grid-Meter/state", since=since).json["seq"]
         # The line to the centre is cut: the site goes on, and what waits comes afterwards.
         centre.stop()
-        here = self.client(site)
         self.assertEqual(here.ask(6.0, "at-the-site")["outcome"], "confirmed")
         last = here.wait_count("Grid-Meter/state", 10)[-1].json["seq"]
         centre.start()
