@@ -25,8 +25,9 @@ void births_free(struct births *births);
 /* Any thread: the index of the device of this name, -1: there is none. */
 int births_find_device(const struct births *births, const char *name);
 
-/* Any thread: which point a metric of a command means, by its alias, or by its name on
- * this device; <point>_code means the point as well. -1: there is no such metric. */
+/* Any thread: which point a metric of a command means, by its name on this device, or where
+ * that is "" by its alias: one of an earlier birth may be another's by now. <point>_code
+ * means the point as well. -1: there is no such metric. */
 int births_find(const struct births *births, unsigned device, uint64_t alias, const char *name);
 
 /* Takes over the values of a sample of the device. */

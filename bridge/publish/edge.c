@@ -102,6 +102,7 @@ static void on_delivered(void *context, uint64_t ticket, enum mqtt_fate fate)
 static void come_up(struct edge *edge)
 {
     primary_host_forget(&edge->host); /* the retained word comes anew */
+    node_commands_begin(&edge->commands);
     edge->birth_ns = INT64_MIN;
     atomic_store(&edge->heard, 0);
     for (unsigned i = 0; i < edge->n_filters; i++)

@@ -32,6 +32,11 @@ bool node_commands_ask_rebirth(const struct mqtt_arrival *arrival)
     return asked;
 }
 
+void node_commands_begin(struct node_commands *commands)
+{
+    atomic_store(&commands->n_put, 0);
+}
+
 static struct command command_for(const char *device)
 {
     struct command command = {
@@ -49,7 +54,9 @@ static struct command command_for(const char *device)
 static void fill_in(struct command *command, const struct device *device, int point,
                     const struct sparkplug_wish *wish)
 {
-    command->has_value = wish->kind == SPARKPLUG_NUMBER || wish->kind == SPARKPLUG_FLAG;
+    const bool is_flag = point < 0 || device->points[point].type == POINT_BOOL;
+    command->has_value =
+        wish->kind == SPARKPLUG_NUMBER || (wish->kind == SPARKPLUG_FLAG && is_flag);
     command->value = wish->number;
     command->dated = wish->has_ts;
     command->issued_at_ms = wish->ts_ms;
@@ -88,15 +95,17 @@ bool node_commands_take(struct node_commands *commands, const struct mqtt_arriva
         command.flaw = REASON_RETAINED;
     if (n == 0 || n > WISHES_MAX)
         return inbox_put_command(commands->inbox, &command);
-    for (; commands->n_put < n; commands->n_put++) {
-        const struct sparkplug_wish *wish = &wishes[commands->n_put];
+    for (unsigned i = atomic_load(&commands->n_put); i < n; i++) {
+        const struct sparkplug_wish *wish = &wishes[i];
         const int point =
             device != NULL ? births_find(commands->births, (unsigned)index, wish->alias, wish->name)
                            : -1;
         fill_in(&command, device, point, wish);
-        if (!inbox_put_command(commands->inbox, &command))
+        if (!inbox_put_command(commands->inbox, &command)) {
+            atomic_store(&commands->n_put, i);
             return false;
+        }
     }
-    commands->n_put = 0;
+    atomic_store(&commands->n_put, 0);
     return true;
 }

@@ -7,6 +7,8 @@
 #ifndef BRIDGE_PUBLISH_NODE_COMMANDS_H
 #define BRIDGE_PUBLISH_NODE_COMMANDS_H
 
+#include <stdatomic.h>
+
 #include "bridge/commands/inbox.h"
 #include "bridge/mqtt/mqtt.h"
 #include "bridge/publish/births.h"
@@ -15,8 +17,11 @@ struct node_commands {
     const struct conf *conf;
     const struct births *births;
     struct inbox *inbox;
-    unsigned n_put; /* metrics of a message that is offered again which are on their way */
+    atomic_uint n_put; /* metrics of a message that is offered again which are on their way */
 };
+
+/* A session begins: what the last one offered is not offered again. */
+void node_commands_begin(struct node_commands *commands);
 
 /* Whether an NCMD asks for a rebirth; all else in it is refused, and said. */
 bool node_commands_ask_rebirth(const struct mqtt_arrival *arrival);

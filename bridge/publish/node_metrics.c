@@ -138,7 +138,7 @@ int node_device_find(const struct node_device *node, uint64_t alias, const char 
 {
     for (unsigned i = 0; i < node->n; i++) {
         const struct metric *metric = &node->metrics[i];
-        bool meant = alias != 0 ? metric->alias == alias : strcmp(metric->name, name) == 0;
+        bool meant = name[0] != '\0' ? strcmp(metric->name, name) == 0 : metric->alias == alias;
         if (meant && (metric->kind == KIND_VALUE || metric->kind == KIND_CODE))
             return (int)metric->point;
     }

@@ -69,8 +69,8 @@ void node_device_free(struct node_device *node);
 /* From now on the point has an answer. False when out of memory. */
 bool node_device_add_answer(struct node_device *node, unsigned point);
 
-/* The point that a metric tells the value or the code of, by its alias, or by name when
- * that is 0. -1: none. */
+/* The point that a metric tells the value or the code of, by its name, or by alias when
+ * that is "". -1: none. */
 int node_device_find(const struct node_device *node, uint64_t alias, const char *name);
 
 #endif

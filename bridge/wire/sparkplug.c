@@ -148,29 +148,51 @@ static double from_float(float number)
     return (float)decimal == number ? decimal : (double)number;
 }
 
-/* Whole numbers travel without a sign, in two's complement of 32 or 64 bits
- * (section 6.4.16); a metric that may be commanded is a Double, Int64 or Boolean, so
- * what comes in the shorter field is a smaller type's. */
+/* Section 6.4.16. */
+enum { TYPE_UINT8 = 5, TYPE_UINT64 = 8 };
+
+/* Whole numbers travel without a sign, in two's complement: of their type's own width
+ * (Eclipse Tahu's library for Python), or of the field's (its libraries for C and Java).
+ * Without a type that says, and of a larger one, it is the field's. False for what the type
+ * cannot hold. */
+static bool take_whole(const Sparkplug__Metric *metric, uint64_t content, unsigned field,
+                       double *number)
+{
+    static const unsigned widths[] = {0, 8, 16, 32, 64, 8, 16, 32, 64};
+    const uint32_t type =
+        metric->has_datatype && metric->datatype <= TYPE_UINT64 ? metric->datatype : 0;
+    const unsigned width = widths[type] == 0 || widths[type] > field ? field : widths[type];
+    const int64_t whole = (int64_t)(content << (64 - field)) >> (64 - field);
+    const int64_t part = (int64_t)(content << (64 - width)) >> (64 - width);
+    const bool fits = width == 64 || content >> width == 0;
+    *number = type >= TYPE_UINT8 ? (double)content : (double)part;
+    return fits || (type < TYPE_UINT8 && part == whole);
+}
+
 static void take_value(const Sparkplug__Metric *metric, struct sparkplug_wish *wish)
 {
+    bool good = true;
     wish->kind = SPARKPLUG_NUMBER;
     if (metric->has_is_null && metric->is_null) {
         wish->kind = SPARKPLUG_NOTHING;
+    } else if (metric->string_value != NULL ||
+               (metric->has_datatype && metric->datatype > SPARKPLUG_BOOLEAN)) {
+        wish->kind = SPARKPLUG_WORDS; /* or a time, a set, a template: no number */
     } else if (metric->has_double_value) {
         wish->number = metric->double_value;
     } else if (metric->has_float_value) {
         wish->number = from_float(metric->float_value);
     } else if (metric->has_long_value) {
-        wish->number = (double)(int64_t)metric->long_value;
+        good = take_whole(metric, metric->long_value, 64, &wish->number);
     } else if (metric->has_int_value) {
-        wish->number = (double)(int32_t)metric->int_value;
+        good = take_whole(metric, metric->int_value, 32, &wish->number);
     } else if (metric->has_boolean_value) {
         wish->kind = SPARKPLUG_FLAG;
         wish->number = metric->boolean_value ? 1.0 : 0.0;
     } else {
-        wish->kind = metric->string_value != NULL ? SPARKPLUG_WORDS : SPARKPLUG_NOTHING;
+        wish->kind = SPARKPLUG_NOTHING;
     }
-    if (!isfinite(wish->number)) {
+    if (!good || !isfinite(wish->number)) {
         wish->kind = SPARKPLUG_NOTHING;
         wish->number = 0.0;
     }
@@ -189,12 +211,12 @@ bool sparkplug_decode(const void *bytes, size_t size, struct sparkplug_wish *wis
         const uint64_t ts_ms = metric->has_timestamp ? metric->timestamp : payload->timestamp;
         *wish = (struct sparkplug_wish){
             .alias = metric->has_alias ? metric->alias : 0,
-            .has_ts = (metric->has_timestamp || payload->has_timestamp) && ts_ms <= INT64_MAX,
+            .has_ts = metric->has_timestamp || payload->has_timestamp,
         };
         if (metric->name != NULL)
             (void)snprintf(wish->name, sizeof(wish->name), "%s", metric->name);
         if (wish->has_ts)
-            wish->ts_ms = (int64_t)ts_ms;
+            wish->ts_ms = ts_ms < INT64_MAX ? (int64_t)ts_ms : INT64_MAX; /* never to come */
         take_value(metric, wish);
     }
     sparkplug__payload__free_unpacked(payload, NULL);

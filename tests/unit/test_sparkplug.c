@@ -142,6 +142,87 @@ static void test_a_float_is_the_decimal_that_was_meant(void **state)
     assert_true(wish.kind == SPARKPLUG_NUMBER && wish.number == 12.3);
 }
 
+static size_t put_varint(unsigned char *bytes, uint64_t number)
+{
+    size_t n = 0;
+    for (; number > 0x7f; number >>= 7)
+        bytes[n++] = (unsigned char)(number | 0x80);
+    bytes[n++] = (unsigned char)number;
+    return n;
+}
+
+/* Libraries send what is negative in the width of its type, or of the field: a charge is no
+ * discharge. What the type cannot hold is nothing. */
+static void test_whole_numbers_of_every_width(void **state)
+{
+    enum { INT8 = 1, INT16, INT32, INT64, UINT8, UINT16, UINT32, UINT64, FLOAT, DATE = 13 };
+    enum { IN_INT = 10, IN_LONG = 11 };
+    static const struct {
+        unsigned type, field; /* type 0: it does not say */
+        uint64_t content;
+        bool good;
+        double number;
+    } rows[] = {
+        {INT8, IN_INT, 156, true, -100},
+        {INT8, IN_INT, UINT32_MAX - 99, true, -100},
+        {INT8, IN_INT, 100, true, 100},
+        {INT8, IN_INT, 128, true, -128},
+        {INT8, IN_INT, 300, false, 0},
+        {INT8, IN_INT, UINT32_MAX - 200, false, 0},
+        {INT16, IN_INT, 65506, true, -30},
+        {INT16, IN_INT, UINT32_MAX - 29, true, -30},
+        {INT16, IN_INT, 250, true, 250},
+        {INT16, IN_INT, 65536, false, 0},
+        {INT32, IN_INT, UINT32_MAX - 29, true, -30},
+        {INT32, IN_LONG, UINT64_MAX - 29, true, -30},
+        {INT32, IN_LONG, UINT32_MAX - 29, true, -30},
+        {INT64, IN_LONG, UINT64_MAX - 29, true, -30},
+        {INT64, IN_INT, UINT32_MAX - 29, true, -30},
+        {UINT8, IN_INT, 156, true, 156},
+        {UINT8, IN_INT, 256, false, 0},
+        {UINT16, IN_INT, 65506, true, 65506},
+        {UINT32, IN_INT, UINT32_MAX - 29, true, 4294967266},
+        {UINT32, IN_LONG, UINT32_MAX - 29, true, 4294967266},
+        {UINT64, IN_LONG, UINT64_MAX - 29, true, 18446744073709551586.0},
+        {0, IN_INT, UINT32_MAX - 29, true, -30},
+        {0, IN_INT, 156, true, 156},
+        {0, IN_LONG, UINT64_MAX - 29, true, -30},
+        {SPARKPLUG_DOUBLE, IN_INT, 50, true, 50},
+        {FLOAT, IN_LONG, UINT64_MAX, true, -1},
+        {DATE, IN_LONG, 50, false, 0},
+        {SPARKPLUG_STRING, IN_INT, 50, false, 0},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+        unsigned char bytes[32] = {0x12};
+        struct sparkplug_wish wish;
+        unsigned n;
+        size_t size = 2;
+        if (rows[i].type != 0) {
+            bytes[size++] = 4 << 3;
+            bytes[size++] = (unsigned char)rows[i].type;
+        }
+        bytes[size++] = (unsigned char)(rows[i].field << 3);
+        size += put_varint(bytes + size, rows[i].content);
+        bytes[1] = (unsigned char)(size - 2);
+        assert_true(sparkplug_decode(bytes, size, &wish, 1, &n));
+        if ((wish.kind == SPARKPLUG_NUMBER) != rows[i].good || wish.number != rows[i].number)
+            fail_msg("row %zu: kind %d, %g", i, (int)wish.kind, wish.number);
+    }
+}
+
+/* 2^63 ms and more is a time as well, and not none. */
+static void test_a_time_that_never_comes(void **state)
+{
+    static const unsigned char bytes[] = {0x12, 0x0d, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff,
+                                          0xff, 0xff, 0xff, 0xff, 0x01, 0x70, 0x01};
+    struct sparkplug_wish wish;
+    unsigned n;
+    (void)state;
+    assert_true(sparkplug_decode(bytes, sizeof(bytes), &wish, 1, &n));
+    assert_true(wish.has_ts && wish.ts_ms == INT64_MAX);
+}
+
 static void test_what_a_host_says_of_itself(void **state)
 {
     static const char *const bad[] = {"",
@@ -169,6 +250,8 @@ int main(void)
         cmocka_unit_test(test_a_number_that_is_none_is_nothing),
         cmocka_unit_test(test_a_payloads_time_is_that_of_its_metrics),
         cmocka_unit_test(test_a_float_is_the_decimal_that_was_meant),
+        cmocka_unit_test(test_whole_numbers_of_every_width),
+        cmocka_unit_test(test_a_time_that_never_comes),
         cmocka_unit_test(test_what_a_host_says_of_itself),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
