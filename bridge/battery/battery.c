@@ -111,6 +111,18 @@ int64_t battery_rest_ns(const struct battery *battery)
 
 /* ---- polls ---- */
 
+/* Whether it is what the schedule has told the battery, as far as a register can hold that: a
+ * program may have computed it to more digits. */
+static bool is_the_schedules(const struct battery *battery, double value_kw)
+{
+    const struct schedule *schedule = &battery->scheduled.schedule;
+    const struct point *row = &battery->device->points[battery->device->control.setpoint];
+    const double told_kw = schedule->held_kw;
+    const double read_kw =
+        battery->driver != NULL ? drive_as_read(row, told_kw) : codec_decimal(row, told_kw);
+    return schedule_answers_for(schedule, value_kw == read_kw ? told_kw : value_kw);
+}
+
 /* Somebody may have put another setpoint there: a program before this run, a
  * hand at the device, a battery that was restarted. Only who holds the claim
  * guards it. */
@@ -130,7 +142,7 @@ static void guard(struct battery *battery, const struct link *link, const struct
     if (!battery_holds_claim(battery, link, holder) || !battery_is_held(battery, values) ||
         deadman_needs_none(deadman, value))
         deadman_see_rest(deadman);
-    else if (!schedule_answers_for(&battery->scheduled.schedule, value))
+    else if (!is_the_schedules(battery, value))
         deadman_find(deadman, value, now_ns + deadman->timeout_ns);
     if (was_idle && deadman->state != DEADMAN_IDLE)
         scheduled_give_way(&battery->scheduled, deadman->end_ns);

@@ -129,6 +129,12 @@ void battery_describe_schedule(const struct battery *battery, struct schedule_st
 bool battery_take_entry(struct battery *battery, const struct outcome *outcome)
 {
     const bool confirmed = outcome->kind == OUTCOME_CONFIRMED;
+    /* One that failed may be done later, as a live one may; a release ends it. */
+    const bool lets_go =
+        battery->driver != NULL && driver_release_ns(battery->driver) != CLOCK_NEVER;
+    const bool may_hold =
+        outcome->written_ns != 0 &&
+        (outcome->kind != OUTCOME_FAILED || (sequence_end(battery->sequence).took && !lets_go));
     if (confirmed && outcome->command.stop)
         deadman_done(&battery->fallback.deadman);
     else if (confirmed)
@@ -138,7 +144,7 @@ bool battery_take_entry(struct battery *battery, const struct outcome *outcome)
     if (confirmed && battery->driver != NULL && battery->scheduled.schedule.table->releases &&
         battery->scheduled.schedule.begun_ms == SCHEDULE_NEVER)
         driver_owe_release(battery->driver, clock_mono_ns());
-    return scheduled_take(&battery->scheduled, outcome, battery->rest_ns);
+    return scheduled_take(&battery->scheduled, outcome, may_hold, battery->rest_ns);
 }
 
 int64_t battery_lease_end_ns(const struct battery *battery, int64_t written_ns)

@@ -198,12 +198,11 @@ static void take_zero(struct schedule *schedule, const struct schedule_now *now,
 /* What was written and is not confirmed may be held: it goes to zero. One that reads back
  * otherwise is given up; else it is tried again, as is what was not written at all. */
 static void take_value(struct schedule *schedule, const struct schedule_now *now,
-                       const struct outcome *outcome, int64_t rest_ns)
+                       const struct outcome *outcome, bool may_hold, int64_t rest_ns)
 {
     const bool confirmed = outcome->kind == OUTCOME_CONFIRMED;
-    const bool written = outcome->written_ns != 0 && outcome->kind != OUTCOME_FAILED;
     schedule->failed = !confirmed;
-    if (confirmed || written) {
+    if (confirmed || may_hold) {
         schedule->holds = true;
         schedule->held_kw = confirmed ? outcome->command.value : NAN;
         schedule->done_ms = confirmed ? schedule->begun_ms : SCHEDULE_NEVER;
@@ -217,7 +216,7 @@ static void take_value(struct schedule *schedule, const struct schedule_now *now
 }
 
 bool schedule_take(struct schedule *schedule, const struct schedule_now *now,
-                   const struct outcome *outcome, int64_t rest_ns)
+                   const struct outcome *outcome, bool may_hold, int64_t rest_ns)
 {
     const bool is_zero = outcome->command.value == 0.0;
     struct schedule_told *told = is_zero ? &schedule->told_zero : &schedule->told_value;
@@ -228,7 +227,7 @@ bool schedule_take(struct schedule *schedule, const struct schedule_now *now,
     if (is_zero)
         take_zero(schedule, now, outcome->kind == OUTCOME_CONFIRMED, rest_ns);
     else
-        take_value(schedule, now, outcome, rest_ns);
+        take_value(schedule, now, outcome, may_hold, rest_ns);
     *told = (struct schedule_told){.kind = outcome->kind, .why = outcome->reason};
     return news;
 }
@@ -289,7 +288,8 @@ enum reason schedule_judge(const struct schedule *schedule, const struct timetab
     return REASON_STALE_REVISION;
 }
 
-/* What the battery holds stays as it is where the new one wants the same now. */
+/* What the battery holds stays as it is where the new one wants the same now. An attempt at
+ * an entry that is under way is of the last one: it is not written any more. */
 struct timetable *schedule_adopt(struct schedule *schedule, struct timetable *table,
                                  const struct schedule_now *now)
 {
@@ -300,6 +300,8 @@ struct timetable *schedule_adopt(struct schedule *schedule, struct timetable *ta
     next.table = table;
     next.accepted_ms = now->utc_ms;
     next.settled_ms = now->utc_ms;
+    if (schedule->begun_ms != SCHEDULE_NEVER)
+        next.begun_ms = SCHEDULE_OVER;
     if (alive) {
         next.holds = schedule->holds;
         next.held_kw = schedule->held_kw;

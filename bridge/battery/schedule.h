@@ -22,6 +22,7 @@
 /* For so long a clock may be unsynchronised and is trusted all the same. */
 #define SCHEDULE_TRUST_NS INT64_C(3600000000000)
 #define SCHEDULE_NEVER    INT64_MIN /* no such entry, no such time */
+#define SCHEDULE_OVER     INT64_MAX /* the entry of a schedule that is in force no more */
 
 struct schedule {
     struct timetable *table; /* the last that was accepted; NULL = none */
@@ -40,7 +41,7 @@ struct schedule {
     int64_t entry_ms;
     bool failed;
     int64_t entry_ns, zero_ns;
-    /* Of the attempt under way: the start of its entry. */
+    /* Of the attempt under way: the start of its entry; SCHEDULE_NEVER for the default. */
     int64_t begun_ms;
     /* How the last attempt ended, at a value and at zero; OUTCOME_COUNT = none yet. */
     struct schedule_told {
@@ -82,10 +83,11 @@ void schedule_begin(struct schedule *schedule, const struct schedule_wish *wish)
 /* Whether what was begun may still be written. */
 bool schedule_may_write(const struct schedule *schedule, const struct schedule_now *now);
 
-/* What came of it; the next attempt is not before `rest_ns`. Whether it is to be told:
- * the first attempt at an entry is, and then what differs from the one before. */
+/* What came of it; the next attempt is not before `rest_ns`. `may_hold`: the battery may hold
+ * what was written, now or later, whatever the outcome says. Whether it is to be told: the
+ * first attempt at an entry is, and then what differs from the one before. */
 bool schedule_take(struct schedule *schedule, const struct schedule_now *now,
-                   const struct outcome *outcome, int64_t rest_ns);
+                   const struct outcome *outcome, bool may_hold, int64_t rest_ns);
 
 /* A live setpoint was written, or one was found that is nobody's: it goes before until
  * its lease ends, or (SCHEDULE_NEVER: there is no deadman) until the next change. */

@@ -239,10 +239,11 @@ void scheduled_end_pending(struct scheduled *scheduled, enum outcome_kind kind, 
 
 /* ---- what becomes of it ---- */
 
-bool scheduled_take(struct scheduled *scheduled, const struct outcome *outcome, int64_t rest_ns)
+bool scheduled_take(struct scheduled *scheduled, const struct outcome *outcome, bool may_hold,
+                    int64_t rest_ns)
 {
     const struct schedule_now now = scheduled_now(scheduled, SCHEDULE_NEVER);
-    const bool news = schedule_take(&scheduled->schedule, &now, outcome, rest_ns);
+    const bool news = schedule_take(&scheduled->schedule, &now, outcome, may_hold, rest_ns);
     (void)keep(scheduled);
     return news;
 }

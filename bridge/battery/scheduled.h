@@ -63,7 +63,8 @@ void scheduled_end_pending(struct scheduled *scheduled, enum outcome_kind kind, 
                            const char *detail, struct outcome *outcome);
 
 /* What schedule says, kept on disk. */
-bool scheduled_take(struct scheduled *scheduled, const struct outcome *outcome, int64_t rest_ns);
+bool scheduled_take(struct scheduled *scheduled, const struct outcome *outcome, bool may_hold,
+                    int64_t rest_ns);
 void scheduled_give_way(struct scheduled *scheduled, int64_t until_ns);
 void scheduled_lose(struct scheduled *scheduled);
 void scheduled_stop(struct scheduled *scheduled);

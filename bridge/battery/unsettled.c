@@ -29,14 +29,14 @@ static void correct(struct unsettled *unsettled, enum outcome_kind kind, int64_t
 bool unsettled_see(struct unsettled *unsettled, const struct device *device,
                    const struct value *held, int64_t now_ns, struct outcome *corrected)
 {
-    const struct point *row = &device->points[unsettled->outcome.command.point];
+    const struct command *command = &unsettled->outcome.command;
+    const struct point *row = &device->points[command->point];
     if (!unsettled->waits || held->state != VALUE_READ)
         return false;
     const struct value written = codec_decode(row, unsettled->outcome.words);
-    const bool same =
-        device_drive(device) != NULL
-            ? drive_round(held->number) == drive_round(unsettled->outcome.command.value)
-            : held->raw == written.raw;
+    const bool same = device_drive(device) != NULL
+                          ? drive_as_read(row, held->number) == drive_as_read(row, command->value)
+                          : held->raw == written.raw;
     correct(unsettled, same ? OUTCOME_CONFIRMED : OUTCOME_MISMATCH, now_ns, corrected);
     corrected->has_readback = true;
     corrected->readback = row->made ? held->number : codec_decimal(row, held->number);

@@ -16,6 +16,11 @@ double drive_round(double number)
     return strtod(text, NULL);
 }
 
+double drive_as_read(const struct point *row, double kw)
+{
+    return codec_decimal(row, drive_round(kw));
+}
+
 double drive_per_kw(const struct point *point)
 {
     static const struct {
@@ -154,7 +159,9 @@ static bool size_of(const struct drive *drive, const struct point *points,
         double per_kw = drive_per_kw(&points[write->point]);
         if (write->of >= 0)
             per_kw = 100 * drive_per_kw(&points[write->of]) / values[write->of].number;
-        const double number = values[write->point].number / per_kw;
+        /* 33.3, and not the float32 next to it. */
+        const double number =
+            codec_decimal(&points[write->point], values[write->point].number) / per_kw;
         const bool negative = write->value == DRIVE_MAGNITUDE && when == DRIVE_CHARGE;
         *kw = drive_round(negative ? -number : number);
         return isfinite(*kw);

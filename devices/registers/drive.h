@@ -126,7 +126,9 @@ bool drive_has_key(const struct drive *drive, const char *key);
 const char *drive_value_word(enum drive_value value);
 const char *drive_when_word(enum drive_when when);
 
-/* Rounds off what arithmetic left behind the 12th digit. */
+/* Rounds off what arithmetic left behind the 12th digit; and as what a setpoint of `kw` is read
+ * from its row. */
 double drive_round(double number);
+double drive_as_read(const struct point *row, double kw);
 
 #endif

@@ -25,6 +25,7 @@ static struct timetable *tables[2];
 
 static struct schedule schedule;
 static struct schedule_now now;
+static bool adopted;         /* the second */
 static bool stopped;         /* since the last that was adopted */
 static bool left;            /* an entry's value may be on the battery */
 static int64_t live_ns;      /* a live setpoint's lease ends then */
@@ -95,6 +96,7 @@ static void tick(void)
 
 static void adopt(void)
 {
+    adopted = true;
     struct timetable *last = schedule_adopt(&schedule, tables[1], &now);
     prove(last == tables[0], "the last one is given back");
     stopped = live_for_entry = false;
@@ -134,8 +136,8 @@ static void write_it(const struct schedule_wish *wish)
               "what is confirmed is not written again");
         reach("a value is written");
     }
-    const bool held = outcome.written_ns != 0 && outcome.kind != OUTCOME_FAILED;
-    (void)schedule_take(&schedule, &now, &outcome, SCHEDULE_NEVER);
+    const bool held = outcome.written_ns != 0 && (outcome.kind != OUTCOME_FAILED || nondet_bool());
+    (void)schedule_take(&schedule, &now, &outcome, held, SCHEDULE_NEVER);
     live_for_entry = false;
     if (wish->value == 0 && outcome.kind == OUTCOME_CONFIRMED) {
         left = false;
@@ -156,6 +158,8 @@ static void attempt(void)
     schedule_begin(&schedule, &wish);
     if (nondet_bool())
         tick(); /* the battery is asked for its state meanwhile */
+    if (!adopted && nondet_bool())
+        adopt();
     if (nondet_bool() && schedule_stop(&schedule)) {
         stopped = true;
         left = false;
@@ -192,7 +196,6 @@ int main(void)
     assume(now.lease_ns < INT64_C(1) << 60);
     schedule_init(&schedule);
     (void)schedule_adopt(&schedule, tables[0], &now);
-    bool adopted = false;
     for (unsigned number = 0; number < EVENTS; number++) {
         switch (nondet_unsigned() % 5) {
         case 0:
@@ -212,7 +215,6 @@ int main(void)
         default:
             if (!adopted)
                 adopt();
-            adopted = true;
             break;
         }
         check_what_is_left();

@@ -110,7 +110,8 @@ static inline void work(void)
         }
         if (outcome.kind == OUTCOME_CONFIRMED)
             stage.held = wish.value;
-        stage.n_told += schedule_take(&stage.schedule, &stage.now, &outcome, SCHEDULE_NEVER);
+        stage.n_told += schedule_take(&stage.schedule, &stage.now, &outcome,
+                                      outcome.written_ns != 0, SCHEDULE_NEVER);
     }
     assert_true(due_ns > stage.now.mono_ns);
 }

@@ -21,8 +21,8 @@ static void offer(int revision, unsigned n, const struct row *rows)
                                    revision, (long long)FAKE_UTC_MS + 864000000);
     for (unsigned i = 0; i < n; i++)
         used += (size_t)snprintf(text + used, sizeof text - used,
-                                 "%s{\"start\":%lld,\"end\":%lld,\"value\":%g}", i > 0 ? "," : "",
-                                 (long long)FAKE_UTC_MS + rows[i].from * 60000LL,
+                                 "%s{\"start\":%lld,\"end\":%lld,\"value\":%.17g}",
+                                 i > 0 ? "," : "", (long long)FAKE_UTC_MS + rows[i].from * 60000LL,
                                  (long long)FAKE_UTC_MS + rows[i].to * 60000LL, rows[i].value);
     (void)snprintf(text + used, sizeof text - used, "]}");
     struct command command = {.offers = true, .mono_ns = fake_now_ns, .utc_ms = clock_utc_ms()};
@@ -100,6 +100,57 @@ static void test_a_late_revision_is_refused(void **state)
     bed_run(&bed, S);
     assert_int_equal(bed_held(&bed), 0);
     bed_end(&bed);
+}
+
+static void cancel(void)
+{
+    offer(8, 0, NULL);
+}
+
+static void revise(void)
+{
+    offer(8, 1, (const struct row[]){{10, 20, -30}});
+}
+
+/* Accepted while the battery is asked for its state: of the one before nothing is written. */
+static void test_another_one_in_the_middle_of_an_entrys_sequence(void **state)
+{
+    (void)state;
+    for (int cancelled = 0; cancelled < 2; cancelled++) {
+        bed_begin(&bed, "");
+        offer(7, 2, two);
+        bed_run_until(&bed, FAKE_MONO_NS + 10 * MINUTE - 1);
+        at_call(FAKE_READ, STATUS, 0, cancelled ? cancel : revise);
+        bed_run(&bed, 3 * MINUTE);
+        assert_int_equal(bed.outcomes[1].kind, OUTCOME_ACCEPTED);
+        assert_int_equal(bed.outcomes[2].reason, REASON_EXPIRED);
+        assert_int_equal(bed_held(&bed), cancelled ? 0 : -30);
+        assert_int_equal(writes(), cancelled ? 0 : 1);
+        bed_end(&bed);
+    }
+}
+
+/* What the device has acknowledged, or a gateway has handed on, may be done later. */
+static void test_an_entry_that_may_be_done_later_is_ended(void **state)
+{
+    (void)state;
+    const enum fault faults[] = {FAULT_ACKNOWLEDGE, FAULT_GATEWAY_TARGET};
+    for (unsigned i = 0; i < 2; i++) {
+        bed_begin(&bed, "");
+        break_with((struct fake_rule){
+            .function = FAKE_WRITE, .to = 1, .fault = faults[i], .ignores = true});
+        offer(1, 1, (const struct row[]){{10, 11, 50}});
+        while (bed.n_outcomes < 2) {
+            fake_now_ns = battery_due_ns(bed.battery) > fake_now_ns ? battery_due_ns(bed.battery)
+                                                                    : fake_now_ns;
+            bed_step(&bed);
+        }
+        assert_int_equal(bed.outcomes[1].kind, OUTCOME_FAILED);
+        bed.fake->registers[1][TARGET] = 50; /* and now it is */
+        at(12);
+        assert_int_equal(bed_held(&bed), 0);
+        bed_end(&bed);
+    }
 }
 
 static void test_the_rules_are_those_of_every_setpoint(void **state)
@@ -181,6 +232,40 @@ static void test_an_entry_is_its_own_lease(void **state)
     at(31);
     assert_int_equal(bed_held(&bed), 0);
     bed_end(&bed);
+}
+
+/* As a program computes them, with more digits than the register has: it is the entry's all
+ * the same, and kept going. */
+static void test_an_entry_of_more_digits_than_the_register(void **state)
+{
+    (void)state;
+    static const char *const types[] = {
+        "\"powerpack\"; points = ( { name = \"target_power\"; scale = 0.1; } );",
+        "\"powerpack-direct\";",
+    };
+    for (unsigned i = 0; i < 2; i++) {
+        char devices[1024];
+        snprintf(devices, sizeof devices,
+                 "bess = ( { id = \"b1\"; name = \"Site-BESS-01\"; poll = \"1s\"; type = %s"
+                 " modbus: { host = \"127.0.0.1\"; port = 1502; address = 1; };"
+                 " control: { %s min_kw = -20.0; max_kw = 20.0; "
+                 " deadman: { timeout = \"60s\"; value = 0.0; }; }; } );",
+                 types[i], i == 0 ? "ready_status = [ 1 ]; positive_is = \"discharge\";" : "");
+        bed_begin_site(&bed, devices);
+        bed.fake->registers[1][STATUS] = 1;
+        bed.fake->registers[1][SOE] = 54;
+        bed.fake->registers[1][206] = 40000; /* energy_full and energy_remaining */
+        bed.fake->registers[1][208] = 20000;
+        offer(1, 1, (const struct row[]){{10, 20, 3 * 1.1}});
+        at(10);
+        for (int s = 0; s < 100; s++) {
+            bed_run(&bed, S);
+            bed_poll(&bed);
+            assert_false(battery_lease(bed.battery).runs);
+            assert_int_equal(state_now(), SCHEDULE_RUNNING);
+        }
+        bed_end(&bed);
+    }
 }
 
 static void test_a_live_setpoint_for_its_lease_and_then_the_entry(void **state)
@@ -551,9 +636,12 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_it_is_accepted_and_carried_out),
         cmocka_unit_test(test_a_late_revision_is_refused),
+        cmocka_unit_test(test_another_one_in_the_middle_of_an_entrys_sequence),
+        cmocka_unit_test(test_an_entry_that_may_be_done_later_is_ended),
         cmocka_unit_test(test_the_rules_are_those_of_every_setpoint),
         cmocka_unit_test(test_what_cannot_be_put_on_record),
         cmocka_unit_test(test_an_entry_is_its_own_lease),
+        cmocka_unit_test(test_an_entry_of_more_digits_than_the_register),
         cmocka_unit_test(test_a_live_setpoint_for_its_lease_and_then_the_entry),
         cmocka_unit_test(test_the_fallback_where_the_entry_is_refused_then),
         cmocka_unit_test(test_a_live_setpoint_at_the_fallback),

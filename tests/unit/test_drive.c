@@ -147,6 +147,25 @@ static void direction_and_size(void **state)
 }
 
 /* A row called target_power is in kW, whatever its registers hold. */
+/* A float32 is the decimal that was written to it. */
+static void a_setpoint_as_float(void **state)
+{
+    (void)state;
+    struct profile *profile = read_profile(
+        "points = (\n{ name = \"soe\"; address = 1; type = \"uint16\"; unit = \"%\"; },\n"
+        "{ name = \"power\"; address = 2; type = \"float32\"; unit = \"kW\"; access = \"rw\"; } "
+        ");\n"
+        "control: { setpoint = \"power\"; };\n",
+        "");
+    const unsigned power = point_of(profile, "power");
+    struct value values[PROFILE_POINTS_MAX] = {0};
+    uint16_t words[2];
+    assert_int_equal(codec_encode(&profile->points[power], 33.3, words), CODEC_FITS);
+    values[power] = codec_decode(&profile->points[power], words);
+    assert_true(drive_held(&profile->drive, profile->points, values).number == 33.3);
+    profile_free(profile);
+}
+
 static void a_setpoint_in_watts(void **state)
 {
     (void)state;
@@ -321,9 +340,13 @@ static void what_a_site_says_wrong(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(percent_and_pairs),   cmocka_unit_test(direction_and_size),
-        cmocka_unit_test(a_setpoint_in_watts), cmocka_unit_test(mistakes),
-        cmocka_unit_test(what_a_site_says),    cmocka_unit_test(what_a_site_says_wrong),
+        cmocka_unit_test(percent_and_pairs),
+        cmocka_unit_test(direction_and_size),
+        cmocka_unit_test(a_setpoint_as_float),
+        cmocka_unit_test(a_setpoint_in_watts),
+        cmocka_unit_test(mistakes),
+        cmocka_unit_test(what_a_site_says),
+        cmocka_unit_test(what_a_site_says_wrong),
     };
     return cmocka_run_group_tests_name("drive", tests, given_directory, remove_directory);
 }

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "bridge/battery/unsettled.h"
+#include "devices/registers/codec.h"
 
 enum { OTHER, POWER, NOW = 5000 };
 
@@ -87,12 +88,43 @@ static void test_written_over_nobody_will_ever_know(void **state)
     assert_false(unsettled_overwrite(&unsettled, POWER, NOW, &corrected));
 }
 
+/* Where a type says how its battery is commanded, a float32 is the decimal that it was told,
+ * and another point is judged by its registers. */
+static void test_a_float_of_a_driven_battery(void **state)
+{
+    (void)state;
+    struct profile profile = {.drive = {.given = true}};
+    struct point rows[] = {
+        [OTHER] = {.name = "limit", .type = POINT_FLOAT32, .scale = 1, .writable = true},
+        [POWER] = {.name = "target_power", .type = POINT_FLOAT32, .scale = 1, .writable = true},
+    };
+    struct device device = {.points = rows, .n_points = 2, .profile = &profile};
+    device.controllable = true;
+    device.control.setpoint = POWER;
+    for (unsigned point = OTHER; point <= POWER; point++) {
+        for (int taken = 0; taken < 2; taken++) {
+            struct unsettled unsettled = unknown();
+            struct outcome corrected;
+            unsettled.outcome.command.point = point;
+            unsettled.outcome.command.value = 33.3;
+            assert_int_equal(codec_encode(&rows[point], 33.3, unsettled.outcome.words), CODEC_FITS);
+            uint16_t words[2];
+            (void)codec_encode(&rows[point], taken ? 33.3 : 33.4, words);
+            const struct value value = codec_decode(&rows[point], words);
+            assert_true(unsettled_see(&unsettled, &device, &value, NOW, &corrected));
+            assert_int_equal(corrected.kind, taken ? OUTCOME_CONFIRMED : OUTCOME_MISMATCH);
+            assert_true(corrected.readback == (taken ? 33.3 : 33.4));
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_register_tells),
         cmocka_unit_test(test_what_could_not_be_read_settles_nothing),
         cmocka_unit_test(test_written_over_nobody_will_ever_know),
+        cmocka_unit_test(test_a_float_of_a_driven_battery),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
