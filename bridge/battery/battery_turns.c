@@ -8,18 +8,21 @@
 
 /* ---- what goes first ---- */
 
-/* The point whose command has waited longest; stops go before all. */
-static int next_point(const struct battery *battery, int64_t now_ns)
+/* The point whose command has waited longest, and since when; stops go before all. */
+static int next_point(const struct battery *battery, int64_t now_ns, int64_t *since_ns)
 {
     int next = -1;
-    int64_t since_ns = INT64_MAX;
+    *since_ns = INT64_MAX;
     for (unsigned i = 0; i < battery->device->n_points; i++) {
         const struct intent *intent = &battery->intents[i];
-        if (intent_stop_is_due(intent, now_ns))
+        if (intent_stop_is_due(intent, now_ns)) {
+            *since_ns = intent->stops.n > 0 ? battery->commands[intent->stops.tokens[0]].mono_ns
+                                            : intent->retry_ns;
             return (int)i;
+        }
         if (intent->setpoint != INTENT_NONE &&
-            battery->commands[intent->setpoint].mono_ns < since_ns) {
-            since_ns = battery->commands[intent->setpoint].mono_ns;
+            battery->commands[intent->setpoint].mono_ns < *since_ns) {
+            *since_ns = battery->commands[intent->setpoint].mono_ns;
             next = (int)i;
         }
     }
@@ -122,7 +125,8 @@ static void begin_entry(struct battery *battery, const struct schedule_wish *wis
 void battery_begin_next(struct battery *battery, struct link *link)
 {
     const int64_t now_ns = clock_mono_ns();
-    const int point = next_point(battery, now_ns);
+    int64_t since_ns;
+    const int point = next_point(battery, now_ns, &since_ns);
     enum command_author author;
     struct schedule_wish wish;
     double value;
@@ -159,8 +163,9 @@ bool battery_has_settled(const struct battery *battery)
 
 bool battery_is_busy(const struct battery *battery)
 {
+    int64_t since_ns;
     return sequence_state(battery->sequence) != SEQUENCE_IDLE ||
-           next_point(battery, clock_mono_ns()) >= 0;
+           next_point(battery, clock_mono_ns(), &since_ns) >= 0;
 }
 
 bool battery_is_urgent(const struct battery *battery)
@@ -169,15 +174,17 @@ bool battery_is_urgent(const struct battery *battery)
     return intent != NULL && (intent->stops.n > 0 || (intent->work == INTENT_STOP));
 }
 
-/* When there is something to do but for the keepalive. */
+/* When there is something to do but for the keepalive. What waits is due since it came: to
+ * its neighbours on the line it is no more urgent than that. */
 static int64_t other_due_ns(const struct battery *battery)
 {
     const int64_t now_ns = clock_mono_ns();
+    int64_t since_ns;
     const struct intent *intent = battery_power(battery);
     if (sequence_state(battery->sequence) != SEQUENCE_IDLE)
         return battery_is_preceded(battery) ? 0 : sequence_pause_ns(battery->sequence);
-    if (next_point(battery, now_ns) >= 0)
-        return 0;
+    if (next_point(battery, now_ns, &since_ns) >= 0)
+        return since_ns;
     struct schedule_wish wish;
     int64_t due_ns = intent != NULL ? fallback_due_ns(&battery->fallback) : CLOCK_NEVER;
     int64_t schedule_ns;

@@ -3,6 +3,8 @@
 #include "bridge/telemetry/poller_inside.h"
 
 enum { BEAT_STEPS_MAX = 8 };
+/* For so long commands go before a scan that is due. */
+#define STARVED_NS CLOCK_NS_PER_S
 
 /* A line that takes commands is the only one of its poller. */
 
@@ -16,35 +18,39 @@ struct polled *poller_unit_of(struct poller *poller, unsigned device)
     return NULL;
 }
 
-/* Brings what is in the mailbox to the batteries, as far as they have room. */
+/* Brings what is in the mailbox to the batteries, as far as they have room. What is for a
+ * device that a reload has still to add stays there until then. */
 void poller_fetch(struct poller *poller)
 {
-    while (poller->n_batteries > 0) {
-        if (!poller->offered && !mailbox_take(poller->setup.mailbox, &poller->command))
-            return;
-        struct battery *battery = poller_unit_of(poller, poller->command.device)->battery;
-        poller->offered = !battery_put(battery, &poller->command);
-        if (poller->offered)
-            return;
+    const struct poller_line *line = poller->lines[0];
+    struct command *command = &poller->command;
+    if (poller->offered)
+        poller->offered = !battery_put(poller_unit_of(poller, command->device)->battery, command);
+    for (unsigned i = 0; poller->n_batteries > 0 && i < line->n_units && !poller->offered;) {
+        const struct polled *unit = line->units[i];
+        if (unit->battery == NULL || !mailbox_take_of(poller->setup.mailbox, unit->index, command))
+            i++;
+        else
+            poller->offered = !battery_put(unit->battery, command);
     }
 }
 
-/* The battery that goes first now: one that is to stop, else whose turn came first. */
+/* The battery that goes first now: one that is to stop, else, or among several, whose turn
+ * came first. */
 struct polled *poller_first_battery(struct poller *poller, int64_t now_ns, int64_t *due_ns)
 {
     const struct poller_line *line = poller->lines[0];
     struct polled *first = NULL;
+    bool is_urgent = false;
     *due_ns = CLOCK_NEVER;
     for (unsigned i = 0; poller->n_batteries > 0 && i < line->n_units; i++) {
         struct polled *unit = line->units[i];
         int64_t at_ns = unit->battery != NULL ? battery_due_ns(unit->battery) : CLOCK_NEVER;
-        if (at_ns <= now_ns && battery_is_urgent(unit->battery)) {
-            *due_ns = at_ns;
-            return unit;
-        }
-        if (at_ns < *due_ns) {
+        const bool stops = at_ns <= now_ns && battery_is_urgent(unit->battery);
+        if (stops == is_urgent ? at_ns < *due_ns : stops) {
             *due_ns = at_ns;
             first = unit;
+            is_urgent = stops;
         }
     }
     return first;
@@ -111,9 +117,16 @@ void poller_serve_beats(struct poller *poller)
     }
 }
 
-/* Lets the batteries do what is due: all that is urgent, and what one other
- * command takes; then a transaction of polling has its turn. Between two
- * read-backs nothing but another command is done. */
+/* Whether polling has waited for long: commands that never end would put it off for ever. */
+static bool is_starved(const struct poller *poller, int64_t now_ns)
+{
+    const struct poller_line *line = poller->lines[0];
+    return now_ns - (line->polled != NULL ? line->begun_ns : line->due_ns) > STARVED_NS;
+}
+
+/* Lets the batteries do what is due: all that is urgent, and what the commands for one other
+ * take, or where polling is starved one of them; then a transaction of polling has its turn.
+ * Between two read-backs nothing but another command is done. */
 void poller_serve_commands(struct poller *poller)
 {
     struct epoll_event events[EVENTS];
@@ -131,7 +144,11 @@ void poller_serve_commands(struct poller *poller)
             return;
         } else {
             step(poller, unit);
-            served = served || (!urgent && !battery_is_busy(unit->battery));
+            const struct battery *battery = unit->battery;
+            served =
+                served ||
+                (!urgent && (!battery_is_busy(battery) || (battery_has_settled(battery) &&
+                                                           is_starved(poller, clock_mono_ns()))));
         }
     }
 }

@@ -129,6 +129,85 @@ static void test_a_dead_battery_takes_little_of_its_neighbours_time(void **state
     }
 }
 
+#define TWO_BATTERIES                                                                              \
+    "bess = ( " SITE_BATTERY("b1", "Site-BESS-01", "1", SITE_DISCHARGE) ", " SITE_BATTERY(         \
+        "b2", "Site-BESS-02", "3",                                                                 \
+        SITE_DISCHARGE "deadman: { timeout = \"2s\"; value = 0.0; };") " );"
+#define FLOOD_NS (15 * CLOCK_NS_PER_S)
+
+/* There is always another command for the first battery; at 4 s the second is to stop. */
+static void flood(struct fake_link *fake, const struct fake_call *call)
+{
+    static unsigned n;
+    const bool stops = stage.command.stop;
+    const int64_t now_ns = fake_now_ns - FAKE_MONO_NS;
+    struct command replaced, command = stage.command;
+    const bool begins = stops ? call->function == FAKE_WRITE
+                              : call->function == FAKE_READ && call->address == STATUS;
+    (void)fake;
+    if (call->unit != 1 || !begins || now_ns > FLOOD_NS)
+        return;
+    command.mono_ns = fake_now_ns;
+    snprintf(command.id, sizeof command.id, "flood-%u", n++);
+    mailbox_put(stage.mailbox, &command, &replaced);
+    if (!stops || stage.put_ns != -1 || now_ns < 4 * CLOCK_NS_PER_S)
+        return;
+    stage.put_ns = fake_now_ns;
+    command.device = 1;
+    mailbox_put(stage.mailbox, &command, &replaced);
+}
+
+/* Nobody on a line waits for ever behind another who is told something all the time: neither
+ * the deadman, nor a stop behind stops. */
+static void test_a_neighbour_that_is_commanded_all_the_time(void **state)
+{
+    (void)state;
+    for (int stops = 0; stops < 2; stops++) {
+        stage_begin(TWO_BATTERIES);
+        uint16_t *registers = stage.fake->registers[3];
+        registers[STATUS] = 1;
+        registers[TARGET] = stops ? 0 : 20;
+        registers[SOE] = 54;
+        stage.fake->cost_ns = 100 * CLOCK_NS_PER_MS;
+        stage.fake->before = flood;
+        stage.command.stop = stops;
+        stage.command.value = stops ? 0 : 50;
+        struct command replaced;
+        stage.command.mono_ns = fake_now_ns;
+        mailbox_put(stage.mailbox, &stage.command, &replaced);
+        stage.until_ns = FLOOD_NS + CLOCK_NS_PER_S;
+        stage_run(0, UINT32_MAX);
+        const struct fake_call *write = NULL;
+        for (unsigned i = 0; write == NULL && i < stage.fake->n_calls; i++)
+            if (stage.fake->calls[i].unit == 3 && stage.fake->calls[i].function == FAKE_WRITE)
+                write = &stage.fake->calls[i];
+        assert_non_null(write);
+        assert_int_equal(write->words[0], 0);
+        if (stops) /* after the one under way, and one that came with it */
+            assert_true(write->at_ns - stage.put_ns <= 4 * stage.fake->cost_ns);
+        else
+            assert_true(write->at_ns - FAKE_MONO_NS < FLOOD_NS);
+        stage_end();
+    }
+}
+
+/* As between the two ends of a reload that adds it. */
+static void test_a_command_for_a_device_that_is_still_to_come(void **state)
+{
+    (void)state;
+    struct command replaced, command;
+    stage_begin(ONE_BATTERY);
+    command = stage.command;
+    command.device = 1;
+    mailbox_put(stage.mailbox, &command, &replaced);
+    mailbox_put(stage.mailbox, &stage.command, &replaced);
+    stage_run(0, 3);
+    assert_int_equal(only_outcome()->kind, OUTCOME_CONFIRMED);
+    assert_true(mailbox_take(stage.mailbox, &command));
+    assert_int_equal(command.device, 1);
+    stage_end();
+}
+
 static void test_what_waits_at_the_end_is_told(void **state)
 {
     (void)state;
@@ -215,6 +294,8 @@ int main(void)
         cmocka_unit_test(test_a_stop_waits_for_one_transaction_of_a_silent_neighbour),
         cmocka_unit_test(test_a_stop_on_a_slow_device),
         cmocka_unit_test(test_a_dead_battery_takes_little_of_its_neighbours_time),
+        cmocka_unit_test(test_a_neighbour_that_is_commanded_all_the_time),
+        cmocka_unit_test(test_a_command_for_a_device_that_is_still_to_come),
         cmocka_unit_test(test_what_waits_at_the_end_is_told),
         cmocka_unit_test(test_asked_to_leave_it_carries_out_a_stop),
         cmocka_unit_test(test_an_unknown_outcome_is_settled_by_the_next_scan),
