@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bridge/wire/outcome_json.h"
+
 enum { BUCKETS = 4096 };
 
 /* In two lists at once: by age, and by the hash of its id. */
@@ -11,7 +13,8 @@ struct answered_entry {
     struct answered_entry *younger;
     struct answered_entry *same_bucket;
     int64_t done_ns;
-    const char *payload; /* behind the id in `text` */
+    const char *payload; /* behind the id in `text`, or what took its place */
+    char *later;         /* that; NULL = nothing did */
     char text[];
 };
 
@@ -36,6 +39,12 @@ struct answered *answered_new(void)
     return calloc(1, sizeof(struct answered));
 }
 
+static void free_entry(struct answered_entry *entry)
+{
+    free(entry->later);
+    free(entry);
+}
+
 static void forget_oldest(struct answered *answered)
 {
     struct answered_entry *entry = answered->oldest;
@@ -49,7 +58,7 @@ static void forget_oldest(struct answered *answered)
     if (answered->oldest == NULL)
         answered->youngest = NULL;
     answered->count--;
-    free(entry);
+    free_entry(entry);
 }
 
 void answered_free(struct answered *answered)
@@ -105,6 +114,20 @@ static void append(struct answered *answered, struct answered_entry *entry)
         forget_oldest(answered);
 }
 
+/* Once more an outcome of an id that is known: the first stays, unless it was not what came
+ * of the command. False when out of memory. */
+static bool add_again(struct answered_entry *known, const char *payload)
+{
+    if (!outcome_json_is_aside(known->payload) || outcome_json_is_aside(payload))
+        return true;
+    char *copy = strdup(payload);
+    if (copy == NULL)
+        return false;
+    free(known->later);
+    known->payload = known->later = copy;
+    return true;
+}
+
 void answered_join(struct answered *answered, struct answered *later)
 {
     for (struct answered_entry *entry = later->oldest, *next; entry != NULL; entry = next) {
@@ -116,15 +139,17 @@ void answered_join(struct answered *answered, struct answered *later)
         }
         if (known->done_ns < entry->done_ns)
             known->done_ns = entry->done_ns;
-        free(entry);
+        (void)add_again(known, entry->payload);
+        free_entry(entry);
     }
     free(later);
 }
 
 bool answered_add(struct answered *answered, const char *id, const char *payload, int64_t done_ns)
 {
-    if (find(answered, id) != NULL)
-        return true;
+    struct answered_entry *known = find(answered, id);
+    if (known != NULL)
+        return add_again(known, payload);
     size_t id_size = strlen(id) + 1;
     size_t payload_size = strlen(payload) + 1;
     struct answered_entry *entry = malloc(sizeof(*entry) + id_size + payload_size);

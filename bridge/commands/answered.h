@@ -2,8 +2,10 @@
  *
  * Per device, every id that got an outcome in the last 10 minutes or is among
  * the last 1000; a repeated id is answered with its first outcome and never
- * written again. Filled at start from the audit log, so that it reaches across
- * restarts. Pure but for memory; owned by the subscriber.
+ * written again. What was refused before its id was looked at (outcome_json_is_aside)
+ * stands for no command of the id that was under way then. Filled at start from
+ * the audit log, so that it reaches across restarts. Pure but for memory; owned
+ * by the subscriber.
  */
 #ifndef BRIDGE_COMMANDS_ANSWERED_H
 #define BRIDGE_COMMANDS_ANSWERED_H
@@ -25,7 +27,7 @@ void answered_free(struct answered *answered);
 /* The payload of the outcome that `id` got first, or NULL. */
 const char *answered_find(const struct answered *answered, const char *id);
 
-/* Remembers an outcome's payload under its id, unless the id is known already,
+/* Remembers an outcome's payload under its id, unless an outcome of it is known already,
  * and forgets what is old. `done_ns` is the monotonic time of the outcome, so
  * that a clock that is set makes nothing older or younger. False when out of
  * memory. */

@@ -150,7 +150,6 @@ static struct admit_scene look_around(struct subscriber *subscriber, const struc
     if (!scene.audit_unavailable)
         answers_catch_up(subscriber->answers);
     if (index >= 0) {
-        scene.shutting_down = scene.shutting_down || subscriber->parting[index];
         scene.device = &subscriber->setup.conf->devices.devices[index];
         scene.index = (unsigned)index;
         scene.point = device_find_point(scene.device, command->point_name);
@@ -160,15 +159,28 @@ static struct admit_scene look_around(struct subscriber *subscriber, const struc
     return scene;
 }
 
+/* Whether it is for a device that a reload ends, or begins anew. A stop is carried out all the
+ * same: by what there is of it, or waiting for what there will be. */
+static bool is_parting(const struct subscriber *subscriber, const struct admit_scene *scene,
+                       const struct command *command)
+{
+    return scene->device != NULL && subscriber->parting[scene->index] &&
+           (command->offers || command->value != 0.0 || scene->point < 0 ||
+            scene->point != scene->device->control.setpoint);
+}
+
 /* Admits a command, or answers it. `detail` is what is wrong with it, if malformed. */
 static void take_command(struct subscriber *subscriber, struct command *command,
                          struct admit_scene *scene, char detail[DETAIL_MAX])
 {
     const char *first = NULL;
     if (command->id[0] != '\0' && scene->device != NULL) {
-        first = answers_first(subscriber->answers, (int)scene->index, command->id);
-        scene->duplicate = first != NULL || is_open(subscriber, scene->index, command->id);
+        const bool under_way = is_open(subscriber, scene->index, command->id);
+        if (!under_way)
+            first = answers_first(subscriber->answers, (int)scene->index, command->id);
+        scene->duplicate = under_way || first != NULL;
     }
+    scene->shutting_down = scene->shutting_down || is_parting(subscriber, scene, command);
     const enum reason reason = admit(command, scene, detail);
     if (reason == REASON_NONE)
         hand_over(subscriber, command);
@@ -208,6 +220,7 @@ static void take_schedule(struct subscriber *subscriber, const struct inbox_mess
     command->revision = -1;
     scene.retained = message->retained;
     scene.too_large = message->too_large;
+    scene.shutting_down = scene.shutting_down || is_parting(subscriber, &scene, command);
     if (!message->too_large)
         reason = schedule_json_parse(message->payload, message->payload_size, command, detail);
     reason = admit_schedule(command, &scene, reason, trusted, detail);
@@ -372,16 +385,43 @@ void subscriber_part(struct subscriber *subscriber, unsigned device)
     subscriber->parting[device] = true;
 }
 
+/* The stops that came for a device while it was away: they wait for what it is now. */
+static bool bring_stops(struct subscriber *subscriber, struct mailbox *former, unsigned index)
+{
+    const struct device *device = &subscriber->setup.conf->devices.devices[index];
+    struct command *stops = calloc(MAILBOX_PLACES, sizeof(*stops)), replaced;
+    const bool there = device_is_there(device) && device->controllable;
+    const bool good = stops != NULL;
+    unsigned n = 0;
+    while (good && n < MAILBOX_PLACES && mailbox_take_of(former, index, &stops[n]))
+        n++;
+    for (unsigned i = 0; i < n; i++) {
+        stops[i].point = (unsigned)device->control.setpoint;
+        if (there && strcmp(device->name, stops[i].device_name) == 0) { /* as many places */
+            (void)mailbox_put(subscriber->mailboxes[index], &stops[i], &replaced);
+        } else {
+            forget_open(subscriber, index, stops[i].id);
+            answer(subscriber, &stops[i], OUTCOME_REFUSED, REASON_SHUTTING_DOWN, "");
+        }
+    }
+    free(stops);
+    return good;
+}
+
 bool subscriber_renew(struct subscriber *subscriber, const bool *anew, const bool *others,
                       bool another_log)
 {
+    bool good = true;
     for (unsigned i = 0; i < subscriber->setup.conf->devices.n_devices; i++) {
+        struct mailbox *former = subscriber->mailboxes[i];
         if (anew[i])
             begin_device(subscriber, i);
+        if (anew[i] && former != NULL)
+            good = bring_stops(subscriber, former, i) && good;
         if (others[i])
             subscriber->last_write_ns[i] = INT64_MIN;
     }
-    return answers_renew(subscriber->answers, others, another_log);
+    return answers_renew(subscriber->answers, others, another_log) && good;
 }
 
 void subscriber_drain(struct subscriber *subscriber)

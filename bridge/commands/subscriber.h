@@ -35,7 +35,9 @@ struct subscriber *subscriber_start(const struct subscriber_setup *setup);
  * halted. */
 struct halt *subscriber_halt(struct subscriber *subscriber);
 
-/* Commands for this device are refused as shutting_down until it is renewed. */
+/* Commands for this device are refused as shutting_down until it is renewed, but for stops:
+ * those that nobody takes from its mailbox any more wait there, and are brought to where it
+ * is then. */
 void subscriber_part(struct subscriber *subscriber, unsigned device);
 
 /* The devices of the configuration are other ones now. `anew` by place: it is begun or

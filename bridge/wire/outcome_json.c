@@ -96,6 +96,20 @@ char *outcome_json_repeat(const char *payload, char told[OUTCOME_JSON_TOLD_MAX +
     return json_text_dump(root);
 }
 
+bool outcome_json_is_aside(const char *payload)
+{
+    json_t *root = json_loads(payload, 0, NULL);
+    const char *outcome = json_string_value(json_object_get(root, "outcome"));
+    const char *reason = json_string_value(json_object_get(root, "reason"));
+    bool aside = false;
+    for (enum reason i = REASON_RETAINED; outcome != NULL && reason != NULL && i < REASON_DUPLICATE;
+         i++)
+        aside = aside || strcmp(reason, reason_word(i)) == 0;
+    aside = aside && strcmp(outcome, outcome_word(OUTCOME_REFUSED)) == 0;
+    json_decref(root);
+    return aside;
+}
+
 bool outcome_json_parse_audit(const char *line, char device[COMMAND_NAME_MAX + 1],
                               char id[COMMAND_ID_MAX + 1], int64_t *ts_ms, char **payload)
 {

@@ -18,6 +18,10 @@ enum { OUTCOME_JSON_TOLD_MAX = 63 };
  * as it is in the log: "value=50 outcome=confirmed". */
 char *outcome_json_repeat(const char *payload, char told[OUTCOME_JSON_TOLD_MAX + 1]);
 
+/* Whether a published outcome is of a message that was refused before its id was looked at:
+ * retained, or to no point that may be written. */
+bool outcome_json_is_aside(const char *payload);
+
 /* Takes a line of the audit log back to whose outcome it was and what was
  * published; *payload is malloc'ed. False for anything that is not the outcome
  * of an id: a repetition, a correction, what was refused as malformed or because

@@ -162,6 +162,27 @@ class Reload(Rig):
         self.assertEqual(self.mqtt.wait(RESULT, lambda m: m.json.get("source") == "deadman")
                          .json["outcome"], "confirmed")
 
+    def test_a_stop_while_its_battery_begins_anew(self):
+        """It is carried out, as soon as that can be: nobody has to send it again."""
+        self.rig()
+        bess = self.devices["bess"][0]
+        bess["poll"] = "10m"  # what is asked is asked for a command
+        self.reload()
+        self.mqtt.wait_text("Site-BESS-01/status", "online", since=self.since)
+        self.assertEqual(self.mqtt.ask(50.0, "held")["outcome"], "confirmed")
+        self.bess.hold(lambda: self.mqtt.command(60.0, "slow"))
+        bess["control"]["max_kw"] = 100.0
+        self.reload(answer="info: reload: device Site-BESS-01 is changed")
+        self.mqtt.command(0, "stop")
+        self.assertEqual(self.mqtt.ask(10.0, "late")["reason"], "shutting_down")
+        self.bess.release()
+        self.mqtt.wait(RESULT, lambda m: m.json["id"] == "stop" and
+                       m.json["outcome"] == "confirmed")
+        self.assertNotIn("refused", [m.json["outcome"] for m in self.mqtt.on(RESULT)
+                                     if m.json["id"] == "stop"])
+        with self.bess.changed:
+            self.assertEqual(self.units[1].registers[flux.TARGET], 0)
+
     def test_what_is_bad_changes_nothing(self):
         self.rig()
         self.devices["meters"][0]["poll"] = "1s"

@@ -385,6 +385,68 @@ static void test_a_burst_has_one_outcome_each(void **state)
     stage_end();
 }
 
+/* ---- a reload ---- */
+
+static void halted(void (*act)(void))
+{
+    struct halt *halt = subscriber_halt(stage.subscriber);
+    (void)halt_wait(halt, CLOCK_NEVER);
+    act();
+    halt_release(halt);
+}
+
+static void part(void)
+{
+    subscriber_part(stage.subscriber, 0);
+}
+
+static void renew(void)
+{
+    static const bool anew[3] = {true}, others[3] = {false};
+    assert_true(subscriber_renew(stage.subscriber, anew, others, false));
+}
+
+/* Nobody takes what comes for a device between its end and its beginning. A stop waits for
+ * what there is then, with the same poller or another; and is answered where there is none. */
+static void test_a_stop_for_a_device_that_begins_anew(void **state)
+{
+    (void)state;
+    enum { HERE, ELSEWHERE, ANOTHER_DEVICE, AFTERS };
+    for (int after = 0; after < AFTERS; after++) {
+        stage_begin("");
+        struct mailbox *former = stage.mailbox;
+        halted(part);
+        ask("d-1", 50);
+        ask("stop", 0);
+        ask("d-2", 50);
+        wait_answers(2);
+        assert_answer(0, "d-1", "refused", "shutting_down");
+        assert_answer(1, "d-2", "refused", "shutting_down");
+        if (after == ELSEWHERE)
+            stage.mailbox = mailbox_new(1);
+        if (after == ANOTHER_DEVICE)
+            strcpy(stage.conf.devices.devices[0].name, "Site-BESS-03");
+        halted(renew);
+        if (after == ANOTHER_DEVICE) {
+            wait_answers(3);
+            assert_answer(2, "stop", "refused", "shutting_down");
+        } else {
+            struct command stop = take();
+            assert_true(stop.stop && strcmp(stop.id, "stop") == 0);
+            ask("stop", 0);
+            wait_answers(3);
+            assert_answer(2, "stop", "refused", "duplicate"); /* it is under way */
+            tell(&stop, OUTCOME_CONFIRMED);
+            ask("d-3", 50);
+            struct command order = take();
+            assert_string_equal(order.id, "d-3");
+        }
+        if (after == ELSEWHERE)
+            mailbox_free(former);
+        stage_end();
+    }
+}
+
 /* ---- the end ---- */
 
 static void test_while_it_drains_it_refuses_and_still_answers(void **state)
@@ -439,6 +501,7 @@ int main(void)
         cmocka_unit_test(test_a_ready_command_is_taken_like_any_other),
         cmocka_unit_test(test_another_point_replaces_nothing),
         cmocka_unit_test(test_a_burst_has_one_outcome_each),
+        cmocka_unit_test(test_a_stop_for_a_device_that_begins_anew),
         cmocka_unit_test(test_while_it_drains_it_refuses_and_still_answers),
         cmocka_unit_test(test_stopping_answers_what_is_left),
     };

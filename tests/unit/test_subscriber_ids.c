@@ -56,6 +56,59 @@ static void test_what_is_no_outcome_of_its_id(void **state)
     stage_end();
 }
 
+/* While its id is under way somebody sends it retained, or to another point: what is said of
+ * that is not what came of it. */
+static void test_what_is_refused_aside_is_no_outcome_of_its_id(void **state)
+{
+    (void)state;
+    struct inbox_message retained = message_of(SETPOINT, "{\"id\":\"d-1\",\"value\":50}");
+    retained.retained = true;
+    stage_begin("");
+    ask("d-1", 50);
+    struct command order = take();
+    send_message(&retained);
+    send_to("flux/demo/Site-BESS-01/set/nowhere", "{\"id\":\"d-1\",\"value\":50}");
+    ask("d-1", 50);
+    wait_answers(3);
+    assert_answer(0, "d-1", "refused", "retained");
+    assert_answer(1, "d-1", "refused", "unknown_point");
+    assert_answer(2, "d-1", "refused", "duplicate");
+    tell(&order, OUTCOME_CONFIRMED);
+    ask("d-1", 50);
+    wait_answers(5);
+    assert_answer(3, "d-1", "confirmed", "");
+    assert_answer(4, "d-1", "confirmed", "");
+    assert_true(json_is_true(json_object_get(stage.answers[4].json, "duplicate")));
+    send_message(&retained);
+    wait_answers(6);
+    ask("d-1", 50);
+    wait_answers(7);
+    assert_answer(6, "d-1", "confirmed", "");
+    assert_no_more(7);
+    stage_end();
+}
+
+/* Nor is it after a restart. */
+static void test_what_was_refused_aside_in_an_earlier_run(void **state)
+{
+    (void)state;
+    const char *const lines[] = {
+        "{\"id\":\"old\",\"device\":\"Site-BESS-01\",\"point\":\"target_power\",\"value\":1,"
+        "\"outcome\":\"refused\",\"reason\":\"retained\",\"ts\":1763791200000,\"received\":1}",
+        "{\"id\":\"old\",\"device\":\"Site-BESS-01\",\"point\":\"target_power\",\"value\":1,"
+        "\"outcome\":\"confirmed\",\"ts\":1763791200100,\"latency_ms\":1.0,\"received\":1}",
+        NULL,
+    };
+    stage_open("");
+    stage.replayed = lines;
+    stage_start();
+    ask("old", 50);
+    wait_answers(1);
+    assert_answer(0, "old", "confirmed", "");
+    assert_no_more(1);
+    stage_end();
+}
+
 /* Under way at the same time, answered each, and remembered each for itself. */
 static void test_the_same_id_on_two_devices_is_two_commands(void **state)
 {
@@ -208,6 +261,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_repeated_id_is_not_executed_again),
         cmocka_unit_test(test_what_is_no_outcome_of_its_id),
+        cmocka_unit_test(test_what_is_refused_aside_is_no_outcome_of_its_id),
+        cmocka_unit_test(test_what_was_refused_aside_in_an_earlier_run),
         cmocka_unit_test(test_the_same_id_on_two_devices_is_two_commands),
         cmocka_unit_test(test_an_id_of_an_earlier_run_is_known),
         cmocka_unit_test(test_a_line_of_the_future_is_as_old_as_the_next),
