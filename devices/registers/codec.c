@@ -238,7 +238,7 @@ static enum codec_fit fit_integer(const struct point *point, double scale, doubl
 
 static enum codec_fit fit(const struct point *point, double scale, double number, uint64_t *raw)
 {
-    double exact = (number - point->offset) / scale;
+    double exact = (number - point->offset) / scale + 0.0; /* never the zero with a sign */
     if (!isfinite(exact))
         return CODEC_OUT_OF_RANGE;
 

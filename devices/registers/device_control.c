@@ -175,6 +175,9 @@ static void limit_setpoint(struct cfg *cfg, const struct cfg_setting *group,
         cfg_problem(cfg, min, "min_kw %g does not fit the register of %s", low, point->name);
     if (fits(device, high) == CODEC_OUT_OF_RANGE)
         cfg_problem(cfg, max, "max_kw %g does not fit the register of %s", high, point->name);
+    if (fits(device, 0) != CODEC_FITS)
+        cfg_problem(cfg, group, "%s cannot hold 0: its battery could not be told to stop",
+                    point->name);
     if (low < point->min)
         cfg_problem(cfg, min, "min_kw %g is below the type's own limit %g", low, point->min);
     if (high > point->max)

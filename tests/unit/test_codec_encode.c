@@ -86,6 +86,8 @@ static void numbers_become_registers(void **state)
         {POINT_INT64, 1, 0, 0x1p50 + 0.5, CODEC_OFF_STEP, {0}},
         {POINT_UINT64, 1, 0, 0x1p63, CODEC_FITS, {0x8000, 0, 0, 0}},
         {POINT_UINT64, 1, 0, 0x1p64, CODEC_OUT_OF_RANGE, {0}},
+        {POINT_FLOAT32, -1, 0, 0, CODEC_FITS, {0}}, /* a stop has no sign */
+        {POINT_FLOAT64, 1, 0, -0.0, CODEC_FITS, {0}},
         {POINT_FLOAT32, 1, 0, 0.1, CODEC_FITS, {0x3dcc, 0xcccd}},
         {POINT_FLOAT32, 1000, 0, 1234.5, CODEC_FITS, {0x3f9e, 0x0419}},
         {POINT_FLOAT32, 1, 0, (double)FLT_MAX, CODEC_FITS, {0x7f7f, 0xffff}},

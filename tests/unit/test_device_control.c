@@ -270,6 +270,9 @@ static void types_that_cannot_be_controlled(void **state)
                 " access = \"rw\"; max = 99; }",
          "", "max_kw 100 is above the type's own limit 99"},
         {STATUS "," SOE ", { name = \"target_power\"; address = 3; type = \"int16\"; unit = \"kW\";"
+                " access = \"rw\"; offset = 0.5; }",
+         "", "target_power cannot hold 0: its battery could not be told to stop"},
+        {STATUS "," SOE ", { name = \"target_power\"; address = 3; type = \"int16\"; unit = \"kW\";"
                 " access = \"rw\"; min = -49; max = 200; }",
          "", "min_kw -50 is below the type's own limit -49"},
         {STATUS "," SOE ", { name = \"target_power\"; address = 3; type = \"int16\"; unit = \"kW\";"
