@@ -275,10 +275,15 @@ static void for_device(struct announce *announce, unsigned device,
         act(announce, announce_number(announce, kinds[i], device), now_ns);
 }
 
-static void part(struct announce *announce, unsigned number, int64_t now_ns)
+static void alter(struct announce *announce, unsigned number, int64_t now_ns)
 {
     (void)now_ns;
     gone_part(announce->gone, number);
+}
+
+static void part(struct announce *announce, unsigned number, int64_t now_ns)
+{
+    alter(announce, number, now_ns);
     documents_reset(announce->documents, number, number + 1);
 }
 
@@ -317,6 +322,11 @@ void announce_part(struct announce *announce, unsigned device)
     announce->scheduled[device] = (struct schedule_status){.revision = -1};
 }
 
+void announce_alter(struct announce *announce, unsigned device)
+{
+    for_device(announce, device, alter, 0);
+}
+
 void announce_renew(struct announce *announce, unsigned device, int64_t now_ns)
 {
     for_device(announce, device, renew, now_ns);
@@ -327,6 +337,7 @@ void announce_renewed(struct announce *announce, int64_t now_ns)
     unsigned n_paced = 0;
     documents_call(announce->documents, announce_number(announce, RETAINED_BRIDGE_INFO, 0), now_ns);
     documents_call(announce->documents, announce_number(announce, RETAINED_HEALTH, 0), now_ns);
+    gone_renewed(announce->gone);
     announce_call_gone(announce, 0, &n_paced, now_ns);
     if (announce->setup.sessions->bridge.state == SESSION_UP)
         listen(announce);

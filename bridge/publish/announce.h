@@ -44,8 +44,10 @@ bool announce_arrived(struct announce *announce, const struct mqtt_arrival *arri
 void announce_ack(struct announce *announce, uint64_t ticket, enum mqtt_fate fate);
 
 /* While the publisher is halted, and the configuration still has the device of this place:
- * all that is retained of it is to be cleared. */
+ * all that is retained of it is to be cleared; or, where it stays and is changed, what it has
+ * no more then. */
 void announce_part(struct announce *announce, unsigned device);
+void announce_alter(struct announce *announce, unsigned device);
 /* The same of the documents for Home Assistant alone, while the configuration still has
  * what they were made from; and once it has other ones. Ends with announce_renewed(). */
 void announce_part_discovery(struct announce *announce);

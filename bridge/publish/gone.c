@@ -16,8 +16,10 @@ struct gone {
     const struct conf *conf;
     struct retained *retained;
     struct state *state;
-    bool is_remembered;    /* what this run announces */
-    bool is_recalled;      /* what earlier ones have */
+    bool is_remembered; /* what this run announces */
+    bool is_recalled;   /* what earlier ones have */
+    unsigned n_parted;  /* that may be gone with the configuration to come */
+    char **parted;
     pthread_mutex_t mutex; /* guards what follows */
     char *info;            /* a bridge/info of an earlier run, not yet looked at */
     unsigned n;
@@ -69,8 +71,14 @@ static void remember(struct gone *gone, const char *topic, bool is_there)
 void gone_part(struct gone *gone, unsigned number)
 {
     char topic[TOPIC_MAX + 1];
-    if (retained_own_topic(gone->retained, number, topic))
-        add(gone, topic);
+    if (!retained_own_topic(gone->retained, number, topic))
+        return;
+    char **more = realloc(gone->parted, (gone->n_parted + 1) * sizeof(*more));
+    if (more == NULL)
+        return;
+    gone->parted = more;
+    if ((more[gone->n_parted] = strdup(topic)) != NULL)
+        gone->n_parted++;
 }
 
 void gone_renew(struct gone *gone, unsigned number)
@@ -120,11 +128,22 @@ void gone_remember_all(struct gone *gone)
 
 /* ---- what earlier runs have left ---- */
 
-/* A topic that an earlier run has announced. */
+/* A topic that an earlier run has announced, or an earlier configuration. */
 static void look_at_former(struct gone *gone, const char *topic)
 {
     if (retained_find(gone->retained, topic) < 0)
         add(gone, topic);
+}
+
+void gone_renewed(struct gone *gone)
+{
+    while (gone->n_parted > 0) {
+        char *topic = gone->parted[--gone->n_parted];
+        look_at_former(gone, topic);
+        free(topic);
+    }
+    free(gone->parted);
+    gone->parted = NULL;
 }
 
 static void look_at_remembered(void *context, const char *key, const char *text)
@@ -215,6 +234,9 @@ void gone_free(struct gone *gone)
         return;
     for (unsigned i = 0; i < gone->n; i++)
         free(gone->topics[i]);
+    for (unsigned i = 0; i < gone->n_parted; i++)
+        free(gone->parted[i]);
+    free(gone->parted);
     free(gone->info);
     pthread_mutex_destroy(&gone->mutex);
     free(gone);

@@ -25,11 +25,14 @@ unsigned gone_count(struct gone *gone);
 /* False when it is there again. */
 bool gone_topic(struct gone *gone, unsigned index, char topic[TOPIC_MAX + 1]);
 
-/* The topic of this number is to be cleared, while the configuration still has it; and is
- * there again, once it has it. What was cleared is at the broker no more; true for what a Will
- * may still come to, once: it is to be cleared again, when that must have come. */
+/* While the configuration still has the topic of this number: it may be gone with the next. Once
+ * that is there: it has this one; and all that it has not is to be cleared. */
 void gone_part(struct gone *gone, unsigned number);
 void gone_renew(struct gone *gone, unsigned number);
+void gone_renewed(struct gone *gone);
+
+/* What was cleared is at the broker no more; true for what a Will may still come to, once: it is
+ * to be cleared again, when that must have come. */
 bool gone_cleared(struct gone *gone, unsigned index);
 
 /* What earlier runs have announced is known from the state as soon as that is loaded; true once:

@@ -408,6 +408,11 @@ void publisher_part(struct publisher *publisher, unsigned device)
     sessions_drop(&publisher->sessions, device);
 }
 
+void publisher_alter(struct publisher *publisher, unsigned device)
+{
+    announce_alter(publisher->announce, device);
+}
+
 void publisher_part_discovery(struct publisher *publisher)
 {
     announce_part_discovery(publisher->announce);

@@ -58,6 +58,9 @@ struct halt *publisher_halt(struct publisher *publisher);
 /* Before the configuration is another: it will have the device of this place no more. Ends
  * its session; all that is retained of it is cleared soon. */
 void publisher_part(struct publisher *publisher, unsigned device);
+/* Likewise: it will have it otherwise. What is retained of it and has no place then, such as the
+ * control of a battery that is commanded no more, is cleared soon. */
+void publisher_alter(struct publisher *publisher, unsigned device);
 
 /* Before what Home Assistant is told is configured otherwise: clears it; and after that: tells
  * it anew, with the publisher_renew() that follows. */

@@ -8,16 +8,21 @@
 #define FAREWELL_NS   (250 * CLOCK_NS_PER_MS)
 #define MQTT_GRACE_NS (300 * CLOCK_NS_PER_MS)
 
-/* Of those that are removed the broker forgets everything, and of discovery when it is
- * other than before. */
+/* Of those that are removed the broker forgets everything, of those that are altered what they
+ * have no more, and of discovery all when it is other than before. */
 static void part_from_broker(struct reload *reload)
 {
     const struct device_list *list = &reload->parts->conf->devices;
     if (reload->publisher != NULL && reload->change.groups[CONF_HOME_ASSISTANT])
         publisher_part_discovery(reload->parts->publisher);
-    for (unsigned i = 0; reload->publisher != NULL && i < list->n_devices; i++)
-        if (reload->others[i] && device_is_there(&list->devices[i]))
+    for (unsigned i = 0; reload->publisher != NULL && i < list->n_devices; i++) {
+        if (!reload->anew[i] || !device_is_there(&list->devices[i]))
+            continue;
+        if (reload->others[i])
             publisher_part(reload->parts->publisher, i);
+        else
+            publisher_alter(reload->parts->publisher, i);
+    }
 }
 
 /* Its metrics, its name or its session are others: it dies, and is born anew. */

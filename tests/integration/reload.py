@@ -143,6 +143,44 @@ class Reload(Rig):
         self.assertEqual(self.mqtt.ask(1.0, "late")["reason"], "unknown_device")
         self.assert_goes_on(METER, "Load", "PV")
 
+    def test_a_battery_that_is_commanded_no_more(self):
+        """Nobody is to read for ever what its lease and its schedule were then."""
+        self.rig()
+        for leaf in ("control", "schedule"):
+            self.mqtt.wait("Site-BESS-01/" + leaf, lambda m: m.payload)
+        control = self.devices["bess"][0].pop("control")
+        self.reload()
+        for leaf in ("control", "schedule"):
+            self.mqtt.wait_text("Site-BESS-01/" + leaf, "", since=self.since)
+        self.mqtt.wait_text("Site-BESS-01/status", "online", since=self.since)
+        self.assertEqual(self.mqtt.ask(1.0, "late")["reason"], "not_writable")
+        self.devices["bess"][0]["control"] = control
+        self.reload()
+        for leaf in ("control", "schedule"):
+            self.mqtt.wait("Site-BESS-01/" + leaf, lambda m: m.payload, since=self.since)
+        self.mqtt.wait_text("Site-BESS-01/status", "online", since=self.since)
+        self.assertEqual(self.mqtt.ask(5.0, "again")["outcome"], "confirmed")
+
+    def test_another_id(self):
+        """The document of the former one is cleared, but for one that another device has now."""
+        self.rig()
+        grid, load = self.devices["meters"][:2]
+        topic = "/homeassistant/device/fluxbridge-demo-%s/config"
+        for meter in (grid, load):
+            self.mqtt.wait(topic % meter["id"], lambda m: m.payload)
+        former, grid["id"] = grid["id"], "other"
+        self.reload()
+        self.mqtt.wait(topic % former, lambda m: not m.payload, since=self.since)
+        self.mqtt.wait(topic % "other", lambda m: m.payload, since=self.since)
+        grid["id"], load["id"], load["name"] = load["id"], grid["id"], "Lord"
+        self.reload()
+        for meter in (grid, load):
+            self.mqtt.wait(topic % meter["id"], lambda m: '"%s"' % meter["name"] in m.text,
+                           since=self.since)
+        self.mqtt.wait_text("Load/status", "", since=self.since)  # comes after documents
+        for meter in (grid, load):
+            self.assertTrue(all(m.payload for m in self.mqtt.on(topic % meter["id"], self.since)))
+
     def test_limits_that_change_while_a_lease_runs(self):
         """The device is changed: `hold` leaves it as it is, and its lease goes on."""
         self.rig()

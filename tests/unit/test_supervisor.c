@@ -122,6 +122,13 @@ void publisher_part(struct publisher *publisher, unsigned device)
     fail();
 }
 
+void publisher_alter(struct publisher *publisher, unsigned device)
+{
+    (void)publisher;
+    (void)device;
+    fail();
+}
+
 void publisher_part_discovery(struct publisher *publisher)
 {
     (void)publisher;
