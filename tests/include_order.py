@@ -29,7 +29,7 @@ ROOMS = {
     "bridge/commands":
         "mailbox inbox audit_file audit_formers recent last_outcomes audit answered answers subscriber",
     "bridge/telemetry": "agenda due on_change energy latest polled poller",
-    "bridge/mqtt": "limits flights address certificate credentials nap sieve mqtt broker_tls cause lookup presence session sessions arrival",
+    "bridge/mqtt": "limits flights address certificate broker_tls credentials nap sieve mqtt cause lookup presence session sessions arrival",
     "bridge/publish":
         "node_metrics births node_post node_answers node_history node_flow primary_host "
         "node_commands ha_units ha_page ha_commands ha_document retained gone documents announce edge refusals hearing publisher",

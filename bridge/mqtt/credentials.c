@@ -5,6 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "bridge/mqtt/broker_tls.h"
+
 bool credentials_load(const struct conf_mqtt *conf, char password[CONF_TEXT_MAX + 1], char *why,
                       size_t size)
 {
@@ -26,4 +28,15 @@ bool credentials_load(const struct conf_mqtt *conf, char password[CONF_TEXT_MAX 
     if (wrong != NULL)
         snprintf(why, size, "password_file: %s file=%s", wrong, conf->password_file);
     return wrong == NULL;
+}
+
+bool credentials_try(const struct conf_mqtt *conf, char *why, size_t size)
+{
+    struct broker_tls tls = {.context = NULL};
+    char password[CONF_TEXT_MAX + 1];
+    const bool good = credentials_load(conf, password, why, size) &&
+                      (!conf->tls || broker_tls_get(&tls, conf, why, size) != NULL);
+    explicit_bzero(password, sizeof(password));
+    broker_tls_free(&tls);
+    return good;
 }

@@ -13,4 +13,7 @@
 bool credentials_load(const struct conf_mqtt *conf, char password[CONF_TEXT_MAX + 1], char *why,
                       size_t size);
 
+/* Whether a session could be begun with them now: they are there, and OpenSSL takes them. */
+bool credentials_try(const struct conf_mqtt *conf, char *why, size_t size);
+
 #endif

@@ -284,20 +284,68 @@ static void *http_thread(void *argument)
     return NULL;
 }
 
+union listen_address {
+    struct sockaddr any;
+    struct sockaddr_in ipv4;
+    struct sockaddr_in6 ipv6;
+};
+
+/* 0 where there is none. */
+static socklen_t find_address(const char *text, uint16_t port, union listen_address *address)
+{
+    *address = (union listen_address){.ipv6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)}};
+    if (inet_pton(AF_INET6, text, &address->ipv6.sin6_addr) == 1)
+        return sizeof(address->ipv6);
+    *address = (union listen_address){.ipv4 = {.sin_family = AF_INET, .sin_port = htons(port)}};
+    return inet_pton(AF_INET, text, &address->ipv4.sin_addr) == 1 ? sizeof(address->ipv4) : 0;
+}
+
+/* With port 0 whether the address is one of this machine. 0 or what errno says. */
+static int try_address(const char *text, uint16_t port)
+{
+    static const int on =
+        1; /* as the library does: what has ended a moment ago is in nobody's way */
+    union listen_address address;
+    const socklen_t size = find_address(text, port, &address);
+    const int fd = socket(address.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const bool good = fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0 &&
+                      (address.any.sa_family != AF_INET6 ||
+                       setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)) == 0) &&
+                      bind(fd, &address.any, size) == 0;
+    const int error = good ? 0 : errno;
+    if (fd >= 0)
+        (void)close(fd);
+    return error;
+}
+
+bool http_try(const struct conf *conf, bool is_there, char why[HTTP_WHY_MAX])
+{
+    struct http_library library;
+    if (!http_library_load(&library)) {
+        (void)snprintf(why, HTTP_WHY_MAX, "http needs libmicrohttpd: %s", http_library_error());
+        return false;
+    }
+    http_library_unload(&library);
+    const int error = try_address(conf->http_address, is_there ? 0 : conf->http_port);
+    if (error != 0)
+        (void)snprintf(why, HTTP_WHY_MAX, "http cannot listen: %s listen=%s", strerror(error),
+                       conf->http_listen);
+    return error == 0;
+}
+
 static struct MHD_Daemon *listen_on(struct http *http)
 {
     const struct conf *conf = http->view.conf;
-    struct sockaddr_in6 ipv6 = {.sin6_family = AF_INET6, .sin6_port = htons(conf->http_port)};
-    struct sockaddr_in ipv4 = {.sin_family = AF_INET, .sin_port = htons(conf->http_port)};
-    bool is_ipv6 = inet_pton(AF_INET6, conf->http_address, &ipv6.sin6_addr) == 1;
-    if (!is_ipv6 && inet_pton(AF_INET, conf->http_address, &ipv4.sin_addr) != 1)
+    union listen_address address;
+    if (find_address(conf->http_address, conf->http_port, &address) == 0)
         return NULL;
     return http->library.start_daemon(
-        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | (is_ipv6 ? MHD_USE_IPv6 : 0), 0, NULL, NULL,
-        serve, http, MHD_OPTION_SOCK_ADDR, is_ipv6 ? (void *)&ipv6 : (void *)&ipv4,
-        MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
-        (unsigned)TIMEOUT_S, MHD_OPTION_NOTIFY_CONNECTION, on_connection, (void *)http,
-        MHD_OPTION_NOTIFY_COMPLETED, on_end, (void *)http, MHD_OPTION_END);
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME |
+            (address.any.sa_family == AF_INET6 ? MHD_USE_IPv6 : 0),
+        0, NULL, NULL, serve, http, MHD_OPTION_SOCK_ADDR, &address.any, MHD_OPTION_CONNECTION_LIMIT,
+        (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)TIMEOUT_S,
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, (void *)http, MHD_OPTION_NOTIFY_COMPLETED,
+        on_end, (void *)http, MHD_OPTION_END);
 }
 
 static bool start(struct http *http, struct inbox *inbox)

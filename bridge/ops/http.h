@@ -18,6 +18,11 @@
 
 struct http;
 
+/* Whether it could be started with this configuration: else why not. `is_there`: it listens on
+ * this port already, on whatever address. */
+enum { HTTP_WHY_MAX = 320 };
+bool http_try(const struct conf *conf, bool is_there, char why[HTTP_WHY_MAX]);
+
 /* NULL with a logged reason. */
 struct http *http_start(const struct view *view, struct inbox *inbox);
 void http_stop(struct http *http);

@@ -9,6 +9,7 @@
 #include "bridge/base/guard.h"
 #include "bridge/base/log.h"
 #include "bridge/base/notify.h"
+#include "bridge/mqtt/credentials.h"
 
 /* For a thread to halt before anything has been changed. */
 #define PATIENCE_NS (30 * CLOCK_NS_PER_S)
@@ -306,6 +307,25 @@ static bool find_change(struct reload *reload)
     return change_find(before, reload->after, &reload->change, why) || reload_refuse_for(why);
 }
 
+/* Or sessions that work would end for others that cannot begin. */
+static bool can_login(const struct reload *reload)
+{
+    char why[CONF_PATH_MAX + 128];
+    return !reload->change.sessions || credentials_try(&reload->after->mqtt, why, sizeof(why)) ||
+           reload_refuse_for(why);
+}
+
+/* Or the bridge would go on without it, and the next run would not start. */
+static bool can_listen(const struct reload *reload)
+{
+    const struct parts *parts = reload->parts;
+    const struct conf *after = reload->after;
+    const bool is_there = parts->http != NULL && parts->conf->http_port == after->http_port;
+    char why[HTTP_WHY_MAX];
+    return !reload->change.groups[CONF_HTTP] || after->http_listen[0] == '\0' ||
+           http_try(after, is_there, why) || reload_refuse_for(why);
+}
+
 /* Whether there is anything to be taken over but the level of the log. */
 static bool is_wanted(struct reload *reload)
 {
@@ -325,7 +345,9 @@ static bool apply(struct parts *parts, struct conf *after, int64_t watchdog_ns)
         reload.slice_ns = watchdog_ns / 2;
     if (reload.anew == NULL || reload.others == NULL || reload.empty == NULL) {
         log_warning("the configuration is not taken over: out of memory");
-    } else if (find_change(&reload) && (!is_wanted(&reload) || reload_disks_are_ready(&reload))) {
+    } else if (find_change(&reload) &&
+               (!is_wanted(&reload) ||
+                (can_login(&reload) && can_listen(&reload) && reload_disks_are_ready(&reload)))) {
         for (unsigned i = 0; i < n; i++) {
             const enum change_kind kind = reload.change.devices[i];
             reload.anew[i] = kind != CHANGE_NONE;

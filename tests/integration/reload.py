@@ -240,6 +240,45 @@ class Reload(Rig):
         self.reload()  # now it is good: this alone is changed
         self.mqtt.wait_text(METER + "/status", "online", since=self.since)
 
+    def with_mqtt(self, **mqtt):
+        return flux.config(self.mosquitto, self.devices["bess"], self.devices["meters"],
+                           **{**self.groups, "mqtt": mqtt})
+
+    def test_a_login_that_cannot_be(self):
+        """Is refused: the sessions that there are would end, and none would begin."""
+        self.rig()
+        password, junk = (os.path.join(self.directory, name) for name in ("password", "junk"))
+        flux.write_whole(junk, "no certificate")
+        login = {"username": "demo", "password_file": password}
+        self.reload(self.with_mqtt(**login),
+                    answer="the configuration is not taken over: password_file: No such file or "
+                           "directory file=%s$" % password)
+        self.reload(self.with_mqtt(url="mqtts://127.0.0.1:1", tls={"ca_file": junk}),
+                    answer="the configuration is not taken over: ca_file: ")
+        self.assert_goes_on("Site-BESS-01", METER, "Load", "PV")
+        self.assert_same_sessions("bridge", "Site-BESS-01", METER, "Load", "PV")
+        flux.write_whole(password, "secret")
+        os.chmod(password, 0o600)
+        self.reload(self.with_mqtt(**login))
+        self.mqtt.wait_text("bridge/status", "online", since=self.since)
+
+    def test_a_page_that_cannot_be(self):
+        """Is refused: the next run would not start with it."""
+        port = self.place().port
+        self.rig(http={"listen": "127.0.0.1:%d" % port})
+        self.devices["meters"][0]["poll"] = "1s"
+        for listen, why in (("127.0.0.1:%d" % self.mosquitto.port, "Address already in use"),
+                            ("192.0.2.1:%d" % port, "Cannot assign requested address")):
+            self.groups["http"] = {"listen": listen}
+            self.reload(answer="the configuration is not taken over: http cannot listen: %s "
+                               "listen=%s$" % (why, listen))
+            urllib.request.urlopen("http://127.0.0.1:%d/healthz" % port).close()
+        self.assert_goes_on("Site-BESS-01", METER, "Load", "PV")
+        self.assertEqual(self.mqtt.on(METER + "/status", self.since), [])
+        self.groups["http"] = {"listen": "127.0.0.2:%d" % port}
+        self.reload()
+        urllib.request.urlopen("http://127.0.0.2:%d/healthz" % port).close()
+
     def test_home_assistant_goes_and_comes(self):
         """With another prefix too: what it was told is cleared, and nothing else is touched."""
         self.rig()
