@@ -4,6 +4,7 @@
 
 #include "bridge/base/clock.h"
 #include "bridge/base/log.h"
+#include "bridge/site/change.h"
 
 enum { SAMPLE_BYTES = 8 << 20, OUTCOME_BYTES = 4 << 20 };
 
@@ -23,6 +24,7 @@ unsigned parts_count_commanded(const struct device_list *list, unsigned poller)
 static bool make_queues(struct parts *parts)
 {
     const struct device_list *list = &parts->conf->devices;
+    const unsigned n_pollers = change_pollers_max(list);
     parts->inbox = inbox_new();
     parts->layouts = layouts_new();
     parts->latest = latest_new(list);
@@ -30,9 +32,9 @@ static bool make_queues(struct parts *parts)
     parts->scans = scans_new(SCANS_BYTES);
     parts->outbox = outbox_new(list->n_devices, SAMPLE_BYTES, OUTCOME_BYTES);
     parts->origins = calloc(list->n_devices, sizeof *parts->origins);
-    parts->mailboxes = calloc(2 * list->n_devices, sizeof *parts->mailboxes);
-    parts->pollers = calloc(2 * list->n_devices, sizeof *parts->pollers);
-    parts->poller_stuck = calloc(2 * list->n_devices, sizeof *parts->poller_stuck);
+    parts->mailboxes = calloc(n_pollers, sizeof *parts->mailboxes);
+    parts->pollers = calloc(n_pollers, sizeof *parts->pollers);
+    parts->poller_stuck = calloc(n_pollers, sizeof *parts->poller_stuck);
     bool good = health_init(&parts->health, list->n_devices) && parts->inbox && parts->layouts &&
                 parts->latest && parts->recent && parts->scans && parts->outbox &&
                 parts->mailboxes && parts->pollers && parts->poller_stuck && parts->origins;

@@ -340,7 +340,7 @@ static bool apply(struct parts *parts, struct conf *after, int64_t watchdog_ns)
     bool good = true;
     reload.anew = calloc(n, sizeof(bool));
     reload.others = calloc(n, sizeof(bool));
-    reload.empty = calloc(2UL * n, sizeof(bool));
+    reload.empty = calloc(change_pollers_max(&parts->conf->devices), sizeof(bool));
     if (watchdog_ns / 2 < reload.slice_ns)
         reload.slice_ns = watchdog_ns / 2;
     if (reload.anew == NULL || reload.others == NULL || reload.empty == NULL) {

@@ -24,158 +24,214 @@ bool change_make_room(struct conf *conf)
     return true;
 }
 
-static const struct device *find(const struct device_list *list, const char *name)
+/* A device of the list of before, by its name. */
+struct named {
+    const char *name;
+    unsigned place;
+};
+
+static int compare_names(const void *a, const void *b)
 {
-    for (unsigned i = 0; i < list->n_devices; i++)
-        if (device_is_there(&list->devices[i]) && strcmp(list->devices[i].name, name) == 0)
-            return &list->devices[i];
-    return NULL;
+    return strcmp(((const struct named *)a)->name, ((const struct named *)b)->name);
 }
 
-/* An empty place in both, or n_devices. */
-static unsigned find_place(const struct device_list *before, const struct device *devices)
+/* Those that are there, sorted. */
+static unsigned list_names(const struct device_list *list, struct named *names)
 {
-    unsigned i = 0;
-    while (i < before->n_devices &&
-           (device_is_there(&before->devices[i]) || device_is_there(&devices[i])))
-        i++;
-    return i;
+    unsigned n = 0;
+    for (unsigned i = device_next(list, 0); i < list->n_devices; i = device_next(list, i + 1))
+        names[n++] = (struct named){list->devices[i].name, i};
+    qsort(names, n, sizeof(*names), compare_names);
+    return n;
 }
 
-/* Puts every device of `after` at its place in a list as long as that of `before`: first
- * those that were there, so that nobody takes their places. */
+/* The first place from `from` on that is empty in both, or n_devices. */
+static unsigned find_place(const struct device_list *before, const struct device *devices,
+                           unsigned from)
+{
+    while (from < before->n_devices &&
+           (device_is_there(&before->devices[from]) || device_is_there(&devices[from])))
+        from++;
+    return from;
+}
+
+/* Puts every device of `after` at its place: first those that were there, so that nobody takes
+ * their places. Returns how many there is no place for. */
+static unsigned fill_places(const struct device_list *before, const struct device_list *after,
+                            struct named *names, struct device *devices)
+{
+    const unsigned n_names = list_names(before, names);
+    unsigned place = 0, n_left = 0;
+    for (unsigned is_new = 0; is_new < 2; is_new++) {
+        for (unsigned i = 0; i < after->n_devices; i++) {
+            const struct named wanted = {after->devices[i].name, 0};
+            const struct named *old =
+                bsearch(&wanted, names, n_names, sizeof(*names), compare_names);
+            if ((old == NULL) != is_new)
+                continue;
+            place = old != NULL ? old->place : find_place(before, devices, place);
+            if (place < before->n_devices)
+                devices[place] = after->devices[i];
+            else
+                n_left++;
+        }
+        place = 0;
+    }
+    return n_left;
+}
+
+/* Into a list as long as that of `before`. */
 static bool put_in_places(const struct device_list *before, struct device_list *after,
                           char why[CHANGE_WHY_MAX])
 {
     struct device *devices = calloc(before->n_devices, sizeof(*devices));
-    unsigned n_left = 0;
-    if (devices == NULL) {
+    struct named *names = calloc(before->n_devices, sizeof(*names));
+    bool good = devices != NULL && names != NULL;
+    if (!good) {
         (void)snprintf(why, CHANGE_WHY_MAX, "out of memory");
-        return false;
+        goto done;
     }
     for (unsigned i = 0; i < before->n_devices; i++)
         devices[i].link = devices[i].poller = UINT_MAX;
-    for (unsigned i = 0; i < after->n_devices; i++) {
-        const struct device *old = find(before, after->devices[i].name);
-        if (old != NULL)
-            devices[old - before->devices] = after->devices[i];
-    }
-    for (unsigned i = 0; i < after->n_devices; i++) {
-        if (find(before, after->devices[i].name) != NULL)
-            continue;
-        const unsigned place = find_place(before, devices);
-        if (place < before->n_devices)
-            devices[place] = after->devices[i];
-        else
-            n_left++;
-    }
-    if (n_left > 0) { /* the list of `after` has all of them still */
-        free(devices);
+    const unsigned n_left = fill_places(before, after, names, devices);
+    good = n_left == 0; /* else the list of `after` has all of them still */
+    if (!good) {
         (void)snprintf(why, CHANGE_WHY_MAX,
                        "needs a restart: there are %u devices more than this run has room for",
                        n_left);
-        return false;
+        goto done;
     }
     free(after->devices);
     after->devices = devices;
     after->n_devices = before->n_devices;
+    devices = NULL;
+done:
+    free(names);
+    free(devices);
+    return good;
+}
+
+/* ---- links and pollers ---- */
+
+/* A link of `after`. */
+struct strand {
+    bool is_apart;
+    const struct device *kept; /* of `before`: the link of that goes on; NULL = it is new */
+    unsigned number, poller;
+};
+
+/* Numbers that are given, and the first that may be free. */
+struct numbers {
+    bool *given;
+    unsigned first;
+};
+
+static unsigned next_number(struct numbers *numbers)
+{
+    while (numbers->given[numbers->first])
+        numbers->first++;
+    numbers->given[numbers->first] = true;
+    return numbers->first;
+}
+
+/* Room for those of `before`, and for one more for each link, and the shared poller. */
+static bool begin_numbers(const struct device_list *before, unsigned n_links, bool of_pollers,
+                          struct numbers *numbers)
+{
+    const unsigned shared = of_pollers && before->shared != UINT_MAX ? before->shared : 0;
+    unsigned most = shared;
+    for (unsigned i = device_next(before, 0); i < before->n_devices;
+         i = device_next(before, i + 1)) {
+        const struct device *device = &before->devices[i];
+        const unsigned number = of_pollers ? device->poller : device->link;
+        most = number > most ? number : most;
+    }
+    *numbers = (struct numbers){.given = calloc(most + n_links + 3UL, sizeof(bool))};
+    if (numbers->given == NULL)
+        return false;
+    for (unsigned i = device_next(before, 0); i < before->n_devices;
+         i = device_next(before, i + 1)) {
+        const struct device *device = &before->devices[i];
+        numbers->given[of_pollers ? device->poller : device->link] = true;
+    }
+    if (of_pollers && before->shared != UINT_MAX)
+        numbers->given[before->shared] = true;
     return true;
+}
+
+/* The numbers that it has, or free ones: the lowest that no device has, neither of the one list
+ * nor, as far as they are numbered, of the other. */
+static void number_strand(struct device_list *after, struct strand *strand, struct numbers *links,
+                          struct numbers *pollers)
+{
+    if (strand->kept != NULL) {
+        strand->number = strand->kept->link;
+        strand->poller = strand->kept->poller;
+        return;
+    }
+    strand->number = next_number(links);
+    if (strand->is_apart) {
+        strand->poller = next_number(pollers);
+        return;
+    }
+    if (after->shared == UINT_MAX)
+        after->shared = next_number(pollers);
+    strand->poller = after->shared;
+}
+
+static bool number_strands(const struct device_list *before, struct device_list *after,
+                           struct strand *strands)
+{
+    struct numbers links = {.given = NULL}, pollers = {.given = NULL};
+    const bool good = begin_numbers(before, after->n_links, false, &links) &&
+                      begin_numbers(before, after->n_links, true, &pollers);
+    after->shared = before->shared;
+    after->n_pollers = before->n_pollers;
+    for (unsigned link = 0; good && link < after->n_links; link++)
+        number_strand(after, &strands[link], &links, &pollers);
+    for (unsigned i = device_next(after, 0); good && i < after->n_devices;
+         i = device_next(after, i + 1)) {
+        struct device *device = &after->devices[i];
+        const struct strand *strand = &strands[device->link];
+        device->link = strand->number;
+        device->poller = strand->poller;
+        if (device->poller >= after->n_pollers)
+            after->n_pollers = device->poller + 1;
+    }
+    free(links.given);
+    free(pollers.given);
+    return good;
 }
 
 /* ---- what has become of each ---- */
 
-static enum change_kind kind_of(const struct device_list *before, const struct device_list *after,
-                                unsigned index)
+static enum change_kind kind_of(const struct device_list *before, const struct device *old,
+                                const struct device *new, const struct strand *strands)
 {
-    const struct device *old = &before->devices[index], *new = &after->devices[index];
     if (!device_is_there(old))
         return device_is_there(new) ? CHANGE_NEW : CHANGE_NONE;
     if (!device_is_there(new))
         return CHANGE_GONE;
     if (old->hash != new->hash || old->battery != new->battery)
         return CHANGE_ALTERED;
-    return old->poller == before->shared && device_is_apart(after, new->link) ? CHANGE_MOVED
-                                                                              : CHANGE_NONE;
+    return old->poller == before->shared && strands[new->link].is_apart ? CHANGE_MOVED
+                                                                        : CHANGE_NONE;
 }
 
-/* ---- links and pollers ---- */
-
-/* The lowest number that no device has, neither of the one list nor, as far as they are
- * numbered, of the other. */
-static unsigned free_number(const struct device_list *before, const struct device *numbered,
-                            bool of_poller)
+/* What becomes of each device, and what goes on of each link. */
+static void compare_devices(const struct device_list *before, const struct device_list *after,
+                            struct change *change, struct strand *strands)
 {
-    if (before->devices == NULL)
-        return 0;
-    for (unsigned number = 0;; number++) {
-        bool taken = of_poller && number == before->shared;
-        for (unsigned i = 0; !taken && i < before->n_devices; i++)
-            taken = of_poller ? before->devices[i].poller == number || numbered[i].poller == number
-                              : before->devices[i].link == number || numbered[i].link == number;
-        if (!taken)
-            return number;
-    }
-}
-
-/* The device whose link goes on, of those on this link of `after`; or NULL. */
-static const struct device *find_kept(const struct device_list *before,
-                                      const struct device_list *after, const struct change *change,
-                                      unsigned link)
-{
-    for (unsigned i = 0; i < after->n_devices; i++)
-        if (device_is_there(&after->devices[i]) && after->devices[i].link == link &&
-            change->devices[i] == CHANGE_NONE)
-            return &before->devices[i];
-    return NULL;
-}
-
-/* Gives each link of `after` the numbers that it has, or free ones. `numbered` is a copy of
- * the devices, of which those of no link have none yet. */
-static void number_link(const struct device_list *before, struct device_list *after,
-                        const struct change *change, struct device *numbered, unsigned link)
-{
-    const struct device *kept = find_kept(before, after, change, link);
-    unsigned number, poller;
-    if (kept != NULL) {
-        number = kept->link;
-        poller = kept->poller;
-    } else {
-        number = free_number(before, numbered, false);
-        if (device_is_apart(after, link)) {
-            poller = free_number(before, numbered, true);
-        } else {
-            if (after->shared == UINT_MAX)
-                after->shared = free_number(before, numbered, true);
-            poller = after->shared;
-        }
-    }
+    for (unsigned i = device_next(after, 0); i < after->n_devices; i = device_next(after, i + 1))
+        if (device_wants_thread(&after->devices[i]))
+            strands[after->devices[i].link].is_apart = true;
     for (unsigned i = 0; i < after->n_devices; i++) {
-        if (device_is_there(&after->devices[i]) && after->devices[i].link == link) {
-            numbered[i].link = number;
-            numbered[i].poller = poller;
-        }
+        const struct device *old = &before->devices[i], *new = &after->devices[i];
+        change->devices[i] = kind_of(before, old, new, strands);
+        if (device_is_there(new) && change->devices[i] == CHANGE_NONE &&
+            strands[new->link].kept == NULL)
+            strands[new->link].kept = old;
     }
-}
-
-static bool number_links(const struct device_list *before, struct device_list *after,
-                         const struct change *change)
-{
-    struct device *numbered = malloc(after->n_devices * sizeof(*numbered));
-    if (numbered == NULL)
-        return false;
-    memcpy(numbered, after->devices, after->n_devices * sizeof(*numbered));
-    for (unsigned i = 0; i < after->n_devices; i++)
-        numbered[i].link = numbered[i].poller = UINT_MAX;
-    after->shared = before->shared;
-    for (unsigned link = 0; link < after->n_links; link++)
-        number_link(before, after, change, numbered, link);
-    free(after->devices);
-    after->devices = numbered;
-    after->n_pollers = before->n_pollers;
-    for (unsigned i = 0; i < after->n_devices; i++)
-        if (device_is_there(&numbered[i]) && numbered[i].poller >= after->n_pollers)
-            after->n_pollers = numbered[i].poller + 1;
-    return true;
 }
 
 /* ---- all of it ---- */
@@ -189,11 +245,15 @@ bool change_find(const struct conf *before, struct conf *after, struct change *c
     for (unsigned group = 0; group < CONF_GROUPS; group++)
         change->groups[group] = before->hashes[group] != after->hashes[group];
     change->sessions = change->groups[CONF_MQTT] || change->groups[CONF_SITE];
-    if (change->devices == NULL || !put_in_places(&before->devices, &after->devices, why))
-        return false;
-    for (unsigned i = 0; i < n; i++)
-        change->devices[i] = kind_of(&before->devices, &after->devices, i);
-    return number_links(&before->devices, &after->devices, change);
+    struct strand *strands = calloc(after->devices.n_links, sizeof(*strands));
+    bool good = change->devices != NULL && strands != NULL &&
+                put_in_places(&before->devices, &after->devices, why);
+    if (good) {
+        compare_devices(&before->devices, &after->devices, change, strands);
+        good = number_strands(&before->devices, &after->devices, strands);
+    }
+    free(strands);
+    return good;
 }
 
 void change_free(struct change *change)

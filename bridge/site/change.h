@@ -32,6 +32,13 @@ struct change {
  * many again as there are, and at least 64. False when out of memory. */
 bool change_make_room(struct conf *conf);
 
+/* Numbers of pollers are below this: of those that end, of those that begin meanwhile, and of the
+ * one for all other links, which keeps its number also while there are none. */
+static inline unsigned change_pollers_max(const struct device_list *list)
+{
+    return 2 * list->n_devices + 1;
+}
+
 /* Finds what is other in `after` than in `before`, which has room, and puts the devices of
  * `after` at their places. False, with the reason: there is no place for all that is added,
  * or no memory. change_free() in any case. */

@@ -146,17 +146,9 @@ static void join_link(struct cfg *cfg, const struct cfg_setting *where, struct d
         last->link = list->n_links++;
 }
 
-static bool is_apart(const struct device *device)
+bool device_wants_thread(const struct device *device)
 {
     return device->modbus.serial[0] || device_takes_commands(device);
-}
-
-bool device_is_apart(const struct device_list *list, unsigned link)
-{
-    for (unsigned i = 0; i < list->n_devices; i++)
-        if (list->devices[i].link == link && is_apart(&list->devices[i]))
-            return true;
-    return false;
 }
 
 /* The first device of the link of this one. */
@@ -185,7 +177,7 @@ static bool assign_pollers(struct device_list *list)
         return false;
     for (unsigned i = 0; i < list->n_devices; i++) {
         link = &links[list->devices[i].link];
-        link->is_apart = link->is_apart || is_apart(&list->devices[i]);
+        link->is_apart = link->is_apart || device_wants_thread(&list->devices[i]);
     }
     for (unsigned i = 0; i < list->n_devices; i++) {
         link = &links[list->devices[i].link];

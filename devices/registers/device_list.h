@@ -33,9 +33,9 @@ static inline unsigned device_next(const struct device_list *list, unsigned inde
     return index;
 }
 
-/* Whether a link has a thread of its own: it has to be waited for on the spot, because it
- * is a serial line, or a command must find nothing in its way. */
-bool device_is_apart(const struct device_list *list, unsigned link);
+/* Whether its link has a thread of its own for its sake: it has to be waited for on the spot,
+ * because it is a serial line, or a command must find nothing in its way. */
+bool device_wants_thread(const struct device *device);
 
 /* Whether this is the first device of its link. */
 bool device_is_first(const struct device_list *list, unsigned index);

@@ -21,6 +21,8 @@
     "\"; address = 2; }; control: { ready_status = [ 1 ]; min_kw = -1.0; max_kw = 1.0; "           \
     "positive_is = \"charge\"; }; } );"
 
+enum { MANY = 5000 };
+
 static struct conf before, after;
 static struct change change;
 static char why[CHANGE_WHY_MAX];
@@ -114,6 +116,41 @@ static void test_pollers(void **state)
     end();
 }
 
+/* Serial lines, each with a thread of its own, at `poll`. */
+static char *lines(unsigned n, const char *poll)
+{
+    char *text = malloc(n * 160), *end = text + sprintf(text, "meters = ( ");
+    for (unsigned i = 0; i < n; i++)
+        end += sprintf(end,
+                       "%s{ id = \"s%u\"; name = \"S%u\"; type = \"acuvim2\"; poll = \"%s\"; "
+                       "modbus: { serial = \"/dev/t%u\"; address = 1; }; }",
+                       i > 0 ? ", " : "", i, i, poll, i);
+    strcpy(end, " );");
+    return text;
+}
+
+/* All places are taken, all of them change at once, and nobody has the shared poller. */
+static void test_most_pollers(void **state)
+{
+    (void)state;
+    enum { PLACES = 65 };
+    char *some = lines(PLACES - 1, "1s"), *full = lines(PLACES, "1s"), *last = lines(PLACES, "2s");
+    char *begun = malloc(strlen(some) + 160);
+    sprintf(begun, "meters = ( " METER("A", "a", "") ", %s", some + strlen("meters = ( "));
+    assert_true(find("meters = ( " METER("A", "a", "") " );", begun));
+    take_over(some);
+    take_over(full);
+    take_over(last);
+    for (unsigned i = 0; i < PLACES; i++)
+        assert_int_equal(change.devices[i], CHANGE_ALTERED);
+    assert_int_equal(after.devices.n_pollers, change_pollers_max(&before.devices));
+    end();
+    free(begun);
+    free(some);
+    free(full);
+    free(last);
+}
+
 static void test_no_room(void **state)
 {
     (void)state;
@@ -125,6 +162,37 @@ static void test_no_room(void **state)
     assert_string_equal(why,
                         "needs a restart: there are 1 devices more than this run has room for");
     end();
+}
+
+/* Each with a link of its own, which is another one afterwards. */
+static char *many(const char *more)
+{
+    char *text = malloc(MANY * 160), *end = text + sprintf(text, "meters = ( ");
+    for (unsigned i = 0; i < MANY; i++)
+        end += sprintf(end, "%s" METER("N%u", "h%u", "%s"), i > 0 ? ", " : "", i, i, i, more);
+    strcpy(end, " );");
+    return text;
+}
+
+/* While they are compared nobody tells systemd that all is well: what grew with the cube of
+ * their number took minutes. */
+static void test_thousands(void **state)
+{
+    (void)state;
+    char *old = many(""), *new = many("poll = \"2s\";");
+    bool *given = calloc(3 * MANY, sizeof(*given));
+    assert_true(find(old, new));
+    for (unsigned i = 0; i < MANY; i++) {
+        const unsigned link = after.devices.devices[i].link;
+        assert_int_equal(change.devices[i], CHANGE_ALTERED);
+        assert_in_range(link, MANY, 2 * MANY - 1);
+        assert_false(given[link]);
+        given[link] = true;
+    }
+    end();
+    free(given);
+    free(old);
+    free(new);
 }
 
 static void count(void *context, const char *sentence)
@@ -200,9 +268,10 @@ static void test_files(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_nothing), cmocka_unit_test(test_places_stay),
-        cmocka_unit_test(test_pollers), cmocka_unit_test(test_no_room),
-        cmocka_unit_test(test_groups),  cmocka_unit_test(test_files),
+        cmocka_unit_test(test_nothing),   cmocka_unit_test(test_places_stay),
+        cmocka_unit_test(test_pollers),   cmocka_unit_test(test_no_room),
+        cmocka_unit_test(test_thousands), cmocka_unit_test(test_most_pollers),
+        cmocka_unit_test(test_groups),    cmocka_unit_test(test_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
