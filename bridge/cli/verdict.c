@@ -113,6 +113,7 @@ static void print_json(struct verdict *verdict, const char *path, const struct c
     json_object_set_new(root, "good", json_boolean(conf != NULL && verdict->cfg.problems == 0));
     if (conf != NULL) {
         json_object_set_new(root, "site", json_string(conf->site));
+        json_object_set_new(root, "config_sha256", json_string(conf->sha256));
         json_object_set_new(root, "devices", json_integer(conf->devices.n_devices));
         json_object_set_new(root, "links", json_integer(conf->devices.n_links));
     }

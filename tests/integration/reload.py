@@ -329,6 +329,8 @@ class Reload(Rig):
         whole = hashlib.sha256(("# checked\n" + text).encode())
         self.mqtt.wait("bridge/info", lambda m: m.json["config_sha256"] == whole.hexdigest(),
                        since=self.since)
+        _, out, _ = self.run_tool("check", "-c", self.flux.config, "--json")
+        self.assertEqual(json.loads(out)["config_sha256"], whole.hexdigest())
         self.assert_goes_on("Site-BESS-01", METER, "Load", "PV")
         self.assert_same_sessions("bridge", "Site-BESS-01", METER, "Load", "PV")
 
