@@ -426,6 +426,7 @@ static bool conf_read_root(struct cfg *cfg, const struct cfg_setting *root, stru
     for (unsigned group = 0; group < CONF_GROUPS; group++)
         conf->hashes[group] = cfg_hash(cfg_member(root, ROOT[group].key));
     cfg_sha256(root, conf->sha256);
+    cfg_warn_unused(cfg, root);
     cfg_read(cfg, root, ROOT, conf);
     const struct cfg_setting *site = conf_taken(root, "site", conf->site);
     if (site && !cfg_is_name(conf->site))

@@ -159,6 +159,20 @@ void cfg_close(const struct cfg_setting *root)
         free_tree(config_setting_get_hook(root));
 }
 
+void cfg_warn_unused(struct cfg *cfg, const struct cfg_setting *root)
+{
+    const struct tree *tree = config_setting_get_hook(root);
+    const struct cfg_values *value = tree->lexer.values;
+    for (; value; value = value->next) {
+        if (value->is_used)
+            continue;
+        if (cfg->out)
+            fprintf(cfg->out, "%s:%u: warning: @%s@ is used nowhere: is another name meant?\n",
+                    value->source->name, value->line, value->name);
+        cfg->warnings++;
+    }
+}
+
 const struct cfg_setting *cfg_member(const struct cfg_setting *group, const char *name)
 {
     return cfg_is_group(group) ? config_setting_get_member(group, name) : NULL;

@@ -48,6 +48,9 @@ const struct cfg_setting *cfg_open(struct cfg *cfg, const char *path);
 /* Gives back the whole tree of such a group. NULL is no tree. */
 void cfg_close(const struct cfg_setting *root);
 
+/* Warns of what @let sets and nothing uses: mostly a slip, and what holds is the template's own. */
+void cfg_warn_unused(struct cfg *cfg, const struct cfg_setting *root);
+
 /* The setting `name` of a group; NULL when there is none, or it is no group. */
 const struct cfg_setting *cfg_member(const struct cfg_setting *group, const char *name);
 /* The same along a path such as "mqtt.tls.key_file". */

@@ -230,7 +230,7 @@ static bool is_text_due(const struct cfg_lexer *lexer)
 /* Malloc'ed, with the values that are set; NULL after fail(). */
 static char *fill(struct cfg_lexer *lexer, const char *text, size_t size)
 {
-    const char *unknown;
+    const char *unknown = NULL;
     char *filled = cfg_values_fill(lexer->values, text, size, &unknown);
     if (!filled && unknown)
         fail(lexer, "@%.*s@ is not set: say @let %.*s = \"...\" before it",
@@ -247,10 +247,21 @@ static char *fill(struct cfg_lexer *lexer, const char *text, size_t size)
     return filled;
 }
 
+/* Where nothing is set an @ is like any other sign. */
+static char *fill_if_any(struct cfg_lexer *lexer, const char *text, size_t size)
+{
+    char *copy = NULL;
+    if (lexer->values)
+        return fill(lexer, text, size);
+    if (!(copy = strndup(text, size)))
+        fail_memory(lexer);
+    return copy;
+}
+
 static bool take_text(struct cfg_lexer *lexer, struct cfg_source *source)
 {
     size_t size = measure_text(lexer, source->at);
-    char *line = size > 0 ? fill(lexer, source->at, size) : NULL;
+    char *line = size > 0 ? fill_if_any(lexer, source->at, size) : NULL;
     if (line && !is_text_due(lexer))
         lexer->stopped = true;
     bool good = line && push(lexer, source, CFG_WORD_TEXT, size, line);
@@ -305,10 +316,7 @@ static bool take_value(struct cfg_lexer *lexer, struct cfg_source *source)
     const size_t size = cfg_values_name(source->at + 1) + 2;
     char *text = fill(lexer, source->at, size);
     bool good = false;
-    if (text && *text == '@')
-        fail(lexer, "%.*s is not set: say @let %.*s = \"...\" before it", (int)size, source->at,
-             (int)size - 2, source->at + 1);
-    else if (text && (strcasecmp(text, "true") == 0 || strcasecmp(text, "false") == 0))
+    if (text && (strcasecmp(text, "true") == 0 || strcasecmp(text, "false") == 0))
         good = push(lexer, source, CFG_WORD_NAME, size, text);
     else if (text && *text && strchr(DIGITS "+-.", *text))
         good = push_number(lexer, source, size, text);
@@ -377,6 +385,14 @@ static void keep(struct cfg_lexer *lexer, struct cfg_source *source)
     source->kept = source->at;
 }
 
+/* A directory that cannot be read: what is in it is not to be taken for gone. */
+static int is_hidden(const char *path, int error)
+{
+    (void)path;
+    errno = error;
+    return error != ENOENT;
+}
+
 /* The files that a path with * ? or [ stands for, in the order of their names. */
 static bool take_matches(struct cfg_lexer *lexer, struct cfg_source *source, const char *path)
 {
@@ -387,7 +403,13 @@ static bool take_matches(struct cfg_lexer *lexer, struct cfg_source *source, con
     bool good = asprintf(&pattern, "%.*s%s", directory, lexer->path, path) >= 0;
     if (!good)
         return fail_memory(lexer);
-    if (glob(pattern, 0, NULL, &found) != 0)
+    const int code = glob(pattern, 0, is_hidden, &found);
+    if (code == GLOB_NOSPACE)
+        good = fail_memory(lexer);
+    else if (code == GLOB_ABORTED)
+        good = fail(lexer, "a directory of @include \"%.300s\" cannot be read: %s", pattern,
+                    words_of_errno(lexer));
+    else if (code != 0)
         good = fail(lexer, "there is no file for @include \"%.300s\"", pattern);
     for (size_t i = 0; good && i < found.gl_pathc; i++) {
         const char *name = found.gl_pathv[i] + directory;
@@ -405,7 +427,7 @@ static bool take_include(struct cfg_lexer *lexer, struct cfg_source *source, con
     size_t size = *path == '"' ? strcspn(path + 1, "\"\n") : 0;
     if (*path != '"' || path[1 + size] != '"')
         return fail(lexer, "@include needs a path in quotes");
-    char *filled = fill(lexer, path + 1, size);
+    char *filled = fill_if_any(lexer, path + 1, size);
     bool good = filled != NULL;
     if (!good)
         return false;
@@ -422,6 +444,22 @@ static bool take_include(struct cfg_lexer *lexer, struct cfg_source *source, con
     return good;
 }
 
+static bool set_value(struct cfg_lexer *lexer, const struct cfg_source *source, const char *name,
+                      size_t name_size, const char *text, size_t size)
+{
+    char *filled = fill(lexer, text, size);
+    struct cfg_values *value =
+        filled ? cfg_values_set(&lexer->values, name, name_size, filled) : NULL;
+    if (filled && !value)
+        fail_memory(lexer);
+    if (value) {
+        value->source = source;
+        value->line = source->line;
+    }
+    free(filled);
+    return value;
+}
+
 /* `@let name = "text"`: what stands for @name@ from here on. */
 static bool take_let(struct cfg_lexer *lexer, struct cfg_source *source, const char *name)
 {
@@ -434,10 +472,16 @@ static bool take_let(struct cfg_lexer *lexer, struct cfg_source *source, const c
     if (!named || *at != '"')
         return fail(lexer, "@let needs a name and a text: @let site = \"north\"");
     const size_t size = measure_text(lexer, at);
+    const struct cfg_values *first = cfg_values_find(lexer->values, name, name_size);
     if (size == 0)
         return false;
+    if (first && first->source == source)
+        return fail(lexer, "@let %s stands in this file twice: it is in line %u already",
+                    first->name, first->line);
+    if (!first && !set_value(lexer, source, name, name_size, at + 1, size - 2))
+        return false;
     source->at = at + size;
-    return cfg_values_set(&lexer->values, name, name_size, at + 1, size - 2) || fail_memory(lexer);
+    return true;
 }
 
 static bool take_directive(struct cfg_lexer *lexer, struct cfg_source *source)

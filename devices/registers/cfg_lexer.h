@@ -61,11 +61,11 @@ struct cfg_lexer {
     char error[CFG_LEXER_ERROR_MAX]; /* why; empty when the last word says it all */
     char *whole;                     /* the files as they were read, each include in its place */
     size_t whole_size;
+    struct cfg_values *values; /* what @let has set so far */
     /* private */
     const char *path;
-    FILE *out;                 /* becomes the text */
-    FILE *keep;                /* becomes `whole` */
-    struct cfg_values *values; /* what @let has set so far */
+    FILE *out;  /* becomes the text */
+    FILE *keep; /* becomes `whole` */
     size_t text_size;
     off_t n_bytes;
     unsigned words_room, depth, open;       /* brackets, and the innermost as in a word */

@@ -6,17 +6,12 @@
 
 #define NAME_CHARACTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_"
 
-struct cfg_values {
-    struct cfg_values *next;
-    char *name, *text;
-};
-
 size_t cfg_values_name(const char *text)
 {
     return strspn(text, NAME_CHARACTERS);
 }
 
-static const struct cfg_values *find(const struct cfg_values *values, const char *name, size_t size)
+struct cfg_values *cfg_values_find(struct cfg_values *values, const char *name, size_t size)
 {
     while (values != NULL &&
            (strlen(values->name) != size || memcmp(values->name, name, size) != 0))
@@ -24,19 +19,22 @@ static const struct cfg_values *find(const struct cfg_values *values, const char
     return values;
 }
 
-bool cfg_values_set(struct cfg_values **values, const char *name, size_t name_size,
-                    const char *text, size_t size)
+struct cfg_values *cfg_values_set(struct cfg_values **values, const char *name, size_t size,
+                                  const char *text)
 {
-    if (find(*values, name, name_size) != NULL)
-        return true;
     struct cfg_values *value = calloc(1, sizeof(*value));
     if (value == NULL)
-        return false;
-    value->next = *values;
+        return NULL;
+    value->name = strndup(name, size);
+    value->text = strdup(text);
+    if (value->name == NULL || value->text == NULL) {
+        cfg_values_free(value);
+        return NULL;
+    }
+    while (*values != NULL)
+        values = &(*values)->next;
     *values = value;
-    value->name = strndup(name, name_size);
-    value->text = strndup(text, size);
-    return value->name != NULL && value->text != NULL;
+    return value;
 }
 
 void cfg_values_free(struct cfg_values *values)
@@ -57,7 +55,7 @@ static size_t mark_size(const char *at, const char *end)
     return size > 0 && at + 1 + size < end && at[1 + size] == '@' ? size + 2 : 0;
 }
 
-char *cfg_values_fill(const struct cfg_values *values, const char *text, size_t size,
+char *cfg_values_fill(struct cfg_values *values, const char *text, size_t size,
                       const char **unknown)
 {
     const char *end = text + size;
@@ -66,15 +64,17 @@ char *cfg_values_fill(const struct cfg_values *values, const char *text, size_t 
     FILE *out = open_memstream(&filled, &room);
     *unknown = NULL;
     for (const char *at = text; out != NULL && at < end;) {
-        const size_t mark = values != NULL ? mark_size(at, end) : 0;
-        const struct cfg_values *value = mark > 0 ? find(values, at + 1, mark - 2) : NULL;
+        const size_t mark = mark_size(at, end);
+        struct cfg_values *value = mark > 0 ? cfg_values_find(values, at + 1, mark - 2) : NULL;
         if (mark > 0 && value == NULL && *unknown == NULL)
             *unknown = at + 1;
-        if (value != NULL)
-            (void)fputs(value->text, out);
-        else
-            (void)fputc(*at, out);
-        at += value != NULL ? mark : 1;
+        if (value == NULL) {
+            (void)fputc(*at++, out);
+            continue;
+        }
+        (void)fputs(value->text, out);
+        value->is_used = true;
+        at += mark;
     }
     if (out == NULL || fclose(out) != 0 || *unknown != NULL) {
         free(filled);

@@ -10,20 +10,32 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-struct cfg_values;
+struct cfg_source;
+
+/* One that is set. */
+struct cfg_values {
+    struct cfg_values *next; /* set after it */
+    char *name, *text;
+    const struct cfg_source *source; /* where it is set */
+    unsigned line;
+    bool is_used; /* something has it */
+};
 
 /* Letters, digits and _ at the beginning of a text: the size of a name, 0 = there is none. */
 size_t cfg_values_name(const char *text);
 
-/* Sets one, unless it is set. `text` as it stands between quotes. False: out of memory. */
-bool cfg_values_set(struct cfg_values **values, const char *name, size_t name_size,
-                    const char *text, size_t size);
+/* The one of that name; NULL = it is not set. */
+struct cfg_values *cfg_values_find(struct cfg_values *values, const char *name, size_t size);
+
+/* Sets one that is not set, with a copy of `text` as it stands between quotes. NULL: out of
+ * memory. */
+struct cfg_values *cfg_values_set(struct cfg_values **values, const char *name, size_t size,
+                                  const char *text);
 void cfg_values_free(struct cfg_values *values);
 
 /* A malloc'ed copy of a text with each @name@ replaced. NULL: out of memory, or there is a
- * @name@ that is not set, which `*unknown` then points to. Without any values all of it
- * stays as it is. */
-char *cfg_values_fill(const struct cfg_values *values, const char *text, size_t size,
+ * @name@ that is not set, which `*unknown` then points to. */
+char *cfg_values_fill(struct cfg_values *values, const char *text, size_t size,
                       const char **unknown);
 
 #endif

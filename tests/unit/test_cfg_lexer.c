@@ -1,6 +1,7 @@
 /* cfg_lexer, and cfg_hint: libconfig's notation without libconfig's ends. */
 #include "given.h"
 
+#include <sys/fsuid.h>
 #include <sys/stat.h>
 
 #include "devices/registers/cfg_lexer.h"
@@ -441,6 +442,11 @@ static void values_are_filled_in(void **state)
     assert_true(cfg_integer(at(root, "port"), &number) && number == 16); /* the first stands */
     assert_true(cfg_integer(at(root, "size"), &number) && number == 2);
     cfg_close(root);
+    root = open_text("@let site = \"north\"\n@let client = \"fb-@site@\"\n"
+                     "name = \"@client@, x\\x40site@\";\n",
+                     "");
+    assert_string_equal(cfg_text(cfg_member(root, "name")), "fb-north, x@site@");
+    cfg_close(root);
     root = open_text("name = \"@site@\";\n", ""); /* without a @let it is any text */
     assert_string_equal(cfg_text(cfg_member(root, "name")), "@site@");
     cfg_close(root);
@@ -457,6 +463,10 @@ static void values_have_their_mistakes(void **state)
     refuse_text("@let a\n", "test.cfg:1: @let needs a name and a text: @let site = \"north\"\n");
     refuse_text("@let a = 1\n",
                 "test.cfg:1: @let needs a name and a text: @let site = \"north\"\n");
+    refuse_text("\n@let a = \"x-@b@\"\n@let b = \"1\"\n",
+                "test.cfg:2: @b@ is not set: say @let b = \"...\" before it\n");
+    refuse_text("@let a = \"1\"\n@let b = \"2\"\n@let a = \"3\"\n",
+                "test.cfg:3: @let a stands in this file twice: it is in line 1 already\n");
     refuse_text("a = 1; b = 2;\n@lets = 3;\n",
                 "test.cfg:2: '@' stands where a name, a value or a sign should\n");
 }
@@ -470,6 +480,22 @@ static void values_do_not_grow_without_end(void **state)
         end += sprintf(end, "a%u = \"@a@\";\n", i);
     refuse_text(text, "test.cfg:64: it is too large for a configuration\n");
     free(text);
+}
+
+static void values_that_nothing_uses(void **state)
+{
+    (void)state;
+    struct given given;
+    given_file("part.cfg", "@let max = \"250\"\n@let min = \"0\"\nmax = @max@; dir = \"@dir@\";\n");
+    given_file("test.cfg", "@let maxx = \"100\"\n@let top = \"/x\" @let dir = \"@top@/y\"\n"
+                           "@include \"part.cfg\"\n");
+    given_cfg(&given);
+    const struct cfg_setting *root = cfg_open(&given.cfg, "test.cfg");
+    cfg_warn_unused(&given.cfg, root);
+    cfg_close(root);
+    assert_int_equal(given.cfg.warnings, 2);
+    assert_said(&given, "test.cfg:1: warning: @maxx@ is used nowhere: is another name meant?\n"
+                        "part.cfg:2: warning: @min@ is used nowhere: is another name meant?\n");
 }
 
 static void several_files_are_included(void **state)
@@ -492,6 +518,25 @@ static void several_files_are_included(void **state)
                 "test.cfg:2: there is no file for @include \"e/*.cfg\"\n");
 }
 
+/* What is in it is not to be taken for gone. */
+static void a_directory_that_cannot_be_read(void **state)
+{
+    (void)state;
+    struct given given;
+    assert_int_equal(mkdir("f", 0755) + mkdir("f/a", 0755) + mkdir("f/b", 0000), 0);
+    given_file("f/a/1.cfg", "{ n = 1; },");
+    given_file("test.cfg", "all = ( @include \"f/*/*.cfg\" );\n");
+    assert_int_equal(chmod(".", 0755) + chmod("test.cfg", 0644) + chmod("f/a/1.cfg", 0644), 0);
+    given_cfg(&given);
+    setfsuid(65534); /* root may read it */
+    assert_null(cfg_open(&given.cfg, "test.cfg"));
+    setfsuid(geteuid());
+    assert_said(&given, "test.cfg:1: a directory of @include \"f/*/*.cfg\" cannot be read: "
+                        "Permission denied\n");
+    assert_int_equal(rmdir("f/b") + symlink("nowhere", "f/c"), 0);
+    cfg_close(open_text("all = ( @include \"f/*/*.cfg\" );\n", ""));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -509,8 +554,10 @@ int main(void)
         cmocka_unit_test(values_are_filled_in),
         cmocka_unit_test(values_have_their_mistakes),
         cmocka_unit_test(values_do_not_grow_without_end),
+        cmocka_unit_test(values_that_nothing_uses),
         cmocka_unit_test(groups_have_an_end),
         cmocka_unit_test(several_files_are_included),
+        cmocka_unit_test(a_directory_that_cannot_be_read),
     };
     return cmocka_run_group_tests_name("cfg_lexer", tests, given_directory, remove_directory);
 }

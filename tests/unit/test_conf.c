@@ -474,6 +474,21 @@ static void test_include(void **state)
     conf_free(&conf);
 }
 
+static void test_values_of_a_site(void **state)
+{
+    (void)state;
+    struct given given;
+    struct conf conf;
+    given_file("test.cfg", "@let name = \"north\"\n@let limit = \"1\"\n"
+                           "site = \"@name@\";");
+    given_cfg(&given);
+    (void)conf_read(&given.cfg, "test.cfg", &conf);
+    assert_string_equal(conf.site, "north");
+    conf_free(&conf);
+    assert_said(&given, "test.cfg:2: warning: @limit@ is used nowhere: is another name meant?\n"
+                        "test.cfg:1: missing key 'mqtt'\ntest.cfg:1: missing key 'devices'\n");
+}
+
 static void test_no_file(void **state)
 {
     (void)state;
@@ -515,21 +530,14 @@ static void test_a_file_that_may_come_later(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults),
-        cmocka_unit_test(test_every_key),
-        cmocka_unit_test(test_integer_limits),
-        cmocka_unit_test(test_good_urls),
-        cmocka_unit_test(test_bad_urls),
-        cmocka_unit_test(test_root),
-        cmocka_unit_test(test_mqtt),
-        cmocka_unit_test(test_topics_and_ids),
-        cmocka_unit_test(test_passwords),
-        cmocka_unit_test(test_tls),
-        cmocka_unit_test(test_other_groups),
-        cmocka_unit_test(test_many_problems),
-        cmocka_unit_test(test_include),
-        cmocka_unit_test(test_no_file),
-        cmocka_unit_test(test_a_file_that_may_come_later),
+        cmocka_unit_test(test_defaults),       cmocka_unit_test(test_every_key),
+        cmocka_unit_test(test_integer_limits), cmocka_unit_test(test_good_urls),
+        cmocka_unit_test(test_bad_urls),       cmocka_unit_test(test_root),
+        cmocka_unit_test(test_mqtt),           cmocka_unit_test(test_topics_and_ids),
+        cmocka_unit_test(test_passwords),      cmocka_unit_test(test_tls),
+        cmocka_unit_test(test_other_groups),   cmocka_unit_test(test_many_problems),
+        cmocka_unit_test(test_include),        cmocka_unit_test(test_values_of_a_site),
+        cmocka_unit_test(test_no_file),        cmocka_unit_test(test_a_file_that_may_come_later),
     };
     return cmocka_run_group_tests(tests, given_directory, remove_directory);
 }
