@@ -525,6 +525,7 @@ class Reload(Rig):
         other = os.path.join(self.directory, "other.jsonl")
         self.groups["audit"] = {"path": other}
         self.reload(answer="info: reload: audit is changed: what follows is written to the new file$")
+        self.flux.wait_log("info: reloaded level=debug$")  # it is said before it is done
         self.assertEqual(self.mqtt.ask(30.0, "after")["outcome"], "confirmed")
         writes = self.bess.n_writes()
 
