@@ -300,11 +300,11 @@ static socklen_t find_address(const char *text, uint16_t port, union listen_addr
     return inet_pton(AF_INET, text, &address->ipv4.sin_addr) == 1 ? sizeof(address->ipv4) : 0;
 }
 
-/* With port 0 whether the address is one of this machine. 0 or what errno says. */
+/* With port 0 whether the address is one of this machine. 0 or what errno says. With the
+ * library's options: what has ended a moment ago is in nobody's way. */
 static int try_address(const char *text, uint16_t port)
 {
-    static const int on =
-        1; /* as the library does: what has ended a moment ago is in nobody's way */
+    static const int on = 1;
     union listen_address address;
     const socklen_t size = find_address(text, port, &address);
     const int fd = socket(address.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
