@@ -61,6 +61,17 @@ char *outcome_json(const struct outcome *outcome)
     return json_text_dump(outcome_object(outcome));
 }
 
+/* Whoever it says that it is. */
+static const char *author_word(enum command_author author)
+{
+    static const char *const words[] = {[AUTHOR_DISPATCHER] = "dispatcher",
+                                        [AUTHOR_TOOL] = "tool",
+                                        [AUTHOR_DEADMAN] = "deadman",
+                                        [AUTHOR_EXIT] = "exit",
+                                        [AUTHOR_SCHEDULE] = "schedule"};
+    return words[author];
+}
+
 char *outcome_json_audit(const struct outcome *outcome)
 {
     const struct command *command = &outcome->command;
@@ -68,6 +79,7 @@ char *outcome_json_audit(const struct outcome *outcome)
     json_t *words = json_array();
     for (unsigned i = 0; i < outcome->n_words; i++)
         json_array_append_new(words, json_integer(outcome->words[i]));
+    set(root, "author", json_string(author_word(command->author)));
     set(root, "received", json_integer(command->utc_ms));
     if (outcome->judged_ns != 0)
         set(root, "judged", json_integer(utc_at(command, outcome->judged_ns)));
@@ -113,7 +125,7 @@ bool outcome_json_is_aside(const char *payload)
 bool outcome_json_parse_audit(const char *line, char device[COMMAND_NAME_MAX + 1],
                               char id[COMMAND_ID_MAX + 1], int64_t *ts_ms, char **payload)
 {
-    static const char *const trace[] = {"received",  "judged",      "written",
+    static const char *const trace[] = {"author",    "received",    "judged",     "written",
                                         "registers", "user_source", "traceparent"};
     json_t *root = json_loads(line, 0, NULL);
     const char *of = json_string_value(json_object_get(root, "device"));

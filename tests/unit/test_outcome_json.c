@@ -146,9 +146,11 @@ static void test_what_the_audit_log_knows_leads_back_to_the_outcome(void **state
     outcome.words[0] = 50;
     strcpy(command->user_source, "gateway");
     strcpy(command->user_traceparent, "00-a");
+    strcpy(command->source, "deadman"); /* so it says */
     char *payload = outcome_json(&outcome);
     char *line = outcome_json_audit(&outcome);
     assert_null(strchr(line, '\n'));
+    assert_non_null(strstr(line, "\"source\":\"deadman\",\"author\":\"dispatcher\","));
     assert_non_null(strstr(line, "\"received\":1763791200115,\"judged\":1763791200117,"
                                  "\"written\":1763791200118,\"registers\":[50],"
                                  "\"user_source\":\"gateway\",\"traceparent\":\"00-a\""));
