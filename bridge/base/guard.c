@@ -1,6 +1,7 @@
 #include "bridge/base/guard.h"
 
 #include <execinfo.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -45,12 +46,25 @@ void guard_end(void)
     ends = true;
 }
 
+/* Started without them the first sockets and files would be 0, 1 and 2: what is logged would
+ * go to whatever is 2, such as a battery, and the MQTT library takes a socket 0 for none. What
+ * reads and writes here finds them closed as before. */
+static void fill_standard(void)
+{
+    int file = STDIN_FILENO;
+    while (file >= STDIN_FILENO && file <= STDERR_FILENO)
+        file = open("/", O_PATH);
+    if (file > STDERR_FILENO)
+        close(file);
+}
+
 void guard_install(void)
 {
     struct sigaction action = {.sa_sigaction = on_fault,
                                .sa_flags = (int)SA_RESETHAND | SA_SIGINFO};
     struct sigaction before;
     void *frame;
+    fill_standard();
     (void)backtrace(&frame, 1);      /* the first one allocates */
     (void)atexit(on_exit_by_others); /* there is room for some without */
     /* A sanitizer has a better handler. */

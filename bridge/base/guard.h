@@ -5,7 +5,8 @@
  * and code 1 and not without a word. Any other fault is a defect and keeps its
  * core dump. A library that ends the program ends it with code 1, too, unless
  * guard_end() was called. Called once, before threads start; the threads must not block
- * SIGSEGV.
+ * SIGSEGV. And nothing that is opened later is taken for stdin, stdout or stderr, where the
+ * program was started without one.
  *
  * And where a library does look, not every caller can tell what is missing for want of
  * memory from what is not there: half a JSON text looks whole, and a good database damaged.

@@ -216,6 +216,20 @@ class Descriptors(Rig):
         health = self.mqtt.wait("bridge/health", since=self.mqtt.mark()).json
         self.assertEqual((health["drops"], health["set_aside"]), (0, 0))
 
+    def test_none_of_the_first_three(self):
+        """Started without stdin, stdout and stderr: nothing else gets their numbers. A battery
+        with that of stderr would be sent what is logged."""
+        self.rig()
+        since = self.mqtt.mark()
+        self.flux = flux.Bridge(self.text, self.directory, before=(
+            "sh", "-c", 'exec "$0" "$@" <&- >&- 2>&-'))
+        self.addCleanup(self.flux.stop)
+        self.wait_whole(since)
+        for number in range(3):
+            self.assertEqual(os.readlink("/proc/%d/fd/%d" % (self.flux.process.pid, number)), "/")
+        self.assertEqual(self.mqtt.ask(50, "c-1")["outcome"], "confirmed")
+        self.assertEqual(self.setpoints(), [50])
+
     def test_none_for_the_configuration(self):
         """Of the whole machine: that may be better at the next start, for which code 1 is."""
         self.rig()
