@@ -85,6 +85,13 @@ static void tell_holder(struct claim *claim, const char *who)
     (void)snprintf(claim->who, sizeof(claim->who), "%s", who);
 }
 
+/* A file that was removed holds nobody off: whoever comes then makes another one. */
+static bool is_removed(int file)
+{
+    struct stat status;
+    return fstat(file, &status) == 0 && status.st_nlink == 0;
+}
+
 /* A locked file, or -1. */
 static int take(const char *peer, unsigned unit, char holder[CLAIM_TEXT_MAX])
 {
@@ -95,7 +102,7 @@ static int take(const char *peer, unsigned unit, char holder[CLAIM_TEXT_MAX])
 
     int directory = open_directory();
     int file = directory >= 0 ? open_file(directory, name) : -1;
-    if (file >= 0 && flock(file, LOCK_EX | LOCK_NB) != 0) {
+    if (file >= 0 && (flock(file, LOCK_EX | LOCK_NB) != 0 || is_removed(file))) {
         read_holder(file, holder);
         close(file);
         file = -1;
@@ -123,7 +130,7 @@ void claim_release(struct claim *claim)
 bool claim_hold(struct claim *claim, const char *peer, unsigned unit, const char *who,
                 char holder[CLAIM_TEXT_MAX])
 {
-    if (claim->file >= 0 && strcmp(claim->peer, peer) == 0) {
+    if (claim->file >= 0 && strcmp(claim->peer, peer) == 0 && !is_removed(claim->file)) {
         if (strcmp(claim->who, who) != 0)
             tell_holder(claim, who);
         return true;
@@ -132,7 +139,7 @@ bool claim_hold(struct claim *claim, const char *peer, unsigned unit, const char
     claim->denied = file < 0;
     if (file < 0)
         return false;
-    claim_release(claim); /* its name leads elsewhere now */
+    claim_release(claim); /* its name leads elsewhere now, or its file is gone */
     claim->file = file;
     tell_holder(claim, who);
     (void)snprintf(claim->peer, sizeof(claim->peer), "%s", peer);

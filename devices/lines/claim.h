@@ -3,7 +3,8 @@
  * Two programs that write setpoints to one battery undo each other's work. A
  * claim is a locked file, named by where the device really is (the address that
  * its link is connected to, not the name in a configuration) and its unit id; it
- * is let go when its holder ends, however that happens. The files lie in
+ * is let go when its holder ends, however that happens. One whose file is removed meanwhile
+ * is taken anew at the next look, unless somebody else was quicker. The files lie in
  * /run/fluxbridge, or where that may not be written below XDG_RUNTIME_DIR, or in
  * a directory of this user's own below /tmp: never where anybody else could
  * take a claim first.
