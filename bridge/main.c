@@ -173,11 +173,14 @@ static int run_write(const struct options *options)
     sigset_t ends;
     int code;
     if (open_conf("write", options, &conf, &code)) {
-        /* What may have been written is told, and on record, whoever is impatient. */
+        /* What may have been written is told, and on record, whoever is impatient, or no longer
+         * listens, and however large a file may be. */
         sigemptyset(&ends);
         sigaddset(&ends, SIGINT);
         sigaddset(&ends, SIGTERM);
         sigaddset(&ends, SIGHUP);
+        sigaddset(&ends, SIGPIPE);
+        sigaddset(&ends, SIGXFSZ);
         sigprocmask(SIG_BLOCK, &ends, NULL);
         log_set_level(LOG_LEVEL_WARNING); /* the outcome is printed */
         code = cli_write(&conf, arguments[0], arguments[1], arguments[2],

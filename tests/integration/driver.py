@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import signal
+import subprocess
 import time
 import urllib.request
 
@@ -307,6 +308,24 @@ class Driver(DirectTest):
         self.assertEqual(told["writes"][-1]["point"], "mode")
         code, _, err = self.run_tool("write", "-c", path, DEVICE, "mode", "1")
         self.assertEqual((code, self.writes(since)), (1, []))
+
+    def test_the_tool_that_nobody_listens_to(self):
+        """Whoever has gone does not cut it off: what was written is on record."""
+        self.rig(modbus={"device_timeout": "3s"})
+        self.flux.stop()
+        path = os.path.join(self.directory, "tool.cfg")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(self.text)
+        ours, theirs = os.pipe()
+        os.close(ours)
+        tool = subprocess.run([flux.program("fluxbridge"), "write", "-c", path, DEVICE,
+                               "target_power", "50"], stdin=subprocess.DEVNULL, stdout=theirs,
+                              stderr=theirs, timeout=4 * flux.DEADLINE_S, check=False)
+        os.close(theirs)
+        self.assertEqual(tool.returncode, 1)  # that it could not say so
+        with open(os.path.join(self.directory, "audit.jsonl")) as file:
+            outcome = json.loads(file.readlines()[-1])
+        self.assertEqual((outcome["source"], outcome["outcome"]), ("fluxbridge-write", "confirmed"))
 
     def test_nothing_else_is_written(self):
         """What belongs to the type's way cannot be written behind its back."""
