@@ -118,7 +118,7 @@ void remembered_boot(char boot[REMEMBERED_BOOT_MAX + 1])
 {
     FILE *file = fopen("/proc/sys/kernel/random/boot_id", "re");
     if (file == NULL || fgets(boot, REMEMBERED_BOOT_MAX + 1, file) == NULL)
-        boot[0] = '\0'; /* then leases are compared by UTC */
+        boot[0] = '\0'; /* where systemd hides it (ProcSubset=pid): see remembered_end_ns() */
     if (file != NULL)
         (void)fclose(file);
 }
@@ -128,11 +128,14 @@ int64_t remembered_end_ns(const struct remembered *remembered, const char *boot,
 {
     const int64_t latest_ns = now_ns + timeout_ns;
     int64_t end_ns = remembered->end_ns;
-    if (strcmp(remembered->boot, boot) != 0) {
+    if (boot[0] == '\0' || strcmp(remembered->boot, boot) != 0) {
         const int64_t left_ms =
             remembered->end_utc_ms > utc_ms ? remembered->end_utc_ms - utc_ms : 0;
-        end_ns =
+        const int64_t by_utc_ns =
             left_ms < timeout_ns / CLOCK_NS_PER_MS ? now_ns + left_ms * CLOCK_NS_PER_MS : latest_ns;
+        /* Without a name it may be the same boot or another: whichever is over first. */
+        if (boot[0] != '\0' || by_utc_ns < end_ns)
+            end_ns = by_utc_ns;
     }
     if (end_ns < 0) /* the clock has no such time: it is over */
         end_ns = 0;

@@ -3,7 +3,7 @@
  * One line of text per battery, kept in the state store by the device's id: the stops that
  * are not confirmed, or the lease and when it ends. A lease is not made longer by a
  * restart: its end is a moment, of the clock since boot as long as that boot
- * lasts, else of UTC.
+ * lasts, else of UTC; where boots have no name, of whichever comes first.
  */
 #ifndef BRIDGE_BATTERY_REMEMBERED_H
 #define BRIDGE_BATTERY_REMEMBERED_H

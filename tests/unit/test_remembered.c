@@ -124,6 +124,11 @@ static void test_a_lease_is_never_longer_than_it_was(void **state)
         assert_int_equal(remembered_end_ns(&lease, "same", rows[i].now_ns, rows[i].utc_ms, 60 * S),
                          rows[i].expected_ns);
     }
+    /* A machine that does not name its boots: each may be another. */
+    const struct remembered unnamed = {
+        .kind = REMEMBERED_LEASE, .end_ns = 1000 * S, .end_utc_ms = 40000};
+    assert_int_equal(remembered_end_ns(&unnamed, "", 5 * S, 10000, 60 * S), 35 * S);
+    assert_int_equal(remembered_end_ns(&unnamed, "", 990 * S, 10000, 60 * S), 1000 * S);
 }
 
 static void test_this_boot_has_a_name(void **state)
