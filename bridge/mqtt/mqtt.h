@@ -75,6 +75,7 @@ struct mqtt_end {
     bool convicted; /* one has, and is set aside */
     bool unasked;   /* the attempt ended before CONNECT was sent */
     bool overdue;   /* an answer did not come within 30 s */
+    bool unproved;  /* the session was up, and the broker has acknowledged nothing in it */
 };
 
 struct mqtt_callbacks {

@@ -72,6 +72,7 @@ void mqtt_set_down(struct mqtt *mqtt, struct mqtt_end end, enum blame blame)
     }
     pthread_mutex_lock(&mqtt->mutex);
     bool was_idle = mqtt->state == IDLE;
+    end.unproved = mqtt->state == UP && !mqtt->is_proved;
     mqtt->state = IDLE;
     end.faulted = blame == BLAME_RECENT && mqtt->unproved_ns != 0 &&
                   clock_awake_ns() - mqtt->unproved_ns < BLAME_NS;

@@ -86,6 +86,14 @@ static void say_trouble(struct sessions *sessions, const char *why)
     trouble->logged = true;
 }
 
+/* Whether another address has its turn before this one: a node that is cut off from its cluster
+ * lets everybody in, and takes nothing. Not where a message may be to blame: which one it is
+ * is found out at the broker that it was sent to. */
+static bool is_useless(const struct mqtt_end *end, bool again)
+{
+    return (end->unproved && (again || end->overdue)) || (end->overdue && !end->faulted);
+}
+
 static void bridge_lost(struct sessions *sessions, const struct mqtt_end *end, int64_t now_ns,
                         char why[MQTT_WHY_MAX])
 {
@@ -96,7 +104,7 @@ static void bridge_lost(struct sessions *sessions, const struct mqtt_end *end, i
     sessions->devices_trouble_ns = CLOCK_NEVER;
     if (end->advice == MQTT_ELSEWHERE && sessions->next < sessions->addresses.n)
         sessions->bridge.retry_ns = now_ns;
-    else if (end->advice != MQTT_TRY_NOW)
+    else if (end->advice != MQTT_TRY_NOW && !is_useless(end, again))
         sessions->next = sessions->addresses.n; /* a new round */
     say_trouble(sessions, name_loss(sessions, end, again, why));
 }

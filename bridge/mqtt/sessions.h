@@ -2,7 +2,8 @@
  *
  * One of the bridge itself, which carries everything, and with device_wills one
  * per device, which carries its status and its Will and nothing else. The bridge's
- * tries each address of the broker's name in turn; the devices' follow it to the one
+ * tries each address of the broker's name in turn, the first one first, and leaves one whose
+ * sessions are of no use for the next; the devices' follow it to the one
  * where it is up, 20 a second, and after a loss each at a random time within twice
  * mqtt.reconnect_spread. Owned by the publisher, which drives them; the
  * library's threads only leave word, and what takes long is looked up by a thread of

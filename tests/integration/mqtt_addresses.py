@@ -5,7 +5,7 @@ import shutil
 import ssl
 
 import flux
-from hostile_broker import HostileBroker
+from hostile_broker import CLOSE, Disconnect, HostileBroker
 from mqtt_faults import Certificates
 
 SOURCE = r"""
@@ -156,6 +156,27 @@ class Addresses(flux.Test):
         self.assertEqual(impostor.sessions, [])
 
     def test_an_ipv6_one_with_tls(self):
+    def check_is_left(self, answer):
+        """One that lets everybody in and takes nothing, as a node that is cut off from its
+        cluster: the next address has its turn, though that one answers first each time."""
+
+        class CutOff(HostileBroker):
+            def puback(self, session, message):
+                return answer
+
+        self.rig("mqtt", addresses="127.0.0.2 127.0.0.1")
+        other = CutOff(("127.0.0.2", self.mosquitto.port))
+        self.addCleanup(other.close)
+        self.start()
+        self.flux.wait_log("no session with the broker: .* address=127.0.0.2$")
+        self.wait_online()
+
+    def test_one_that_hangs_up_on_everything(self):
+        self.check_is_left(CLOSE)
+
+    def test_one_that_says_why(self):
+        self.check_is_left(Disconnect(0x98))  # administrative action
+
         """Behind an IPv4 one where nobody listens."""
         self.rig_tls("127.0.0.2 ::1")
         self.mosquitto.stop()

@@ -313,6 +313,7 @@ static void test_a_message_without_acknowledgement_ends_the_session(void **state
     assert_int_equal(told.n_down, 1);
     assert_string_equal(told.why, "no acknowledgement of a message within 30 s");
     assert_true(told.end.faulted);
+    assert_true(told.end.unproved);
     assert_int_equal(told.fates[1], MQTT_LOST);
     assert_int_equal(told.fates[2], MQTT_LOST);
     assert_int_equal(library.n_left, 1);
@@ -495,6 +496,7 @@ static void test_the_message_that_ends_sessions_is_found(void **state)
     assert_int_equal(mqtt_room(mqtt), 0);
     library.lost(library.context, NULL);
     assert_true(told.end.convicted);
+    assert_false(told.end.unproved);
     assert_int_equal(told.fates[2], MQTT_REFUSED);
     assert_int_equal(told.n_refused, 1);
     reconnect(mqtt);
@@ -541,6 +543,7 @@ static void test_where_nothing_is_taken_nobody_is_to_blame(void **state)
         assert_true(send(mqtt, "state", 500, 1, 1));
         library.lost(library.context, NULL);
         assert_false(told.end.faulted);
+        assert_true(told.end.unproved);
         assert_int_equal(told.fates[1], MQTT_LOST);
     }
     assert_int_equal(told.n_refused, 0);

@@ -284,6 +284,53 @@ static void test_which_address_is_next_after_a_loss(void **state)
     assert_string_equal(sessions.address, "192.0.2.1");
 }
 
+/* Up, and then down like that; the address that is tried after it, a pause later. */
+static const char *address_after(struct mqtt_end end)
+{
+    struct mqtt *mqtt = of(&sessions.bridge);
+    take(&sessions.bridge);
+    run();
+    assert_int_equal(sessions.bridge.state, SESSION_UP);
+    mqtt->callbacks.down(mqtt->callbacks.context, &end);
+    run();
+    assert_int_equal(sessions.bridge.state, SESSION_DOWN);
+    clock_pause(120 * S);
+    run();
+    run();
+    assert_int_equal(sessions.bridge.state, SESSION_CONNECTING);
+    return sessions.address;
+}
+
+/* It lets us in, and that is all: the others are not to wait for it for ever. */
+static void test_an_address_that_is_of_no_use(void **state)
+{
+    const struct mqtt_end cut = {.unproved = true};
+    (void)state;
+    run();
+    run();
+    assert_string_equal(address_after(cut), "192.0.2.1"); /* once is no habit */
+    assert_string_equal(address_after(cut), "192.0.2.2");
+    assert_string_equal(address_after((struct mqtt_end){.why = "gone"}), "192.0.2.1");
+    assert_string_equal(address_after((struct mqtt_end){.overdue = true, .unproved = true}),
+                        "192.0.2.2");
+    assert_string_equal(address_after((struct mqtt_end){.overdue = true, .unproved = true}),
+                        "192.0.2.1"); /* a new round */
+    assert_string_equal(address_after((struct mqtt_end){.overdue = true}), "192.0.2.2");
+}
+
+/* What it is that ends sessions is found out where it was sent to. */
+static void test_a_message_that_ends_sessions_stays_at_its_address(void **state)
+{
+    (void)state;
+    run();
+    run();
+    for (int i = 0; i < 3; i++) {
+        assert_string_equal(address_after((struct mqtt_end){.faulted = true}), "192.0.2.1");
+        assert_string_equal(address_after((struct mqtt_end){.faulted = true, .overdue = true}),
+                            "192.0.2.1");
+    }
+}
+
 static void lose_all(void)
 {
     clock_pause(60 * S);
@@ -403,6 +450,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_which_address_is_next, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_missing_file, setup, teardown),
         cmocka_unit_test_setup_teardown(test_which_address_is_next_after_a_loss, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_an_address_that_is_of_no_use, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_message_that_ends_sessions_stays_at_its_address,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(test_at_the_start_they_follow_at_once, setup, teardown),
         cmocka_unit_test_setup_teardown(test_after_a_loss_they_follow_within_twice_the_spread,
                                         setup, teardown),
