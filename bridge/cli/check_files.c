@@ -99,8 +99,14 @@ static int no_passphrase(char *buffer, int size, int for_writing, void *context)
 static bool can_open(const struct check *check, const char *path, const struct cfg_setting *where,
                      const char *key)
 {
-    FILE *file = fopen(path, "re");
+    struct stat status;
     char byte;
+    /* It would be waited for. */
+    if (stat(path, &status) == 0 && !S_ISREG(status.st_mode) && !S_ISDIR(status.st_mode)) {
+        cfg_problem(check->cfg, where, "%s: %s is no regular file", key, path);
+        return false;
+    }
+    FILE *file = fopen(path, "re");
     bool good = file != NULL && (fread(&byte, 1, 1, file) == 1 || !ferror(file));
     if (!good && path != check->conf->mqtt.ca_file && path != check->conf->mqtt.cert_file &&
         path != check->conf->mqtt.key_file)

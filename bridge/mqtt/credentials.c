@@ -3,9 +3,20 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "bridge/mqtt/broker_tls.h"
+
+/* Why a file cannot be used, or NULL. The libraries would wait for whoever writes into a pipe,
+ * and all sessions with them. */
+static const char *find_wrong(const char *path)
+{
+    struct stat status;
+    if (access(path, R_OK) != 0 || stat(path, &status) != 0)
+        return strerror(errno);
+    return S_ISREG(status.st_mode) ? NULL : "it is no regular file";
+}
 
 bool credentials_load(const struct conf_mqtt *conf, char password[CONF_TEXT_MAX + 1], char *why,
                       size_t size)
@@ -17,8 +28,9 @@ bool credentials_load(const struct conf_mqtt *conf, char password[CONF_TEXT_MAX 
     const char *wrong;
     password[0] = '\0';
     for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
-        if (files[i].path[0] != '\0' && access(files[i].path, R_OK) != 0) {
-            snprintf(why, size, "%s: %s file=%s", files[i].key, strerror(errno), files[i].path);
+        wrong = files[i].path[0] != '\0' ? find_wrong(files[i].path) : NULL;
+        if (wrong != NULL) {
+            snprintf(why, size, "%s: %s file=%s", files[i].key, wrong, files[i].path);
             return false;
         }
     }

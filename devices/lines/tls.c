@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 struct tls {
     struct link *link;
@@ -78,10 +79,22 @@ static int no_passphrase(char *buffer, int size, int for_writing, void *context)
     return 0;
 }
 
+/* What can be waited for, such as a pipe, would hold up all devices of this thread. */
+static bool is_regular(const char *path)
+{
+    struct stat status;
+    return stat(path, &status) != 0 || S_ISREG(status.st_mode);
+}
+
 static enum fault load_files(struct tls *tls)
 {
     const struct device_modbus *modbus = tls->modbus;
     const char *ca = modbus->ca_file, *cert = modbus->cert_file, *key = modbus->key_file;
+    const char *const paths[] = {ca, cert, key};
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++)
+        if (paths[i][0] != '\0' && !is_regular(paths[i]))
+            return link_fail(tls->link, FAULT_CONNECTION, "%s: %s: it is no regular file",
+                             tls->name, paths[i]);
     int loaded = ca[0] != '\0' ? SSL_CTX_load_verify_locations(tls->context, ca, NULL)
                                : SSL_CTX_set_default_verify_paths(tls->context);
     if (loaded != 1)

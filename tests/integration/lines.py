@@ -118,6 +118,21 @@ class Tls(LinesTest):
         self.assertEqual(code, 1)
         self.assertRegex(err, "TLS")
 
+    def test_a_pipe_for_an_authority(self):
+        """It is not waited for, and so no other device of the same thread waits."""
+        server = self.serve("IP:127.0.0.1")
+        pipe = os.path.join(self.directory, "pipe")
+        os.mkfifo(pipe)
+        mosquitto = self.broker()
+        mqtt = self.client(mosquitto)
+        other = self.modbus({2: flux.meter_unit()})
+        meters = [flux.meter(server, "Piped", modbus={"tls": {"ca_file": pipe}}),
+                  flux.meter(other, address=2)]
+        bridge = self.bridge(flux.config(mosquitto, meters=meters))
+        bridge.wait_log("%s: it is no regular file" % pipe)
+        since = mqtt.mark()
+        mqtt.wait("Grid-Meter/state", is_good, since=since)
+
 
 class Gateway:
     """Modbus TCP with habits: each answer of `unit`s in `silent` is missing; it has

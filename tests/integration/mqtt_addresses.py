@@ -269,3 +269,39 @@ class Files(flux.Test):
 
 if __name__ == "__main__":
     flux.main()
+    def test_an_authority_that_is_a_pipe(self):
+        """Nobody waits for whoever writes into it."""
+        authority = Certificates(self.directory, "site")
+        certificate, key = authority.sign("server", "IP:127.0.0.1")
+        self.mosquitto = self.broker("user root\ncafile %s\ncertfile %s\nkeyfile %s\n"
+                                     % (authority.ca, certificate, key))
+        path = os.path.join(self.directory, "pipe.pem")
+        os.mkfifo(path)
+        self.rig(url="mqtts://127.0.0.1:%d" % self.mosquitto.port, tls={"ca_file": path})
+        code, out, _ = self.run_tool("check", "-c", self.write(self.text))
+        self.assertEqual(code, 1)
+        self.assertIn("ca_file: %s is no regular file" % path, out)
+        self.flux = self.bridge(self.text)
+        self.flux.wait_log("no session with the broker: ca_file: it is no regular file file=%s url="
+                           % path)
+        shutil.copy(authority.ca, path + ".new")
+        os.rename(path + ".new", path)
+        self.flux.wait_log("the broker is back")
+
+    def test_a_reload_to_the_key_of_another_certificate(self):
+        """A session that works is not ended for one that could not begin."""
+        authority = Certificates(self.directory, "site")
+        certificate, key = authority.sign("server", "IP:127.0.0.1")
+        other, _ = authority.sign("other", "DNS:bridge")
+        self.mosquitto = self.broker("user root\ncafile %s\ncertfile %s\nkeyfile %s\n"
+                                     % (authority.ca, certificate, key))
+        where = {"url": "mqtts://127.0.0.1:%d" % self.mosquitto.port}
+        self.rig(**where, tls={"ca_file": authority.ca})
+        self.flux = self.bridge(self.text)
+        self.flux.wait_log("connected to the broker")
+        flux.write_whole(self.flux.config, self.site(**where, tls={
+            "ca_file": authority.ca, "cert_file": other, "key_file": key}))
+        self.flux.signal(signal.SIGHUP)
+        self.flux.wait_log("the configuration is not taken over: key_file: key values mismatch$")
+        self.assertNotIn("no session", self.flux.log())
+
