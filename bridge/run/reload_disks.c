@@ -1,6 +1,9 @@
 #include "bridge/run/reload_inside.h"
 
+#include <errno.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "bridge/base/clock.h"
 #include "bridge/base/log.h"
@@ -49,6 +52,25 @@ static bool files_are_good(const struct reload *reload)
     return scout_end(scout, why) || reload_refuse_for(why);
 }
 
+/* Nor is a device for a connection that could not be made. */
+static bool device_files_are_good(const struct reload *reload)
+{
+    const struct device_list *list = &reload->after->devices;
+    char why[SCOUT_WHY_MAX];
+    for (unsigned i = device_next(list, 0); i < list->n_devices; i = device_next(list, i + 1)) {
+        const struct device_modbus *modbus = &list->devices[i].modbus;
+        const char *const paths[] = {modbus->ca_file, modbus->cert_file, modbus->key_file};
+        for (size_t k = 0; change_is_of(&reload->change, i) && k < 3; k++) {
+            if (paths[k][0] == '\0' || access(paths[k], R_OK) == 0)
+                continue;
+            (void)snprintf(why, sizeof(why), "device %s: %s: %s", list->devices[i].name, paths[k],
+                           strerror(errno));
+            return reload_refuse_for(why);
+        }
+    }
+    return true;
+}
+
 /* False: nothing has been changed. */
 bool reload_disks_are_ready(struct reload *reload)
 {
@@ -62,7 +84,7 @@ bool reload_disks_are_ready(struct reload *reload)
         return reload_refuse_for(
             "the state file cannot be moved before it works where it is: reload "
             "again when it does");
-    return spool_is_ready(reload) && files_are_good(reload);
+    return device_files_are_good(reload) && spool_is_ready(reload) && files_are_good(reload);
 }
 
 /* Whether the next run would find all that it is to know. Nobody is halted meanwhile. */

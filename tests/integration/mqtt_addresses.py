@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import ssl
 
 import flux
@@ -155,7 +156,6 @@ class Addresses(flux.Test):
                            "url=mqtts://broker.test:[0-9]+ address=127.0.0.2$")
         self.assertEqual(impostor.sessions, [])
 
-    def test_an_ipv6_one_with_tls(self):
     def check_is_left(self, answer):
         """One that lets everybody in and takes nothing, as a node that is cut off from its
         cluster: the next address has its turn, though that one answers first each time."""
@@ -177,6 +177,7 @@ class Addresses(flux.Test):
     def test_one_that_says_why(self):
         self.check_is_left(Disconnect(0x98))  # administrative action
 
+    def test_an_ipv6_one_with_tls(self):
         """Behind an IPv4 one where nobody listens."""
         self.rig_tls("127.0.0.2 ::1")
         self.mosquitto.stop()
@@ -223,7 +224,10 @@ class Addresses(flux.Test):
 class Files(flux.Test):
     def rig(self, **mqtt):
         self.server = self.modbus({1: flux.battery_unit()})
-        self.text = flux.config(self.mosquitto, [flux.battery(self.server)], mqtt={
+        self.text = self.site(**mqtt)
+
+    def site(self, **mqtt):
+        return flux.config(self.mosquitto, [flux.battery(self.server)], mqtt={
             "url": "mqtt://127.0.0.1:%d" % self.mosquitto.port, **mqtt})
 
     def wait_for_file(self, path, words, bring):
@@ -266,9 +270,6 @@ class Files(flux.Test):
         self.rig(url="mqtts://127.0.0.1:%d" % self.mosquitto.port, tls={"ca_file": path})
         self.wait_for_file(path, "ca_file", lambda: shutil.copy(authority.ca, path))
 
-
-if __name__ == "__main__":
-    flux.main()
     def test_an_authority_that_is_a_pipe(self):
         """Nobody waits for whoever writes into it."""
         authority = Certificates(self.directory, "site")
@@ -305,3 +306,6 @@ if __name__ == "__main__":
         self.flux.wait_log("the configuration is not taken over: key_file: key values mismatch$")
         self.assertNotIn("no session", self.flux.log())
 
+
+if __name__ == "__main__":
+    flux.main()

@@ -279,6 +279,16 @@ class Reload(Rig):
         self.reload()
         urllib.request.urlopen("http://127.0.0.2:%d/healthz" % port).close()
 
+    def test_a_device_whose_certificates_are_missing(self):
+        """Is refused: what it has now would be left, and no connection be made."""
+        path = os.path.join(self.directory, "ca.pem")
+        self.rig()
+        self.devices["meters"][2]["modbus"]["tls"] = {"ca_file": path}
+        self.reload(answer="the configuration is not taken over: device PV: %s: No such file or "
+                           "directory$" % path)
+        self.assert_goes_on("PV")
+        self.assert_same_sessions("PV")
+
     def test_home_assistant_goes_and_comes(self):
         """With another prefix too: what it was told is cleared, and nothing else is touched."""
         self.rig()
