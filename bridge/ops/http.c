@@ -22,6 +22,7 @@
 enum { CONNECTIONS_MAX = 64, WAITING_MAX = 32, TIMEOUT_S = 10 };
 
 #define PROMISE_NS (5 * CLOCK_NS_PER_S) /* for one round */
+#define AGAIN_MS   2000                 /* until it is tried again to listen */
 
 struct http {
     struct view view;
@@ -253,9 +254,39 @@ static void halt(struct http *http)
     (void)eventfd_read(http->wake_fd, &woken);
 }
 
-static void *http_thread(void *argument)
+union listen_address {
+    struct sockaddr any;
+    struct sockaddr_in ipv4;
+    struct sockaddr_in6 ipv6;
+};
+
+/* 0 where there is none. */
+static socklen_t find_address(const char *text, uint16_t port, union listen_address *address)
 {
-    struct http *http = argument;
+    *address = (union listen_address){.ipv6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)}};
+    if (inet_pton(AF_INET6, text, &address->ipv6.sin6_addr) == 1)
+        return sizeof(address->ipv6);
+    *address = (union listen_address){.ipv4 = {.sin_family = AF_INET, .sin_port = htons(port)}};
+    return inet_pton(AF_INET, text, &address->ipv4.sin_addr) == 1 ? sizeof(address->ipv4) : 0;
+}
+
+static struct MHD_Daemon *listen_on(struct http *http)
+{
+    const struct conf *conf = http->view.conf;
+    union listen_address address;
+    if (find_address(conf->http_address, conf->http_port, &address) == 0)
+        return NULL;
+    return http->library.start_daemon(
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME |
+            (address.any.sa_family == AF_INET6 ? MHD_USE_IPv6 : 0),
+        0, NULL, NULL, serve, http, MHD_OPTION_SOCK_ADDR, &address.any, MHD_OPTION_CONNECTION_LIMIT,
+        (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)TIMEOUT_S,
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, (void *)http, MHD_OPTION_NOTIFY_COMPLETED,
+        on_end, (void *)http, MHD_OPTION_END);
+}
+
+static void serve_all(struct http *http)
+{
     struct pollfd fds[] = {
         {.fd = http->library.get_daemon_info(http->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd,
          .events = POLLIN},
@@ -281,23 +312,27 @@ static void *http_thread(void *argument)
     streams_stop(http->streams);
     posts_stop(http->posts);
     (void)http->library.run(http->daemon);
-    return NULL;
 }
 
-union listen_address {
-    struct sockaddr any;
-    struct sockaddr_in ipv4;
-    struct sockaddr_in6 ipv6;
-};
-
-/* 0 where there is none. */
-static socklen_t find_address(const char *text, uint16_t port, union listen_address *address)
+/* Until it listens, or is to end. */
+static void wait_for_address(struct http *http)
 {
-    *address = (union listen_address){.ipv6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)}};
-    if (inet_pton(AF_INET6, text, &address->ipv6.sin6_addr) == 1)
-        return sizeof(address->ipv6);
-    *address = (union listen_address){.ipv4 = {.sin_family = AF_INET, .sin_port = htons(port)}};
-    return inet_pton(AF_INET, text, &address->ipv4.sin_addr) == 1 ? sizeof(address->ipv4) : 0;
+    struct pollfd woken = {.fd = http->wake_fd, .events = POLLIN};
+    while (http->daemon == NULL && !atomic_load(&http->stopping)) {
+        (void)poll(&woken, 1, AGAIN_MS);
+        halt(http);
+        if (!atomic_load(&http->stopping) && (http->daemon = listen_on(http)) != NULL)
+            log_info("http listens listen=%s", http->view.conf->http_listen);
+    }
+}
+
+static void *http_thread(void *argument)
+{
+    struct http *http = argument;
+    wait_for_address(http);
+    if (http->daemon != NULL)
+        serve_all(http);
+    return NULL;
 }
 
 /* With port 0 whether the address is one of this machine. 0 or what errno says. With the
@@ -333,19 +368,11 @@ bool http_try(const struct conf *conf, bool is_there, char why[HTTP_WHY_MAX])
     return error == 0;
 }
 
-static struct MHD_Daemon *listen_on(struct http *http)
+/* Batteries are not left alone for want of a page: an address may come late, and who has
+ * its port may end. What is missing of descriptors or memory ends a start here as anywhere. */
+static bool may_come(int error)
 {
-    const struct conf *conf = http->view.conf;
-    union listen_address address;
-    if (find_address(conf->http_address, conf->http_port, &address) == 0)
-        return NULL;
-    return http->library.start_daemon(
-        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME |
-            (address.any.sa_family == AF_INET6 ? MHD_USE_IPv6 : 0),
-        0, NULL, NULL, serve, http, MHD_OPTION_SOCK_ADDR, &address.any, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)TIMEOUT_S,
-        MHD_OPTION_NOTIFY_CONNECTION, on_connection, (void *)http, MHD_OPTION_NOTIFY_COMPLETED,
-        on_end, (void *)http, MHD_OPTION_END);
+    return error != 0 && error != EMFILE && error != ENFILE && error != ENOMEM;
 }
 
 static bool start(struct http *http, struct inbox *inbox)
@@ -366,14 +393,17 @@ static bool start(struct http *http, struct inbox *inbox)
     }
     errno = 0;
     http->daemon = listen_on(http);
-    if (http->daemon == NULL) {
+    if (http->daemon != NULL) {
+        log_info("http listens listen=%s", listen);
+    } else if (may_come(errno)) {
+        log_error("http cannot listen, it is tried again listen=%s why=\"%s\"", listen,
+                  strerror(errno));
+    } else {
         log_error("http cannot listen listen=%s why=\"%s\"", listen, strerror(errno));
         return false;
     }
     http->runs = pthread_create(&http->thread, NULL, http_thread, http) == 0;
-    if (http->runs)
-        log_info("http listens listen=%s", listen);
-    else
+    if (!http->runs)
         log_error("cannot start the thread of http");
     return http->runs;
 }

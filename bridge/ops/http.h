@@ -4,6 +4,8 @@
  * given there. One thread serves it all. It reads what others keep for it, and
  * puts commands into the inbox; no other thread ever waits for it.
  *
+ * An address that is not there yet, or a port that somebody else has, is waited for.
+ *
  * Connections that ask nothing, or a request that does not come to its end, are
  * bounded: beyond that the one that has waited longest is hung up, so nobody can
  * keep others out by holding connections. Streams and commands under way have

@@ -315,7 +315,7 @@ static bool can_login(const struct reload *reload)
            reload_refuse_for(why);
 }
 
-/* Or the bridge would go on without it, and the next run would not start. */
+/* Or the bridge would go on without it. */
 static bool can_listen(const struct reload *reload)
 {
     const struct parts *parts = reload->parts;

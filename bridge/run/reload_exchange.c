@@ -213,7 +213,7 @@ static bool renew_publisher(struct reload *reload)
     return parts_start_publisher(parts);
 }
 
-/* Its view has the publisher in it. A port that was taken since ends nothing but http. */
+/* Its view has the publisher in it. A port that was taken since is waited for. */
 static void renew_http(struct reload *reload)
 {
     struct parts *parts = reload->parts;

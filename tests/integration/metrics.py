@@ -151,13 +151,29 @@ class Http(flux.Test):
         holders[-1].sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"[len(halves[99 % 3]):])
         self.assertTrue(holders[-1].recv(100).startswith(b"HTTP/1.1 200 "))
 
-    def test_a_taken_port_is_said(self):
+    def test_a_taken_port_is_waited_for(self):
+        """It is said, and nothing else waits."""
         self.rig()
         second = self.bridge(flux.config(
             self.mosquitto, [], [flux.meter(self.server)], site="other",
             http={"listen": f"127.0.0.1:{self.port}"}))
-        self.assertEqual(second.wait_end(), 1)
-        second.wait_log("http cannot listen listen=127.0.0.1:%d" % self.port)
+        second.wait_log('error: http cannot listen, it is tried again listen=127.0.0.1:%d '
+                        'why="Address already in use"' % self.port)
+        mqtt = self.client(self.mosquitto, base="flux/other")
+        mqtt.wait_text("bridge/status", "online")
+        mqtt.wait_text("Grid-Meter/status", "online")
+        self.flux.stop()
+        second.wait_log("http listens listen=127.0.0.1:%d" % self.port)
+        self.assertEqual(self.get("/healthz")[0], 200)
+
+    def test_a_port_that_stays_taken(self):
+        """Who waits for it ends as quickly as anybody."""
+        self.rig()
+        second = self.bridge(flux.config(
+            self.mosquitto, [], [flux.meter(self.server)], site="other",
+            http={"listen": f"127.0.0.1:{self.port}"}))
+        second.wait_log("fluxbridge is up")
+        second.stop()
 
 
 if __name__ == "__main__":

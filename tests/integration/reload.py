@@ -263,7 +263,7 @@ class Reload(Rig):
         self.mqtt.wait_text("bridge/status", "online", since=self.since)
 
     def test_a_page_that_cannot_be(self):
-        """Is refused: the next run would not start with it."""
+        """Is refused: what is served would be so no more."""
         port = self.place().port
         self.rig(http={"listen": "127.0.0.1:%d" % port})
         self.devices["meters"][0]["poll"] = "1s"
