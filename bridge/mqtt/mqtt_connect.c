@@ -8,6 +8,8 @@
 #include "bridge/mqtt/nap.h"
 #include "bridge/mqtt/sieve.h"
 
+enum { LIBRARY_THREADS = 2 };
+
 /* ---- how it went ------------------------------------------------------- */
 
 static void on_lost(void *context, char *cause)
@@ -180,6 +182,30 @@ static void on_connect_failed5(void *context, MQTTAsync_failureData5 *data)
 
 /* ---- connecting -------------------------------------------------------- */
 
+static void *pass(void *gate)
+{
+    pthread_mutex_lock(gate);
+    pthread_mutex_unlock(gate);
+    return NULL;
+}
+
+/* Whether there are threads to be had, as many as the library begins with its first handle. It
+ * does not look whether they began, and never tries again: no session would come up any more. */
+static bool has_threads(void)
+{
+    pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+    pthread_t threads[LIBRARY_THREADS];
+    unsigned n = 0;
+    pthread_mutex_lock(&gate); /* all of them at once */
+    while (n < LIBRARY_THREADS && pthread_create(&threads[n], NULL, pass, &gate) == 0)
+        n++;
+    pthread_mutex_unlock(&gate);
+    for (unsigned i = 0; i < n; i++)
+        pthread_join(threads[i], NULL);
+    pthread_mutex_destroy(&gate);
+    return n == LIBRARY_THREADS;
+}
+
 /* A fresh handle for every attempt, because an old one keeps the messages that
  * were never sent, and sends them, long out of date, on its next connection. It
  * is made before the old one goes: with the last handle the library stops its
@@ -275,9 +301,10 @@ bool mqtt_connect(struct mqtt *mqtt, const char *address, char why[MQTT_WHY_MAX]
     if (!credentials_load(mqtt->conf, password, why, MQTT_WHY_MAX))
         return false;
     set_state(mqtt, IDLE);
-    if (!renew_handle(mqtt, address)) {
+    const bool may_begin = mqtt->handle != NULL || has_threads();
+    if (!may_begin || !renew_handle(mqtt, address)) {
         explicit_bzero(password, sizeof(password));
-        snprintf(why, MQTT_WHY_MAX, "out of memory");
+        snprintf(why, MQTT_WHY_MAX, may_begin ? "out of memory" : "no thread for it can be had");
         return false;
     }
     set_state(mqtt, CONNECTING);

@@ -21,6 +21,7 @@
  * - Its receiver naps after each second in which nothing came: nap.
  * - What no broker may send makes it free what is in use: sieve.
  * - It acknowledges what it has not handed over yet: mqtt_deafen().
+ * - It does not look whether its threads began: has_threads() in mqtt_connect.
  * - It resolves names under its process-wide lock: address.
  * - What it has found wrong with a connection it may lay to the next one, when that is begun
  *   at once and has the same descriptor: then it is begun again, once (connect_failed()).

@@ -355,6 +355,38 @@ OUTCOME = {"id", "device", "point", "value", "outcome", "ts", "latency_ms"}
 HEALTH = {"ts", "uptime_s", "samples", "drops", "commands", "schedules", "last_error", "log_lost"}
 
 
+# No thread but the first gets another one, as long as there is that file.
+NO_THREADS = r"""
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <unistd.h>
+""" + REAL + r"""
+int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *),
+                   void *argument)
+{
+    if (gettid() != getpid() && access(getenv("NO_THREADS"), F_OK) == 0)
+        return EAGAIN;
+    return REAL(int, "pthread_create", pthread_t *, const pthread_attr_t *, void *(*)(void *),
+                void *)(thread, attributes, run, argument);
+}
+"""
+
+
+class Threads(Rig):
+    def test_none_for_the_session(self):
+        """All have begun but those of the MQTT library: it is told, and tried again."""
+        none_left = os.path.join(self.directory, "none-left")
+        with open(none_left, "w"):
+            pass
+        self.rig()
+        self.flux = self.bridge(self.text, {**self.preload(NO_THREADS), "NO_THREADS": none_left})
+        self.flux.wait_log("no session with the broker: no thread for it can be had url=")
+        os.remove(none_left)
+        self.wait_whole(0)
+        self.assertEqual(self.mqtt.ask(50, "c-1")["outcome"], "confirmed")
+
+
 class Memory(Rig):
     """Each time another seed; what fails is named with it. FLUXBRIDGE_SEED: that one alone."""
 
