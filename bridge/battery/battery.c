@@ -35,6 +35,13 @@ static void postpone_stops(struct battery *battery, struct intent *intent)
     battery_tell_stops(battery, &outcome, &stops, false);
 }
 
+bool battery_has_room(const struct battery *battery)
+{
+    const struct intent *intent = battery_power(battery);
+    return battery_free_token(battery) != INTENT_NONE &&
+           (intent == NULL || intent_has_room(intent));
+}
+
 bool battery_put(struct battery *battery, const struct command *command)
 {
     if (command->offers) {

@@ -46,6 +46,9 @@ void battery_free(struct battery *battery);
  * it again after the next step. */
 bool battery_put(struct battery *battery, const struct command *command);
 
+/* Whether there is, whatever it is. */
+bool battery_has_room(const struct battery *battery);
+
 /* Whether a stop is to be written at once, or is being written: it goes ahead
  * of everything else on its link. */
 bool battery_is_urgent(const struct battery *battery);

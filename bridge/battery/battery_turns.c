@@ -174,8 +174,17 @@ bool battery_is_urgent(const struct battery *battery)
     return intent != NULL && (intent->stops.n > 0 || (intent->work == INTENT_STOP));
 }
 
-/* When there is something to do but for the keepalive. What waits is due since it came: to
- * its neighbours on the line it is no more urgent than that. */
+/* Since when what waits at this point is due, to its neighbours on the line: since the last turn,
+ * for older commands may be many and a newer setpoint takes the place of one that waits; a stop
+ * not before it came. */
+static int64_t waits_since_ns(const struct battery *battery, int point, int64_t since_ns,
+                              int64_t now_ns)
+{
+    const bool stop = intent_stop_is_due(&battery->intents[point], now_ns);
+    return stop && since_ns > battery->ended_ns ? since_ns : battery->ended_ns;
+}
+
+/* When there is something to do but for the keepalive. */
 static int64_t other_due_ns(const struct battery *battery)
 {
     const int64_t now_ns = clock_mono_ns();
@@ -183,8 +192,9 @@ static int64_t other_due_ns(const struct battery *battery)
     const struct intent *intent = battery_power(battery);
     if (sequence_state(battery->sequence) != SEQUENCE_IDLE)
         return battery_is_preceded(battery) ? 0 : sequence_pause_ns(battery->sequence);
-    if (next_point(battery, now_ns, &since_ns) >= 0)
-        return since_ns;
+    const int point = next_point(battery, now_ns, &since_ns);
+    if (point >= 0)
+        return waits_since_ns(battery, point, since_ns, now_ns);
     struct schedule_wish wish;
     int64_t due_ns = intent != NULL ? fallback_due_ns(&battery->fallback) : CLOCK_NEVER;
     int64_t schedule_ns;

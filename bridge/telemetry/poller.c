@@ -165,7 +165,7 @@ static void fetch_meanwhile(struct poller *poller)
 {
     struct poller_line *line = poller->lines[0];
     int64_t due_ns, now_ns = clock_mono_ns();
-    poller_fetch(poller);
+    (void)poller_fetch(poller);
     if (poller_first_battery(poller, now_ns, &due_ns) == NULL || due_ns > now_ns ||
         !link_withdraw(line->link))
         return;

@@ -18,21 +18,24 @@ struct polled *poller_unit_of(struct poller *poller, unsigned device)
     return NULL;
 }
 
-/* Brings what is in the mailbox to the batteries, as far as they have room. What is for a
- * device that a reload has still to add stays there until then. */
-void poller_fetch(struct poller *poller)
+/* Brings what is in the mailbox to the batteries; what one has no room for waits there and
+ * is in no other's way, as does what is for a device that a reload has still to add. Whether
+ * all had room. */
+bool poller_fetch(struct poller *poller)
 {
     const struct poller_line *line = poller->lines[0];
     struct command *command = &poller->command;
-    if (poller->offered)
-        poller->offered = !battery_put(poller_unit_of(poller, command->device)->battery, command);
-    for (unsigned i = 0; poller->n_batteries > 0 && i < line->n_units && !poller->offered;) {
+    bool all = true;
+    for (unsigned i = 0; poller->n_batteries > 0 && i < line->n_units; i++) {
         const struct polled *unit = line->units[i];
-        if (unit->battery == NULL || !mailbox_take_of(poller->setup.mailbox, unit->index, command))
-            i++;
-        else
-            poller->offered = !battery_put(unit->battery, command);
+        if (unit->battery == NULL)
+            continue;
+        while (battery_has_room(unit->battery) &&
+               mailbox_take_of(poller->setup.mailbox, unit->index, command))
+            (void)battery_put(unit->battery, command);
+        all = all && battery_has_room(unit->battery);
     }
+    return all;
 }
 
 /* The battery that goes first now: one that is to stop, else, or among several, whose turn
@@ -132,7 +135,7 @@ void poller_serve_commands(struct poller *poller)
     struct epoll_event events[EVENTS];
     for (bool served = false;;) {
         int64_t due_ns, now_ns = clock_mono_ns();
-        poller_fetch(poller);
+        (void)poller_fetch(poller);
         leave(poller);
         struct polled *unit = poller_first_battery(poller, now_ns, &due_ns);
         if (unit == NULL)
@@ -156,11 +159,12 @@ void poller_serve_commands(struct poller *poller)
 /* The thread ends: every command that was put gets its outcome. */
 void poller_abandon_commands(struct poller *poller)
 {
+    bool all;
     do {
-        poller_fetch(poller);
+        all = poller_fetch(poller);
         for (unsigned i = 0; i < poller->lines[0]->n_units; i++) {
             if (poller->lines[0]->units[i]->battery != NULL)
                 battery_abandon(poller->lines[0]->units[i]->battery);
         }
-    } while (poller->offered);
+    } while (!all);
 }

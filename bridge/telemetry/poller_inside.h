@@ -50,10 +50,9 @@ struct poller {
     _Atomic int64_t promise_ns;
     atomic_bool stopping; /* waits of polling, not of commands, are cut short */
     char who[CLAIM_TEXT_MAX];
-    bool offered; /* a command that its battery had no room for yet */
-    struct command command;
-    bool parting; /* a unit is to leave, though the bridge goes on */
-    bool left;    /* the batteries have, and it was said */
+    struct command command; /* from the mailbox to a battery */
+    bool parting;           /* a unit is to leave, though the bridge goes on */
+    bool left;              /* the batteries have, and it was said */
     struct halt halt;
     struct polled_desk desk;
     const struct poller_line *latest[AT_ONCE]; /* those that began last; NULL = none has */
@@ -75,7 +74,7 @@ static inline void poller_promise(struct poller *poller, int64_t within_ns)
 
 /* ---- of batteries: see poller_commands ---- */
 
-void poller_fetch(struct poller *poller);
+bool poller_fetch(struct poller *poller);
 struct polled *poller_first_battery(struct poller *poller, int64_t now_ns, int64_t *due_ns);
 int64_t poller_beat_by_ns(const struct poller *poller);
 void poller_serve_beats(struct poller *poller);

@@ -151,10 +151,6 @@ static void abandon(struct poller *poller, const struct polled *unit)
     if (unit->battery == NULL)
         return;
     battery_abandon(unit->battery);
-    if (poller->offered && poller->command.device == unit->index) {
-        (void)battery_put(unit->battery, &poller->command);
-        poller->offered = false;
-    }
     while (mailbox_take_of(poller->setup.mailbox, unit->index, &command)) {
         battery_abandon(unit->battery);
         (void)battery_put(unit->battery, &command);

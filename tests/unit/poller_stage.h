@@ -23,7 +23,7 @@
 #include "poller_quiet.h"
 #include "site.h"
 
-enum { SAMPLES_MOST = 2000, OUTCOMES_MOST = 300 };
+enum { SAMPLES_MOST = 2000, OUTCOMES_MOST = 2000 };
 
 /* What the poller said, in order. */
 struct seen {

@@ -1,4 +1,5 @@
 /* poller: commands first, whatever else is due. */
+#include "bridge/battery/intent.h"
 #include "poller_stage.h"
 
 static const struct outcome *only_outcome(void)
@@ -135,34 +136,47 @@ static void test_a_dead_battery_takes_little_of_its_neighbours_time(void **state
         SITE_DISCHARGE "deadman: { timeout = \"2s\"; value = 0.0; };") " );"
 #define FLOOD_NS (15 * CLOCK_NS_PER_S)
 
-/* There is always another command for the first battery; at 4 s the second is to stop. */
-static void flood(struct fake_link *fake, const struct fake_call *call)
+/* Setpoints for the first battery, for both, stops for it, more of them than it has room for. */
+enum { FLOOD_ONE, FLOOD_BOTH, FLOOD_STOPS, FLOOD_MANY_STOPS, FLOODS } kind_of_flood;
+
+static void put_one_more(unsigned device)
 {
     static unsigned n;
-    const bool stops = stage.command.stop;
-    const int64_t now_ns = fake_now_ns - FAKE_MONO_NS;
     struct command replaced, command = stage.command;
-    const bool begins = stops ? call->function == FAKE_WRITE
-                              : call->function == FAKE_READ && call->address == STATUS;
-    (void)fake;
-    if (call->unit != 1 || !begins || now_ns > FLOOD_NS)
-        return;
+    command.device = device;
     command.mono_ns = fake_now_ns;
     snprintf(command.id, sizeof command.id, "flood-%u", n++);
     mailbox_put(stage.mailbox, &command, &replaced);
+}
+
+/* There is always another command for the first battery; at 4 s the second is to stop. */
+static void flood(struct fake_link *fake, const struct fake_call *call)
+{
+    const bool stops = stage.command.stop;
+    const int64_t now_ns = fake_now_ns - FAKE_MONO_NS;
+    const bool begins = stops ? call->function == FAKE_WRITE
+                              : call->function == FAKE_READ && call->address == STATUS;
+    (void)fake;
+    if (now_ns > (kind_of_flood == FLOOD_MANY_STOPS ? FLOOD_NS / 3 : FLOOD_NS) ||
+        (kind_of_flood != FLOOD_BOTH && (call->unit != 1 || !begins)))
+        return;
+    for (unsigned i = 0; i < (kind_of_flood == FLOOD_MANY_STOPS ? INTENT_STOPS_MAX + 2 : 1); i++)
+        put_one_more(0);
+    if (kind_of_flood == FLOOD_BOTH)
+        put_one_more(1);
     if (!stops || stage.put_ns != -1 || now_ns < 4 * CLOCK_NS_PER_S)
         return;
     stage.put_ns = fake_now_ns;
-    command.device = 1;
-    mailbox_put(stage.mailbox, &command, &replaced);
+    put_one_more(1);
 }
 
 /* Nobody on a line waits for ever behind another who is told something all the time: neither
- * the deadman, nor a stop behind stops. */
+ * the deadman, nor a setpoint that newer ones replace, nor a stop behind stops. */
 static void test_a_neighbour_that_is_commanded_all_the_time(void **state)
 {
     (void)state;
-    for (int stops = 0; stops < 2; stops++) {
+    for (kind_of_flood = FLOOD_ONE; kind_of_flood < FLOODS; kind_of_flood++) {
+        const bool stops = kind_of_flood >= FLOOD_STOPS;
         stage_begin(TWO_BATTERIES);
         uint16_t *registers = stage.fake->registers[3];
         registers[STATUS] = 1;
@@ -172,17 +186,17 @@ static void test_a_neighbour_that_is_commanded_all_the_time(void **state)
         stage.fake->before = flood;
         stage.command.stop = stops;
         stage.command.value = stops ? 0 : 50;
-        struct command replaced;
-        stage.command.mono_ns = fake_now_ns;
-        mailbox_put(stage.mailbox, &stage.command, &replaced);
+        put_one_more(0);
         stage.until_ns = FLOOD_NS + CLOCK_NS_PER_S;
         stage_run(0, UINT32_MAX);
         const struct fake_call *write = NULL;
-        for (unsigned i = 0; write == NULL && i < stage.fake->n_calls; i++)
-            if (stage.fake->calls[i].unit == 3 && stage.fake->calls[i].function == FAKE_WRITE)
-                write = &stage.fake->calls[i];
+        const uint16_t word = kind_of_flood == FLOOD_BOTH ? 50 : 0;
+        for (unsigned i = 0; write == NULL && i < stage.fake->n_calls; i++) {
+            const struct fake_call *call = &stage.fake->calls[i];
+            if (call->unit == 3 && call->function == FAKE_WRITE && call->words[0] == word)
+                write = call;
+        }
         assert_non_null(write);
-        assert_int_equal(write->words[0], 0);
         if (stops) /* after the one under way, and one that came with it */
             assert_true(write->at_ns - stage.put_ns <= 4 * stage.fake->cost_ns);
         else
