@@ -60,8 +60,13 @@ check() {
         cbmc interlock bridge/battery/interlock.c devices/registers/plausible.c $registers \
             --unwind 9
         ;;
-    schedule) cbmc schedule bridge/battery/schedule.c bridge/model/reason.c --unwind 4 --slice-formula \
-            ${events:+-DEVENTS=$events} ;;
+    schedule)
+        cbmc schedule bridge/battery/schedule.c bridge/model/reason.c --unwind 4 --slice-formula
+        ;;
+    adoption)
+        cbmc schedule bridge/battery/schedule.c bridge/model/reason.c --unwind 4 --slice-formula \
+            -DEVENTS=1
+        ;;
     admit) cbmc admit devices/registers/point.c --unwind 9 ;;
     codec) cbmc codec $registers --unwind 21 ;;
     encode) cbmc codec $registers --unwind 21 -DENCODE=POINT_INT16 -DSCALE=-1 ;;
@@ -101,11 +106,9 @@ make_root || {
     echo "there is no Debian 13 to prove in: $root"
     exit 1
 }
-all="stop schedule interlock admit codec encode command"
+all="stop schedule adoption interlock admit codec encode command"
 
-events=
 if [ "${1-}" = --mutants ]; then
-    events=1
     while IFS='|' read -r harness file change; do
         case $harness in '' | '#'*) continue ;; esac
         copy || exit 1
