@@ -38,6 +38,7 @@ import argparse
 import asyncio
 import bisect
 import collections
+import functools
 import json
 import logging
 import os
@@ -635,10 +636,23 @@ class Chaos(flux.Test):
         with open(os.path.join(self.disk.directory, "audit.jsonl")) as file:
             return [json.loads(line) for line in file if line.endswith("\n")]
 
+    @functools.cached_property
+    def live(self):
+        return sorted(at for at, topic, _ in self.observer.messages if topic.endswith("/state"))
+
+    def died_with(self, at):
+        """Whether the daemon was killed before the broker had heard more of it: an outcome of
+        then is in its audit log alone."""
+        killed = min((k for k in self.kills if k >= at), default=float("inf"))
+        if self.disk.ailed(at - 6 * P, at + 6 * P):
+            at += 6 * P  # it may have waited for the disk that long
+        i = bisect.bisect(self.live, at + 1.0 * P)
+        return killed != float("inf") and not (i < len(self.live) and
+                                               self.live[i] < killed - 0.5 * P)
+
     def check_commands(self):
         lines = self.audit_lines()
         audited = collections.Counter(line["id"] for line in lines if not line.get("correction"))
-        live = sorted(at for at, topic, _ in self.observer.messages if topic.endswith("/state"))
         for id, device, value in self.commands:
             bodies = {json.dumps(s.body, sort_keys=True): s for s in self.outcomes[id]
                       if not s.body.get("correction")}
@@ -647,12 +661,7 @@ class Chaos(flux.Test):
         for line in lines:
             if line.get("correction") or self.outcomes.get(line["id"]):
                 continue
-            at = line["ts"] / 1000
-            killed = min((k for k in self.kills if k >= at), default=float("inf"))
-            if self.disk.ailed(at - 6 * P, at + 6 * P):
-                at += 6 * P  # its outcome may have waited for the disk that long
-            i = bisect.bisect(live, at + 1.0 * P)
-            if killed == float("inf") or (i < len(live) and live[i] < killed - 0.5 * P):
+            if not self.died_with(line["ts"] / 1000):
                 self.problem("the outcome of %s never came: %s", line["id"], line)
         for id, _ in self.calm_commands:
             if [s.body["outcome"] for s in self.outcomes[id]] not in (["confirmed"],

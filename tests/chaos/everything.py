@@ -462,7 +462,8 @@ class Everything(chaos.Chaos):
             # Deadmen of several batteries may have the same id.
             told = [s.body for s in self.outcomes[body["id"]]
                     if s.body["device"] == body["device"]]
-            if told and not is_repetition(body) and body not in told:
+            if (told and not is_repetition(body) and body not in told and
+                    not self.died_with(body["ts"] / 1000)):
                 self.problem("the page tells another outcome: %s, not %s", body, told)
 
     def check_host(self):
