@@ -73,6 +73,7 @@ struct mqtt_end {
     } advice;
     bool faulted;   /* messages under way may have caused it */
     bool convicted; /* one has, and is set aside */
+    bool illegal;   /* it has sent what no broker may: none of ours is to blame */
     bool unasked;   /* the attempt ended before CONNECT was sent */
     bool overdue;   /* an answer did not come within 30 s */
     bool unproved;  /* the session was up, and the broker has acknowledged nothing in it */

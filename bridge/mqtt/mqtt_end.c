@@ -68,6 +68,7 @@ void mqtt_set_down(struct mqtt *mqtt, struct mqtt_end end, enum blame blame)
     sieve_forget(mqtt);
     if (is_wrong(mqtt, wrong)) {
         end.why = wrong;
+        end.illegal = true;
         blame = BLAME_NONE;
     }
     pthread_mutex_lock(&mqtt->mutex);

@@ -114,7 +114,7 @@ static void go_down(struct edge *edge, const struct mqtt_end *end)
 {
     if (edge->birth_ns != INT64_MIN) {
         log_warning("sparkplug: the session is lost why=\"%s\"", end->why != NULL ? end->why : "");
-        node_flow_lost(edge->flow);
+        node_flow_lost(edge->flow, !end->illegal);
     }
     edge->birth_ns = INT64_MIN;
     node_post_end(&edge->post, !end->unasked);

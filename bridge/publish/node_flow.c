@@ -340,10 +340,12 @@ void node_flow_delivered(struct node_flow *flow, uint64_t ticket, enum mqtt_fate
     }
 }
 
-void node_flow_lost(struct node_flow *flow)
+void node_flow_lost(struct node_flow *flow, bool may_blame)
 {
-    const bool guilty = flow->probed != NOBODY && atomic_load(&flow->proofs) == flow->probed_at;
-    flow->is_wary = guilty || atomic_load(&flow->proofs) == 0;
+    const bool guilty =
+        may_blame && flow->probed != NOBODY && atomic_load(&flow->proofs) == flow->probed_at;
+    if (may_blame)
+        flow->is_wary = guilty || atomic_load(&flow->proofs) == 0;
     if (guilty)
         bar(flow, flow->probed, "two sessions in a row have ended on it");
     flow->probed = NOBODY;

@@ -52,8 +52,9 @@ void node_flow_finish(struct node_flow *flow, int64_t now_ns);
 /* As of mqtt's callback. */
 void node_flow_delivered(struct node_flow *flow, uint64_t ticket, enum mqtt_fate fate);
 
-/* A session in which something was said has ended by itself. */
-void node_flow_lost(struct node_flow *flow);
+/* A session in which something was said has ended by itself. `may_blame`: what was said last may
+ * be the reason. */
+void node_flow_lost(struct node_flow *flow, bool may_blame);
 
 /* What was learnt of the broker is forgotten. */
 void node_flow_forget(struct node_flow *flow);

@@ -269,6 +269,28 @@ static void test_a_birth_that_is_refused_bars_its_device(void **state)
     assert_string_equal(said.topics[said.n - 1], "spBv1.0/flux/DBIRTH/site/B");
 }
 
+/* Two sessions in a row that end on a birth are its fault, but not where the broker has sent
+ * what none may. */
+static void test_an_illegal_end_bars_nobody(void **state)
+{
+    (void)state;
+    come_up();
+    node_flow_lost(flow, true);
+    for (unsigned turn = 0; turn < 3; turn++) {
+        said.n = at = 0;
+        node_flow_begin(flow, true);
+        run_at(2000 + turn);
+        assert_said("spBv1.0/flux/NBIRTH/site", 2, 0);
+        assert_said("spBv1.0/flux/DBIRTH/site/A", 1, 0);
+        node_flow_lost(flow, turn == 2);
+    }
+    said.n = at = 0;
+    node_flow_begin(flow, true);
+    run_at(2003);
+    for (; at < said.n; at++)
+        assert_null(strstr(said.topics[at], "/A"));
+}
+
 static void test_nothing_is_told_without_room(void **state)
 {
     (void)state;
@@ -296,6 +318,7 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_a_birth_that_is_refused_bars_its_device, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(test_an_illegal_end_bars_nobody, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_nothing_is_told_without_room, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
