@@ -369,15 +369,20 @@ bool http_try(const struct conf *conf, bool is_there, char why[HTTP_WHY_MAX])
 }
 
 /* Batteries are not left alone for want of a page: an address may come late, and who has
- * its port may end. What is missing of descriptors or memory ends a start here as anywhere. */
-static bool may_come(int error)
+ * its port may end. What is missing of descriptors or memory ends a start here as anywhere;
+ * then the address can be had, or errno says so. (Of what the library leaves there nothing is
+ * to be made.) */
+static bool may_come(const struct conf *conf)
 {
-    return error != 0 && error != EMFILE && error != ENFILE && error != ENOMEM;
+    const int error = try_address(conf->http_address, conf->http_port);
+    const bool comes = error != 0 && error != EMFILE && error != ENFILE && error != ENOMEM;
+    log_error("http cannot listen%s listen=%s why=\"%s\"", comes ? ", it is tried again" : "",
+              conf->http_listen, error != 0 ? strerror(error) : "out of descriptors or memory");
+    return comes;
 }
 
 static bool start(struct http *http, struct inbox *inbox)
 {
-    const char *listen = http->view.conf->http_listen;
     if (!http_library_load(&http->library)) {
         log_error("http needs libmicrohttpd: install the package libmicrohttpd12, on Debian 13 "
                   "libmicrohttpd12t64 why=\"%s\"",
@@ -391,17 +396,11 @@ static bool start(struct http *http, struct inbox *inbox)
         log_error("http: out of memory or descriptors");
         return false;
     }
-    errno = 0;
     http->daemon = listen_on(http);
-    if (http->daemon != NULL) {
-        log_info("http listens listen=%s", listen);
-    } else if (may_come(errno)) {
-        log_error("http cannot listen, it is tried again listen=%s why=\"%s\"", listen,
-                  strerror(errno));
-    } else {
-        log_error("http cannot listen listen=%s why=\"%s\"", listen, strerror(errno));
+    if (http->daemon != NULL)
+        log_info("http listens listen=%s", http->view.conf->http_listen);
+    else if (!may_come(http->view.conf))
         return false;
-    }
     http->runs = pthread_create(&http->thread, NULL, http_thread, http) == 0;
     if (!http->runs)
         log_error("cannot start the thread of http");
